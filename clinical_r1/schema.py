@@ -1,0 +1,219 @@
+"""The records that every room speaks, and their JSONL form: one record a line, UTF-8, validated by pydantic.
+
+Case -> (synthesis) -> Trace -> (training) -> model -> (evaluation) -> Prediction. A `Verdict` judges an answer against
+the reference; a judgement that failed is `invalid`, which is neither right nor wrong.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from clinical_r1.atomic import atomic_writer
+from clinical_r1.errors import UserError
+from clinical_r1.reasoning import Outcome
+
+Language = Literal["en", "zh"]
+SPLITS = ("sft", "rl", "validation", "test")
+
+
+class Record(BaseModel):
+    """Base of all records: unknown keys are refused, so that a typo is an error and not a silent loss."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Case(Record):
+    """One clinical problem with its reference diagnosis."""
+
+    id: str = ""
+    """Stable identity; the hash of (language, question, reference) where the source has none."""
+    language: Language
+    question: str = Field(min_length=1)
+    """The case as the model sees it: presentation, findings, and what is asked."""
+    reference: str = Field(min_length=1)
+    """The reference diagnosis (or the reference answer of an open question)."""
+    specialty: str = "unknown"
+    icd10: str = ""
+    """WHO ICD-10 code of the reference, empty where unknown."""
+    options: list[str] = Field(default_factory=list)
+    """Choices of a multiple-choice item; empty for open problems."""
+    source: str = ""
+    """The dataset or system it came from."""
+    site: str = ""
+    """Hospital or laboratory; splits never cut through a site where `group_by` names it."""
+    patient: str = ""
+    """Keyed hash of the patient; never an identifier of the source system."""
+    sex: Literal["female", "male", ""] = ""
+    age_band: str = ""
+    """Ten-year band such as 40-49; 90+ is one band."""
+    recorded: str = ""
+    """ISO date of the record, shifted by the PHI gate."""
+
+    @model_validator(mode="after")
+    def _fill_id(self) -> Self:
+        if not self.id:
+            content = "\x1f".join((self.language, self.question, self.reference))
+            self.id = "c-" + hashlib.sha256(content.encode()).hexdigest()[:16]
+        return self
+
+
+class VerdictLabel(StrEnum):
+    """What a judge said of an answer."""
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+    INVALID = "invalid"
+    """The judgement failed (no parse, no answer from the judge): masked out, counted, never a reward."""
+
+
+class Verdict(Record):
+    """One judgement of one answer."""
+
+    label: VerdictLabel
+    judge: str
+    """Which judge: `rule`, `llm:<model>`, `ensemble`."""
+    reason: str = ""
+    """A short machine-made reason such as `icd10_category` or `unparseable`; never text of the record."""
+
+
+class Strategy(StrEnum):
+    """How an attempt was made (paper section 2.1.2)."""
+
+    INITIAL = "initial"
+    NEW_PATHS = "exploring_new_paths"
+    BACKTRACKING = "backtracking"
+    VERIFICATION = "verification"
+    CORRECTIONS = "corrections"
+    GUIDED = "guided"
+
+
+RETRY_STRATEGIES = (Strategy.NEW_PATHS, Strategy.BACKTRACKING, Strategy.VERIFICATION, Strategy.CORRECTIONS)
+
+
+class Attempt(Record):
+    """One chain of thought with its answer and what the verifier said of it."""
+
+    strategy: Strategy
+    reasoning: str
+    answer: str
+    verdict: Verdict
+
+
+class TraceOutcome(StrEnum):
+    """How a case left synthesis."""
+
+    DIRECT = "direct"
+    RECOVERED = "recovered"
+    GUIDED = "guided"
+    REJECTED = "rejected"
+
+
+class Usage(Record):
+    """What the calls behind a record consumed."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    """In the currency of the endpoint's price list."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            calls=self.calls + other.calls,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cost=self.cost + other.cost,
+        )
+
+
+class Trace(Record):
+    """The paper's triplet (question, thinking, response) and how it came about."""
+
+    case_id: str
+    sample: int = 0
+    """Index among the traces asked of one case."""
+    language: Language
+    specialty: str = "unknown"
+    question: str
+    reference: str
+    thinking: str = ""
+    response: str = ""
+    attempts: list[Attempt] = Field(default_factory=list)
+    outcome: TraceOutcome
+    reason: str = ""
+    """Why it was rejected; empty for accepted traces."""
+    synthesizer: str = ""
+    """endpoint name / model id that the endpoint returned."""
+    usage: Usage = Field(default_factory=Usage)
+
+    @property
+    def accepted(self) -> bool:
+        """Only verified traces go on to training."""
+        return self.outcome is not TraceOutcome.REJECTED
+
+
+class Prediction(Record):
+    """What a model said to one case."""
+
+    case_id: str
+    sample: int = 0
+    output: str
+    """The raw completion, tags included."""
+    thinking: str
+    response: str
+    outcome: Outcome
+    reasoning_tokens: int = 0
+    answer_tokens: int = 0
+    verdict: Verdict | None = None
+    """By the reward judge; None until judged."""
+    independent: Verdict | None = None
+    """By the independent judge (rules and ICD-10, or another model)."""
+
+
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+
+def iter_jsonl(path: str | os.PathLike[str], model: type[RecordT]) -> Iterator[RecordT]:
+    """Yield validated records of a file that *we* wrote; a bad line is an error that names file, line and key.
+
+    Files from outside go through `clinical_r1.records`, which puts bad lines into rejects.jsonl and goes on.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; expected {model.__name__} records, one JSON object a line")
+    with open(path, encoding="utf-8") as handle:
+        for number, line in enumerate(handle, 1):
+            if not line.strip():
+                continue
+            try:
+                yield model.model_validate_json(line)
+            except ValidationError as error:
+                raise UserError(f"{path}:{number}: not a {model.__name__}: {first_problem(error)}") from None
+
+
+def read_jsonl(path: str | os.PathLike[str], model: type[RecordT]) -> list[RecordT]:
+    """All records of a file; see `iter_jsonl`."""
+    return list(iter_jsonl(path, model))
+
+
+def write_jsonl(path: str | os.PathLike[str], rows: Iterable[BaseModel | dict]) -> int:
+    """Write records atomically, one a line; returns how many."""
+    count = 0
+    with atomic_writer(path) as handle:
+        for row in rows:
+            text = row.model_dump_json() if isinstance(row, BaseModel) else json.dumps(row, ensure_ascii=False)
+            handle.write(text + "\n")
+            count += 1
+    return count
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem of a pydantic error as `key: message`, without the offending value (it may be record text)."""
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in problem["loc"]) or "record"
+    return f"{place}: {problem['msg']}"
