@@ -99,7 +99,7 @@ class Splitter:
         start = 0
         while (at := text.find("<", start)) >= 0:
             rest = text[at : at + len(CLOSE)]
-            if rest.startswith(OPEN) or rest.startswith(CLOSE):
+            if rest.startswith((OPEN, CLOSE)):
                 self._emit(text[start:at], pieces)
                 start = at + self._tag(opening=rest.startswith(OPEN))
             elif OPEN.startswith(rest) or CLOSE.startswith(rest):
