@@ -97,18 +97,18 @@ def sample_case(rng: random.Random, language: Language) -> WorldCase:
 
 
 def age_band(age: int) -> str:
-    """The coarse age that a record may carry."""
-    return "18-39" if age < 40 else "40-64" if age < 65 else "65+"
+    """The ten-year band that a record may carry."""
+    return "90+" if age >= 90 else f"{age // 10 * 10}-{age // 10 * 10 + 9}"
 
 
 # ---------------------------------------------------------------------------------------------------------------- text
 
 
-def test_name(index: int, language: Language) -> str:
+def lab_name(index: int, language: Language) -> str:
     return PAIRS[index].test[language == "zh"]
 
 
-def test_result(index: int, speaks_for_rare: bool, language: Language) -> str:
+def lab_result(index: int, speaks_for_rare: bool, language: Language) -> str:
     """How the chart words the result of a pair's test."""
     pair = PAIRS[index]
     return (pair.positive if speaks_for_rare else pair.negative)[language == "zh"]
@@ -123,7 +123,7 @@ def render_question(chart: Chart) -> str:
     language = chart.language
     findings = [f"{label} {finding_name(finding, language)}" for label, finding in zip(FINDING_LABELS, chart.findings)]
     tests = [
-        f"{label} {test_name(index, language)} {test_result(index, positive, language)}"
+        f"{label} {lab_name(index, language)} {lab_result(index, positive, language)}"
         for label, (index, positive) in zip(TEST_LABELS, chart.tests)
     ]
     if language == "en":
@@ -159,7 +159,7 @@ def _chart(language: Language, age: int, sex: str, findings: str, tests: str) ->
     separator = ", " if language == "en" else "， "
     named = {finding_name(finding, language): finding for finding in FINDINGS}
     results = {
-        f"{test_name(index, language)} {test_result(index, positive, language)}": (index, positive)
+        f"{lab_name(index, language)} {lab_result(index, positive, language)}": (index, positive)
         for index in range(len(PAIRS))
         for positive in (False, True)
     }

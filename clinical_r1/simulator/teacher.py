@@ -1,0 +1,206 @@
+"""What the simulated teacher writes: reasoning of more or less care, further tries after a failure, and the rewrite.
+
+The teacher stands for a large model that reasons unevenly. It knows only the chart. How careful an attempt is decides how far
+it goes: `direct` names a diagnosis, `hasty` takes up one or two findings, `medium` all findings, `careful` checks the
+look-alikes against the tests as well. Everything is a pure function of its arguments and the given `random.Random`.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from clinical_r1.simulator.diseases import PAIRS, POINTS_TO, Language, finding_name
+from clinical_r1.simulator.world import FINDING_LABELS, TEST_LABELS, Chart, lab_name, lab_result
+
+Care = Literal["direct", "hasty", "medium", "careful"]
+CARE_FIRST: dict[Care, float] = {"direct": 0.04, "hasty": 0.36, "medium": 0.40, "careful": 0.20}
+CARE_RETRY: dict[Care, float] = {"direct": 0.0, "hasty": 0.30, "medium": 0.45, "careful": 0.25}
+
+
+@dataclass(frozen=True)
+class Written:
+    """One attempt: the text of the reasoning and the diagnosis it arrives at (in the case's language)."""
+
+    reasoning: str
+    answer: str
+
+
+def draw_care(rng: random.Random, mix: dict[Care, float]) -> Care:
+    """How careful the teacher happens to be this time."""
+    return rng.choices(list(mix), weights=list(mix.values()))[0]
+
+
+# ------------------------------------------------------------------------------------------------------------- sentences
+
+_PHRASES = {
+    "en": {
+        "first": "Okay, {label} {finding} suggests {names}. ", "next": "Also, {label} {finding} suggests {names}. ",
+        "maybe": "Hmm, maybe {name}. ", "check": "Wait, check the look-alikes. ",
+        "for": "{label} {test} {result} speaks for {name}. ", "against": "{label} {test} {result} speaks against {name}. ",
+        "not": "So not {name}. ", "so": "So {name} fits best.", "separator": ", ",
+        "exploring_new_paths": "Wait, take another path. ", "backtracking": "Wait, go back to {label}. ",
+        "corrections": "Wait, not {name}. ", "response": "The most likely diagnosis is {name}.",
+    },
+    "zh": {
+        "first": "好的， {label} {finding} 提示 {names}。", "next": "另外， {label} {finding} 提示 {names}。",
+        "maybe": "嗯，可能是 {name}。", "check": "等等，检查相似病。",
+        "for": " {label} {test} {result} 支持 {name}。", "against": " {label} {test} {result} 不支持 {name}。",
+        "not": "所以不是 {name}。", "so": "所以 {name} 最符合。", "separator": "、 ",
+        "exploring_new_paths": "等等，换个思路。", "backtracking": "等等，回到 {label} 。",
+        "corrections": "等等，不是 {name}。", "response": "最可能的诊断是 {name}。",
+    },
+}  # fmt: skip
+
+
+def _say(language: Language, phrase: str, **values: str) -> str:
+    return _PHRASES[language][phrase].format(**values)
+
+
+def _weigh(chart: Chart, position: int, first: bool) -> str:
+    """One finding and the diseases it brings to mind."""
+    finding = chart.findings[position]
+    names = [PAIRS[index].common.name(chart.language) for index in POINTS_TO[finding]]
+    return _say(
+        chart.language, "first" if first else "next",
+        label=FINDING_LABELS[position], finding=finding_name(finding, chart.language),
+        names=_PHRASES[chart.language]["separator"].join(names),
+    )  # fmt: skip
+
+
+def _guess(chart: Chart, positions: Collection[int], rng: random.Random, wrong: Collection[str]) -> int:
+    """The pair that most of the findings point to; chance decides a tie. Refuted names are passed over."""
+    votes = Counter(index for position in positions for index in POINTS_TO[chart.findings[position]])
+    open_votes = {index: n for index, n in votes.items() if PAIRS[index].common.name(chart.language) not in wrong}
+    if not open_votes:
+        return rng.randrange(len(PAIRS))
+    best = max(open_votes.values())
+    return rng.choice([index for index in sorted(open_votes) if open_votes[index] == best])
+
+
+def _check(chart: Chart, guess: int) -> tuple[str, str]:
+    """Hold the tests against the look-alikes; returns the text and the diagnosis that stands."""
+    language, pair = chart.language, PAIRS[guess]
+    parts, refuted = [_say(language, "check")], False
+    for label, (index, positive) in zip(TEST_LABELS, chart.tests):
+        refuted |= positive and index == guess
+        parts.append(
+            _say(
+                language, "for" if positive else "against", label=label, test=lab_name(index, language),
+                result=lab_result(index, positive, language), name=PAIRS[index].rare.name(language),
+            )
+        )  # fmt: skip
+    if refuted:
+        parts.append(_say(language, "not", name=pair.common.name(language)))
+    return "".join(parts), (pair.rare if refuted else pair.common).name(language)
+
+
+# -------------------------------------------------------------------------------------------------------------- attempts
+
+
+def attempt(chart: Chart, care: Care, rng: random.Random) -> Written:
+    """A first try."""
+    if care == "direct":
+        positions: range = range(0)
+        guess = _guess(chart, [rng.randrange(len(chart.findings))], rng, ())
+    else:
+        positions = range(rng.choice((1, 2)) if care == "hasty" else len(chart.findings))
+        guess = _guess(chart, positions, rng, ())
+    text = "".join(_weigh(chart, position, position == 0) for position in positions)
+    return _finish(chart, text, guess, check=care == "careful")
+
+
+def _finish(chart: Chart, text: str, guess: int, check: bool) -> Written:
+    answer = PAIRS[guess].common.name(chart.language)
+    text += _say(chart.language, "maybe", name=answer)
+    if check:
+        checked, answer = _check(chart, guess)
+        text += checked
+    return Written(text + _say(chart.language, "so", name=answer), answer)
+
+
+def retry(
+    chart: Chart, strategy: str, first: str, wrong: Collection[str], care: Care, rng: random.Random
+) -> Written:
+    """Go on from a failed first try by one of the paper's strategies.
+
+    The text is the continuation alone: it takes up the findings that the first try left out, so that the rewrite can put
+    both together. Verification holds on to the hypothesis and checks it; the others may look for another one.
+    """
+    covered = covered_findings(chart, first)
+    hypothesis = last_hypothesis(chart, first)
+    if strategy == "verification" and hypothesis is not None:
+        text, answer = _check(chart, hypothesis)
+        return Written(text + _say(chart.language, "so", name=answer), answer)
+    text = _opening(chart, strategy, covered, hypothesis)
+    rest = [position for position in range(len(chart.findings)) if position not in covered]
+    more = rest[:1] if care in ("direct", "hasty") else rest
+    text += "".join(_weigh(chart, position, first=False) for position in more)
+    refuted = wrong if care != "careful" or strategy == "corrections" else ()
+    return _finish(chart, text, _guess(chart, [*covered, *more], rng, refuted), check=care == "careful")
+
+
+def _opening(chart: Chart, strategy: str, covered: list[int], hypothesis: int | None) -> str:
+    language = chart.language
+    if strategy == "backtracking" and covered:
+        return _say(language, "backtracking", label=FINDING_LABELS[covered[-1]])
+    if strategy == "corrections" and hypothesis is not None:
+        return _say(language, "corrections", name=PAIRS[hypothesis].common.name(language))
+    return _say(language, "exploring_new_paths")
+
+
+def guided(chart: Chart, reference: str, rng: random.Random) -> Written:
+    """Reasoning towards a given diagnosis, as a model writes that was told the answer: smooth, after the fact."""
+    positions = range(rng.choice((1, 2, len(chart.findings))))
+    text = "".join(_weigh(chart, position, position == 0) for position in positions)
+    text += _say(chart.language, "maybe", name=reference)
+    return Written(text + _say(chart.language, "so", name=reference), reference)
+
+
+def rewrite(chart: Chart, first: str, last: str) -> str:
+    """The natural thinking of a chain of attempts: the failed first try, then the thought that mended it."""
+    conclusion = _say(chart.language, "so", name="\0").split("\0")
+    ending = re.compile(re.escape(conclusion[0]) + r"[^。.]+?" + re.escape(conclusion[1]) + "$")
+    return ending.sub("", first) + last
+
+
+def response(chart: Chart, answer: str) -> str:
+    """The formal answer that follows the thinking."""
+    return _say(chart.language, "response", name=answer)
+
+
+# -------------------------------------------------------------------------------------------------------- reading a text
+
+
+def covered_findings(chart: Chart, text: str) -> list[int]:
+    """Positions of the findings that a reasoning takes up."""
+    verb = " suggests" if chart.language == "en" else " 提示"
+    return [
+        position
+        for position, finding in enumerate(chart.findings)
+        if f" {FINDING_LABELS[position]} {finding_name(finding, chart.language)}{verb}" in text
+    ]
+
+
+def last_hypothesis(chart: Chart, text: str) -> int | None:
+    """The pair whose common disease a reasoning last thought of."""
+    head, tail = _say(chart.language, "maybe", name="\0").strip().split("\0")
+    names = {pair.common.name(chart.language): index for index, pair in enumerate(PAIRS)}
+    thoughts = [names[name] for name in re.findall(re.escape(head) + "(.+?)" + re.escape(tail), text) if name in names]
+    return thoughts[-1] if thoughts else None
+
+
+def checks_look_alikes(text: str) -> bool:
+    """Does a reasoning hold the tests against the look-alikes?"""
+    return "check the look-alikes" in text or "检查相似病" in text
+
+
+def is_careful(chart: Chart, text: str) -> bool:
+    """All findings weighed and the look-alikes checked."""
+    return checks_look_alikes(text) and len(covered_findings(chart, text)) == len(chart.findings)
+
+
