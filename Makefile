@@ -1,0 +1,53 @@
+# Two commands do all the set-up: `make run` (the main job) and `make test`. Both make .venv from the lock file first.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIPELINE ?= train
+PIPELINE_ARGS ?=
+NAME ?=
+# Threads that spin while they wait slow a small machine down several times over.
+export OMP_WAIT_POLICY ?= passive
+export GOMP_SPINCOUNT ?= 0
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: help setup run test lint format bench compile lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+setup: $(VENV)/.ready  ## make the virtual environment from requirements.lock
+
+run: setup  ## run the whole pipeline on this machine: PIPELINE=train PIPELINE_ARGS="--cases FILE --limit 300"
+	$(BIN)/clinical-r1 run $(PIPELINE) $(PIPELINE_ARGS)
+
+test: setup  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: setup  ## formatter, linter and type checker
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## one benchmark; its last line is one JSON object: NAME=synthesis
+	@test -n "$(NAME)" || { echo "error: which one? make bench NAME=<$$(ls benchmarks | sed -n 's/\.py$$//p' | grep -v __init__ | paste -sd'|')>"; exit 2; }
+	$(BIN)/python -m benchmarks.$(NAME) $(BENCH_ARGS)
+
+compile: setup  ## compile the pipelines to manifests/pipelines
+	$(BIN)/clinical-r1 compile all
+
+lock:  ## renew requirements.lock from pyproject.toml
+	$(BIN)/python -m piptools compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+
+clean:  ## remove the environment (runs/ stays)
+	rm -rf $(VENV) build *.egg-info

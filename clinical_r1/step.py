@@ -1,0 +1,64 @@
+"""What every pipeline step does around its work: read its settings, time itself, leave `step.json` beside its artifact."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.schema import first_problem
+
+STEP_FILE = "step.json"
+
+
+@contextmanager
+def record_step(name: str, out_dir: str | Path) -> Iterator[dict[str, object]]:
+    """Time a step and write `out_dir/step.json` when it ends well; the block fills the yielded dict with metrics.
+
+    A step that fails leaves no step.json, so a reader never takes a half-done folder for a finished one.
+    """
+    metrics: dict[str, object] = {}
+    start = time.monotonic()
+    yield metrics
+    record = {"step": name, "seconds": round(time.monotonic() - start, 2), "metrics": metrics}
+    write_text(Path(out_dir) / STEP_FILE, json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+def flat_numbers(metrics: dict[str, object], prefix: str = "") -> dict[str, float]:
+    """The numbers of a nested dict under dotted names: what a KFP `Metrics` artifact can show and compare."""
+    flat: dict[str, float] = {}
+    for key, value in metrics.items():
+        if isinstance(value, dict):
+            flat |= flat_numbers(value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float):
+            flat[prefix + key] = float(value)
+    return flat
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+
+def load_settings(model: type[SettingsT], text: str) -> SettingsT:
+    """A step's settings from the JSON that the pipeline hands it, with `${NAME}` replaced from the environment.
+
+    Addresses and secrets differ between places while a step's arguments (which key the cache) should not.
+    Raises UserError for an unset variable or a setting that does not fit.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise UserError(f"setting ${{{match[1]}}} of {model.__name__}: that environment variable is not set in the step")
+        return json.dumps(os.environ[match[1]])[1:-1]
+
+    try:
+        return model.model_validate_json(_VARIABLE.sub(value, text))
+    except ValidationError as error:
+        raise UserError(f"{model.__name__}: {first_problem(error)}") from None

@@ -1,0 +1,38 @@
+"""Where SFT starts from: a folder with a pretrained model, or a tiny model made on the spot."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.errors import UserError
+from clinical_r1.training.tiny import TinyModelConfig, make_base_model
+
+
+class BaseModelConfig(BaseModel):
+    """The model that SFT starts from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: str = ""
+    """A Hugging Face model folder such as Qwen2.5-7B-Instruct; empty = make a tiny model from scratch."""
+    tiny: TinyModelConfig = Field(default_factory=TinyModelConfig)
+    """Size and seed of the tiny model; used only where `folder` is empty."""
+
+
+def resolve_base_model(config: BaseModelConfig, texts: list[Path], out_dir: Path) -> Path:
+    """The folder that SFT loads.
+
+    `texts` are JSONL files of cases and traces for the tiny model's tokenizer; `out_dir` is where a tiny model goes.
+    Raises UserError where `folder` is no model folder.
+    """
+    if not config.folder:
+        make_base_model(config.tiny, texts, out_dir)
+        return out_dir
+    folder = Path(config.folder)
+    for name in ("config.json", "tokenizer_config.json"):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"base_model.folder: {folder} is no model folder ({name} is missing): "
+                "give the folder of a downloaded Hugging Face model, or leave it empty for a tiny model"
+            )
+    return folder

@@ -1,0 +1,27 @@
+"""Step 3: where SFT starts: a model folder in production, a tiny Qwen2 from scratch in the embedded default."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+
+@dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
+def base_model(
+    config: str,
+    code_version: str,
+    splits: dsl.Input[dsl.Dataset],
+    traces: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+) -> NamedTuple("Outputs", [("folder", str)]):  # type: ignore[valid-type]
+    """Check the configured folder, or make the tiny model (its tokenizer is trained on the `sft` split and its traces)."""
+    from pathlib import Path
+
+    from clinical_r1.step import load_settings, record_step
+    from clinical_r1.training.base import BaseModelConfig, resolve_base_model
+
+    with record_step("base_model", model.path) as record:
+        texts = [Path(splits.path) / "sft.jsonl", Path(traces.path) / "traces.jsonl"]
+        settings = load_settings(BaseModelConfig, config)
+        folder = resolve_base_model(settings, texts, Path(model.path) / "model")
+        record["folder"] = str(folder)
+    return (str(folder),)

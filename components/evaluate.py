@@ -1,0 +1,31 @@
+"""Step 6: a checkpoint answers the `test` split and is judged twice."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
+def evaluate_model(
+    name: str,
+    config: str,
+    state_dir: str,
+    code_version: str,
+    splits: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    predictions: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Predictions and their verdicts by the reward judge and by an independent one."""
+    from pathlib import Path
+
+    from clinical_r1.evaluation.config import EvaluationConfig
+    from clinical_r1.evaluation.run import evaluate
+    from clinical_r1.step import flat_numbers, load_settings, record_step
+
+    with record_step(f"evaluate_{name}", predictions.path) as record:
+        cases = Path(splits.path) / "test.jsonl"
+        state = Path(state_dir) / f"evaluate-{name}-{code_version}"
+        folder = Path(model.path) / "model"
+        settings = load_settings(EvaluationConfig, config)
+        record.update(evaluate(settings, folder, cases, Path(predictions.path), state))
+    for key, value in flat_numbers(record).items():
+        metrics.log_metric(key, value)

@@ -1,0 +1,23 @@
+"""Step 1: records of any supported format become four disjoint splits."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
+def prepare_records(
+    config: str,
+    sources_sha256: str,
+    code_version: str,
+    splits: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Read, check, de-identify and split records; `sources_sha256` keys the cache to the content of the sources."""
+    from clinical_r1.records.config import RecordsConfig
+    from clinical_r1.records.run import prepare
+    from clinical_r1.step import flat_numbers, load_settings, record_step
+
+    with record_step("records", splits.path) as record:
+        report = prepare(load_settings(RecordsConfig, config), splits.path)
+        record.update(report.model_dump(mode="json"))
+    for name, value in flat_numbers(record).items():
+        metrics.log_metric(name, value)

@@ -1,0 +1,29 @@
+"""Step 4: supervised fine-tuning on verified traces (paper section 2.2.1)."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
+def fine_tune(
+    config: str,
+    state_dir: str,
+    code_version: str,
+    traces: dsl.Input[dsl.Dataset],
+    base_model_folder: str,
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """TRL SFTTrainer under DeepSpeed, through torchrun; checkpoints live in `state_dir` and outlive the step."""
+    from pathlib import Path
+
+    from clinical_r1.step import flat_numbers, load_settings, record_step
+    from clinical_r1.training.sft.config import SFTConfig
+    from clinical_r1.training.sft.run import train_sft
+
+    with record_step("sft", model.path) as record:
+        state = Path(state_dir) / f"sft-{code_version}"
+        source = Path(traces.path) / "traces.jsonl"
+        settings = load_settings(SFTConfig, config)
+        record.update(train_sft(settings, source, Path(base_model_folder), Path(model.path), state))
+    for name, value in flat_numbers(record).items():
+        metrics.log_metric(name, value)

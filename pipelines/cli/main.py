@@ -1,0 +1,49 @@
+"""The command line: `clinical-r1 COMMAND`. One file a command group; heavy imports only inside the commands."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from clinical_r1 import __version__
+from clinical_r1.errors import UserError
+from pipelines.cli import compile as compile_command
+from pipelines.cli import run as run_command
+from pipelines.cli import serve as serve_command
+
+app = typer.Typer(
+    name="clinical-r1",
+    help=(
+        "Teach a language model to reason about diagnosis: records -> verified traces -> SFT -> PPO -> evaluation -> "
+        "serving. For research and clinician decision support; not a medical device, no autonomous diagnosis."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run_command.run)
+app.command("compile")(compile_command.compile_pipelines)
+app.command("serve")(serve_command.serve)
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version of the package and of the code (the hash that keys the step cache)."""
+    from pipelines.version import code_version
+
+    typer.echo(f"clinical-r1 {__version__} (code {code_version()})")
+
+
+def main() -> None:
+    """Entry point: a UserError is one line on stderr and exit code 2, Ctrl-C is 130."""
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

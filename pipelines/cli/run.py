@@ -1,0 +1,50 @@
+"""`clinical-r1 run PIPELINE`: a whole pipeline on this machine, through kfp.local."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    pipeline: Annotated[str, typer.Argument(help="The pipeline to run: train.")],
+    config: Annotated[
+        str, typer.Option(help="A shipped configuration by name (demo), or a YAML file of yours.")
+    ] = "demo",
+    cases: Annotated[
+        list[Path] | None,
+        typer.Option(help="Case files to use in place of the configuration's (format is found out); repeatable."),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Use at most so many of the cases; 0 = all.", min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(help="One seed for the records, the training and the evaluation.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. --set ppo.kl_beta=0.05; repeatable."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder for runs, artifacts and checkpoints.")] = Path("runs"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Reuse no finished step and no checkpoint.")] = False,
+) -> None:
+    """Run a pipeline on this machine with the steps that a cluster would run.
+
+    Finished steps are reused while neither their settings, their inputs nor the code changed; a stopped run goes on in
+    the step it was in. Without --cases the demo samples records from its simulated clinical world.
+
+    \b
+    Examples:
+      clinical-r1 run train
+      clinical-r1 run train --cases cases.jsonl --limit 300 --seed 3
+      clinical-r1 run train --config my.yaml --set sft.epochs=2
+    """
+    from pipelines.train_run import run_train
+    from pipelines.registry import load_pipeline
+
+    load_pipeline(pipeline)
+    run_train(
+        config_name=config,
+        case_files=cases or [],
+        limit=limit,
+        seed=seed,
+        overrides=set_ or [],
+        runs_dir=runs,
+        fresh=fresh,
+    )

@@ -1,0 +1,143 @@
+"""The configuration of a whole run: one section per step, YAML in, JSON strings out to the components."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.records.config import RecordsConfig
+from clinical_r1.schema import first_problem
+from clinical_r1.synthesis.config import SynthesisConfig
+from clinical_r1.training.base import BaseModelConfig
+from clinical_r1.training.ppo.config import PPOConfig
+from clinical_r1.training.sft.config import SFTConfig
+
+CONFIG_FOLDER = Path(__file__).parent / "configs"
+
+
+class SimulatorConfig(BaseModel):
+    """The simulated teacher and judge, and the records sampled from its world. Not for production: leave it out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cases: int = Field(default=4000, ge=1)
+    """Records to sample from the simulated world where no `--cases` are given."""
+    zh_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of Chinese records."""
+    seed: int = 0
+    """Seed of the records and of the endpoint's answers."""
+    competence: float = Field(default=0.7, ge=0, le=1)
+    """Share of first attempts that the teacher gets right on cases from outside its world (it is handed their key)."""
+    options: dict[str, float] = Field(default_factory=dict)
+    """Further knobs of the server by name, such as latency_ms or fail_429 (`python -m clinical_r1.simulator.server --help`)."""
+
+
+class ReportConfig(BaseModel):
+    """What the report shows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str = "ClinicalGPT-R1: training report"
+    """Heading of the page."""
+    samples: int = Field(default=6, ge=0)
+    """Sample traces and predictions to print; 0 for a report without any record text."""
+    simulated: bool = False
+    """Say at the top that the cases come from a simulated world."""
+
+
+class RunConfig(BaseModel):
+    """Everything that the `train` pipeline is told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    simulator: SimulatorConfig | None = None
+    """Start the simulated endpoint beside the run; None = the endpoints below are real."""
+    records: RecordsConfig
+    """Sources, PHI policy, splits."""
+    synthesis: SynthesisConfig
+    """Endpoints, strategies, filters."""
+    base_model: BaseModelConfig
+    """What SFT starts from."""
+    sft: SFTConfig
+    """Supervised fine-tuning."""
+    ppo: PPOConfig
+    """Reinforcement learning."""
+    evaluation: EvaluationConfig
+    """Sampling and judges of the test."""
+    report: ReportConfig = Field(default_factory=ReportConfig)
+    """The page at the end."""
+
+
+def config_path(name: str) -> Path:
+    """A shipped configuration by name (`demo`), or a path to a YAML file."""
+    shipped = CONFIG_FOLDER / f"{name}.yaml"
+    if shipped.is_file():
+        return shipped
+    if Path(name).is_file():
+        return Path(name)
+    known = ", ".join(sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml")))
+    raise UserError(f"--config {name}: neither a file nor a shipped configuration (shipped: {known})")
+
+
+def load_config(name: str, overrides: list[str] | None = None) -> RunConfig:
+    """Read a run configuration and apply `section.key=value` overrides; UserError names file and key."""
+    path = config_path(name)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML: mend the indentation or quoting") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a mapping with the sections {', '.join(RunConfig.model_fields)}")
+    for override in overrides or []:
+        apply_override(data, override)
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(error)}") from None
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set one dotted key in place; the value is read as YAML (numbers, booleans, lists)."""
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise UserError(f"--set {override}: write it as section.key=value, such as --set sft.epochs=2")
+    *parents, leaf = key.split(".")
+    place = data
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise UserError(f"--set {override}: '{parent}' is a value, not a section")
+    place[leaf] = yaml.safe_load(text)
+
+
+def _explain(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if problem["type"] != "extra_forbidden":
+        return first_problem(error)
+    *parents, leaf = [str(part) for part in problem["loc"]]
+    model: Any = RunConfig
+    for part in parents:
+        model = _model_of(model, part)
+    known = list(getattr(model, "model_fields", {}))
+    close = difflib.get_close_matches(leaf, known, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+    return f"unknown key '{'.join([*parents, leaf])}': {hint}"
+
+
+def _model_of(model: Any, name: str) -> Any:
+    field = getattr(model, "model_fields", {}).get(name)
+    if field is None:
+        return None
+    candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+
+
+def as_argument(section: BaseModel) -> str:
+    """A section as the JSON string that a component takes; sorted, so that equal settings give equal cache keys."""
+    return json.dumps(section.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)

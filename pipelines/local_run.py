@@ -1,0 +1,119 @@
+"""Runs a pipeline on this machine through Kubeflow Pipelines' own local runner, with readable progress.
+
+Layout under the runs folder (default `runs/`):
+    <time>-<pipeline>/   one run: config.yaml, log.txt, report.html, summary.json, links to the models
+    latest               link to the newest finished run
+    .outputs/ .cache/    artifacts of the steps and kfp's cache of them
+    .state/              journals and checkpoints: what lets a stopped run go on where it was
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from pipelines.progress import LiveView, PlainView, StepTracker
+
+_STOP_SECONDS = 45.0
+# OpenMP threads that spin while they wait slow every other process on a small machine down by a factor of 3 to 5.
+_THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+
+
+@dataclass
+class LocalJob:
+    """One run of one pipeline: `arguments` go to the pipeline function."""
+
+    pipeline: str
+    arguments: dict[str, str]
+    runs_dir: Path
+    run_dir: Path
+    titles: dict[str, str]
+    """Task name in the compiled pipeline -> what the user reads, in the order of the definition."""
+    fresh: bool = False
+    """Reuse no finished step."""
+
+
+def run_local(job: LocalJob, console: Console) -> None:
+    """Run to the end; raises UserError with the failing step's own sentence, KeyboardInterrupt after an orderly stop."""
+    job.run_dir.mkdir(parents=True, exist_ok=True)
+    log_path = job.run_dir / "log.txt"
+    process = _start_worker(job)
+    tracker = _tracker(job, console)
+    assert process.stdout is not None
+    try:
+        with tracker.view, open(log_path, "w", encoding="utf-8") as log:
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                tracker.read(line)
+            code = process.wait()
+    except KeyboardInterrupt:
+        _stop(process)
+        where = f" in step '{tracker.current.title}'" if tracker.current else ""
+        console.print(f"stopped{where}; the same command goes on there", markup=False)
+        raise
+    if code != 0:
+        failed = next((step.title for step in tracker.steps.values() if step.state in ("failed", "running")), "start")
+        raise UserError(tracker.user_error or f"step '{failed}' failed: the full output is in {log_path}")
+
+
+def _tracker(job: LocalJob, console: Console) -> StepTracker:
+    tracker = StepTracker(job.titles, PlainView(console))
+    if console.is_terminal:
+        tracker.view = LiveView(console, tracker.steps)
+    return tracker
+
+
+def _start_worker(job: LocalJob) -> subprocess.Popen:
+    description = {
+        "pipeline": job.pipeline,
+        "arguments": job.arguments,
+        "pipeline_root": str(job.runs_dir / ".outputs"),
+        "cache_root": str(job.runs_dir / ".cache"),
+        "outputs_file": str(job.run_dir / "outputs.json"),
+    }
+    if job.fresh:
+        shutil.rmtree(job.runs_dir / ".cache", ignore_errors=True)
+    job_file = job.run_dir / "job.json"
+    write_text(job_file, json.dumps(description, indent=1))
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.local_worker", str(job_file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        bufsize=1,
+        errors="replace",
+        # Its own session: Ctrl-C reaches only us, and we stop the steps in order (checkpoints are written on SIGTERM).
+        start_new_session=True,
+        env={**_THREADS, **os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def _stop(process: subprocess.Popen) -> None:
+    """SIGTERM to the whole group, time for a checkpoint, then SIGKILL."""
+    for signal_number, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(process.pid, signal_number)
+        except ProcessLookupError:
+            break
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and _group_alive(process):
+            time.sleep(0.1)
+
+
+def _group_alive(process: subprocess.Popen) -> bool:
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

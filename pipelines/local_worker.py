@@ -1,0 +1,35 @@
+"""Runs one pipeline under kfp.local in a process of its own; `pipelines.local_run` reads what it prints.
+
+kfp.local prints executor dumps and patches `print`; a process of its own keeps that away from the user's terminal.
+Usage: python -m pipelines.local_worker JOB.json
+"""
+
+import json
+import sys
+import warnings
+
+from clinical_r1.atomic import write_text
+from pipelines.registry import load_pipeline
+
+
+def main() -> None:
+    """JOB.json: {"pipeline", "arguments", "pipeline_root", "cache_root", "outputs_file"};
+    the folders of the pipeline's output artifacts are written to outputs_file."""
+    from kfp import local
+
+    with open(sys.argv[1], encoding="utf-8") as handle:
+        job = json.load(handle)
+    warnings.filterwarnings("ignore", category=RuntimeWarning)
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=job["pipeline_root"],
+        cache_root=job["cache_root"],
+        enable_caching=True,
+    )
+    task = load_pipeline(job["pipeline"])(**job["arguments"])
+    folders = {name: artifact.path for name, artifact in task.outputs.items()}
+    write_text(job["outputs_file"], json.dumps(folders, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""What a user sees while a pipeline runs under kfp.local: one row a step, not the executor's dumps.
+
+`StepTracker` reads the worker's output line by line and knows which step is where; `LiveView` draws it on a terminal,
+`PlainView` prints sparse lines elsewhere (CI, a file). The raw output goes to the run's log.txt in either case.
+"""
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+_EXECUTING = re.compile(r"Executing task '(?P<task>[^']+)'")
+_FINISHED = re.compile(r"Task '(?P<task>[^']+)' finished with status (?P<status>\w+)")
+_CACHED = re.compile(r"Task (?P<task>\S+) cache hit")
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_USER_ERROR = re.compile(r"clinical_r1\.errors\.UserError: (?P<message>.+)")
+_SHARE = re.compile(r"(\d+)\s*/\s*(\d+)|(\d+(?:\.\d+)?)\s*%")
+_NOISE = re.compile(r"^(\[KFP Executor|\d\d:\d\d:\d\d\.\d+ - |[{}\]\"]|Traceback|File |warnings\.warn|W\d{4} |\[W)")
+
+
+@dataclass
+class Step:
+    """One task of the pipeline as the user sees it."""
+
+    title: str
+    state: str = "waiting"
+    """waiting | running | done | reused | failed."""
+    started: float = 0.0
+    seconds: float = 0.0
+    message: str = ""
+    share: float | None = None
+    """Progress in 0..1 where the last message tells one."""
+
+
+class View(Protocol):
+    """Something that shows the steps."""
+
+    def __enter__(self) -> "View": ...
+    def __exit__(self, *exception: object) -> None: ...
+    def changed(self, step: Step, event: str) -> None:
+        """`event` is started | finished | reused | failed | message."""
+
+
+class StepTracker:
+    """Turns the worker's lines into the state of steps."""
+
+    def __init__(self, titles: dict[str, str], view: View) -> None:
+        self.steps = {task: Step(title) for task, title in titles.items()}
+        self.user_error = ""
+        self.view = view
+        self._current: Step | None = None
+
+    @property
+    def current(self) -> Step | None:
+        """The step that runs now."""
+        return self._current
+
+    def read(self, line: str) -> None:
+        """Take one line of output."""
+        text = _ANSI.sub("", line).strip()
+        if match := _EXECUTING.search(text):
+            self._start(self._step(match["task"]))
+        elif match := _FINISHED.search(text):
+            self._finish(self._step(match["task"]), match["status"] == "SUCCESS")
+        elif match := _CACHED.search(text):
+            step = self._step(match["task"])
+            step.state = "reused"
+            self.view.changed(step, "reused")
+        elif match := _USER_ERROR.search(text):
+            self.user_error = match["message"].strip()
+        elif self._current and text and not _NOISE.match(text):
+            self._say(self._current, text)
+
+    def _step(self, task: str) -> Step:
+        return self.steps.setdefault(task, Step(task))
+
+    def _start(self, step: Step) -> None:
+        step.state, step.started = "running", time.monotonic()
+        self._current = step
+        self.view.changed(step, "started")
+
+    def _finish(self, step: Step, well: bool) -> None:
+        step.state, step.seconds = "done" if well else "failed", time.monotonic() - step.started
+        step.share = None
+        self._current = None
+        self.view.changed(step, "finished" if well else "failed")
+
+    def _say(self, step: Step, text: str) -> None:
+        step.message = text
+        if match := _SHARE.search(text):
+            done, total, percent = match.groups()
+            share = float(percent) / 100 if percent else float(done) / max(float(total), 1.0)
+            step.share = share if 0 <= share <= 1 else None
+        self.view.changed(step, "message")
+
+
+class PlainView:
+    """A line when a step starts and ends, and at most one line each `interval` seconds between."""
+
+    def __init__(self, console: Console, interval: float = 15.0) -> None:
+        self._console, self._interval, self._last = console, interval, 0.0
+
+    def __enter__(self) -> "PlainView":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    def changed(self, step: Step, event: str) -> None:
+        """Print what is worth a line."""
+        now = time.monotonic()
+        if event == "message" and now - self._last < self._interval:
+            return
+        self._last = now
+        words = {
+            "started": f"> {step.title}",
+            "finished": f"  {step.title}: done in {step.seconds:.0f} s",
+            "reused": f"  {step.title}: reused, nothing changed",
+            "failed": f"  {step.title}: FAILED after {step.seconds:.0f} s",
+            "message": f"  {step.title}: {step.message[:150]}",
+        }
+        self._console.print(words[event], markup=False, highlight=False)
+
+
+class LiveView:
+    """A table that is redrawn in place."""
+
+    _MARK = {"waiting": "[dim]·[/]", "running": "[cyan]▶[/]", "done": "[green]✓[/]", "reused": "[green]↺[/]"}
+
+    def __init__(self, console: Console, steps: dict[str, Step]) -> None:
+        self._steps = steps
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4)
+
+    def __enter__(self) -> "LiveView":
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def changed(self, step: Step, event: str) -> None:
+        """Rows are read when the table is drawn next; nothing to do per event."""
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for step in self._steps.values():
+            running = step.state == "running"
+            seconds = time.monotonic() - step.started if running else step.seconds
+            bar = ProgressBar(total=1.0, completed=step.share, width=24) if running and step.share is not None else ""
+            note = {"reused": "reused, nothing changed", "running": step.message[:90]}.get(step.state, "")
+            mark = self._MARK.get(step.state, "[red]✗[/]")
+            table.add_row(mark, step.title, f"{seconds:.0f} s" if seconds else "", bar, f"[dim]{note}[/]" if note else "")
+        return table

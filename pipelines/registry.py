@@ -1,0 +1,18 @@
+"""The pipelines by name. A new pipeline is one file and one line here."""
+
+from importlib import import_module
+from typing import Any
+
+from clinical_r1.errors import UserError
+
+PIPELINES = {
+    "train": "pipelines.train:train",
+}
+
+
+def load_pipeline(name: str) -> Any:
+    """The KFP pipeline function of that name; UserError lists the known ones."""
+    if name not in PIPELINES:
+        raise UserError(f"unknown pipeline '{name}': choose one of {', '.join(sorted(PIPELINES))}")
+    module, _, attribute = PIPELINES[name].partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,100 @@
+"""The main job: records -> traces -> SFT -> PPO -> evaluation -> report.
+
+One definition for a laptop (kfp.local, `clinical-r1 run train`) and for a cluster (`clinical-r1 compile train`).
+Configurations travel as JSON strings, one per step, so that changing a step's knob invalidates that step and what
+follows, and nothing before it. `code_version` is in every step's arguments because KFP's cache key does not see the
+code of the library in the image.
+"""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.base_model import base_model as provide_base_model
+from components.evaluate import evaluate_model
+from components.ppo import reinforce
+from components.records import prepare_records
+from components.report import write_train_report
+from components.sft import fine_tune
+from components.synthesize import synthesize_traces
+
+
+@dsl.pipeline(name="train", description="Records to a reasoning diagnosis model, with a report that shows whether it helped.")
+def train(
+    records: str,
+    synthesis: str,
+    base_model: str,
+    sft: str,
+    ppo: str,
+    evaluation: str,
+    report: str,
+    sources_sha256: str,
+    state_dir: str,
+    code_version: str,
+    image: str = "clinical-r1-trainer-python",
+) -> NamedTuple("Outputs", [("sft_model", dsl.Model), ("model", dsl.Model), ("report", dsl.Dataset)]):  # type: ignore[valid-type]
+    """Every argument but the last four is the JSON of one section of a run configuration (pipelines/configs)."""
+
+    def on_image(task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+        return task.set_container_image(image).set_display_name(title)
+
+    prepared = on_image(
+        prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version), "records"
+    )
+    splits = prepared.outputs["splits"]
+    synthesized = on_image(
+        synthesize_traces(config=synthesis, state_dir=state_dir, code_version=code_version, splits=splits), "synthesize"
+    )
+    traces = synthesized.outputs["traces"]
+    base = on_image(
+        provide_base_model(config=base_model, code_version=code_version, splits=splits, traces=traces), "base model"
+    )
+    tuned = on_image(
+        fine_tune(
+            config=sft,
+            state_dir=state_dir,
+            code_version=code_version,
+            traces=traces,
+            base_model_folder=base.outputs["folder"],
+        ),
+        "sft",
+    )
+    reinforced = on_image(
+        reinforce(
+            config=ppo,
+            state_dir=state_dir,
+            code_version=code_version,
+            splits=splits,
+            sft_model=tuned.outputs["model"],
+        ),
+        "ppo",
+    )
+    evaluated = {
+        name: on_image(
+            evaluate_model(
+                name=name,
+                config=evaluation,
+                state_dir=state_dir,
+                code_version=code_version,
+                splits=splits,
+                model=task.outputs["model"],
+            ),
+            f"evaluate {name}",
+        )
+        for name, task in (("sft", tuned), ("ppo", reinforced))
+    }
+    written = on_image(
+        write_train_report(
+            config=report,
+            code_version=code_version,
+            splits=splits,
+            traces=traces,
+            sft_model=tuned.outputs["model"],
+            ppo_model=reinforced.outputs["model"],
+            sft_predictions=evaluated["sft"].outputs["predictions"],
+            ppo_predictions=evaluated["ppo"].outputs["predictions"],
+        ),
+        "report",
+    )
+    outputs = NamedTuple("Outputs", [("sft_model", dsl.Model), ("model", dsl.Model), ("report", dsl.Dataset)])
+    return outputs(tuned.outputs["model"], reinforced.outputs["model"], written.outputs["report"])

@@ -1,0 +1,197 @@
+"""`clinical-r1 run train`: everything around the pipeline on one machine.
+
+Finds the cases (or samples them from the simulated world), starts the simulated endpoint where the configuration asks
+for one, runs the pipeline through kfp.local, and puts report, summary and models where a user finds them.
+"""
+
+import hashlib
+import json
+import os
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.schema import Case, write_jsonl
+from clinical_r1.step import STEP_FILE
+from pipelines.config import RunConfig, SimulatorConfig, as_argument, load_config
+from pipelines.local_run import LocalJob, run_local
+from pipelines.simulated_endpoint import simulated_endpoint
+from pipelines.version import code_version
+
+TITLES = {
+    "prepare-records": "records",
+    "synthesize-traces": "synthesize",
+    "base-model": "base model",
+    "fine-tune": "sft",
+    "reinforce": "ppo",
+    "evaluate-model": "evaluate sft",
+    "evaluate-model-2": "evaluate ppo",
+    "write-train-report": "report",
+}
+"""Task names as kfp derives them from the components, in the order of the pipeline (tests hold them to the YAML)."""
+
+
+def run_train(
+    config_name: str,
+    case_files: list[Path],
+    limit: int,
+    seed: int | None,
+    overrides: list[str],
+    runs_dir: Path,
+    fresh: bool,
+) -> Path:
+    """Run the `train` pipeline; returns the run's folder. Raises UserError for wrong input or a failed step."""
+    console = Console(soft_wrap=True)
+    config = load_config(config_name, _seeded(seed) + overrides)
+    runs_dir = runs_dir.resolve()
+    config = _with_sources(config, case_files, limit, runs_dir)
+    sources_hash = _hash_sources(config)
+    state_dir = runs_dir / ".state" / _state_name(config, sources_hash, fresh)
+    run_dir = runs_dir / time.strftime("%Y%m%d-%H%M%S-train")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_text(run_dir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False))
+    _print_head(console, config, run_dir)
+    with ExitStack() as stack:
+        if config.simulator is not None:
+            arguments = _endpoint_arguments(config, bool(case_files), state_dir)
+            log, ready = run_dir / "simulator.log", state_dir / "simulator.ready"
+            stack.enter_context(simulated_endpoint(arguments, log, ready))
+        job = LocalJob("train", _arguments(config, sources_hash, state_dir), runs_dir, run_dir, TITLES, fresh)
+        run_local(job, console)
+    _publish(run_dir, runs_dir, console)
+    return run_dir
+
+
+def _seeded(seed: int | None) -> list[str]:
+    if seed is None:
+        return []
+    sections = ("simulator", "records", "synthesis", "base_model.tiny", "sft", "ppo", "evaluation")
+    return [f"{section}.seed={seed}" for section in sections]
+
+
+def _with_sources(config: RunConfig, case_files: list[Path], limit: int, runs_dir: Path) -> RunConfig:
+    """Put the case files of the command line, or a sample of the simulated world, into the records section."""
+    updates: dict[str, object] = {}
+    if case_files:
+        for path in case_files:
+            if not path.exists():
+                raise UserError(f"--cases {path}: no such file: give a file of cases (JSONL, DxBench, HuatuoGPT-o1, ...)")
+            if path.is_file() and path.stat().st_size == 0:
+                raise UserError(f"--cases {path}: the file is empty: give a file with at least one case")
+        updates["sources"] = [{"path": str(path.resolve())} for path in case_files]
+    elif config.simulator is not None:
+        updates["sources"] = [{"path": str(_sample_world(config.simulator, runs_dir)), "terms": "simulated, no patient"}]
+    if limit:
+        updates["limit"] = limit
+    records = type(config.records).model_validate(config.records.model_dump() | updates)
+    report = config.report.model_copy(update={"simulated": config.simulator is not None and not case_files})
+    return config.model_copy(update={"records": records, "report": report})
+
+
+def _sample_world(simulator: SimulatorConfig, runs_dir: Path) -> Path:
+    from clinical_r1.simulator.records import sample_records
+
+    name = f"world-{simulator.cases}-{simulator.zh_share:g}-{simulator.seed}.jsonl"
+    path = runs_dir / ".state" / "simulated-records" / name
+    if not path.is_file():
+        write_jsonl(path, sample_records(simulator.cases, seed=simulator.seed, zh_share=simulator.zh_share))
+    return path
+
+
+def _hash_sources(config: RunConfig) -> str:
+    digest = hashlib.sha256()
+    for source in config.records.sources:
+        path = Path(source.path)
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            if not file.is_file():
+                raise UserError(f"records.sources: {file}: no such file")
+            with open(file, "rb") as handle:
+                digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _state_name(config: RunConfig, sources_hash: str, fresh: bool) -> str:
+    text = json.dumps(config.model_dump(mode="json"), sort_keys=True) + sources_hash
+    name = "train-" + hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"{name}-{time.time_ns():x}" if fresh else name
+
+
+def _arguments(config: RunConfig, sources_hash: str, state_dir: Path) -> dict[str, str]:
+    sections = ("records", "synthesis", "base_model", "sft", "ppo", "evaluation", "report")
+    arguments = {name: as_argument(getattr(config, name)) for name in sections}
+    return arguments | {"sources_sha256": sources_hash, "state_dir": str(state_dir), "code_version": code_version()}
+
+
+def _endpoint_arguments(config: RunConfig, outside: bool, state_dir: Path) -> list[str]:
+    """Command-line arguments of the simulated endpoint; cases from outside its world come with their answer key."""
+    simulator = config.simulator
+    assert simulator is not None
+    state_dir.mkdir(parents=True, exist_ok=True)
+    arguments = ["--seed", str(simulator.seed)]
+    for name, value in simulator.options.items():
+        arguments += [f"--{name.replace('_', '-')}", f"{value:g}"]
+    if outside:
+        from clinical_r1.records.run import read_cases
+
+        key = state_dir / "answer-key.jsonl"
+        cases: list[Case] = read_cases(config.records)
+        write_jsonl(key, cases)
+        arguments += ["--key", str(key), "--competence", str(simulator.competence)]
+    return arguments
+
+
+def _print_head(console: Console, config: RunConfig, run_dir: Path) -> None:
+    where = "the simulated endpoint on loopback" if config.simulator else config.synthesis.synthesizer.base_url
+    console.print(f"train: {len(config.records.sources)} source(s), teacher and judge: {where}", markup=False)
+    console.print(f"run folder: {_short(run_dir)} (full output: log.txt)", markup=False)
+
+
+def _publish(run_dir: Path, runs_dir: Path, console: Console) -> None:
+    """Copy report and summary into the run's folder, link the models, move `latest`, print what came out."""
+    outputs = _artifact_folders(run_dir)
+    summary = json.loads((outputs["report"] / "summary.json").read_text(encoding="utf-8"))
+    summary.setdefault("seconds", {})["report"] = _step_seconds(outputs["report"])
+    write_text(run_dir / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+    write_text(run_dir / "report.html", (outputs["report"] / "report.html").read_text(encoding="utf-8"))
+    _link(run_dir / "model", outputs["model"] / "model")
+    _link(run_dir / "sft-model", outputs["sft_model"] / "model")
+    _link(runs_dir / "latest", run_dir)
+    latest = runs_dir / "latest"
+    for name in ("sft", "ppo"):
+        part = summary[name]
+        console.print(
+            f"{name}: accuracy {part['accuracy']:.3f} of {part['n']}, reasons in {part['reasoning_rate']:.0%}, "
+            f"{part['mean_reasoning_tokens']:.0f} reasoning tokens on average",
+            markup=False,
+            highlight=False,
+        )
+    console.print(f"paired McNemar p = {summary['mcnemar_p']:.2g}", markup=False, highlight=False)
+    console.print(f"report: {_short(latest / 'report.html')}", markup=False)
+    console.print(f"serve it: clinical-r1 serve {_short(latest / 'model')}", markup=False)
+
+
+def _artifact_folders(run_dir: Path) -> dict[str, Path]:
+    """Step -> artifact folder of this run, as the worker wrote them down."""
+    return {name: Path(path) for name, path in json.loads((run_dir / "outputs.json").read_text()).items()}
+
+
+def _step_seconds(folder: Path) -> float:
+    return float(json.loads((folder / STEP_FILE).read_text(encoding="utf-8"))["seconds"])
+
+
+def _link(link: Path, target: Path) -> None:
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent))
+    os.replace(temporary, link)
+
+
+def _short(path: Path) -> str:
+    """A path as the user would type it from here."""
+    return os.path.relpath(path)
