@@ -1,0 +1,154 @@
+"""What the records step can be told. Every policy that a reader of the results may question is a field with a default.
+
+`RecordsConfig` is parsed from YAML or JSON; relative paths are taken from the working directory.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from clinical_r1.schema import SPLITS
+
+DEFAULT_KEY_ENV = "CLINICAL_R1_PATIENT_KEY"
+
+
+class Source(BaseModel):
+    """One file (or folder of FHIR bundles) of cases."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    """A file; for `fhir` also a folder of *.json / *.ndjson bundles."""
+    format: str = "auto"
+    """auto | jsonl | csv | parquet | json | fhir | dxbench | huatuo | medqa | meddx-ft; auto looks at the file."""
+    map: dict[str, str] = Field(default_factory=dict)
+    """Case field -> column or JSON key (dots descend), for csv, parquet, json; `question` may join several with `+`."""
+    language: Literal["auto", "en", "zh"] = "auto"
+    """auto decides for each row by its script."""
+    source: str = ""
+    """Name in the records and the card; the file's stem where empty."""
+    site: str = ""
+    """Site of rows that name none."""
+    terms: str = ""
+    """Licence or terms of use of this source, repeated in the card."""
+    candidates: bool = False
+    """DxBench: list the candidate diseases in the question (a closed choice); off asks an open question."""
+    closed: bool = False
+    """MedQA: keep the options (a closed choice). Off asks it open, as synthesis does."""
+
+
+class SplitConfig(BaseModel):
+    """Sizes of the four disjoint splits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    counts: dict[str, int] = Field(default_factory=dict)
+    """Exact sizes; used when that many cases exist, the surplus stays out and is counted. Empty: fractions."""
+    fractions: dict[str, float] = Field(default_factory=lambda: {"sft": 0.5, "rl": 0.2, "validation": 0.1, "test": 0.2})
+    """Shares of all cases; used without counts, or when there are too few cases for them."""
+    when_short: Literal["fractions", "fail"] = "fractions"
+    """What to do with fewer cases than the counts ask for."""
+    test_sites: list[str] = Field(default_factory=list)
+    """Sites that go to `test` as a whole and nowhere else (the held-out-site experiment)."""
+
+    @model_validator(mode="after")
+    def _known_splits(self) -> Self:
+        for name, sizes in (("counts", self.counts), ("fractions", self.fractions)):
+            if sizes and set(sizes) != set(SPLITS):
+                raise ValueError(f"splits.{name} must name exactly {', '.join(SPLITS)}")
+            if any(size < 0 for size in sizes.values()):
+                raise ValueError(f"splits.{name} must not be negative")
+        total = sum(self.fractions.values())
+        if not 0.999 < total < 1.001:
+            raise ValueError(f"splits.fractions sum to {total:g}; they must sum to 1")
+        return self
+
+
+class DedupConfig(BaseModel):
+    """Duplicates within the data."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    exact: bool = True
+    """Drop a case whose normalised question and reference were seen before."""
+    near: Literal["drop", "group", "off"] = "drop"
+    """Near-duplicates: drop the later one, keep all but in one split, or do not look."""
+    threshold: float = Field(0.85, gt=0, le=1)
+    """Containment (shared shingles over those of the shorter text) from which two texts are near-duplicates."""
+    same_reference: bool = True
+    """Only count texts with one reference; look-alikes with different diagnoses are not duplicates."""
+    min_shingles: int = Field(12, ge=1)
+    """Texts with fewer distinctive shingles are compared exactly only."""
+
+
+class ContaminationConfig(BaseModel):
+    """Training data against benchmarks, by containment: a shared 13-gram alone is not contamination."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    benchmarks: list[Source] = Field(default_factory=list)
+    """Sets that must stay unseen: a case that contains one of their items (or lies in one) is dropped from the data."""
+    threshold: float = Field(0.5, gt=0, le=1)
+    """Containment from which a case is contaminated (notes: at 0.5, 4 of 308 MedBullets items; any 13-gram: 137)."""
+    ngram: int = Field(8, ge=3)
+    """Words a shingle (English); Chinese uses as many characters."""
+    min_shingles: int = Field(8, ge=1)
+    """Benchmark items with fewer shingles are compared exactly only."""
+
+
+class PhiConfig(BaseModel):
+    """The gate before any text leaves. Off is a stated choice."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    policy: Literal["scrub", "off"] = "scrub"
+    off_because: Literal["", "synthetic", "public", "trusted_endpoints"] = ""
+    """Required with policy off: the data are synthetic, public, or all endpoints are declared trusted."""
+    key_env: str = DEFAULT_KEY_ENV
+    """Environment variable with the secret behind patient hashes and date shifts."""
+    key_file: str = ""
+    """Or a file with that secret; wins over the variable."""
+    shift_days: int = Field(365, ge=1, le=3650)
+    """Dates of one patient move together by a keyed offset of 1..shift_days days back."""
+    ner_model: str = ""
+    """Folder of a spaCy model for presidio-analyzer (optional, supplied by the user); empty: own recognizers only."""
+    ner_threshold: float = Field(0.6, ge=0, le=1)
+    """Names found by the model with less confidence send the record to quarantine."""
+    names: list[str] = Field(default_factory=list)
+    """Further names to scrub everywhere (staff, departments' nicknames)."""
+
+    @model_validator(mode="after")
+    def _stated(self) -> Self:
+        if self.policy == "off" and not self.off_because:
+            raise ValueError("phi.policy off needs phi.off_because: synthetic, public or trusted_endpoints")
+        return self
+
+
+class RecordsConfig(BaseModel):
+    """The whole records step."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sources: list[Source] = Field(min_length=1)
+    limit: int | None = Field(None, ge=1)
+    """Take this many well-formed rows of all sources together; None takes all."""
+    limit_by: Literal["seeded", "first"] = "seeded"
+    """Which ones: drawn by the seed, or the first in file order."""
+    seed: int = 0
+    splits: SplitConfig = Field(default_factory=SplitConfig)
+    group_by: list[Literal["patient", "site"]] = Field(default_factory=lambda: ["patient"])
+    """Cases that share one of these keys never part; the run fails if any did."""
+    stratify_by: list[Literal["specialty", "icd10_chapter", "language", "site"]] = Field(
+        default_factory=lambda: ["specialty", "icd10_chapter"]
+    )
+    max_reject_rate: float = Field(0.05, ge=0, le=1)
+    """A larger share of malformed rows fails the step."""
+    icd10_invalid: Literal["reject", "clear"] = "reject"
+    """A code that the WHO tree does not have: reject the row, or keep it without a code (counted)."""
+    specialties: str = ""
+    """YAML file that replaces the shipped specialty mapping (clinical_r1/records/specialty.yaml)."""
+    dedup: DedupConfig = Field(default_factory=DedupConfig)
+    contamination: ContaminationConfig = Field(default_factory=ContaminationConfig)
+    leakage: Literal["drop", "mask", "keep"] = "drop"
+    """The reference diagnosis stated in the question: drop the case, blank the words, or keep it (counted)."""
+    phi: PhiConfig = Field(default_factory=PhiConfig)

@@ -1,0 +1,51 @@
+"""Keyed hashes: a patient's number in the source system becomes `p-` + 20 hex digits, redone by the key alone."""
+
+import hashlib
+import hmac
+import os
+import re
+from pathlib import Path
+
+from clinical_r1.errors import UserError
+from clinical_r1.records.config import PhiConfig
+
+SYNTHETIC_KEY = b"clinical-r1: synthetic and public data only"
+"""The stated default key; refused where the data are real (phi.policy scrub)."""
+_HASHED = re.compile(r"^p-[0-9a-f]{20}$")
+_MIN_KEY_BYTES = 16
+
+
+def load_key(config: PhiConfig) -> bytes | None:
+    """The secret from file or environment; the default key for synthetic and public data; None for real data else."""
+    if config.key_file:
+        file = Path(config.key_file)
+        if not file.is_file():
+            raise UserError(f"{file}: no such key file; give phi.key_file or set {config.key_env}")
+        key = file.read_bytes().strip()
+    else:
+        key = os.environ.get(config.key_env, "").encode()
+    if key and len(key) < _MIN_KEY_BYTES:
+        raise UserError(f"{config.key_file or config.key_env}: the patient key is shorter than {_MIN_KEY_BYTES} bytes")
+    if not key and config.policy == "off" and config.off_because != "trusted_endpoints":
+        return SYNTHETIC_KEY
+    return key or None
+
+
+def need_key(key: bytes | None, config: PhiConfig, place: str) -> bytes:
+    """The key, or a UserError: real identifiers are never hashed with a public key."""
+    if key is None:
+        raise UserError(
+            f"{place}: the record has a patient identifier but there is no key to hash it; set {config.key_env} "
+            "(a secret of at least 16 bytes) or phi.key_file"
+        )
+    return key
+
+
+def patient_hash(key: bytes, patient_id: str) -> str:
+    """Keyed hash of a source identifier; a value that is such a hash already is kept."""
+    return patient_id if _HASHED.match(patient_id) else "p-" + keyed(key, "patient", patient_id)[:20]
+
+
+def keyed(key: bytes, purpose: str, value: str) -> str:
+    """HMAC-SHA256 hex digest of `value`, separated by purpose."""
+    return hmac.new(key, f"{purpose}\x1f{value}".encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,107 @@
+"""What the records step did, as numbers: report.json for machines, card.md for people. Never text of a record."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.schema import SPLITS, Case
+
+
+class RecordsReport(BaseModel):
+    """Counts of one run of `prepare`; the keys of report.json."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    read: int
+    """Rows met, well-formed or not."""
+    malformed: int
+    reject_rate: float
+    """malformed / read; compared with max_reject_rate."""
+    limited: int
+    """Well-formed rows left out by `limit`."""
+    dropped: dict[str, int]
+    """Well-formed rows left out by policy: duplicate, near_duplicate, contaminated, leak, ungrouped."""
+    quarantined: int
+    cases: int
+    """Cases in the four splits."""
+    unused: int
+    """Good cases beyond the split sizes asked for."""
+    splits: dict[str, int]
+    split_rule: str
+    """`counts` or `fractions`."""
+    groups: int
+    group_by: list[str]
+    without_patient: int
+    """Cases of sources that know no patients; each is its own patient."""
+    group_overlap: int = 0
+    """Groups in more than one split; the step fails unless 0."""
+    languages: dict[str, int]
+    specialties: dict[str, int]
+    chapters: dict[str, int]
+    icd10: dict[str, int]
+    """checked, coarsened (cut to a WHO code), cleared (no such code)."""
+    leaks: int
+    """Cases whose question names the reference, whatever became of them."""
+    phi: dict[str, Any]
+    """policy, off_because, counts of what was scrubbed and of what sent records to quarantine, by type."""
+    sources: list[dict[str, Any]]
+    seed: int
+    config_hash: str
+    hashes: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of the split files."""
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def counts(values: Iterable[str]) -> dict[str, int]:
+    """Values by frequency, most frequent first."""
+    return dict(Counter(values).most_common())
+
+
+def card(report: RecordsReport, splits: dict[str, list[Case]]) -> str:
+    """The dataset card as Markdown."""
+    lines = ["# Records", "", _gate_sentence(report), ""]
+    lines += ["| split | cases | en | zh | patients | sites | sha256 |", "|---|---|---|---|---|---|---|"]
+    for name in SPLITS:
+        cases = splits[name]
+        language = Counter(case.language for case in cases)
+        patients, sites = {c.patient for c in cases} - {""}, {c.site for c in cases} - {""}
+        digest = report.hashes.get(f"{name}.jsonl", "")[:16]
+        row = (name, len(cases), language["en"], language["zh"], len(patients), len(sites), digest)
+        lines.append("| " + " | ".join(map(str, row)) + " |")
+    lines += ["", "## Sources", "", "| name | format | read | terms | sha256 |", "|---|---|---|---|---|"]
+    for source in report.sources:
+        terms = source["terms"] or "not stated"
+        lines.append(
+            f"| {source['name']} | {source['format']} | {source['read']} | {terms} | {source['sha256'][:16]} |"
+        )
+    lines += ["", "## What was left out", ""]
+    lines += [f"- malformed: {report.malformed} of {report.read} (rejects.jsonl)"]
+    lines += [f"- {kind}: {count} (rejects.jsonl)" for kind, count in report.dropped.items()]
+    lines += [f"- quarantined by the PHI gate: {report.quarantined} (quarantine.jsonl)"]
+    lines += [f"- beyond the limit: {report.limited}; beyond the split sizes: {report.unused}"]
+    lines += [
+        "",
+        f"Splits by {report.split_rule}, seed {report.seed}, grouped by {', '.join(report.group_by) or 'nothing'}",
+    ]
+    lines[-1] += f" ({report.groups} groups, {report.group_overlap} in more than one split)."
+    lines += ["", "## Specialties", ""] + [f"- {name}: {count}" for name, count in report.specialties.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _gate_sentence(report: RecordsReport) -> str:
+    if report.phi["policy"] == "off":
+        return f"PHI gate: off, because the data are declared {report.phi['off_because'].replace('_', ' ')}."
+    scrubbed = sum(report.phi["scrubbed"].values())
+    return (
+        f"PHI gate: on; {scrubbed} identifiers removed, {report.quarantined} records kept back. "
+        "This is no certificate of anonymity."
+    )

@@ -1,0 +1,76 @@
+"""What a reader yields: a row that became a case, or a row that did not, with its place in the file.
+
+Identifiers of the source system live in `Row` only; `Case` gets keyed hashes.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["malformed", "duplicate", "near_duplicate", "contaminated", "leak", "ungrouped"]
+
+
+class Reject(BaseModel):
+    """One line of rejects.jsonl. Never holds text of the record."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str
+    line: int
+    """1-based line of a text file, 1-based index of the item in a JSON list or table, of the encounter in a bundle."""
+    reason: str
+    kind: Kind = "malformed"
+
+
+class Quarantined(BaseModel):
+    """One line of quarantine.jsonl: where the record lies and what kept it back; its text stays in its file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str
+    line: int
+    types: list[str]
+
+
+@dataclass
+class Known:
+    """Identifiers that structured fields gave away: the gate removes them wherever they stand in the text."""
+
+    names: list[str] = field(default_factory=list)
+    numbers: list[str] = field(default_factory=list)
+    """MRN, phone, e-mail, address lines: anything to be removed literally."""
+
+
+@dataclass
+class Row:
+    """A well-formed row on its way to a Case."""
+
+    file: str
+    line: int
+    fields: dict[str, Any]
+    """Fields of `schema.Case`, still with identifiers in the text."""
+    problem: str = ""
+    """Key of one problem in several languages; its versions stay in one split."""
+    patient_id: str = ""
+    """Identifier of the patient in the source system."""
+    department: str = ""
+    """For the specialty mapping; not part of the question."""
+    birth_year: int | None = None
+    known: Known = field(default_factory=Known)
+    keep_id: bool = False
+    """The id is a benchmark's own and identifies nobody."""
+
+
+class RowError(ValueError):
+    """A row that is no case; the message says which key is wrong, never what it holds."""
+
+
+_CJK = re.compile(r"[\u3400-\u9fff]")
+_LATIN = re.compile(r"[A-Za-z]")
+
+
+def detect_language(text: str) -> Literal["en", "zh"]:
+    """Chinese where Han characters outweigh Latin words (of about five letters): charts mix in Latin abbreviations."""
+    return "zh" if len(_CJK.findall(text)) * 5 > len(_LATIN.findall(text)) else "en"
