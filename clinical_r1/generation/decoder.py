@@ -1,0 +1,236 @@
+"""StaticDecoder: Qwen2 decoding on one static KV buffer with fused weights; `build_decoder` picks it or the fallback.
+
+HF generate spends most of a small model's step outside of the matrix products, and keeps ended rows to the end of the
+batch. Here a layer is two fused projections, one attention and one fused MLP, and ended rows leave the batch.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from clinical_r1.generation.loop import Decoder
+
+
+@dataclass
+class _Layer:
+    norm1: torch.Tensor
+    qkv: torch.Tensor
+    qkv_bias: torch.Tensor | None
+    out: torch.Tensor
+    norm2: torch.Tensor
+    gate_up: torch.Tensor
+    down: torch.Tensor
+
+
+def supports(model: Any) -> bool:
+    """Whether the model is a Qwen2 that this file computes exactly: full attention, SiLU, fixed rotary frequencies."""
+    config = _causal(model).config
+    layer_types = getattr(config, "layer_types", None) or []
+    rope = getattr(config, "rope_parameters", None) or {}
+    return (
+        config.model_type == "qwen2"
+        and config.hidden_act == "silu"
+        and all(kind == "full_attention" for kind in layer_types)
+        and rope.get("rope_type", "default") in ("default", "linear", "yarn", "llama3")
+    )
+
+
+def build_decoder(model: Any, batch_tokens: int = 65_536) -> Decoder:
+    """The fastest decoder that computes this model exactly."""
+    if supports(model):
+        return StaticDecoder(model, batch_tokens)
+    from clinical_r1.generation.fallback import HFDecoder
+
+    return HFDecoder(model, batch_tokens)
+
+
+class StaticDecoder(Decoder):
+    """Runs the weights of an HF Qwen2ForCausalLM (plain, LoRA-wrapped, or sharded by ZeRO-3) of any size.
+
+    Weights that need no fusing are shared with the model; the fused ones (and all of them under ZeRO-3 or LoRA) are
+    copies that `refresh` renews, so call it after each optimizer step before generating.
+    """
+
+    def __init__(self, model: Any, batch_tokens: int = 65_536) -> None:
+        self.model = model
+        self.config = _causal(model).config
+        self.batch_tokens = batch_tokens
+        self.window = self.config.max_position_embeddings
+        self.heads, self.kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
+        self.head_dim = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.heads
+        self._layers: list[_Layer] = []
+        self._cos = self._sin = torch.empty(0)
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        causal = _causal(self.model)
+        body = causal.model
+        fresh: list[_Layer] = []
+        for layer, old in itertools.zip_longest(body.layers, self._layers):
+            attention, mlp = layer.self_attn, layer.mlp
+            parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+            with _gathered(layer.parameters()) as own:
+                bias = [_bias(part) for part in parts]
+                fresh.append(
+                    _Layer(
+                        own(layer.input_layernorm.weight),
+                        _fuse([_weight(part) for part in parts], old and old.qkv),
+                        _fuse([b for b in bias if b is not None], old and old.qkv_bias)
+                        if bias[0] is not None
+                        else None,
+                        own(_weight(attention.o_proj)),
+                        own(layer.post_attention_layernorm.weight),
+                        _fuse([_weight(mlp.gate_proj), _weight(mlp.up_proj)], old and old.gate_up),
+                        own(_weight(mlp.down_proj)),
+                    )
+                )
+        self._layers = fresh
+        embeddings, head = body.embed_tokens, causal.lm_head
+        with _gathered([*embeddings.parameters(), *head.parameters(), *body.norm.parameters()]) as own:
+            self._embedding, self._norm = own(_weight(embeddings)), own(body.norm.weight)
+            self._head = self._embedding if self.config.tie_word_embeddings else own(_weight(head))
+        self.device, self.dtype = self._embedding.device, self._embedding.dtype
+
+    def _prefill(self, ids: torch.Tensor, real: torch.Tensor, capacity: int) -> torch.Tensor:
+        rows, length = ids.shape
+        self._rotary(capacity)
+        shape = (len(self._layers), rows, self.kv_heads, capacity, self.head_dim)
+        self._keys = torch.empty(shape, dtype=self.dtype, device=self.device)
+        self._values = torch.empty_like(self._keys)
+        self._visible: torch.Tensor | None = None
+        mask = None
+        if not bool(real.all()):
+            self._visible = torch.ones((rows, capacity), dtype=torch.bool, device=self.device)
+            self._visible[:, :length] = real
+            causal = torch.ones((length, length), dtype=torch.bool, device=self.device).tril()
+            # A padding position sees itself, or its softmax would be 0/0.
+            own = torch.eye(length, dtype=torch.bool, device=self.device)
+            mask = ((causal & real[:, None, :]) | own)[:, None]
+        positions = (real.long().cumsum(1) - 1).clamp(min=0)
+        self._next, self._end = positions[:, -1] + 1, length
+        return self._forward(ids, positions, mask, 0)
+
+    def _step(self, tokens: torch.Tensor) -> torch.Tensor:
+        start, self._end = self._end, self._end + 1
+        mask = self._visible[:, None, None, : self._end] if self._visible is not None else None
+        logits = self._forward(tokens[:, None], self._next[:, None], mask, start)
+        self._next = self._next + 1
+        return logits
+
+    def _compact(self, holes: torch.Tensor, sources: torch.Tensor, live: int) -> None:
+        for cache in (self._keys, self._values):
+            cache[:, holes, :, : self._end] = cache[:, sources, :, : self._end]
+        self._keys, self._values = self._keys[:, :live], self._values[:, :live]
+        for state in (self._next, *([self._visible] if self._visible is not None else [])):
+            state[holes] = state[sources]
+        self._next = self._next[:live]
+        self._visible = self._visible[:live] if self._visible is not None else None
+
+    def _forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, start: int
+    ) -> torch.Tensor:
+        """ids, positions (rows, n) go to cache places start..start+n; returns the last position's logits."""
+        rows, count = ids.shape
+        heads, kv_heads, head_dim, end = self.heads, self.kv_heads, self.head_dim, start + count
+        epsilon, width = self.config.rms_norm_eps, (self.config.hidden_size,)
+        x = F.embedding(ids, self._embedding)
+        cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]
+        for index, layer in enumerate(self._layers):
+            fused = F.linear(F.rms_norm(x, width, layer.norm1, epsilon), layer.qkv, layer.qkv_bias)
+            states = fused.view(rows, count, heads + 2 * kv_heads, head_dim).transpose(1, 2)
+            rotated = states[:, : heads + kv_heads]
+            rotated = rotated * cos + _rotate_half(rotated) * sin
+            self._keys[index, :, :, start:end] = rotated[:, heads:]
+            self._values[index, :, :, start:end] = states[:, heads + kv_heads :]
+            query = rotated[:, :heads]
+            keys, values = self._keys[index, :, :, :end], self._values[index, :, :, :end]
+            if count == 1:  # the query heads of a group become its query positions: no repeated keys and values
+                query = query.reshape(rows, kv_heads, heads // kv_heads, head_dim)
+                mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+                mixed = mixed.reshape(rows, 1, heads * head_dim)
+            else:
+                mixed = F.scaled_dot_product_attention(
+                    query, keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=True
+                )
+                mixed = mixed.transpose(1, 2).reshape(rows, count, heads * head_dim)
+            x = x + F.linear(mixed, layer.out)
+            gate, up = F.linear(F.rms_norm(x, width, layer.norm2, epsilon), layer.gate_up).chunk(2, -1)
+            x = x + F.linear(F.silu(gate) * up, layer.down)
+        return F.linear(F.rms_norm(x[:, -1], width, self._norm, epsilon), self._head)
+
+    def _rotary(self, length: int) -> None:
+        """Tables of at least `length` positions, from the model's own rotary module."""
+        if self._cos.shape[0] >= length and self._cos.dtype == self.dtype:
+            return
+        size = min(max(length, 512), max(length, self.window))
+        probe = torch.empty(0, dtype=self.dtype, device=self.device)
+        rotary = _causal(self.model).model.rotary_emb
+        cos, sin = rotary(probe, torch.arange(size, device=self.device)[None])
+        self._cos, self._sin = cos[0], sin[0]
+
+
+def _rotate_half(x: torch.Tensor) -> torch.Tensor:
+    half = x.shape[-1] // 2
+    return torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+
+
+def _causal(model: Any) -> Any:
+    """The Qwen2ForCausalLM inside of a DeepSpeed engine, a distributed wrapper or a PEFT model."""
+    while not hasattr(model, "lm_head") or hasattr(model, "get_base_model"):
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", None)
+        if inner is None:
+            return model
+        model = inner
+    return model
+
+
+def _weight(module: Any) -> torch.Tensor:
+    """A layer's effective weight: with LoRA the base weight and the active adapters' products."""
+    if hasattr(module, "token_adapter"):  # peft: a few trainable rows over a frozen embedding
+        adapters = [] if module.token_adapter.disable_adapters else module.token_adapter.active_adapters
+        return (
+            module.token_adapter.get_merged_weights(adapters)
+            if adapters
+            else module.token_adapter.get_base_layer().weight
+        )
+    if not hasattr(module, "base_layer"):
+        return module.weight.data
+    weight = module.base_layer.weight.data
+    if module.merged or module.disable_adapters:
+        return weight
+    for adapter in module.active_adapters:
+        if adapter in module.lora_A:
+            weight = weight + module.get_delta_weight(adapter).to(weight.dtype)
+    return weight
+
+
+def _bias(module: Any) -> torch.Tensor | None:
+    bias = getattr(module, "base_layer", module).bias
+    return None if bias is None else bias.data
+
+
+def _fuse(parts: list[torch.Tensor], buffer: torch.Tensor | None) -> torch.Tensor:
+    """Concatenate along the output dimension, into the previous buffer where there is one."""
+    if buffer is not None and buffer.dtype == parts[0].dtype and buffer.device == parts[0].device:
+        return torch.cat(parts, out=buffer)
+    return torch.cat(parts)
+
+
+@contextmanager
+def _gathered(parameters: Iterable[torch.nn.Parameter]) -> Iterator[Any]:
+    """Under ZeRO-3 whole parameters exist only inside; the yielded function keeps a tensor beyond it."""
+    sharded = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
+    if not sharded:
+        with nullcontext():
+            yield lambda tensor: tensor.data
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(sharded):
+        yield lambda tensor: tensor.data.clone()

@@ -1,0 +1,1 @@
+"""SFT and PPO: trainers, DeepSpeed configs, launcher, memory preflight."""
