@@ -18,8 +18,8 @@ from clinical_r1.simulator.diseases import PAIRS, POINTS_TO, Language, finding_n
 from clinical_r1.simulator.world import FINDING_LABELS, TEST_LABELS, Chart, lab_name, lab_result
 
 Care = Literal["direct", "hasty", "medium", "careful"]
-CARE_FIRST: dict[Care, float] = {"direct": 0.04, "hasty": 0.36, "medium": 0.40, "careful": 0.20}
-CARE_RETRY: dict[Care, float] = {"direct": 0.0, "hasty": 0.30, "medium": 0.45, "careful": 0.25}
+CARE_FIRST: dict[Care, float] = {"direct": 0.03, "hasty": 0.30, "medium": 0.53, "careful": 0.14}
+CARE_RETRY: dict[Care, float] = {"direct": 0.0, "hasty": 0.40, "medium": 0.40, "careful": 0.20}
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ def _guess(chart: Chart, positions: Collection[int], rng: random.Random, wrong: 
     return rng.choice([index for index in sorted(open_votes) if open_votes[index] == best])
 
 
-def _check(chart: Chart, guess: int) -> tuple[str, str]:
-    """Hold the tests against the look-alikes; returns the text and the diagnosis that stands."""
+def _check(chart: Chart, guess: int, tests: int = len(TEST_LABELS)) -> tuple[str, str]:
+    """Hold the first `tests` tests against the look-alikes; returns the text and the diagnosis that stands."""
     language, pair = chart.language, PAIRS[guess]
     parts, refuted = [_say(language, "check")], False
-    for label, (index, positive) in zip(TEST_LABELS, chart.tests):
+    for label, (index, positive) in list(zip(TEST_LABELS, chart.tests))[:tests]:
         refuted |= positive and index == guess
         parts.append(
             _say(
@@ -134,7 +134,7 @@ def retry(
     covered = covered_findings(chart, first)
     hypothesis = last_hypothesis(chart, first)
     if strategy == "verification" and hypothesis is not None:
-        text, answer = _check(chart, hypothesis)
+        text, answer = _check(chart, hypothesis, tests=1 if care in ("direct", "hasty") else len(chart.tests))
         return Written(text + _say(chart.language, "so", name=answer), answer)
     text = _opening(chart, strategy, covered, hypothesis)
     rest = [position for position in range(len(chart.findings)) if position not in covered]
@@ -161,16 +161,25 @@ def guided(chart: Chart, reference: str, rng: random.Random) -> Written:
     return Written(text + _say(chart.language, "so", name=reference), reference)
 
 
-def rewrite(chart: Chart, first: str, last: str) -> str:
+def rewrite(language: Language, first: str, last: str) -> str:
     """The natural thinking of a chain of attempts: the failed first try, then the thought that mended it."""
-    conclusion = _say(chart.language, "so", name="\0").split("\0")
-    ending = re.compile(re.escape(conclusion[0]) + r"[^。.]+?" + re.escape(conclusion[1]) + "$")
-    return ending.sub("", first) + last
+    return _conclusion(language).sub("", first) + last
 
 
-def response(chart: Chart, answer: str) -> str:
+def conclusion(language: Language, text: str) -> str | None:
+    """The diagnosis that a reasoning ends in."""
+    found = _conclusion(language).search(text)
+    return found.group(1) if found else None
+
+
+def _conclusion(language: Language) -> re.Pattern[str]:
+    before, after = _say(language, "so", name="\0").split("\0")
+    return re.compile(re.escape(before) + r"([^。.]+?)" + re.escape(after) + r"\s*$")
+
+
+def response(language: Language, answer: str) -> str:
     """The formal answer that follows the thinking."""
-    return _say(chart.language, "response", name=answer)
+    return _say(language, "response", name=answer)
 
 
 # -------------------------------------------------------------------------------------------------------- reading a text

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from clinical_r1.schema import Case
 from clinical_r1.simulator.diseases import FINDINGS, PAIRS, Disease, Language, finding_name
 
-P_RARE = 0.4  # how often the look-alike is the truth
+P_RARE = 0.38  # how often the look-alike is the truth
 P_TEST = 0.92  # how often the test that decides was done
 P_INCIDENTAL = 0.4  # how often a test that has nothing to do with the case is abnormal all the same
 BACKGROUND = 0.008  # frequency of a finding in a disease that does not cause it
@@ -234,3 +235,21 @@ def sample_cases(n: int, seed: int, zh_share: float = 0.5) -> Iterator[WorldCase
         if case.question not in seen:
             seen.add(case.question)
             yield case
+
+
+def sample_records(n: int, seed: int, zh_share: float = 0.5) -> Iterator[Case]:
+    """The same cases as records, as a hospital's export would hold them."""
+    for case in sample_cases(n, seed, zh_share):
+        yield Case(
+            language=case.chart.language,
+            question=case.question,
+            reference=case.reference,
+            specialty=case.disease.specialty,
+            icd10=case.disease.icd10,
+            source="simulator",
+            site=case.site,
+            patient=case.patient,
+            sex=case.chart.sex,
+            age_band=age_band(case.chart.age),
+            recorded=case.recorded.isoformat(),
+        )
