@@ -81,6 +81,13 @@ class Splitter:
         self._irregular = False
         self._fresh = True
         """No visible text yet in the current part."""
+        self._done = 0
+        """Characters taken in, without the held ones."""
+        self._thought_from = 0
+        self.thought_spans: list[tuple[int, int]] = []
+        """Closed thoughts as [start, end) in characters of everything fed, tags excluded; `finish` closes the last."""
+        self.tag_spans: list[tuple[int, int]] = []
+        """The tags themselves, in the same measure."""
 
     @property
     def part(self) -> Part:
@@ -96,20 +103,22 @@ class Splitter:
         text = self._held + text
         self._held = ""
         pieces: list[Piece] = []
-        start = 0
+        start, base = 0, self._done
         while (at := text.find("<", start)) >= 0:
             rest = text[at : at + len(CLOSE)]
             if rest.startswith((OPEN, CLOSE)):
                 self._emit(text[start:at], pieces)
-                start = at + self._tag(opening=rest.startswith(OPEN))
+                start = at + self._tag(rest.startswith(OPEN), base + at)
             elif OPEN.startswith(rest) or CLOSE.startswith(rest):
                 self._emit(text[start:at], pieces)
                 self._held = text[at:]
+                self._done = base + at
                 return pieces
             else:
                 self._emit(text[start : at + 1], pieces)
                 start = at + 1
         self._emit(text[start:], pieces)
+        self._done = base + len(text)
         return pieces
 
     def finish(self, aborted: bool = False) -> tuple[list[Piece], Split]:
@@ -117,6 +126,9 @@ class Splitter:
         pieces = self.feed_bytes_end()
         tail, self._held = self._held, ""
         self._emit(tail, pieces)
+        self._done += len(tail)
+        if self._inside:
+            self.thought_spans.append((self._thought_from, self._done))
         thinking, response = ("".join(self._parts[part]) for part in ("thinking", "answer"))
         return pieces, Split(thinking, response, self._outcome(thinking, response, aborted))
 
@@ -124,7 +136,12 @@ class Splitter:
         """Flush a character that was cut by the end of the bytes."""
         return self.feed(self._decoder.decode(b"", final=True))
 
-    def _tag(self, opening: bool) -> int:
+    def _tag(self, opening: bool, at: int) -> int:
+        size = len(OPEN) if opening else len(CLOSE)
+        if self._inside:
+            self.thought_spans.append((self._thought_from, at))
+        self.tag_spans.append((at, at + size))
+        self._thought_from = at + size
         if opening:
             self._irregular |= self._inside or self._opens > 0 or bool(self._parts["answer"])
             self._opens += 1
@@ -134,7 +151,7 @@ class Splitter:
         self._inside = opening
         self._space = ""
         self._fresh = True
-        return len(OPEN) if opening else len(CLOSE)
+        return size
 
     def _emit(self, text: str, pieces: list[Piece]) -> None:
         if not text:

@@ -1,0 +1,120 @@
+"""Serve a checkpoint from a CPU: `python -m serving.engine --model DIR --port 8000` (bare engine),
+and `serve(...)`, which puts the gateway and its chat page in front (`clinical-r1 serve MODEL --open`).
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from clinical_r1.errors import UserError
+from clinical_r1.generation.load import check_model_folder, load_model
+from serving.engine.api import Served, build_app
+from serving.engine.scheduler import Scheduler
+
+
+def load_served(model: Path, name: str = "", max_batch: int = 16, context: int = 0) -> Served:
+    """Load weights and tokenizer; `context` 0 means what the model's config says.
+
+    Raises:
+        UserError: the folder is no model.
+    """
+    check_model_folder(model)
+    if not (model / "tokenizer.json").is_file():
+        raise UserError(f"{model} is no model folder: tokenizer.json missing; save it with a fast tokenizer")
+    from tokenizers import Tokenizer
+
+    from clinical_r1.generation.decoder import build_decoder
+
+    torch_model, template = load_model(model, device="cpu", dtype="float32")
+    config = torch_model.config
+    eos = _eos_ids(model, config, template)
+    pad = template.pad_token_id if template.pad_token_id is not None else eos[0]
+    return Served(
+        name=name or model.resolve().name,
+        tokenizer=Tokenizer.from_file(str(model / "tokenizer.json")),
+        template=template,
+        context=context or min(int(getattr(config, "max_position_embeddings", 4096)), 8192),
+        scheduler=Scheduler(build_decoder(torch_model), eos, pad, max_batch=max_batch),
+        started=int(time.time()),
+    )
+
+
+def _eos_ids(model: Path, config: Any, template: Any) -> list[int]:
+    """Every id that ends an answer: generation_config.json, config.json, the tokenizer."""
+    found: set[int] = set()
+    path = model / "generation_config.json"
+    listed = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    for value in (listed, getattr(config, "eos_token_id", None), template.eos_token_id):
+        if isinstance(value, int):
+            found.add(value)
+        elif isinstance(value, list):
+            found.update(value)
+    if not found:
+        raise UserError(f"{model}: no end-of-answer token; set eos_token_id in generation_config.json")
+    return sorted(found)
+
+
+async def listen(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:
+    """Start an app; returns its runner and the port it got (port 0 asks for a free one)."""
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=5.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+    except OSError as problem:
+        await runner.cleanup()
+        raise UserError(f"{host}:{port}: cannot listen ({problem.strerror}); choose another --port") from None
+    return runner, runner.addresses[0][1]
+
+
+async def until_signal() -> None:
+    """Return at SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def _run_engine(served: Served, host: str, port: int) -> None:
+    runner, port = await listen(build_app(served), host, port)
+    print(f"engine for {served.name} at http://{host}:{port}/v1", flush=True)
+    await until_signal()
+    await runner.cleanup()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The bare engine; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m serving.engine", description="CPU model server")
+    parser.add_argument("--model", type=Path, required=True, help="model folder")
+    parser.add_argument("--name", default="", help="model id to announce; default: the folder's name")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--max-batch", type=int, default=16)
+    parser.add_argument("--context", type=int, default=0, help="tokens of prompt plus answer; 0: the model's own")
+    given = parser.parse_args(argv)
+    try:
+        served = load_served(given.model, given.name, given.max_batch, given.context)
+        asyncio.run(_run_engine(served, given.host, given.port))
+    except UserError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def serve(model: Path, host: str = "127.0.0.1", port: int = 8080, open_browser: bool = False) -> None:
+    """Serve `model` until Ctrl-C.
+
+    Raises:
+        UserError: `model` is no model folder, or the port is taken.
+    """
+    asyncio.run(_run_engine(load_served(model), host, port))

@@ -1,0 +1,197 @@
+"""The queue in front of the decoder: waiting requests of the same sampling settings form one batch.
+
+Each row draws from its own seeded stream, so an answer does not depend on who else was waiting.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What must be equal inside a batch."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@dataclass(eq=False)
+class Job:
+    """One completion to generate. Tokens arrive in `events`; a FinishReason (or an exception) ends them."""
+
+    prompt_ids: list[int]
+    max_tokens: int
+    settings: Settings
+    seed: int
+    events: "asyncio.Queue[int | FinishReason | Exception]" = field(default_factory=asyncio.Queue)
+    cancelled: bool = False
+    produced: int = 0
+    ended: bool = False
+
+
+class QueueFullError(Exception):
+    """The waiting line is at its limit."""
+
+
+@dataclass
+class Counters:
+    """What the engine's /metrics shows."""
+
+    requests: int = 0
+    batches: int = 0
+    tokens: int = 0
+    busy_seconds: float = 0.0
+
+
+class Scheduler:
+    """Runs batches one after the other in a thread.
+
+    Args:
+        decoder: a `clinical_r1.generation.loop.Decoder`.
+        eos_token_ids: the ids that end an answer.
+        pad_token_id: the id that fills short prompts.
+        max_batch: rows of one batch.
+        max_waiting: completions in the line; more are refused with QueueFullError.
+        window: seconds to wait for company after the first request of a batch.
+    """
+
+    def __init__(
+        self,
+        decoder: Any,
+        eos_token_ids: list[int],
+        pad_token_id: int,
+        max_batch: int = 16,
+        max_waiting: int = 256,
+        window: float = 0.005,
+    ) -> None:
+        self._decoder = decoder
+        self.eos_token_ids = frozenset(eos_token_ids)
+        self._pad = pad_token_id
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._window = window
+        self._waiting: deque[Job] = deque()
+        self._wake = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._running: list[Job] = []
+        self.counters = Counters()
+
+    @property
+    def waiting(self) -> int:
+        """Completions in the line."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Completions in the current batch that have not ended."""
+        return sum(not job.ended for job in self._running)
+
+    def start(self) -> None:
+        """Start the worker on the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(self._work())
+
+    async def stop(self) -> None:
+        """Cancel what waits and what runs, and end the worker."""
+        for job in (*self._waiting, *self._running):
+            job.cancelled = True
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def submit(self, jobs: list[Job]) -> None:
+        """Put jobs in the line, all or none."""
+        if len(self._waiting) + len(jobs) > self._max_waiting:
+            raise QueueFullError
+        self._waiting.extend(jobs)
+        self.counters.requests += len(jobs)
+        self._wake.set()
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(self._window)
+            batch = self._next_batch()
+            if not batch:
+                self._wake.clear()
+                continue
+            self._running = batch
+            started = time.perf_counter()
+            try:
+                await asyncio.to_thread(self._generate, batch)
+            except Exception as error:
+                for job in batch:
+                    if not job.ended:
+                        job.events.put_nowait(error)
+            finally:
+                self._running = []
+            self.counters.batches += 1
+            self.counters.busy_seconds += time.perf_counter() - started
+
+    def _next_batch(self) -> list[Job]:
+        """The oldest waiting job and those that can share its batch."""
+        while self._waiting and self._waiting[0].cancelled:
+            self._waiting.popleft()
+        if not self._waiting:
+            return []
+        first = self._waiting[0]
+        batch: list[Job] = []
+        longest = room = 0
+        for job in self._waiting:
+            if job.settings != first.settings or job.cancelled or len(batch) == self._max_batch:
+                continue
+            # One batch shares its longest prompt and its largest max_tokens; both must fit the model's window.
+            prompt, tokens = max(longest, len(job.prompt_ids)), max(room, job.max_tokens)
+            if prompt + tokens <= self._decoder.window:
+                batch.append(job)
+                longest, room = prompt, tokens
+        taken = {id(job) for job in batch}
+        self._waiting = deque(job for job in self._waiting if id(job) not in taken and not job.cancelled)
+        return batch
+
+    def _generate(self, batch: list[Job]) -> None:
+        from clinical_r1.generation.sampling import SamplingParams
+
+        assert self._loop is not None
+        post = self._loop.call_soon_threadsafe
+
+        def end(job: Job, reason: FinishReason) -> None:
+            job.ended = True
+            post(job.events.put_nowait, reason)
+
+        def on_token(row: int, token_id: int) -> bool:
+            """Hand a token to its request; True says that the row needs no more."""
+            job = batch[row]
+            if job.ended or job.cancelled:
+                return True
+            job.produced += 1
+            self.counters.tokens += 1
+            post(job.events.put_nowait, token_id)
+            if token_id in self.eos_token_ids:
+                end(job, "stop")
+            elif job.produced >= job.max_tokens:
+                end(job, "length")
+            return job.ended
+
+        settings = batch[0].settings
+        params = SamplingParams(
+            max_new_tokens=max(job.max_tokens for job in batch),
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            eos_token_ids=tuple(sorted(self.eos_token_ids)),
+            pad_token_id=self._pad,
+        )
+        self._decoder.generate(
+            [job.prompt_ids for job in batch], params, on_token=on_token, seeds=[job.seed for job in batch]
+        )
+        for job in batch:
+            if not job.ended:
+                end(job, "length")
