@@ -1,0 +1,131 @@
+"""What a synthesis run is told: endpoints, verifier, search, filters, limits and what may leave the house."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from clinical_r1.errors import UserError
+from clinical_r1.llm.config import CrossingPolicy, EndpointConfig, check_crossing
+from clinical_r1.schema import RETRY_STRATEGIES, Strategy
+from clinical_r1.synthesis.choices import Policy
+from clinical_r1.synthesis.filters import FilterConfig
+from clinical_r1.verifier.config import VerifierConfig
+
+
+class BudgetConfig(BaseModel):
+    """Limits that stop a run cleanly; finished calls are kept, so a raised limit goes on where it stopped."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_cost: float | None = Field(default=None, gt=0)
+    """Money, in the currency of the endpoints' price lists; None for no limit."""
+    max_tokens: int | None = Field(default=None, gt=0)
+    """Prompt and completion tokens of all endpoints together; None for no limit."""
+    when_spent: Literal["stop", "publish"] = "stop"
+    """`stop` ends with an error and no dataset; `publish` writes what there is, open cases as rejects (`budget`)."""
+
+
+class Shard(BaseModel):
+    """Which part of the cases this run takes; cases are dealt out by the hash of their id."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    index: int = Field(default=0, ge=0)
+    """This shard, counted from 0."""
+    count: int = Field(default=1, ge=1)
+    """All shards; with more than one, `merge_shards` makes the dataset."""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        if self.index >= self.count:
+            raise ValueError(f"index {self.index} is not below count {self.count}")
+        return self
+
+
+class SynthesisConfig(BaseModel):
+    """Search over strategies for verified traces (paper section 2.1.2)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(default="traces", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the dataset; its address is `traces/<name>/<hash>`."""
+    synthesizer: EndpointConfig
+    """Who writes reasoning and answers."""
+    judge: EndpointConfig | None = None
+    """Who judges where the verifier needs a model; None takes the synthesizer's endpoint."""
+    verifier: VerifierConfig = Field(default_factory=VerifierConfig)
+    """How an answer is compared with the reference."""
+
+    retries: int = Field(default=3, ge=0, le=10)
+    """Further attempts after the first one fails (the paper: up to 3)."""
+    strategies: list[Strategy] = Field(default=list(RETRY_STRATEGIES), min_length=1)
+    """Strategies that a retry may take."""
+    policy: Policy = "random"
+    """How the next strategy is chosen: `random` (by hash of seed, case, attempt) or `round_robin`."""
+    best_of: int = Field(default=1, ge=1, le=16)
+    """First attempts drawn at once; a verified one is kept. 1 is the paper."""
+    best_by: Literal["first", "shortest", "longest"] = "first"
+    """Which of several verified first attempts is kept."""
+    samples_per_case: int = Field(default=1, ge=1, le=64)
+    """Traces asked of each case; identical ones are kept once."""
+    guided: bool = True
+    """When all attempts fail, one more that is shown the reference; verified too, and flagged."""
+    max_guided_share: float = Field(default=0.3, ge=0, le=1)
+    """Largest share of guided traces in the dataset; which ones stay is decided by hash, the others become rejects."""
+    rewrites: int = Field(default=2, ge=1, le=5)
+    """Drafts of the final response; a draft that does not state the right answer is discarded."""
+
+    temperature: float = Field(default=0.7, ge=0, le=2)
+    """Sampling temperature of attempts."""
+    rewrite_temperature: float = Field(default=0.5, ge=0, le=2)
+    """Sampling temperature of the natural rewrite and the response."""
+    max_tokens: int = Field(default=2048, ge=16)
+    """Longest reply to an attempt."""
+    rewrite_max_tokens: int = Field(default=3072, ge=16)
+    """Longest reply to a rewrite: it has to hold the whole chain."""
+    seed: int = 0
+    """Changes all choices at once."""
+
+    concurrency: int = Field(default=256, ge=1)
+    """Traces worked on at once; calls in flight are limited per endpoint (`max_concurrency`): twice that feeds it."""
+    filters: FilterConfig = Field(default_factory=FilterConfig)
+    """Quality filters over accepted traces."""
+    shard: Shard = Field(default_factory=Shard)
+    """Part of a fanned-out run."""
+    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    """Money or token limit of this run (of this shard)."""
+
+    gate_passed: bool = False
+    """Did the records pass the PHI gate? Without it they reach only endpoints that are declared trusted."""
+    crossing: CrossingPolicy = Field(default_factory=CrossingPolicy)
+    """What may leave the security boundary, and whose outputs may train models."""
+    licence: str = "not stated"
+    """Licence of the records, for the dataset card."""
+
+    @model_validator(mode="after")
+    def _strategies_are_retries(self) -> Self:
+        wrong = [strategy.value for strategy in self.strategies if strategy not in RETRY_STRATEGIES]
+        if wrong:
+            raise ValueError(f"strategies: {', '.join(wrong)} is not a retry strategy")
+        if self.retries and self.strategies == [Strategy.BACKTRACKING]:
+            raise ValueError("strategies: backtracking alone cannot make the first retry; add another one")
+        return self
+
+    @property
+    def judge_endpoint(self) -> EndpointConfig:
+        """The endpoint behind a verifier that needs a model."""
+        return self.judge or self.synthesizer
+
+    def check_privacy(self) -> None:
+        """Raise UserError where this run would send records to an endpoint that may not have them."""
+        check_crossing(self.synthesizer, self.crossing, trains=True)
+        endpoints = [self.synthesizer]
+        if self.verifier.kind != "rule":
+            check_crossing(self.judge_endpoint, self.crossing)
+            endpoints.append(self.judge_endpoint)
+        for endpoint in endpoints:
+            if not (endpoint.trusted or self.gate_passed):
+                raise UserError(
+                    f"endpoint {endpoint.name} is not trusted and the records did not pass the PHI gate; run the "
+                    "records step with its gate and set gate_passed: true, or use an endpoint inside (trusted: true)"
+                )

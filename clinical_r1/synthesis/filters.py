@@ -1,0 +1,124 @@
+"""Quality filters over accepted traces: each names one way in which a right answer can come with a bad thought.
+
+Every filter is a function of the trace alone, is counted under its name and can be switched off; none repairs anything.
+"""
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.schema import Trace
+from clinical_r1.synthesis.text import cjk_share as share_of_chinese
+from clinical_r1.synthesis.text import coverage, fold, sentences, ungrounded_numbers, units
+
+
+class FilterConfig(BaseModel):
+    """Which filters run, and where they draw the line."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    repetition: bool = True
+    """Reject a thought that loops: a sentence said `max_repeats` times over, or text that repeats itself throughout."""
+    max_repeats: int = Field(default=4, ge=2)
+    """How often one sentence of at least 20 units may be said, less one."""
+    language_mixing: bool = True
+    """Reject Chinese in an English thought and whole English sentences in a Chinese one; terms and units are fine."""
+    ungrounded_numbers: bool = True
+    """Reject a thought that works with a number that is nowhere in the case."""
+    max_ungrounded_numbers: int = Field(default=1, ge=0)
+    """How many distinct such numbers a trace may have; see `text.ungrounded_numbers` for what counts as one."""
+    disagreement: bool = True
+    """Reject a thought whose end does not name the answer that the response gives."""
+    min_answer_coverage: float = Field(default=0.5, ge=0, le=1)
+    """Share of the answer's content words that the last part of the thought must mention."""
+    hindsight: bool = True
+    """Reject a thought that betrays that it was told the answer ("the reference answer", "参考答案")."""
+    min_thinking_units: int = Field(default=0, ge=0)
+    """Shortest thought in words or Chinese characters; 0 sets no bound."""
+    max_thinking_units: int = Field(default=0, ge=0)
+    """Longest thought in words or Chinese characters; 0 sets no bound."""
+
+
+def repetition(trace: Trace, config: FilterConfig) -> bool:
+    """A loop: one longer sentence over and over, or a long text that compresses to next to nothing."""
+    counted = Counter(" ".join(units(fold(sentence))) for sentence in sentences(trace.thinking))
+    if any(count >= config.max_repeats and len(units(text)) >= 20 for text, count in counted.items()):
+        return True
+    tokens = units(fold(trace.thinking))
+    if len(tokens) < 200:
+        return False
+    grams = Counter(tuple(tokens[i : i + 12]) for i in range(len(tokens) - 11))
+    repeated = sum(count for count in grams.values() if count > 1) / sum(grams.values())
+    raw = trace.thinking.encode()
+    return repeated > 0.5 or len(zlib.compress(raw, 6)) / len(raw) < 0.12
+
+
+_ENGLISH_RUN = re.compile(r"(?:\b[A-Za-z]{2,}\b[ ,]+){7,}")
+
+
+def language_mixing(trace: Trace, config: FilterConfig) -> bool:
+    """More than stray terms of the other language in the thought or the response."""
+    texts = (trace.thinking, trace.response)
+    if trace.language == "en":
+        return any(share_of_chinese(text) > 0.02 for text in texts)
+    return any(share_of_chinese(text) < 0.5 or _ENGLISH_RUN.search(text) for text in texts if text)
+
+
+def foreign_numbers(trace: Trace, config: FilterConfig) -> bool:
+    """Numbers from nowhere."""
+    return len(set(ungrounded_numbers(trace.thinking, trace.question))) > config.max_ungrounded_numbers
+
+
+def disagreement(trace: Trace, config: FilterConfig) -> bool:
+    """The thought ends elsewhere than the response: its last third (at least 100 units) hardly mentions the answer."""
+    if not trace.attempts:
+        return False
+    answer = trace.attempts[-1].answer
+    said = sentences(trace.thinking)
+    tail, size = [], 0
+    wanted = max(100, len(units(trace.thinking)) // 3)
+    for sentence in reversed(said):
+        tail.append(sentence)
+        size += len(units(sentence))
+        if size >= wanted:
+            break
+    return coverage(answer, " ".join(reversed(tail)), trace.language) < config.min_answer_coverage
+
+
+_HINDSIGHT = re.compile(
+    r"(reference|given|provided|established|official|supplied|ground[- ]truth) (answer|diagnosis) "
+    r"(is|was|says|states|given|provided)"
+    r"|the (reference answer|ground[- ]truth|answer key|provided answer|given answer)"
+    r"|(i was|we were|been) (told|given) the (answer|diagnosis)"
+    r"|参考答案|标准答案|正确答案(是|为|已)|给定的?答案|已知答案|题目给出的(答案|诊断)|答案已(经)?(给出|告知)"
+)
+
+
+def hindsight(trace: Trace, config: FilterConfig) -> bool:
+    """The thought knows of an answer that it was handed."""
+    return bool(_HINDSIGHT.search(fold(trace.thinking)) or _HINDSIGHT.search(fold(trace.response)))
+
+
+FILTERS: dict[str, Callable[[Trace, FilterConfig], bool]] = {
+    "repetition": repetition,
+    "language_mixing": language_mixing,
+    "ungrounded_numbers": foreign_numbers,
+    "disagreement": disagreement,
+    "hindsight": hindsight,
+}
+
+
+def first_objection(trace: Trace, config: FilterConfig) -> str:
+    """The name of the first filter that rejects the trace, or an empty string."""
+    for name, rejects in FILTERS.items():
+        if getattr(config, name) and rejects(trace, config):
+            return name
+    length = len(units(trace.thinking))
+    if length < config.min_thinking_units:
+        return "too_short"
+    if config.max_thinking_units and length > config.max_thinking_units:
+        return "too_long"
+    return ""

@@ -1,0 +1,149 @@
+"""Run synthesis over a file of cases: stream them in, keep a bounded number in flight, write the dataset in order.
+
+The journal in `state_dir` is the only state that matters: after a kill at any moment the same call makes the same
+requests, finds the finished ones journaled, and ends with the same dataset.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from clinical_r1.errors import UserError
+from clinical_r1.llm.budget import Budget
+from clinical_r1.llm.client import LLMClient
+from clinical_r1.llm.failures import BudgetExhausted
+from clinical_r1.llm.journal import Journal, load_key
+from clinical_r1.schema import Case, Trace, iter_jsonl
+from clinical_r1.synthesis.choices import shard_of
+from clinical_r1.synthesis.config import SynthesisConfig
+from clinical_r1.synthesis.dataset import write_dataset
+from clinical_r1.synthesis.progress import SynthesisProgress
+from clinical_r1.synthesis.report import SynthesisReport
+from clinical_r1.synthesis.search import Search, rejected
+from clinical_r1.synthesis.spool import Spool
+from clinical_r1.synthesis.writer import Metered, Writer
+from clinical_r1.verifier.verifier import build_verifier
+
+JOURNAL, JOURNAL_KEY = "journal.jsonl", "journal.key"
+
+
+def synthesize(config: SynthesisConfig, cases: Path, out_dir: Path, state_dir: Path) -> SynthesisReport:
+    """Make a dataset of verified traces from the cases (schema.Case lines).
+
+    Writes `out_dir`/{traces.jsonl, traces.parquet, rejected.jsonl, card.md, report.json}; journal and its key live in
+    `state_dir`, which outlives the run. Raises UserError for wrong input, an unusable endpoint, or a spent budget.
+    """
+    started = time.monotonic()
+    config.check_privacy()
+    total = _count_units(config, Path(cases))
+    state_dir = Path(state_dir)
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with (
+        Journal(state_dir / JOURNAL, load_key(state_dir / JOURNAL_KEY)) as journal,
+        Spool(state_dir / "traces.spool", config.seed) as spool,
+    ):
+        endpoints = asyncio.run(_synthesize(config, Path(cases), total, journal, spool))
+        seconds = time.monotonic() - started
+        whole = config.shard.count == 1
+        return write_dataset(spool, config, Path(cases), Path(out_dir), endpoints, seconds, whole)
+
+
+def _count_units(config: SynthesisConfig, cases: Path) -> int:
+    """Traces to make; reads the file once, so that a bad line is found before anything is paid."""
+    mine = total = 0
+    for case in iter_jsonl(cases, Case):
+        total += 1
+        mine += shard_of(case.id, config.shard.count) == config.shard.index
+    if not total:
+        raise UserError(f"{cases}: no cases in it; give a file of Case records, one JSON object a line")
+    return mine * config.samples_per_case
+
+
+def _units(config: SynthesisConfig, cases: Path) -> Iterator[tuple[int, Case, int | None]]:
+    """(position in the dataset, case, sample) of this shard; the sample is None for a case that occurred before."""
+    seen: set[int] = set()
+    for place, case in enumerate(iter_jsonl(cases, Case)):
+        if shard_of(case.id, config.shard.count) != config.shard.index:
+            continue
+        fingerprint = hash(case.id)
+        if fingerprint in seen:
+            yield place * config.samples_per_case, case, None
+            continue
+        seen.add(fingerprint)
+        for sample in range(config.samples_per_case):
+            yield place * config.samples_per_case + sample, case, sample
+
+
+async def _synthesize(
+    config: SynthesisConfig, cases: Path, total: int, journal: Journal, spool: Spool
+) -> list[dict[str, object]]:
+    """Fill the spool; returns what each client did."""
+    budget = Budget(config.budget.max_cost, config.budget.max_tokens)
+    async with AsyncExitStack() as stack:
+        synthesizer = await stack.enter_async_context(LLMClient(config.synthesizer, journal, budget))
+        clients, judge = [synthesizer], synthesizer
+        if config.verifier.kind != "rule" and config.judge_endpoint != config.synthesizer:
+            judge = await stack.enter_async_context(LLMClient(config.judge_endpoint, journal, budget))
+            clients.append(judge)
+        for client in clients:
+            await client.check()
+        verifier = build_verifier(config.verifier, Metered(judge) if config.verifier.kind != "rule" else None)
+        search = Search(Writer(Metered(synthesizer), config), verifier, config)
+        with SynthesisProgress(total, clients) as progress:
+            await _work(config, _units(config, cases), search, spool, progress)
+        return [client.statistics.summary() for client in clients]
+
+
+async def _work(
+    config: SynthesisConfig,
+    units: Iterator[tuple[int, Case, int | None]],
+    search: Search,
+    spool: Spool,
+    progress: SynthesisProgress,
+) -> None:
+    """`concurrency` workers draw from one iterator, so that many cases and few cases take the same memory."""
+    spent: list[BudgetExhausted] = []
+
+    async def one(case: Case, sample: int | None) -> Trace | None:
+        if sample is None:
+            return rejected(case, 0, "duplicate_case")
+        try:
+            return await search.trace(case, sample)
+        except BudgetExhausted as error:
+            if config.budget.when_spent == "publish":
+                return rejected(case, sample, "budget")
+            spent.append(error)  # the others end by themselves, each after its call in flight is journaled
+            return None
+
+    async def worker() -> None:
+        for position, case, sample in units:
+            trace = await one(case, sample)
+            if trace is None or spent:
+                return
+            spool.put(position, trace, watch_copies=config.samples_per_case > 1)
+            progress.finished(trace)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(config.concurrency):
+                group.create_task(worker())
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+    if spent:
+        raise spent[0]
+
+
+def _first(errors: BaseExceptionGroup) -> BaseException:
+    """One error of many: a user's error where there is one, since the others follow from it."""
+    leaves = list(_leaves(errors))
+    return next((error for error in leaves if isinstance(error, UserError)), leaves[0])
+
+
+def _leaves(errors: BaseExceptionGroup) -> Iterator[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -1,0 +1,156 @@
+"""The search of paper section 2.1.2: think, answer, verify; retry by strategy; guided at last; rewrite; verify.
+
+    initial -> verifier -> (strategy -> verifier) x retries -> guided by the reference -> verifier
+            -> natural thinking -> formal response -> verifier -> filters
+
+The reference reaches the verifier (with the question and the final answer, never with reasoning) and the guided prompt,
+nothing else. Every case ends as a trace: accepted, or rejected with a reason; no failure of a call escapes but those
+that end the run as a whole (budget spent, endpoint unusable).
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from clinical_r1.llm.failures import CallFailed
+from clinical_r1.schema import Attempt, Case, Strategy, Trace, TraceOutcome, Verdict, VerdictLabel
+from clinical_r1.synthesis.choices import choose_strategy
+from clinical_r1.synthesis.config import SynthesisConfig
+from clinical_r1.synthesis.filters import first_objection
+from clinical_r1.synthesis.prompts import case_text
+from clinical_r1.synthesis.writer import Writer, open_account
+from clinical_r1.verifier.judgement import Judgement, Verifier
+
+JUDGE_TRIES = 2
+"""A failed judgement is no verdict: it is asked for once more before the case is given up."""
+
+
+class _RejectedError(Exception):
+    """Ends the work on one trace; the message is the reason code."""
+
+
+class Search:
+    """Makes one trace of one case; holds no state between cases."""
+
+    def __init__(self, writer: Writer, verifier: Verifier, config: SynthesisConfig) -> None:
+        self._writer = writer
+        self._verifier = verifier
+        self._config = config
+
+    async def trace(self, case: Case, sample: int) -> Trace:
+        """Search, rewrite, verify and filter; never raises for what concerns this case alone."""
+        account = open_account(case.patient or case.id)
+        trace = rejected(case, sample, "")
+        try:
+            await self._attempts(case, sample, trace.attempts)
+            await self._rewrite(case, sample, trace)
+            trace.outcome = outcome_of(trace.attempts)
+            if objection := first_objection(trace, self._config.filters):
+                raise _RejectedError(f"filter:{objection}")
+        except _RejectedError as reason:
+            trace.outcome, trace.reason = TraceOutcome.REJECTED, str(reason)
+        except CallFailed as failure:
+            trace.outcome, trace.reason = TraceOutcome.REJECTED, f"call_failed:{failure.reason}"
+        trace.usage = account.usage
+        trace.synthesizer = f"{self._config.synthesizer.name} / {account.model or self._config.synthesizer.model}"
+        return trace
+
+    # ----------------------------------------------------------------------------------------------------- attempts
+
+    async def _attempts(self, case: Case, sample: int, chain: list[Attempt]) -> None:
+        """Fill `chain` until its last attempt is verified."""
+        config = self._config
+        chain.append(await self._first(case, sample))
+        for _ in range(config.retries):
+            if _correct(chain):
+                return
+            strategy = choose_strategy(config.policy, config.strategies, len(chain), config.seed, case.id, sample)
+            if strategy is None:
+                break
+            chain.append(await self._attempt(case, strategy, chain, sample))
+        if not _correct(chain):
+            if not config.guided:
+                raise _RejectedError("all_attempts_failed")
+            chain.append(await self._attempt(case, Strategy.GUIDED, chain, sample))
+            if not _correct(chain):
+                raise _RejectedError("guided_not_verified")
+
+    async def _first(self, case: Case, sample: int) -> Attempt:
+        """The first attempt; with `best_of` the verified one of several, or else the first."""
+        tries = await asyncio.gather(
+            *(self._attempt(case, Strategy.INITIAL, (), sample, number) for number in range(self._config.best_of)),
+            return_exceptions=True,
+        )
+        made = [attempt for attempt in tries if isinstance(attempt, Attempt)]
+        for failure in tries:
+            if isinstance(failure, BaseException) and (
+                not made or not isinstance(failure, CallFailed | _RejectedError)
+            ):
+                raise failure
+        verified = [attempt for attempt in made if attempt.verdict.label is VerdictLabel.CORRECT]
+        if not verified:
+            return made[0]
+        if self._config.best_by == "first":
+            return verified[0]
+        pick = min if self._config.best_by == "shortest" else max
+        return pick(verified, key=lambda attempt: len(attempt.reasoning))
+
+    async def _attempt(
+        self, case: Case, strategy: Strategy, chain: Sequence[Attempt], sample: int, candidate: int = 0
+    ) -> Attempt:
+        reply = await self._writer.attempt(case, strategy, chain, sample, candidate)
+        verdict = await self._judge(case, reply.answer)
+        return Attempt(strategy=strategy, reasoning=reply.reasoning, answer=reply.answer, verdict=verdict)
+
+    async def _judge(self, case: Case, answer: str) -> Verdict:
+        """A verdict; raises _RejectedError where the judge gives none."""
+        item = Judgement(
+            question=case.question,
+            reference=case.reference,
+            answer=answer,
+            language=case.language,
+            icd10=case.icd10,
+            options=case.options,
+        )
+        for _ in range(JUDGE_TRIES):
+            verdict = await self._verifier.judge(item)
+            if verdict.label is not VerdictLabel.INVALID:
+                return verdict
+        raise _RejectedError(f"judge_invalid:{verdict.reason}" if verdict.reason else "judge_invalid")
+
+    # ------------------------------------------------------------------------------------------------------ rewrite
+
+    async def _rewrite(self, case: Case, sample: int, trace: Trace) -> None:
+        """Natural thinking and formal response; a response that does not state the right answer is drafted again."""
+        trace.thinking = await self._writer.natural(case, trace.attempts, sample)
+        answer = trace.attempts[-1].answer
+        for draft in range(self._config.rewrites):
+            trace.response = await self._writer.response(case, trace.thinking, answer, sample, draft)
+            verdict = await self._judge(case, trace.response)
+            if verdict.label is VerdictLabel.CORRECT:
+                return
+        raise _RejectedError("response_not_verified")
+
+
+def _correct(chain: Sequence[Attempt]) -> bool:
+    return bool(chain) and chain[-1].verdict.label is VerdictLabel.CORRECT
+
+
+def outcome_of(chain: Sequence[Attempt]) -> TraceOutcome:
+    """How a verified chain got there."""
+    if chain[-1].strategy is Strategy.GUIDED:
+        return TraceOutcome.GUIDED
+    return TraceOutcome.DIRECT if len(chain) == 1 else TraceOutcome.RECOVERED
+
+
+def rejected(case: Case, sample: int, reason: str) -> Trace:
+    """A trace without content: where the search begins, and what a case becomes that never began."""
+    return Trace(
+        case_id=case.id,
+        sample=sample,
+        language=case.language,
+        specialty=case.specialty,
+        question=case_text(case),
+        reference=case.reference,
+        outcome=TraceOutcome.REJECTED,
+        reason=reason,
+    )
