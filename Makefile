@@ -46,8 +46,9 @@ bench: setup  ## one benchmark; its last line is one JSON object: NAME=synthesis
 compile: setup  ## compile the pipelines to manifests/pipelines
 	$(BIN)/clinical-r1 compile all
 
-lock:  ## renew requirements.lock from pyproject.toml
-	$(BIN)/python -m piptools compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+lock: setup  ## renew requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra dev --generate-hashes --no-emit-package clinical-r1 \
+	  --no-header --no-annotate --output-file requirements.lock pyproject.toml
 
 clean:  ## remove the environment (runs/ stays)
 	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,66 @@
+"""The pipelines compile, their steps carry what a cluster needs, and the tracker reads what kfp.local prints."""
+
+import io
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from clinical_r1.errors import UserError
+from pipelines.progress import PlainView, StepTracker
+from pipelines.registry import PIPELINES, load_pipeline
+from pipelines.train_run import TITLES
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+def test_committed_yaml_is_what_the_code_compiles_to(name: str, tmp_path: Path) -> None:
+    from kfp import compiler
+
+    path = tmp_path / "pipeline.yaml"
+    compiler.Compiler().compile(load_pipeline(name), str(path))
+    committed = ROOT / "manifests" / "pipelines" / f"{name}.yaml"
+    assert path.read_text() == committed.read_text(), "run `make compile` and commit the result"
+
+
+def test_titles_name_the_tasks_of_the_train_pipeline() -> None:
+    spec = yaml.safe_load((ROOT / "manifests" / "pipelines" / "train.yaml").read_text())
+    assert set(TITLES) == set(spec["root"]["dag"]["tasks"])
+
+
+def test_image_is_a_run_parameter_of_every_step() -> None:
+    spec = yaml.safe_load((ROOT / "manifests" / "pipelines" / "train.yaml").read_text())
+    for executor in spec["deploymentSpec"]["executors"].values():
+        assert executor["container"]["image"] == "{{$.inputs.parameters['pipelinechannel--image']}}"
+
+
+def test_unknown_pipeline_names_the_known_ones() -> None:
+    with pytest.raises(UserError, match="unknown pipeline 'trian': choose one of .*train"):
+        load_pipeline("trian")
+
+
+def test_tracker_follows_the_runner_and_keeps_the_user_error() -> None:
+    out = io.StringIO()
+    tracker = StepTracker({"fine-tune": "sft"}, PlainView(Console(file=out, width=200), interval=0.0))
+    for line in (
+        "12:00:00.001 - INFO - Executing task \x1b[96m'fine-tune'\x1b[0m",
+        '    [KFP Executor 12 INFO]: Got executor_input:',
+        "    step 30/120 loss 1.25",
+        "    clinical_r1.errors.UserError: traces.jsonl:3: not a Trace: question: Field required",
+    ):
+        tracker.read(line)
+    step = tracker.steps["fine-tune"]
+    assert step.state == "running" and step.share == pytest.approx(0.25) and step.message.startswith("step 30/120")
+    tracker.read("12:00:01.000 - INFO - Task \x1b[96m'fine-tune'\x1b[0m finished with status \x1b[91mFAILURE\x1b[0m")
+    assert step.state == "failed" and tracker.user_error.startswith("traces.jsonl:3")
+    assert "executor_input" not in out.getvalue() and "sft: FAILED" in out.getvalue()
+
+
+def test_tracker_marks_reused_steps() -> None:
+    out = io.StringIO()
+    tracker = StepTracker({"reinforce": "ppo"}, PlainView(Console(file=out, width=200)))
+    tracker.read("12:00:00.001 - INFO - Task reinforce cache hit (key=0123456789ab); skipping execution.")
+    assert tracker.steps["reinforce"].state == "reused"
+    assert "ppo: reused, nothing changed" in out.getvalue()
