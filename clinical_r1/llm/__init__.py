@@ -1,0 +1,1 @@
+"""Async client for any OpenAI-compatible endpoint: limits, retries, journal, cost."""

@@ -1,0 +1,176 @@
+"""Chat calls that are limited, retried, journaled and paid for once; any number of them may be in flight.
+
+async with LLMClient(endpoint, journal, budget) as client:
+    completion = await client.chat(messages, prompt_version="cot-en-1", response_model=Answer)
+"""
+
+import json
+import random
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Self
+
+from pydantic import BaseModel
+
+from clinical_r1.llm.budget import Budget
+from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.failures import BudgetExhausted, CallFailed, EndpointUnusable
+from clinical_r1.llm.journal import Entry, Journal
+from clinical_r1.llm.limits import Gate, Pacer
+from clinical_r1.llm.parse import parse_reply
+from clinical_r1.llm.retrying import Attempts
+from clinical_r1.llm.statistics import Statistics
+from clinical_r1.llm.structured import JsonMode
+from clinical_r1.llm.transport import Transport, estimate_tokens
+from clinical_r1.schema import Usage
+
+__all__ = ["BudgetExhausted", "CallFailed", "Completion", "EndpointUnusable", "LLMClient", "Message"]
+
+Message = dict[str, str]
+"""{"role": "system" | "user" | "assistant", "content": text}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One reply. `parsed` is set where a response_model was asked for; `usage` includes attempts that had to be
+    repeated."""
+
+    text: str
+    parsed: Any
+    model: str
+    usage: Usage
+    cached: bool
+    finish_reason: str
+
+
+class LLMClient:
+    """Client of one endpoint, for use within one event loop (several in sequence are fine, each with its own `async
+    with`)."""
+
+    def __init__(self, endpoint: EndpointConfig, journal: Journal | None = None, budget: Budget | None = None) -> None:
+        self.endpoint = endpoint
+        self.journal = journal
+        self.budget = budget
+        self.statistics = Statistics(endpoint.name)
+        self.json_mode = JsonMode(endpoint.json_mode)
+        self.gate = Gate(endpoint.max_concurrency)
+        self.requests = Pacer(endpoint.requests_per_minute) if endpoint.requests_per_minute else None
+        self.tokens = Pacer(endpoint.tokens_per_minute) if endpoint.tokens_per_minute else None
+        self._transport: Transport | None = None
+        if journal is not None and budget is not None:
+            budget.adopt(journal)
+
+    async def __aenter__(self) -> Self:
+        self._transport = Transport(self.endpoint)
+        self.gate = Gate(self.endpoint.max_concurrency)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.close()
+
+    @property
+    def transport(self) -> Transport:
+        """The open connection; a RuntimeError outside of `async with`."""
+        if self._transport is None:
+            raise RuntimeError("use LLMClient within `async with`")
+        return self._transport
+
+    async def chat(
+        self,
+        messages: list[Message],
+        prompt_version: str = "",
+        sample_index: int = 0,
+        temperature: float = 0.7,
+        max_tokens: int = 2048,
+        seed: int | None = None,
+        response_model: type[BaseModel] | None = None,
+        subject: str = "",
+    ) -> Completion:
+        """One chat completion, from the journal where it holds it.
+
+        `prompt_version` and `sample_index` are part of the call's identity; `subject` (patient or case id) marks its
+        journal line for `forget`. Raises CallFailed after the retries that make sense, BudgetExhausted where nothing
+        may be spent any more, EndpointUnusable where the endpoint as a whole does not work.
+        """
+        body: dict[str, Any] = {
+            "model": self.endpoint.model,
+            "messages": messages,
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            **self.endpoint.extra_body,
+        }
+        if seed is not None and self.endpoint.send_seed:
+            body["seed"] = seed
+        identity = json.dumps(body, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode(
+            "utf-8", "replace"
+        )
+        attempts = Attempts(self, body, response_model)
+        if self.journal is None:
+            key = blake2b(identity + f"\x1f{prompt_version}\x1f{sample_index}".encode(), digest_size=16).hexdigest()
+            entry, cached = await self._call(attempts, key, prompt_version), False
+        else:
+            key = self.journal.call_key(identity, prompt_version, sample_index)
+            entry, cached = await self.journal.once(key, subject, lambda: self._call(attempts, key, prompt_version))
+        self.statistics.finished(cached)
+        parsed = attempts.parsed
+        if response_model is not None and parsed is None:
+            parsed = parse_reply(entry.text, response_model)
+            if parsed is None:  # journaled under a schema that has changed since
+                raise CallFailed("unparseable", 0)
+        return Completion(entry.text, parsed, entry.model, entry.usage, cached, entry.finish_reason)
+
+    async def _call(self, attempts: Attempts, key: str, prompt_version: str) -> Entry:
+        try:
+            reply = await attempts.run(key)
+        except BaseException:
+            # Paid attempts count towards the budget even where nothing came of them.
+            if self.journal is not None and attempts.usage.calls:
+                await self.journal.append_waste(attempts.usage)
+            raise
+        return Entry(reply.text, reply.model, reply.finish_reason, attempts.usage, prompt_version)
+
+    async def check(self) -> list[str]:
+        """See that the endpoint lives before a long run begins; returns the models that it lists (none if it lists
+        none).
+
+        Raises EndpointUnusable where it cannot be reached, or refuses the key.
+        """
+        from clinical_r1.llm.transport import AttemptError
+
+        try:
+            return await self.transport.models()
+        except AttemptError as error:
+            if error.reason in ("timeout", "connection"):
+                raise EndpointUnusable(
+                    f"endpoint {self.endpoint.name}: no answer from {self.endpoint.base_url} ({error.reason}); "
+                    "start the server, or correct base_url"
+                ) from None
+            if error.status in (401, 403):
+                raise self.refused(error.status) from None
+            return []
+
+    def refused(self, status: int) -> EndpointUnusable:
+        """The error for a key that is not accepted."""
+        place = self.endpoint.api_key_env or "api_key_env (none is set)"
+        return EndpointUnusable(f"endpoint {self.endpoint.name}: HTTP {status}, the key is not accepted; check {place}")
+
+    def pace(self, body: dict[str, Any]) -> tuple[float, int]:
+        """Reserve one request and its tokens; returns (seconds to wait, tokens reserved)."""
+        wait = self.requests.reserve(1) if self.requests else 0.0
+        if self.tokens is None:
+            return wait, 0
+        expected = sum(estimate_tokens(message["content"]) for message in body["messages"])
+        expected += min(int(body["max_tokens"]), self.statistics.usual_completion_tokens())
+        return max(wait, self.tokens.reserve(expected)), expected
+
+    def charge(self, usage: Usage) -> None:
+        """Count what one attempt consumed."""
+        self.statistics.charged(usage)
+        if self.budget is not None:
+            self.budget.charge(usage)
+
+    def jitter(self, key: str, attempt: int) -> random.Random:
+        """Randomness of a wait: the same in every run."""
+        return random.Random(f"{key}-{attempt}")

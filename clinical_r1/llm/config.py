@@ -1,0 +1,114 @@
+"""One entry an endpoint: where it is, what it costs, how hard it may be pushed, and what may be sent to it."""
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.errors import UserError
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class EndpointConfig(BaseModel):
+    """An OpenAI-compatible chat endpoint."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(min_length=1)
+    """What reports and error messages call it."""
+    base_url: str = Field(pattern=r"^https?://")
+    """Up to and with the version, for example https://api.openai.com/v1."""
+    model: str = Field(min_length=1)
+    """The model id to ask for; the id that the endpoint returns is recorded with every reply."""
+    api_key_env: str = ""
+    """Name of the environment variable with the key; empty for endpoints without one. Keys never stand in configs."""
+    terms: Literal["train", "no_train", "unknown"] = "unknown"
+    """May its outputs train models, by its terms of use?"""
+    data_region: str = "unknown"
+    """Where it processes what it is sent: a country or region code, or `cluster`."""
+    trusted: bool = False
+    """True for an endpoint inside the own security boundary: records may reach it without the PHI gate's scrubbing."""
+    max_concurrency: int = Field(default=128, ge=1)
+    """Most calls in flight; the client finds its way below it when the endpoint throttles."""
+    requests_per_minute: Positive | None = None
+    """Request limit of the account; None for none."""
+    tokens_per_minute: Positive | None = None
+    """Token limit of the account (prompt and completion); None for none."""
+    price_prompt: float = Field(default=0.0, ge=0)
+    """Price of a million prompt tokens."""
+    price_completion: float = Field(default=0.0, ge=0)
+    """Price of a million completion tokens."""
+    connect_timeout: Positive = 10.0
+    """Seconds to open a connection."""
+    read_timeout: Positive = 120.0
+    """Seconds without a byte; replies are not streamed, so this bounds a whole generation."""
+    total_timeout: Positive = 180.0
+    """Seconds from sending a request to its last byte: a hang ends here."""
+    max_retries: int = Field(default=6, ge=0)
+    """Further attempts after 429, 5xx, timeouts and lost connections."""
+    max_resamples: int = Field(default=4, ge=0)
+    """Further attempts after a reply that does not parse or is cut off."""
+    backoff_first: Positive = 0.5
+    """Seconds before the first retry where the endpoint names none; doubles from there."""
+    backoff_max: Positive = 60.0
+    """Longest wait that we choose or accept from a Retry-After header, seconds."""
+    give_up_after: Positive = 300.0
+    """Seconds without one good reply, while calls keep failing, after which the run stops: the endpoint is down."""
+    json_mode: Literal["schema", "object", "text"] = "schema"
+    """How structured replies are asked for; falls back to the next weaker form where the endpoint refuses one."""
+    send_seed: bool = True
+    """Send the `seed` parameter; some endpoints refuse it."""
+    extra_body: dict[str, object] = Field(default_factory=dict)
+    """Further request parameters, such as chat_template_kwargs of a vLLM server."""
+
+    def api_key(self) -> str:
+        """The key from the environment; raises UserError where it is named but not set."""
+        if not self.api_key_env:
+            return "none"
+        key = os.environ.get(self.api_key_env, "")
+        if not key:
+            raise UserError(
+                f"endpoint {self.name}: the environment variable {self.api_key_env} (api_key_env) is not set"
+            )
+        return key
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Price of one call."""
+        return (prompt_tokens * self.price_prompt + completion_tokens * self.price_completion) / 1e6
+
+
+class CrossingPolicy(BaseModel):
+    """What may leave the security boundary. The default lets nothing out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    allow_external: bool = False
+    """May scrubbed records go to endpoints that are not declared trusted?"""
+    regions: list[str] = Field(default_factory=list)
+    """Regions that an external endpoint may process in; empty means any that is stated."""
+    require_training_terms: bool = True
+    """Refuse an endpoint as synthesizer unless its terms let its outputs train models."""
+
+
+def check_crossing(endpoint: EndpointConfig, policy: CrossingPolicy, trains: bool = False) -> None:
+    """Raise UserError unless the policy lets records go to the endpoint.
+
+    `trains` says that the endpoint's outputs will train a model (a synthesizer; a judge's outputs do not).
+    """
+    if trains and policy.require_training_terms and endpoint.terms != "train" and not endpoint.trusted:
+        raise UserError(
+            f"endpoint {endpoint.name}: terms is {endpoint.terms!r}, so its outputs may not train a model; "
+            "state terms: train after reading its terms of use, or set require_training_terms: false"
+        )
+    if endpoint.trusted:
+        return
+    if not policy.allow_external:
+        raise UserError(
+            f"endpoint {endpoint.name}: records would leave the security boundary "
+            f"(data_region {endpoint.data_region!r}); "
+            "set trusted: true if it is inside, or allow_external: true to allow the crossing"
+        )
+    if endpoint.data_region == "unknown" or (policy.regions and endpoint.data_region not in policy.regions):
+        allowed = ", ".join(policy.regions) or "any stated region"
+        raise UserError(f"endpoint {endpoint.name}: data_region {endpoint.data_region!r} is not allowed ({allowed})")

@@ -1,0 +1,155 @@
+"""The attempts of one call: what is tried again, after how long, and when to stop."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from clinical_r1.llm.failures import CallFailed, EndpointUnusable
+from clinical_r1.llm.limits import backoff
+from clinical_r1.llm.parse import parse_reply
+from clinical_r1.llm.transport import AttemptError, Reply, estimate_tokens
+from clinical_r1.schema import Usage
+
+if TYPE_CHECKING:
+    from clinical_r1.llm.client import LLMClient
+
+SALT = 1_000_003
+"""Distance between the seeds of resamples."""
+
+
+class Attempts:
+    """State of one call while it is being made. All decisions are functions of the call and of what the endpoint says.
+
+    Each attempt states its number (`x-stainless-retry-count`, the SDK's own header) and the call's keyed hash
+    (`Idempotency-Key`), for endpoints and proxies that use them.
+    """
+
+    def __init__(self, client: "LLMClient", body: dict[str, Any], response_model: type[BaseModel] | None) -> None:
+        self.client = client
+        self.key = ""
+        self.body = body
+        self.response_model = response_model
+        self.parsed: BaseModel | None = None
+        self.usage = Usage()
+        self.number = 0
+        self._errors = 0
+        self._resamples = 0
+
+    async def run(self, key: str) -> Reply:
+        """The first usable reply to the call of this key; raises CallFailed, BudgetExhausted or EndpointUnusable."""
+        self.key = key
+        endpoint = self.client.endpoint
+        while True:
+            try:
+                reply = await self._attempt()
+            except AttemptError as error:
+                if await self._recover(error):
+                    continue
+                raise self._failed(error.reason) from None
+            defect = self._defect(reply)
+            if defect is None:
+                return reply
+            self._resamples += 1
+            if self._resamples > endpoint.max_resamples:
+                raise self._failed(defect)
+            self._again(defect)
+            self._vary(defect)
+
+    async def _attempt(self) -> Reply:
+        client = self.client
+        headers = {"x-stainless-retry-count": str(self.number), "Idempotency-Key": self.key}
+        async with client.gate:
+            if client.budget is not None:
+                client.budget.check()
+            wait, reserved = client.pace(self.body)
+            if wait:
+                await asyncio.sleep(wait)
+            mode = client.json_mode.mode
+            try:
+                reply = await client.transport.post(
+                    {**self.body, **client.json_mode.fields(self.response_model)}, headers
+                )
+            except AttemptError as error:
+                client.gate.report(error.throttled)
+                if self.response_model is not None and client.json_mode.refused(error.status, error.message, mode):
+                    error.code = "json_mode"
+                raise
+            client.gate.report(False)
+        self._charge(reply, reserved)
+        return reply
+
+    def _charge(self, reply: Reply, reserved: int) -> None:
+        client = self.client
+        prompt = reply.prompt_tokens or sum(estimate_tokens(m["content"]) for m in self.body["messages"])
+        usage = Usage(
+            calls=1,
+            prompt_tokens=prompt,
+            completion_tokens=reply.completion_tokens,
+            cost=client.endpoint.cost(prompt, reply.completion_tokens),
+        )
+        self.usage = usage if self.usage.calls == 0 else self.usage + usage
+        client.charge(usage)
+        client.statistics.models[reply.model] += 1
+        client.statistics.succeeded()
+        if client.tokens is not None:
+            client.tokens.refund(reserved - prompt - reply.completion_tokens)
+
+    async def _recover(self, error: AttemptError) -> bool:
+        """Wait and say True where another attempt is worth it; raises where the endpoint as a whole is unusable."""
+        client, endpoint = self.client, self.client.endpoint
+        if error.code == "json_mode":  # remembered by the client: the next request asks in a weaker form
+            self._again("json_mode")
+            return True
+        if error.status in (401, 403):
+            raise client.refused(error.status) from None
+        if error.code == "insufficient_quota" or error.status == 402:
+            raise EndpointUnusable(
+                f"endpoint {endpoint.name}: the account's quota is used up; finished calls are kept: "
+                "add credit and run the same command again"
+            ) from None
+        if error.status == 404:
+            raise EndpointUnusable(
+                f"endpoint {endpoint.name}: HTTP 404 from {endpoint.base_url} for model {endpoint.model!r}; "
+                "correct base_url or model"
+            ) from None
+        if not error.retryable:
+            return False
+        if client.statistics.failed() > endpoint.give_up_after:
+            raise EndpointUnusable(
+                f"endpoint {endpoint.name}: no good reply from {endpoint.base_url} for {endpoint.give_up_after:.0f} s "
+                f"(last: {error.reason}); finished calls are kept: run the same command again when it is back"
+            ) from None
+        self._errors += 1
+        if self._errors > endpoint.max_retries:
+            return False
+        self._again(error.reason)
+        rng = client.jitter(self.key, self.number)
+        await asyncio.sleep(backoff(self._errors - 1, endpoint.backoff_first, endpoint.backoff_max, error.wait, rng))
+        return True
+
+    def _again(self, reason: str) -> None:
+        self.number += 1
+        self.client.statistics.retries[reason] += 1
+
+    def _failed(self, reason: str) -> CallFailed:
+        self.client.statistics.failures[reason] += 1
+        return CallFailed(reason, self.number + 1, self.usage)
+
+    def _defect(self, reply: Reply) -> str | None:
+        if reply.finish_reason == "length":
+            return "truncated"
+        if self.response_model is not None:
+            self.parsed = parse_reply(reply.text, self.response_model)
+            return "unparseable" if self.parsed is None else None
+        return None
+
+    def _vary(self, defect: str) -> None:
+        """What another attempt changes. The first resample asks the same again (providers are rarely
+        bit-deterministic); later ones ask with another seed, and with more room where the reply was cut off."""
+        if self._resamples < 2:
+            return
+        if "seed" in self.body:
+            self.body = {**self.body, "seed": (self.body["seed"] + SALT) % 2**31}
+        if defect == "truncated":
+            self.body = {**self.body, "max_tokens": 2 * int(self.body["max_tokens"])}

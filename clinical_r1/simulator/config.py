@@ -1,0 +1,50 @@
+"""What the simulated endpoint is told to be."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Failures(BaseModel):
+    """Shares of attempts that go wrong on purpose; which ones is a function of (seed, request, attempt number)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rate_limited: Share = 0.0
+    """HTTP 429 with Retry-After."""
+    server_error: Share = 0.0
+    """HTTP 500."""
+    hang: Share = 0.0
+    """The request is taken and never answered."""
+    malformed: Share = 0.0
+    """A reply whose JSON is broken."""
+    truncated: Share = 0.0
+    """A reply cut off, with finish_reason `length`."""
+    retry_after: float = Field(default=1.0, ge=0)
+    """Seconds that a 429 asks to wait."""
+
+
+class SimulatorConfig(BaseModel):
+    """Knobs of the simulated teacher and judge."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seed: int = 0
+    """All randomness derives from it and from the request."""
+    model: str = "simulated-clinician"
+    """The model id that it lists and returns."""
+    competence: Share | None = None
+    """Chance that a first try is careful: for the world's cases None keeps the teacher's own mix of care (see
+    teacher.py); for cases from outside it is the chance of a right answer, 0.6 if None."""
+    latency_ms: float = Field(default=0.0, ge=0)
+    """Added to every reply."""
+    failures: Failures = Field(default_factory=Failures)
+    """What goes wrong."""
+    json_mode: Literal["schema", "object", "refused"] = "schema"
+    """The strongest response_format that it takes; others are answered with HTTP 400."""
+    judge_error: Share = 0.0
+    """Chance that a judgement is turned around."""
+    judge_leniency: Share = 0.0
+    """Chance that a wrong answer is accepted (a bias, beside judge_error)."""

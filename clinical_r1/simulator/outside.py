@@ -1,0 +1,136 @@
+"""Replies to cases from outside of the simulated world.
+
+The simulator knows nothing about them except an answer key that it may have been handed. With it, it plays a teacher
+of a stated competence whose reasoning is made of the case's own sentences: enough to run real records through the
+pipeline and to measure the machinery, useless as medicine. Without a key it says that it does not know.
+"""
+
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from clinical_r1.schema import Case
+from clinical_r1.simulator.diseases import Language
+
+DEFAULT_COMPETENCE = 0.6
+_SENTENCES = re.compile(r"(?<=[a-z0-9)%])[.?!]\s+|[。！？；\n]+")
+_DIAGNOSTIC = re.compile(r"diagnos|disease|condition|诊断|疾病|什么病")
+
+_PHRASES: dict[Language, dict[str, list[str]]] = {
+    "en": {
+        "open": [
+            "Okay, let me go through this case.",
+            "Let me take this step by step.",
+            "Alright, what do we have here?",
+        ],
+        "next": ["First, {s}.", "Also, {s}.", "And then, {s}.", "It is also stated that {s}."],
+        "turn": [
+            "Hmm, what fits all of this?",
+            "Hmm, let me put these together.",
+            "Hmm, which explanation covers them all?",
+        ],
+        "not": ["Wait, {w} does not explain everything."],
+        "end": ["Taken together, {a} fits best.", "So this comes down to {a}.", "All of it points to {a}."],
+        "exploring_new_paths": ["Wait, let me take a different path."],
+        "backtracking": ["Wait, let me go back to an earlier step."],
+        "verification": ["Wait, let me verify each point against the case."],
+        "corrections": ["Wait, that last step was wrong; let me correct it."],
+        "guided": ["Okay, let me look for what leads to the answer."],
+        "diagnosis": ["The most likely diagnosis is {a}."],
+        "answer": ["The answer is {a}."],
+        "unknown": ["I do not know"],
+    },
+    "zh": {
+        "open": ["好的，先把这个病例过一遍。", "我们一步一步来看。", "先看看有哪些信息。"],
+        "next": ["首先，{s}。", "另外，{s}。", "还有，{s}。", "同时提到，{s}。"],
+        "turn": ["嗯，什么能解释这一切呢？", "嗯，把这些放在一起想一想。", "嗯，哪种解释最全面？"],
+        "not": ["等等，{w} 并不能解释全部表现。"],
+        "end": ["综合来看，{a} 最符合。", "所以归结为 {a}。", "这些都指向 {a}。"],
+        "exploring_new_paths": ["等等，换一个思路。"],
+        "backtracking": ["等等，回到前面的一步。"],
+        "verification": ["等等，逐条核对一下病例。"],
+        "corrections": ["等等，刚才那一步不对，需要更正。"],
+        "guided": ["好的，看看哪些线索能得出答案。"],
+        "diagnosis": ["最可能的诊断是 {a}。"],
+        "answer": ["答案是 {a}。"],
+        "unknown": ["无法确定"],
+    },
+}
+
+
+def _plain(text: str) -> str:
+    return "".join(text.split())
+
+
+@dataclass(frozen=True)
+class AnswerKey:
+    """References by case text, and the pool that wrong answers are drawn from."""
+
+    references: dict[str, str]
+    pool: dict[Language, list[str]]
+
+    @classmethod
+    def of(cls, cases: Iterable[Case]) -> "AnswerKey":
+        """The key of a set of cases."""
+        references: dict[str, str] = {}
+        pool: dict[Language, set[str]] = {"en": set(), "zh": set()}
+        for case in cases:
+            references[_plain(case.question)] = case.reference
+            pool[case.language].add(case.reference)
+        return cls(references, {language: sorted(names) for language, names in pool.items()})
+
+    def reference(self, case_text: str) -> str | None:
+        """The reference of a case, or None where the key does not hold it."""
+        whole = self.references.get(_plain(case_text))
+        return whole or self.references.get(_plain(case_text.rpartition("\n\n")[0]))  # without the list of choices
+
+    def other(self, reference: str, language: Language, rng: random.Random) -> str:
+        """Another case's reference: plausible in form, wrong in fact."""
+        names = [name for name in rng.choices(self.pool[language], k=8) if _plain(name) != _plain(reference)]
+        return names[0] if names else _PHRASES[language]["unknown"][0]
+
+
+def answer(key: AnswerKey, case_text: str, language: Language, competence: float, rng: random.Random) -> str:
+    """Right with chance `competence`, else another case's answer; not known without a key."""
+    reference = key.reference(case_text)
+    if reference is None:
+        return _PHRASES[language]["unknown"][0]
+    return reference if rng.random() < competence else key.other(reference, language, rng)
+
+
+def reasoning(
+    case_text: str, stated: str, language: Language, strategy: str, wrong: list[str], rng: random.Random
+) -> str:
+    """A chain of thought over the case's own sentences that ends at `stated`."""
+    phrases = _PHRASES[language]
+    parts = [_pick(phrases, strategy if strategy in phrases else "open", rng)]
+    if wrong:
+        parts.append(_pick(phrases, "not", rng).format(w=wrong[-1]))
+    sentences = [sentence.strip(" .。") for sentence in _SENTENCES.split(case_text) if sentence.strip(" .。")]
+    if len(sentences) > 6:
+        sentences = [sentences[index] for index in sorted(rng.sample(range(len(sentences)), 6))]
+    for number, sentence in enumerate(sentences):
+        form = phrases["next"][0 if number == 0 else 1 + rng.randrange(len(phrases["next"]) - 1)]
+        parts.append(form.format(s=sentence))
+    parts += [_pick(phrases, "turn", rng), _pick(phrases, "end", rng).format(a=stated)]
+    return _join(parts, language)
+
+
+def rewrite(reasonings: list[str], language: Language) -> str:
+    """The natural thinking of a chain: the first try, then the last one, each as it was."""
+    return reasonings[0] if len(reasonings) == 1 else _join([reasonings[0], reasonings[-1]], language)
+
+
+def response(case_text: str, stated: str, language: Language) -> str:
+    """The formal answer."""
+    kind = "diagnosis" if _DIAGNOSTIC.search(case_text.lower()) else "answer"
+    return _PHRASES[language][kind][0].format(a=stated.strip(" .。"))
+
+
+def _pick(phrases: dict[str, list[str]], name: str, rng: random.Random) -> str:
+    return phrases[name][rng.randrange(len(phrases[name]))]
+
+
+def _join(parts: list[str], language: Language) -> str:
+    return (" " if language == "en" else "").join(parts)
