@@ -51,7 +51,7 @@ def completion_text(tokenizer: Any, token_ids: list[int]) -> str:
 
 def think_ids(tokenizer: Any) -> tuple[int, int]:
     """The tokens of <think> and </think>; see `prepare_tokenizer`."""
-    return tuple(tokenizer.convert_tokens_to_ids(list(THINK_TOKENS)))  # type: ignore[return-value]
+    return tuple(tokenizer.convert_tokens_to_ids(list(THINK_TOKENS)))
 
 
 def prompt_opens_thinking(tokenizer: Any) -> bool:

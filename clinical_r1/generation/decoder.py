@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -80,13 +80,13 @@ class StaticDecoder(Decoder):
                 fresh.append(
                     _Layer(
                         own(layer.input_layernorm.weight),
-                        _fuse([_weight(part) for part in parts], old and old.qkv),
-                        _fuse([b for b in bias if b is not None], old and old.qkv_bias)
+                        _fuse([_weight(part) for part in parts], _buffer(old, "qkv")),
+                        _fuse([b for b in bias if b is not None], _buffer(old, "qkv_bias"))
                         if bias[0] is not None
                         else None,
                         own(_weight(attention.o_proj)),
                         own(layer.post_attention_layernorm.weight),
-                        _fuse([_weight(mlp.gate_proj), _weight(mlp.up_proj)], old and old.gate_up),
+                        _fuse([_weight(mlp.gate_proj), _weight(mlp.up_proj)], _buffer(old, "gate_up")),
                         own(_weight(mlp.down_proj)),
                     )
                 )
@@ -213,6 +213,11 @@ def _weight(module: Any) -> torch.Tensor:
 def _bias(module: Any) -> torch.Tensor | None:
     bias = getattr(module, "base_layer", module).bias
     return None if bias is None else bias.data
+
+
+def _buffer(layer: Any, name: str) -> torch.Tensor | None:
+    """The fused tensor of the previous refresh."""
+    return cast(torch.Tensor | None, getattr(layer, name)) if layer else None
 
 
 def _fuse(parts: list[torch.Tensor], buffer: torch.Tensor | None) -> torch.Tensor:

@@ -59,6 +59,7 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: str = "float32", 
     from transformers import AutoModelForCausalLM
 
     torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
+    model: Any
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, local_files_only=True, **options)
     except (SafetensorError, EOFError) as error:

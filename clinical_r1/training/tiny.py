@@ -70,7 +70,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, window: int = 1_024) 
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import Qwen2Tokenizer
 
-    empty = Qwen2Tokenizer()._tokenizer
+    empty: Any = Qwen2Tokenizer()._tokenizer
     trained = Tokenizer(models.BPE())
     trained.normalizer, trained.pre_tokenizer, trained.decoder = empty.normalizer, empty.pre_tokenizer, empty.decoder
     markers = [*SPECIAL_TOKENS, *THINK_TOKENS]
@@ -81,7 +81,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, window: int = 1_024) 
     )
     trained.train_from_iterator(texts, trainer)
     state = json.loads(trained.to_str())["model"]
-    merges = [tuple(merge) for merge in state["merges"]]
+    merges: Any = [tuple(merge) for merge in state["merges"]]
     # The markers follow the vocabulary as added tokens, as in Qwen2's own files.
     tokenizer = Qwen2Tokenizer(
         vocab=state["vocab"], merges=merges, eos_token=TURN_END, pad_token=PADDING, model_max_length=window
