@@ -1,0 +1,120 @@
+"""Named reward tables over Outcome x verdict (paper section 2.2.2). Tables are data: `reward_tables.yaml`. No torch.
+
+An output is paid as *reasoning* if its one thought is closed, followed by an answer, long enough, and not a loop.
+An output that is no result at all (cut off, no answer, several blocks) earns `no_result` whatever a judge would say.
+A judgement that failed is no reward: `reward` returns None and the episode is masked out.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.errors import UserError
+from clinical_r1.reasoning import Outcome
+from clinical_r1.schema import VerdictLabel
+
+TABLES_FILE = Path(__file__).with_name("reward_tables.yaml")
+NO_RESULT = frozenset({Outcome.UNCLOSED, Outcome.NO_ANSWER, Outcome.MULTIPLE, Outcome.ABORTED})
+"""Outcomes that are null in the paper's table: there is no single answer to judge."""
+LONGEST_PERIOD = 64
+"""Longest unit (in words or Chinese characters) that `repeats` takes for the body of a loop."""
+SHORT_UNIT_RUN = 12
+"""A unit must fill at least this many words besides repeating, so that "very, very, very" is not a loop."""
+
+
+class RewardTable(BaseModel):
+    """What each kind of episode earns."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reasoning_correct: float
+    """Correct, with reasoning."""
+    reasoning_incorrect: float
+    """Wrong, with reasoning."""
+    plain_correct: float
+    """Correct, without (enough) reasoning."""
+    plain_incorrect: float
+    """Wrong, without (enough) reasoning."""
+    no_result: float
+    """Null: cut off inside the thought, no answer, several blocks, aborted."""
+
+
+class ReasoningRule(BaseModel):
+    """When a thought counts as reasoning."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    min_reasoning_tokens: int = Field(default=8, ge=0)
+    """Shortest thought that is paid as reasoning, in tokens of the model, tags excluded."""
+    max_repeats: int = Field(default=4, ge=2)
+    """So many copies of one phrase in a row are a loop."""
+
+
+@cache
+def _shipped() -> dict[str, RewardTable]:
+    tables = yaml.safe_load(TABLES_FILE.read_text(encoding="utf-8"))
+    return {name: RewardTable.model_validate(table) for name, table in tables.items()}
+
+
+def reward_table(table: str | RewardTable) -> RewardTable:
+    """A shipped table by name, or the table itself; UserError for an unknown name."""
+    if isinstance(table, RewardTable):
+        return table
+    if table not in _shipped():
+        known = ", ".join(sorted(_shipped()))
+        raise UserError(f"reward_table {table!r}: no such table; use one of {known}, or write the five rewards out")
+    return _shipped()[table]
+
+
+def reward(
+    table: RewardTable,
+    outcome: Outcome,
+    label: VerdictLabel,
+    reasoning_tokens: int,
+    thinking: str,
+    rule: ReasoningRule | None = None,
+) -> float | None:
+    """The reward of one episode; None where its judgement failed: mask it out, never pay or punish it."""
+    if outcome in NO_RESULT:
+        return table.no_result
+    if label is VerdictLabel.INVALID:
+        return None
+    correct = label is VerdictLabel.CORRECT
+    if with_reasoning(outcome, reasoning_tokens, thinking, rule or ReasoningRule()):
+        return table.reasoning_correct if correct else table.reasoning_incorrect
+    return table.plain_correct if correct else table.plain_incorrect
+
+
+def with_reasoning(outcome: Outcome, reasoning_tokens: int, thinking: str, rule: ReasoningRule) -> bool:
+    """Whether an output counts as reasoning: well-formed, long enough, no repetition loop."""
+    long_enough = outcome is Outcome.OK and reasoning_tokens >= rule.min_reasoning_tokens
+    return long_enough and not repeats(thinking, rule.max_repeats)
+
+
+_UNIT = re.compile(r"[\u3400-\u9fff]|[^\W_]+|\S")
+
+
+def repeats(text: str, copies: int) -> bool:
+    """Whether some phrase of up to 64 units (words, Chinese characters, marks) stands `copies` times in a row.
+
+    Phrases of one or two units need a longer run (12 units), so that emphasis and short lists are not loops.
+    """
+    units = _UNIT.findall(text.lower())
+    numbers: dict[str, int] = {}
+    sequence = np.fromiter((numbers.setdefault(unit, len(numbers)) for unit in units), dtype=np.int64)
+    for period in range(1, min(LONGEST_PERIOD, len(sequence) // copies) + 1):
+        same = sequence[period:] == sequence[:-period]
+        needed = max(period * (copies - 1), SHORT_UNIT_RUN - period)
+        if _longest_run(same) >= needed:
+            return True
+    return False
+
+
+def _longest_run(flags: np.ndarray) -> int:
+    breaks = np.flatnonzero(~flags)
+    edges = np.concatenate(([-1], breaks, [len(flags)]))
+    return int(np.diff(edges).max() - 1)
