@@ -1,7 +1,7 @@
 """The tables of the simulated clinic: fourteen common diseases, each with a rarer look-alike.
 
-Names and ICD-10 codes are real. The frequencies are rough, rounded teaching figures: they make a world whose best possible
-accuracy can be computed, they are not epidemiology.
+Names and ICD-10 codes are real. The frequencies are rough, rounded teaching figures: they make a world whose best
+possible accuracy can be computed, they are not epidemiology.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ FINDING_ZH = {
 
 # specialty; common (en, zh, code); look-alike; test; positive; negative; findings with both frequencies; ages; sex
 _ROWS = (
-    ("respiratory", ("community-acquired pneumonia", "社区获得性肺炎", "J18.9"), ("pulmonary embolism", "肺栓塞", "I26.9"),
-     ("D-dimer", "D-二聚体"), RAISED, NORMAL,
+    ("respiratory", ("community-acquired pneumonia", "社区获得性肺炎", "J18.9"),
+     ("pulmonary embolism", "肺栓塞", "I26.9"), ("D-dimer", "D-二聚体"), RAISED, NORMAL,
      {"fever": (.8, .5), "cough": (.8, .6), "dyspnea": (.6, .8), "pleuritic pain": (.6, .7), "hemoptysis": (.4, .5),
       "tachycardia": (.5, .7)}, (25, 88), None),
     ("respiratory", ("bronchial asthma", "支气管哮喘", "J45.9"), ("bronchiectasis", "支气管扩张", "J47"),
@@ -105,8 +105,8 @@ _ROWS = (
       "Raynaud phenomenon": (.5, .5), "hair loss": (.5, .3)}, (18, 60), None),
     ("immunology", ("rheumatoid arthritis", "类风湿关节炎", "M06.9"), ("gout", "痛风", "M10.9"),
      ("serum urate", "血尿酸"), RAISED, NORMAL,
-     {"joint swelling": (.9, .9), "joint pain": (.9, .9), "morning stiffness": (.8, .5), "subcutaneous nodules": (.5, .6),
-      "numbness": (.3, .3), "fever": (.4, .5)}, (32, 80), None),
+     {"joint swelling": (.9, .9), "joint pain": (.9, .9), "morning stiffness": (.8, .5),
+      "subcutaneous nodules": (.5, .6), "numbness": (.3, .3), "fever": (.4, .5)}, (32, 80), None),
     ("neurology", ("migraine", "偏头痛", "G43.9"), ("subarachnoid hemorrhage", "蛛网膜下腔出血", "I60.9"),
      ("head CT", "头颅CT"), ABNORMAL, NORMAL,
      {"headache": (.9, .9), "photophobia": (.7, .6), "nausea": (.7, .6), "vomiting": (.6, .7), "neck pain": (.5, .8),

@@ -1,8 +1,8 @@
 """What the simulated teacher writes: reasoning of more or less care, further tries after a failure, and the rewrite.
 
-The teacher stands for a large model that reasons unevenly. It knows only the chart. How careful an attempt is decides how far
-it goes: `direct` names a diagnosis, `hasty` takes up one or two findings, `medium` all findings, `careful` checks the
-look-alikes against the tests as well. Everything is a pure function of its arguments and the given `random.Random`.
+The teacher stands for a large model that reasons unevenly. It knows only the chart. How careful an attempt is decides
+how far it goes: `direct` names a diagnosis, `hasty` takes up one or two findings, `medium` all of them, `careful` also
+checks the look-alikes against the tests. Everything is a pure function of its arguments and the given `random.Random`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ def draw_care(rng: random.Random, mix: dict[Care, float]) -> Care:
     return rng.choices(list(mix), weights=list(mix.values()))[0]
 
 
-# ------------------------------------------------------------------------------------------------------------- sentences
+# --- sentences
 
 _PHRASES = {
     "en": {
         "first": "Okay, {label} {finding} suggests {names}. ", "next": "Also, {label} {finding} suggests {names}. ",
         "maybe": "Hmm, maybe {name}. ", "check": "Wait, check the look-alikes. ",
-        "for": "{label} {test} {result} speaks for {name}. ", "against": "{label} {test} {result} speaks against {name}. ",
+        "for": "{label} {test} {result} speaks for {name}. ",
+        "against": "{label} {test} {result} speaks against {name}. ",
         "not": "So not {name}. ", "so": "So {name} fits best.", "separator": ", ",
         "exploring_new_paths": "Wait, take another path. ", "backtracking": "Wait, go back to {label}. ",
         "corrections": "Wait, not {name}. ", "response": "The most likely diagnosis is {name}.",
@@ -86,7 +87,7 @@ def _check(chart: Chart, guess: int, tests: int = len(TEST_LABELS)) -> tuple[str
     """Hold the first `tests` tests against the look-alikes; returns the text and the diagnosis that stands."""
     language, pair = chart.language, PAIRS[guess]
     parts, refuted = [_say(language, "check")], False
-    for label, (index, positive) in list(zip(TEST_LABELS, chart.tests))[:tests]:
+    for label, (index, positive) in list(zip(TEST_LABELS, chart.tests, strict=False))[:tests]:
         refuted |= positive and index == guess
         parts.append(
             _say(
@@ -99,7 +100,7 @@ def _check(chart: Chart, guess: int, tests: int = len(TEST_LABELS)) -> tuple[str
     return "".join(parts), (pair.rare if refuted else pair.common).name(language)
 
 
-# -------------------------------------------------------------------------------------------------------------- attempts
+# --- attempts
 
 
 def attempt(chart: Chart, care: Care, rng: random.Random) -> Written:
@@ -128,8 +129,8 @@ def retry(
 ) -> Written:
     """Go on from a failed first try by one of the paper's strategies.
 
-    The text is the continuation alone: it takes up the findings that the first try left out, so that the rewrite can put
-    both together. Verification holds on to the hypothesis and checks it; the others may look for another one.
+    The text is the continuation alone: it takes up the findings that the first try left out, so that the rewrite can
+    put both together. Verification holds on to the hypothesis and checks it; the others may look for another one.
     """
     covered = covered_findings(chart, first)
     hypothesis = last_hypothesis(chart, first)
@@ -182,7 +183,7 @@ def response(language: Language, answer: str) -> str:
     return _say(language, "response", name=answer)
 
 
-# -------------------------------------------------------------------------------------------------------- reading a text
+# --- reading a text
 
 
 def covered_findings(chart: Chart, text: str) -> list[int]:

@@ -1,8 +1,9 @@
 """A small clinical world: sample a case, write it as a question, read it back, and know its best possible answer.
 
-Pure Python: the teacher behind HTTP sees only the question text, so everything it knows about a case is what `parse_question`
-returns. A case is a disease, findings drawn by the disease's frequencies (plus now and then one that has nothing to do with
-it), and two test results. The findings point to a pair of look-alikes; only the pair's own test tells the two apart.
+Pure Python: the teacher behind HTTP sees only the question text, so everything it knows about a case is what
+`parse_question` returns. A case is a disease, findings drawn by the disease's frequencies (plus now and then one that
+has nothing to do with it), and two test results. The findings point to a pair of look-alikes; only the pair's own test
+tells the two apart.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SITES = ("north", "harbor", "hillside")
 
 @dataclass(frozen=True)
 class Chart:
-    """What a reader of the question knows. `tests` maps a pair's index to whether its test speaks for the look-alike."""
+    """What a reader of the question knows; `tests`: a pair's index, and whether its test speaks for the look-alike."""
 
     language: Language
     age: int
@@ -102,7 +103,7 @@ def age_band(age: int) -> str:
     return "90+" if age >= 90 else f"{age // 10 * 10}-{age // 10 * 10 + 9}"
 
 
-# ---------------------------------------------------------------------------------------------------------------- text
+# --- text
 
 
 def lab_name(index: int, language: Language) -> str:
@@ -118,14 +119,17 @@ def lab_result(index: int, speaks_for_rare: bool, language: Language) -> str:
 def render_question(chart: Chart) -> str:
     """The case as a clinician would put it, findings and tests lettered as in a problem list.
 
-    Letters give the model something to walk along. In Chinese a space stands before every term, as it does anyway beside
-    Latin letters: so a term is one and the same piece of text for the tokenizer wherever it stands.
+    Letters give the model something to walk along. In Chinese a space stands before every term, as it does anyway
+    beside Latin letters: so a term is the same piece of text for the tokenizer wherever it stands.
     """
     language = chart.language
-    findings = [f"{label} {finding_name(finding, language)}" for label, finding in zip(FINDING_LABELS, chart.findings)]
+    findings = [
+        f"{label} {finding_name(finding, language)}"
+        for label, finding in zip(FINDING_LABELS, chart.findings, strict=False)
+    ]
     tests = [
         f"{label} {lab_name(index, language)} {lab_result(index, positive, language)}"
-        for label, (index, positive) in zip(TEST_LABELS, chart.tests)
+        for label, (index, positive) in zip(TEST_LABELS, chart.tests, strict=False)
     ]
     if language == "en":
         person = {"female": "woman", "male": "man"}[chart.sex]
@@ -174,7 +178,7 @@ def _chart(language: Language, age: int, sex: str, findings: str, tests: str) ->
         return None
 
 
-# ------------------------------------------------------------------------------------------------------- the best answer
+# --- the best answer
 
 
 def _chance_of_count(disease: Disease) -> float:
