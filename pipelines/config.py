@@ -12,6 +12,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.schema import first_problem
+from clinical_r1.simulator.config import SimulatorConfig
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.training.base import BaseModelConfig
 from clinical_r1.training.ppo.config import PPOConfig
@@ -20,21 +21,19 @@ from clinical_r1.training.sft.config import SFTConfig
 CONFIG_FOLDER = Path(__file__).parent / "configs"
 
 
-class SimulatorConfig(BaseModel):
-    """The simulated teacher and judge, and the records sampled from its world. Not for production: leave it out."""
+class SimulatedWorldConfig(BaseModel):
+    """The simulated teacher and judge, and the records sampled from their world. Not for production: leave it out."""
 
     model_config = ConfigDict(extra="forbid")
 
-    cases: int = Field(default=4000, ge=1)
+    cases: int = Field(default=5000, ge=1)
     """Records to sample from the simulated world where no `--cases` are given."""
     zh_share: float = Field(default=0.5, ge=0, le=1)
     """Share of Chinese records."""
     seed: int = 0
-    """Seed of the records and of the endpoint's answers."""
-    competence: float = Field(default=0.7, ge=0, le=1)
-    """Share of first attempts that the teacher gets right on cases from outside its world (it is handed their key)."""
-    options: dict[str, float] = Field(default_factory=dict)
-    """Further knobs of the server by name, such as latency_ms or fail_429 (`python -m clinical_r1.simulator.server --help`)."""
+    """Seed of the records."""
+    endpoint: SimulatorConfig = Field(default_factory=SimulatorConfig)
+    """What the endpoint is told to be: competence, latency, failures."""
 
 
 class ReportConfig(BaseModel):
@@ -55,7 +54,7 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    simulator: SimulatorConfig | None = None
+    simulator: SimulatedWorldConfig | None = None
     """Start the simulated endpoint beside the run; None = the endpoints below are real."""
     records: RecordsConfig
     """Sources, PHI policy, splits."""

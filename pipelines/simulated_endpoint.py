@@ -4,6 +4,7 @@ Only the `run` command does this; everything else knows a base URL. The URL goes
 so that a new port does not change any step's arguments (and with them its cache key).
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from clinical_r1.errors import UserError
 
-URL_VARIABLE = "CLINICAL_R1_SIMULATOR_URL"
+ADDRESS_VARIABLE = "CLINICAL_R1_SIMULATOR"
+"""host:port; configurations write it as http://${CLINICAL_R1_SIMULATOR}/v1."""
 _START_SECONDS = 60
 
 
@@ -23,14 +26,15 @@ def simulated_endpoint(arguments: list[str], log: Path, ready_file: Path) -> Ite
     """Run the server as a child process; yields its base URL, such as http://127.0.0.1:41234/v1."""
     ready_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", "clinical_r1.simulator.server", "--port", "0", "--ready-file", str(ready_file)]
+    command += ["--parent", str(os.getpid())]
     with open(log, "ab") as output:
         process = subprocess.Popen([*command, *arguments], stdout=output, stderr=output, start_new_session=True)
         try:
             url = _wait_until_ready(process, ready_file, log)
-            os.environ[URL_VARIABLE] = url
+            os.environ[ADDRESS_VARIABLE] = urlsplit(url).netloc
             yield url
         finally:
-            os.environ.pop(URL_VARIABLE, None)
+            os.environ.pop(ADDRESS_VARIABLE, None)
             process.terminate()
             try:
                 process.wait(10)
@@ -43,7 +47,7 @@ def _wait_until_ready(process: subprocess.Popen, ready_file: Path, log: Path) ->
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise UserError(f"the simulated endpoint ended with code {process.returncode} at its start: see {log}")
-        if ready_file.is_file() and (url := ready_file.read_text(encoding="utf-8").strip()):
-            return url
+        if ready_file.is_file():
+            return str(json.loads(ready_file.read_text(encoding="utf-8"))["base_url"])
         time.sleep(0.05)
     raise UserError(f"the simulated endpoint was not ready after {_START_SECONDS} s: see {log}")

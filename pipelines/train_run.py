@@ -18,7 +18,7 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.step import STEP_FILE
-from pipelines.config import RunConfig, SimulatorConfig, as_argument, load_config
+from pipelines.config import RunConfig, SimulatedWorldConfig, as_argument, load_config
 from pipelines.local_run import LocalJob, run_local
 from pipelines.simulated_endpoint import simulated_endpoint
 from pipelines.version import code_version
@@ -70,7 +70,7 @@ def run_train(
 def _seeded(seed: int | None) -> list[str]:
     if seed is None:
         return []
-    sections = ("simulator", "records", "synthesis", "base_model.tiny", "sft", "ppo", "evaluation")
+    sections = ("simulator", "simulator.endpoint", "records", "synthesis", "base_model.tiny", "sft", "ppo", "evaluation")
     return [f"{section}.seed={seed}" for section in sections]
 
 
@@ -93,8 +93,8 @@ def _with_sources(config: RunConfig, case_files: list[Path], limit: int, runs_di
     return config.model_copy(update={"records": records, "report": report})
 
 
-def _sample_world(simulator: SimulatorConfig, runs_dir: Path) -> Path:
-    from clinical_r1.simulator.records import sample_records
+def _sample_world(simulator: SimulatedWorldConfig, runs_dir: Path) -> Path:
+    from clinical_r1.simulator.world import sample_records
 
     name = f"world-{simulator.cases}-{simulator.zh_share:g}-{simulator.seed}.jsonl"
     path = runs_dir / ".state" / "simulated-records" / name
@@ -130,19 +130,18 @@ def _arguments(config: RunConfig, sources_hash: str, state_dir: Path) -> dict[st
 
 def _endpoint_arguments(config: RunConfig, outside: bool, state_dir: Path) -> list[str]:
     """Command-line arguments of the simulated endpoint; cases from outside its world come with their answer key."""
-    simulator = config.simulator
-    assert simulator is not None
+    assert config.simulator is not None
     state_dir.mkdir(parents=True, exist_ok=True)
-    arguments = ["--seed", str(simulator.seed)]
-    for name, value in simulator.options.items():
-        arguments += [f"--{name.replace('_', '-')}", f"{value:g}"]
+    settings = config.simulator.endpoint.model_dump(mode="json", exclude_none=True)
+    settings |= settings.pop("failures")
+    arguments = [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
     if outside:
         from clinical_r1.records.run import read_cases
 
         key = state_dir / "answer-key.jsonl"
         cases: list[Case] = read_cases(config.records)
         write_jsonl(key, cases)
-        arguments += ["--key", str(key), "--competence", str(simulator.competence)]
+        arguments += ["--key", str(key)]
     return arguments
 
 
