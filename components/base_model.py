@@ -13,7 +13,7 @@ def base_model(
     traces: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
 ) -> NamedTuple("Outputs", [("folder", str)]):  # type: ignore[valid-type]
-    """Check the configured folder, or make the tiny model (its tokenizer is trained on the `sft` split and its traces)."""
+    """Check the configured folder, or make the tiny model (its tokenizer learns from the `sft` split)."""
     from pathlib import Path
 
     from clinical_r1.step import load_settings, record_step

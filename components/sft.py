@@ -16,9 +16,10 @@ def fine_tune(
     """TRL SFTTrainer under DeepSpeed, through torchrun; checkpoints live in `state_dir` and outlive the step."""
     from pathlib import Path
 
+    from clinical_r1.training.sft.run import train_sft
+
     from clinical_r1.step import flat_numbers, load_settings, record_step
     from clinical_r1.training.sft.config import SFTConfig
-    from clinical_r1.training.sft.run import train_sft
 
     with record_step("sft", model.path) as record:
         state = Path(state_dir) / f"sft-{code_version}"

@@ -47,6 +47,8 @@ class ReportConfig(BaseModel):
     """Sample traces and predictions to print; 0 for a report without any record text."""
     simulated: bool = False
     """Say at the top that the cases come from a simulated world."""
+    ceiling: float | None = Field(default=None, ge=0, le=1)
+    """Best accuracy that anyone could reach on these cases, where it is known (a simulated world)."""
 
 
 class RunConfig(BaseModel):
@@ -90,7 +92,8 @@ def load_config(name: str, overrides: list[str] | None = None) -> RunConfig:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML: mend the indentation or quoting") from None
+        line = mark.line + 1 if mark else 1
+        raise UserError(f"{path}:{line}: not valid YAML: mend the indentation or quoting") from None
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping with the sections {', '.join(RunConfig.model_fields)}")
     for override in overrides or []:
@@ -126,7 +129,8 @@ def _explain(error: ValidationError) -> str:
     known = list(getattr(model, "model_fields", {}))
     close = difflib.get_close_matches(leaf, known, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
-    return f"unknown key '{'.join([*parents, leaf])}': {hint}"
+    place = ".".join([*parents, leaf])
+    return f"unknown key '{place}': {hint}"
 
 
 def _model_of(model: Any, name: str) -> Any:

@@ -43,7 +43,7 @@ class LocalJob:
 
 
 def run_local(job: LocalJob, console: Console) -> None:
-    """Run to the end; raises UserError with the failing step's own sentence, KeyboardInterrupt after an orderly stop."""
+    """Run to the end; raises UserError with the failing step's sentence, KeyboardInterrupt after an orderly stop."""
     job.run_dir.mkdir(parents=True, exist_ok=True)
     log_path = job.run_dir / "log.txt"
     process = _start_worker(job)

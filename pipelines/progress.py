@@ -154,5 +154,7 @@ class LiveView:
             bar = ProgressBar(total=1.0, completed=step.share, width=24) if running and step.share is not None else ""
             note = {"reused": "reused, nothing changed", "running": step.message[:90]}.get(step.state, "")
             mark = self._MARK.get(step.state, "[red]✗[/]")
-            table.add_row(mark, step.title, f"{seconds:.0f} s" if seconds else "", bar, f"[dim]{note}[/]" if note else "")
+            table.add_row(
+                mark, step.title, f"{seconds:.0f} s" if seconds else "", bar, f"[dim]{note}[/]" if note else ""
+            )
         return table

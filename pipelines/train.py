@@ -19,7 +19,17 @@ from components.sft import fine_tune
 from components.synthesize import synthesize_traces
 
 
-@dsl.pipeline(name="train", description="Records to a reasoning diagnosis model, with a report that shows whether it helped.")
+class Outputs(NamedTuple):
+    """What the pipeline hands out."""
+
+    sft_model: dsl.Model
+    model: dsl.Model
+    report: dsl.Dataset
+
+
+@dsl.pipeline(
+    name="train", description="Records to a reasoning diagnosis model, with a report that shows whether it helped."
+)
 def train(
     records: str,
     synthesis: str,
@@ -32,7 +42,7 @@ def train(
     state_dir: str,
     code_version: str,
     image: str = "clinical-r1-trainer-python",
-) -> NamedTuple("Outputs", [("sft_model", dsl.Model), ("model", dsl.Model), ("report", dsl.Dataset)]):  # type: ignore[valid-type]
+) -> Outputs:
     """Every argument but the last four is the JSON of one section of a run configuration (pipelines/configs)."""
 
     def on_image(task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
@@ -96,5 +106,4 @@ def train(
         ),
         "report",
     )
-    outputs = NamedTuple("Outputs", [("sft_model", dsl.Model), ("model", dsl.Model), ("report", dsl.Dataset)])
-    return outputs(tuned.outputs["model"], reinforced.outputs["model"], written.outputs["report"])
+    return Outputs(tuned.outputs["model"], reinforced.outputs["model"], written.outputs["report"])

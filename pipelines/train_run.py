@@ -54,7 +54,9 @@ def run_train(
     state_dir = runs_dir / ".state" / _state_name(config, sources_hash, fresh)
     run_dir = runs_dir / time.strftime("%Y%m%d-%H%M%S-train")
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_text(run_dir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False))
+    write_text(
+        run_dir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
+    )
     _print_head(console, config, run_dir)
     with ExitStack() as stack:
         if config.simulator is not None:
@@ -70,7 +72,16 @@ def run_train(
 def _seeded(seed: int | None) -> list[str]:
     if seed is None:
         return []
-    sections = ("simulator", "simulator.endpoint", "records", "synthesis", "base_model.tiny", "sft", "ppo", "evaluation")
+    sections = (
+        "simulator",
+        "simulator.endpoint",
+        "records",
+        "synthesis",
+        "base_model.tiny",
+        "sft",
+        "ppo",
+        "evaluation",
+    )
     return [f"{section}.seed={seed}" for section in sections]
 
 
@@ -80,16 +91,21 @@ def _with_sources(config: RunConfig, case_files: list[Path], limit: int, runs_di
     if case_files:
         for path in case_files:
             if not path.exists():
-                raise UserError(f"--cases {path}: no such file: give a file of cases (JSONL, DxBench, HuatuoGPT-o1, ...)")
+                raise UserError(
+                    f"--cases {path}: no such file: give a file of cases (JSONL, DxBench, HuatuoGPT-o1, ...)"
+                )
             if path.is_file() and path.stat().st_size == 0:
                 raise UserError(f"--cases {path}: the file is empty: give a file with at least one case")
         updates["sources"] = [{"path": str(path.resolve())} for path in case_files]
     elif config.simulator is not None:
-        updates["sources"] = [{"path": str(_sample_world(config.simulator, runs_dir)), "terms": "simulated, no patient"}]
+        updates["sources"] = [
+            {"path": str(_sample_world(config.simulator, runs_dir)), "terms": "simulated, no patient"}
+        ]
     if limit:
         updates["limit"] = limit
     records = type(config.records).model_validate(config.records.model_dump() | updates)
-    report = config.report.model_copy(update={"simulated": config.simulator is not None and not case_files})
+    simulated = config.simulator is not None and not case_files
+    report = config.report.model_copy(update={"simulated": simulated, "ceiling": _ceiling() if simulated else None})
     return config.model_copy(update={"records": records, "report": report})
 
 
@@ -101,6 +117,12 @@ def _sample_world(simulator: SimulatedWorldConfig, runs_dir: Path) -> Path:
     if not path.is_file():
         write_jsonl(path, sample_records(simulator.cases, seed=simulator.seed, zh_share=simulator.zh_share))
     return path
+
+
+def _ceiling() -> float:
+    from clinical_r1.simulator.world import bayes_ceiling
+
+    return round(bayes_ceiling(), 3)
 
 
 def _hash_sources(config: RunConfig) -> str:

@@ -100,7 +100,7 @@ def test_component_packages_stay_empty() -> None:
 
 def test_every_library_module_imports_inside_a_kfp_executor() -> None:
     modules = [module_name(path) for path in python_files("clinical_r1") if path.name != "__main__.py"]
-    code = "import importlib\nfor name in %r:\n    importlib.import_module(name)\n" % (modules,)
+    code = f"import importlib\nfor name in {modules!r}:\n    importlib.import_module(name)\n"
     environment = {**os.environ, "_KFP_RUNTIME": "true", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300

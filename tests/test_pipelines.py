@@ -37,7 +37,7 @@ def test_image_is_a_run_parameter_of_every_step() -> None:
 
 
 def test_unknown_pipeline_names_the_known_ones() -> None:
-    with pytest.raises(UserError, match="unknown pipeline 'trian': choose one of .*train"):
+    with pytest.raises(UserError, match=r"unknown pipeline 'trian': choose one of .*train"):
         load_pipeline("trian")
 
 
@@ -46,7 +46,7 @@ def test_tracker_follows_the_runner_and_keeps_the_user_error() -> None:
     tracker = StepTracker({"fine-tune": "sft"}, PlainView(Console(file=out, width=200), interval=0.0))
     for line in (
         "12:00:00.001 - INFO - Executing task \x1b[96m'fine-tune'\x1b[0m",
-        '    [KFP Executor 12 INFO]: Got executor_input:',
+        "    [KFP Executor 12 INFO]: Got executor_input:",
         "    step 30/120 loss 1.25",
         "    clinical_r1.errors.UserError: traces.jsonl:3: not a Trace: question: Field required",
     ):

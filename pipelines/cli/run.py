@@ -35,8 +35,8 @@ def run(
       clinical-r1 run train --cases cases.jsonl --limit 300 --seed 3
       clinical-r1 run train --config my.yaml --set sft.epochs=2
     """
-    from pipelines.train_run import run_train
     from pipelines.registry import load_pipeline
+    from pipelines.train_run import run_train
 
     load_pipeline(pipeline)
     run_train(

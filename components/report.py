@@ -1,0 +1,43 @@
+"""Step 7: one page that a clinician can read, one summary for machines."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
+def write_train_report(
+    config: str,
+    code_version: str,
+    splits: dsl.Input[dsl.Dataset],
+    traces: dsl.Input[dsl.Dataset],
+    sft_model: dsl.Input[dsl.Model],
+    ppo_model: dsl.Input[dsl.Model],
+    sft_predictions: dsl.Input[dsl.Dataset],
+    ppo_predictions: dsl.Input[dsl.Dataset],
+    report: dsl.Output[dsl.Dataset],
+    page: dsl.Output[dsl.HTML],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """`report` holds report.html and summary.json; `page` is the same page where the dashboard shows HTML artifacts."""
+    import json
+    from pathlib import Path
+
+    from clinical_r1.atomic import write_text
+    from clinical_r1.evaluation.report import REPORT, ReportInputs, write_report
+    from clinical_r1.step import flat_numbers, record_step
+
+    with record_step("report", report.path) as record:
+        inputs = ReportInputs(
+            **json.loads(config),
+            records=splits.path,
+            traces=traces.path,
+            sft=sft_model.path,
+            ppo=ppo_model.path,
+            sft_predictions=sft_predictions.path,
+            ppo_predictions=ppo_predictions.path,
+            code_version=code_version,
+        )
+        record.update(write_report(inputs, Path(report.path)))
+        write_text(page.path, (Path(report.path) / REPORT).read_text(encoding="utf-8"))
+    for name in ("mcnemar_p", "sft", "ppo"):
+        for key, value in flat_numbers({name: record[name]}).items():
+            metrics.log_metric(key, value)
