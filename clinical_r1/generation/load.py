@@ -71,13 +71,16 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: str = "float32", 
     return model.eval(), tokenizer
 
 
-def save_model(model: Any, tokenizer: Any, folder: Path | str) -> Path:
-    """Write a model folder that appears whole or not at all; replaces one that is there."""
+def save_model(model: Any, tokenizer: Any, folder: Path | str, state_dict: dict[str, Any] | None = None) -> Path:
+    """Write a model folder that appears whole or not at all; replaces one that is there.
+
+    `state_dict` are gathered weights where the model's own are sharded (ZeRO-3).
+    """
     folder = Path(folder)
     fresh = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    model.save_pretrained(fresh, max_shard_size=SHARD_SIZE)
+    model.save_pretrained(fresh, max_shard_size=SHARD_SIZE, state_dict=state_dict)
     tokenizer.save_pretrained(fresh)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)

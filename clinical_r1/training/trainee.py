@@ -11,8 +11,8 @@ from clinical_r1.errors import UserError
 from clinical_r1.training.launcher import PREEMPTED_EXIT_CODE, USER_ERROR_EXIT_CODE, report_outcome
 
 OUT_OF_MEMORY_ADVICE = (
-    "out of memory: lower micro_batch_size (raise accumulation_steps by the same factor), set "
-    "activation_checkpointing, a higher deepspeed.stage, deepspeed.offload_optimizer, or lora; the memory preflight shows which of them fits"
+    "out of memory: lower micro_batch_size (accumulation makes up for it), set activation_checkpointing, a higher "
+    "deepspeed.stage, deepspeed.offload_optimizer, or lora; the memory preflight shows which of them fits"
 )
 
 

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning with TRL under DeepSpeed (paper section 2.2.1)."""

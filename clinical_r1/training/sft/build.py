@@ -1,0 +1,154 @@
+"""Put the pieces of an SFT run together: arguments, model, data sets, trainer. Heavy imports live here."""
+
+import os
+from typing import Any
+
+from clinical_r1.errors import UserError
+from clinical_r1.training.deepspeed import build_config
+from clinical_r1.training.metrics import MetricsWriter
+from clinical_r1.training.sft.config import SFTConfig, SFTJob
+from clinical_r1.training.sft.data import EpochOrder, Example
+from clinical_r1.training.trainee import StopRequest
+
+
+def build_trainer(
+    job: SFTJob,
+    tokenizer: Any,
+    train_set: list[Example],
+    eval_set: list[Example],
+    world: int,
+    stop: StopRequest,
+    writer: MetricsWriter | None,
+) -> tuple[Any, Any]:
+    """(trainer, its Watch callback), ready to train."""
+    from clinical_r1.training.sft.trainer import TraceTrainer, Watch
+
+    config = job.config
+    arguments = training_arguments(config, job, world, evaluate=bool(eval_set))
+    model = load_trainable(job, tokenizer)
+    lengths = [len(example.input_ids) for example in train_set]
+    completion = sum(example.completion_length for example in train_set) / len(train_set)
+    trainer = TraceTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=to_dataset(train_set),
+        eval_dataset=to_dataset(eval_set) if eval_set else None,
+        processing_class=tokenizer,
+        peft_config=_lora(config),
+        order=EpochOrder(lengths, config.batch_size, config.group_by_length, config.seed),
+        loss_tokens=config.batch_size * completion if config.loss_norm == "constant" else None,
+        keep=config.keep_checkpoints,
+    )
+    watch = Watch(stop, writer, lambda: trainer._total_train_tokens)
+    trainer.add_callback(watch)
+    return trainer, watch
+
+
+def micro_batch(config: SFTConfig, world: int) -> tuple[int, int]:
+    """(examples a process takes at once, accumulation steps) that make up batch_size."""
+    micro = config.micro_batch_size or config.batch_size // world
+    if not micro or config.batch_size % (micro * world):
+        raise UserError(
+            f"sft.batch_size {config.batch_size} is no multiple of micro_batch_size {micro} x {world} processes; "
+            "change one of them"
+        )
+    return micro, config.batch_size // (micro * world)
+
+
+def training_arguments(config: SFTConfig, job: SFTJob, world: int, evaluate: bool) -> Any:
+    """TRL's SFTConfig; every option that has a surprising default is spelt out."""
+    import torch
+    from trl import SFTConfig as TrlConfig
+
+    micro, accumulation = micro_batch(config, world)
+    use_cpu = not torch.cuda.is_available()
+    sharding = (
+        build_config(config.deepspeed, micro, accumulation, config.gradient_clipping, world, config.dtype)
+        if config.deepspeed is not None
+        else None
+    )
+    cosine = config.schedule == "cosine"
+    return TrlConfig(
+        output_dir=str(job.state_dir / "checkpoints"),
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine_with_min_lr" if cosine else config.schedule,
+        lr_scheduler_kwargs={"min_lr_rate": config.final_learning_rate_share} if cosine else {},
+        warmup_steps=config.warmup_share,
+        optim="adamw_torch_fused",
+        adam_beta2=config.beta2,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.gradient_clipping,
+        deepspeed=sharding,
+        use_cpu=use_cpu,
+        bf16=config.dtype == "bfloat16",
+        gradient_checkpointing=config.activation_checkpointing,
+        # Length was checked before; TRL would cut silently. Packing needs it as the length of a filled sequence.
+        max_length=config.max_length if config.packing else None,
+        packing=config.packing,
+        padding_free=config.packing,
+        eval_packing=False,
+        completion_only_loss=True,
+        dataset_kwargs=None if config.packing else {"skip_prepare_dataset": True},
+        average_tokens_across_devices=True,
+        remove_unused_columns=True,
+        dataloader_pin_memory=not use_cpu,
+        eval_strategy="epoch" if evaluate else "no",
+        prediction_loss_only=True,
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        save_total_limit=None,
+        logging_steps=config.log_steps,
+        logging_first_step=True,
+        report_to=[],
+        disable_tqdm=True,
+        log_level="error",
+        seed=config.seed,
+        data_seed=config.seed,
+        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+    )
+
+
+def load_trainable(job: SFTJob, tokenizer: Any) -> Any:
+    """The base model in the training dtype, with rows for new tokens; under ZeRO-3 it is loaded sharded."""
+    from clinical_r1.generation.load import load_model
+
+    config = job.config
+    model, _ = load_model(job.base_model, dtype=config.dtype, attn_implementation=config.attention)
+    rows = model.get_input_embeddings().weight
+    if len(tokenizer) > getattr(rows, "ds_shape", rows.shape)[0]:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model.train()
+
+
+def to_dataset(examples: list[Example]) -> Any:
+    """A datasets.Dataset of input_ids and labels."""
+    from datasets import Dataset
+
+    return Dataset.from_dict(
+        {"input_ids": [example.input_ids for example in examples], "labels": [example.labels for example in examples]}
+    )
+
+
+def _lora(config: SFTConfig) -> Any:
+    if config.lora is None:
+        return None
+    if config.deepspeed is not None and config.deepspeed.stage == 3:
+        raise UserError("sft.lora merges whole weights at the end; set deepspeed.stage to 2 or less")
+    from peft import LoraConfig
+
+    settings = config.lora
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        task_type="CAUSAL_LM",
+    )

@@ -1,0 +1,133 @@
+"""Traces become token sequences: the prompt masked out, the thought, answer and end of turn trained.
+
+Nothing is ever cut: an example that does not fit is an error before training, with the ids of its cases.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinical_r1.errors import UserError
+from clinical_r1.generation.chat import completion_ids, prompt_ids
+from clinical_r1.reasoning import Outcome, render, split
+from clinical_r1.schema import Trace, iter_jsonl
+
+IGNORED = -100
+"""Label of positions without loss."""
+
+
+@dataclass
+class Example:
+    """One trace as tokens."""
+
+    case_id: str
+    input_ids: list[int]
+    prompt_length: int
+
+    @property
+    def labels(self) -> list[int]:
+        """The tokens to predict: the completion with its end of turn, IGNORED on the prompt."""
+        return [IGNORED] * self.prompt_length + self.input_ids[self.prompt_length :]
+
+    @property
+    def completion_length(self) -> int:
+        """Tokens that carry loss."""
+        return len(self.input_ids) - self.prompt_length
+
+
+def read_examples(traces: Path, tokenizer: Any, max_length: int) -> list[Example]:
+    """Accepted traces as examples, in file order.
+
+    Raises:
+        UserError: none accepted; or some are longer than `max_length`, or their text holds think or turn markers
+            (their case ids are named).
+    """
+    examples: list[Example] = []
+    broken: list[str] = []
+    for trace in iter_jsonl(traces, Trace):
+        if not trace.accepted:
+            continue
+        if not _well_formed(trace):
+            broken.append(trace.case_id)
+            continue
+        prompt = prompt_ids(tokenizer, trace.question)
+        completion = completion_ids(tokenizer, trace.thinking, trace.response)
+        examples.append(Example(trace.case_id, prompt + completion, len(prompt)))
+    if broken:
+        raise UserError(
+            f"{traces}: {len(broken)} accepted traces have an empty part or hold think or turn markers in their text "
+            f"(cases {_names(broken)}); filter them in synthesis"
+        )
+    if not examples:
+        raise UserError(f"{traces}: no accepted trace to train on; look at rejected.jsonl of the synthesis step")
+    long = [example for example in examples if len(example.input_ids) > max_length]
+    if long:
+        longest = max(len(example.input_ids) for example in long)
+        raise UserError(
+            f"{traces}: {len(long)} examples are longer than max_length {max_length} (longest {longest} tokens; cases "
+            f"{_names([example.case_id for example in long])}); raise sft.max_length or drop those traces"
+        )
+    return examples
+
+
+def hold_out(examples: list[Example], share: float, most: int) -> tuple[list[Example], list[Example]]:
+    """(train, evaluation): all traces of a case go to one side, chosen by a hash of its id."""
+    chosen = [example for example in examples if _position(example.case_id) < share]
+    kept = {example.case_id for example in sorted(chosen, key=lambda example: _position(example.case_id))[:most]}
+    train = [example for example in examples if example.case_id not in kept]
+    held = [example for example in examples if example.case_id in kept]
+    return (train, held) if train else (examples, [])
+
+
+class EpochOrder:
+    """The order of examples: a pure function of (seed, epoch), so that a resumed run sees the same batches.
+
+    With grouping, windows of 16 batches are sorted by length and their batches shuffled. The last batch is filled up
+    with examples drawn again, so that every step and every process has a full share.
+    """
+
+    def __init__(self, lengths: list[int], batch_size: int, group: bool, seed: int) -> None:
+        self.lengths, self.batch_size, self.group, self.seed = lengths, batch_size, group, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer's data loader."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size) * self.batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        generator = random.Random(f"{self.seed}/{self.epoch}")
+        order = list(range(len(self.lengths)))
+        generator.shuffle(order)
+        order += generator.choices(order, k=len(self) - len(order))
+        if not self.group:
+            return iter(order)
+        window = self.batch_size * 16
+        ordered = [
+            index
+            for start in range(0, len(order), window)
+            for index in sorted(order[start : start + window], key=self.lengths.__getitem__)
+        ]
+        batches = [ordered[start : start + self.batch_size] for start in range(0, len(ordered), self.batch_size)]
+        generator.shuffle(batches)
+        return iter([index for batch in batches for index in batch])
+
+
+def _well_formed(trace: Trace) -> bool:
+    return split(render(trace.thinking, trace.response)).outcome is Outcome.OK and not any(
+        "<|" in text for text in (trace.thinking, trace.response)
+    )
+
+
+def _position(case_id: str) -> float:
+    return int.from_bytes(hashlib.sha256(case_id.encode()).digest()[:6], "big") / 2**48
+
+
+def _names(case_ids: list[str]) -> str:
+    unique = list(dict.fromkeys(case_ids))
+    return ", ".join(unique[:10]) + (f" and {len(unique) - 10} more" if len(unique) > 10 else "")

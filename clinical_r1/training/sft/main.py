@@ -1,0 +1,156 @@
+"""One SFT process. Launch: torchrun --nproc-per-node N -m clinical_r1.training.sft.main --config job.json
+
+Loads the base model and the accepted traces, trains with TRL under DeepSpeed, writes the model folder, the metrics and
+the curves. Checkpoints go to state_dir: the same command goes on from the newest whole one.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.generation.load import check_model_folder, load_tokenizer, save_model
+from clinical_r1.training.checkpoints import claim, file_hash, folder_hash, latest, prune, step_of
+from clinical_r1.training.curves import Panel, write_curves
+from clinical_r1.training.deepspeed import check_requirements, init_process_group, prepare_environment
+from clinical_r1.training.launcher import report_progress
+from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter, read_metrics
+from clinical_r1.training.sft.config import SFTConfig, SFTJob
+from clinical_r1.training.sft.data import Example, hold_out, read_examples
+from clinical_r1.training.trainee import Stopped, StopRequest, trainee
+
+RESULT_FILE = "result.json"
+PANELS = [
+    Panel("Loss", ("train/loss", "eval/loss"), ("training", "held out")),
+    Panel("Token accuracy", ("train/token_accuracy", "eval/token_accuracy"), ("training", "held out")),
+    Panel("Learning rate", ("train/learning_rate",)),
+    Panel("Gradient norm", ("train/gradient_norm",)),
+    Panel("Tokens per second", ("train/tokens_per_s",)),
+]
+
+
+def main() -> None:
+    """Parse the job and train."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True, help="an SFTJob as JSON")
+    job = SFTJob.model_validate_json(parser.parse_args().config.read_text(encoding="utf-8"))
+    with trainee() as stop:
+        train(job, stop)
+
+
+def train(job: SFTJob, stop: StopRequest) -> None:
+    """Train in this process of the group.
+
+    Raises:
+        UserError: a setting, the base model or the traces are unfit.
+        Stopped: SIGTERM came and a checkpoint was written.
+    """
+    started = time.monotonic()
+    config = job.config
+    check_model_folder(job.base_model)
+    tokenizer = load_tokenizer(job.base_model)
+    from clinical_r1.generation.chat import prepare_tokenizer
+
+    prepare_tokenizer(tokenizer)
+    examples = read_examples(job.traces, tokenizer, _window(config, job.base_model))
+    prepare_environment()
+    check_requirements(config.deepspeed, config.attention) if config.deepspeed else None
+    init_process_group()
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if rank == 0:
+        _claim(job, world)
+    _barrier()
+    checkpoints = job.state_dir / "checkpoints"
+    newest = latest(checkpoints, "checkpoint-*")
+    if rank == 0:
+        prune(checkpoints, config.keep_checkpoints, "checkpoint-*")
+    writer = (
+        MetricsWriter(job.state_dir / "metrics", step_of(newest) if newest else 0, config.tensorboard)
+        if rank == 0
+        else None
+    )
+    train_set, eval_set = hold_out(examples, config.eval_share, config.eval_examples)
+
+    from clinical_r1.training.sft.build import build_trainer
+
+    trainer, watch = build_trainer(job, tokenizer, train_set, eval_set, world, stop, writer)
+    trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    if writer is not None:
+        writer.close()
+    if watch.stopped and trainer.state.global_step < trainer.state.max_steps:
+        raise Stopped
+    _finish(job, trainer, tokenizer, writer, _result(job, trainer, watch, train_set, time.monotonic() - started))
+
+
+def _window(config: SFTConfig, base_model: Path) -> int:
+    """Longest example: the configured one, or the model's window."""
+    model = json.loads((base_model / "config.json").read_text(encoding="utf-8"))
+    window = int(model.get("max_position_embeddings") or config.max_length)
+    if config.max_length > window:
+        raise UserError(f"sft.max_length is {config.max_length} and {base_model} has a window of {window}; lower it")
+    return config.max_length or window
+
+
+def _claim(job: SFTJob, world: int) -> None:
+    """The state directory is this run's: same settings, data, base model and number of processes."""
+    job.state_dir.mkdir(parents=True, exist_ok=True)
+    identity = {
+        "config": job.config.model_dump(mode="json"),
+        "traces": file_hash(job.traces),
+        "base_model": folder_hash(job.base_model),
+        "processes": world,
+    }
+    claim(job.state_dir, identity)
+
+
+def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seconds: float) -> dict[str, float]:
+    """Numbers of the run; losses from the metrics file, so that a resumed run reports the whole."""
+    import torch.distributed as dist
+
+    evaluation = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    last = losses[-max(1, len(losses) // 10) :]
+    return {
+        "train_loss": sum(last) / len(last) if last else float("nan"),
+        "eval_loss": evaluation[-1] if evaluation else float("nan"),
+        "tokens_per_s": watch.rate() if watch.seconds else 0.0,
+        "steps": trainer.state.global_step,
+        "examples": len(examples),
+        "seconds": seconds,
+        "processes": dist.get_world_size(),
+    }
+
+
+def _finish(job: SFTJob, trainer: Any, tokenizer: Any, writer: MetricsWriter | None, result: dict[str, float]) -> None:
+    """Write the artifact; collective, because ZeRO-3 gathers the weights."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if writer is None:
+        _barrier()
+        return
+    report_progress("sft: writing the model", result["steps"], result["steps"])  # type: ignore[arg-type]
+    job.out_dir.mkdir(parents=True, exist_ok=True)
+    model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    if job.config.lora is not None:
+        model, state = model.merge_and_unload(), None
+    save_model(model, tokenizer, job.out_dir / "model", state)
+    write_text(job.out_dir / "config.json", job.config.model_dump_json(indent=1) + "\n")
+    writer.publish(job.out_dir)
+    write_curves(read_metrics(job.out_dir / METRICS_FILE), PANELS, job.out_dir / "curves.svg")
+    finite = {key: value for key, value in result.items() if value == value}
+    write_text(job.state_dir / RESULT_FILE, json.dumps(finite) + "\n")
+    _barrier()
+
+
+def _barrier() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.barrier()
+
+
+if __name__ == "__main__":
+    main()
