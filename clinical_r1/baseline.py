@@ -1,0 +1,158 @@
+"""The reasoning baseline that travels with a model: what its thinking looked like when it was evaluated. No torch.
+
+Evaluation writes `reasoning_baseline.json` beside the weights; the serving gateway reads it and reports drift of live
+traffic against it (PSI over reasoning lengths, shift of outcome shares). Bucket edges are fixed for all models, so that
+two baselines, and a Prometheus histogram with the same edges, can be compared bucket by bucket.
+"""
+
+import bisect
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.reasoning import Outcome
+from clinical_r1.schema import Case, Prediction, first_problem
+
+FILE_NAME = "reasoning_baseline.json"
+EDGES: tuple[int, ...] = (0, 8, 16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192)
+"""Upper edges (`le`, inclusive) of the reasoning-length buckets, in tokens; one more bucket takes what is longer."""
+
+
+class LengthHistogram(BaseModel):
+    """Counts of reasoning lengths over `EDGES`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    edges: list[int] = Field(default_factory=lambda: list(EDGES))
+    """Inclusive upper edges in tokens, ascending."""
+    counts: list[int] = Field(default_factory=lambda: [0] * (len(EDGES) + 1))
+    """One more than edges: the last bucket has no upper edge."""
+    total_tokens: int = Field(default=0, ge=0)
+    """Sum of all lengths, so that the mean is exact."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.counts) != len(self.edges) + 1 or sorted(set(self.edges)) != self.edges or min(self.counts) < 0:
+            raise ValueError("counts must be non-negative and one longer than the ascending edges")
+        return self
+
+    @classmethod
+    def of(cls, lengths: Iterable[int]) -> Self:
+        """Histogram of reasoning lengths in tokens."""
+        histogram = cls()
+        for length in lengths:
+            histogram.counts[bisect.bisect_left(histogram.edges, length)] += 1
+            histogram.total_tokens += length
+        return histogram
+
+    @property
+    def n(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def mean(self) -> float:
+        """Mean length in tokens; 0.0 where there is nothing."""
+        return self.total_tokens / self.n if self.n else 0.0
+
+
+class Baseline(BaseModel):
+    """Reasoning of one model on its evaluation cases."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: int = 1
+    """Of this file's form."""
+    model: str = ""
+    """Name of the model that was evaluated."""
+    benchmark: str = ""
+    """The case set it was evaluated on."""
+    n: int = Field(ge=0)
+    """Predictions behind the file."""
+    lengths: LengthHistogram
+    """Reasoning tokens of all outputs."""
+    lengths_by_language: dict[str, LengthHistogram] = Field(default_factory=dict)
+    """The same for each language of the cases."""
+    outcomes: dict[str, int]
+    """Count of each reasoning outcome; every outcome is present, zeros included."""
+    languages: dict[str, int] = Field(default_factory=dict)
+    """Count of predictions for each language of the cases."""
+
+    def shares(self) -> dict[str, float]:
+        """Share of each outcome; empty where nothing was predicted."""
+        return {name: count / self.n for name, count in self.outcomes.items()} if self.n else {}
+
+    @property
+    def reasoning_rate(self) -> float:
+        """Share of well-formed outputs: one closed thought and an answer."""
+        return self.outcomes.get(Outcome.OK, 0) / self.n if self.n else 0.0
+
+
+def make_baseline(
+    predictions: Sequence[Prediction], cases: Iterable[Case], model: str = "", benchmark: str = ""
+) -> Baseline:
+    """Baseline of one model's predictions; `cases` tells the language of each."""
+    language = {case.id: case.language for case in cases}
+    outcomes = dict.fromkeys((str(outcome) for outcome in Outcome), 0)
+    lengths: dict[str, list[int]] = {}
+    for prediction in predictions:
+        outcomes[prediction.outcome] += 1
+        lengths.setdefault(language.get(prediction.case_id, "unknown"), []).append(prediction.reasoning_tokens)
+    return Baseline(
+        model=model,
+        benchmark=benchmark,
+        n=len(predictions),
+        lengths=LengthHistogram.of(length for group in lengths.values() for length in group),
+        lengths_by_language={name: LengthHistogram.of(group) for name, group in sorted(lengths.items())},
+        outcomes=outcomes,
+        languages={name: len(group) for name, group in sorted(lengths.items())},
+    )
+
+
+def write_baseline(baseline: Baseline, folder: Path) -> Path:
+    """Write the baseline into a model folder (or any other) and return its path."""
+    path = Path(folder) / FILE_NAME
+    write_text(path, baseline.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline file, or the one in a model folder. Raises UserError where there is none or it is malformed."""
+    path = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no reasoning baseline; run the evaluation of this model to write one")
+    try:
+        return Baseline.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise UserError(f"{path}: not a reasoning baseline: {first_problem(error)}; run the evaluation again") from None
+
+
+def population_stability(expected: Sequence[int], observed: Sequence[int]) -> float:
+    """Population stability index of two aligned histograms (counts); both smoothed by half a count a bucket.
+
+    Below 0.1 is usually read as stable, above 0.25 as a shift. 0.0 where either side is empty.
+    """
+    if not sum(expected) or not sum(observed):
+        return 0.0
+    size = len(expected)
+    total_expected, total_observed = sum(expected) + size / 2, sum(observed) + size / 2
+    psi = 0.0
+    for before, after in zip(expected, observed, strict=True):
+        p, q = (before + 0.5) / total_expected, (after + 0.5) / total_observed
+        psi += (q - p) * math.log(q / p)
+    return psi
+
+
+def kolmogorov_smirnov(expected: Sequence[int], observed: Sequence[int]) -> float:
+    """Largest gap of the two cumulative histograms, in [0, 1]: a lower bound of the KS distance of the raw lengths."""
+    if not sum(expected) or not sum(observed):
+        return 0.0
+    gap = cumulative = 0.0
+    for before, after in zip(expected, observed, strict=True):
+        cumulative += after / sum(observed) - before / sum(expected)
+        gap = max(gap, abs(cumulative))
+    return gap

@@ -1,0 +1,1 @@
+"""Benchmarks, runner, statistics, audit, chain analysis, promotion gate and the HTML report."""

@@ -1,0 +1,234 @@
+"""Ask a model every case: a local checkpoint in batches, or any OpenAI-compatible endpoint concurrently. Resumable.
+
+Both give the same `Prediction`s, so that GPT-4o, the base model and ours stand beside each other on the same cases. An
+empty or cut-off output is a prediction like any other; only the judge comes later (`judge.py`).
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.evaluation.journal import RowJournal, fingerprint, model_fingerprint
+from clinical_r1.evaluation.judge import run_workers
+from clinical_r1.evaluation.progress import progress
+from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.reasoning import Outcome, count_reasoning_tokens, split
+from clinical_r1.schema import Case, Prediction
+
+
+class Job(NamedTuple):
+    """One answer to be had."""
+
+    case: Case
+    sample: int
+
+
+def stream_seed(seed: int, job: Job) -> int:
+    """Seed of one (case, sample), independent of order and batch."""
+    text = f"{seed}:{job.case.id}:{job.sample}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def jobs_for(cases: Sequence[Case], samples: int) -> list[Job]:
+    """All answers to be had, in the order of the cases."""
+    return [Job(case, sample) for case in cases for sample in range(samples)]
+
+
+def question_text(case: Case) -> str:
+    """What the model is asked; choices are listed where the question does not already hold them."""
+    if not case.options or all(option in case.question for option in case.options):
+        return case.question
+    listed = "\n".join(f"{chr(65 + index)}. {option}" for index, option in enumerate(case.options))
+    return f"{case.question}\n\n{listed}"
+
+
+def answer_locally(
+    config: EvaluationConfig, model_folder: Path, cases: Sequence[Case], state_dir: Path
+) -> tuple[list[Prediction], int]:
+    """Predictions of a checkpoint in the order of the cases, and how many prompts did not fit the model's window.
+
+    A prompt that does not fit is answered with nothing: it stays in the denominator.
+    """
+    from clinical_r1.generation.load import check_model_folder
+
+    sampling = (config.samples, config.temperature, config.top_p, config.max_new_tokens, config.seed, config.dtype)
+    identity = fingerprint(model_fingerprint(check_model_folder(model_folder)), sampling, [case.id for case in cases])
+    journal = RowJournal(state_dir, "answers", identity, Prediction)
+    done = {(row.case_id, row.sample): row for row in journal.read()}
+    todo = deque(job for job in jobs_for(cases, config.samples) if (job.case.id, job.sample) not in done)
+    too_long = 0
+    if todo:
+        answerer = LocalAnswerer(config, model_folder)
+        with progress(
+            f"answers by {config.model_name or model_folder.name}", len(done) + len(todo), len(done)
+        ) as advance:
+            while todo:
+                batch = [todo.popleft() for _ in range(min(config.batch_rows, len(todo)))]
+                rows = answerer.answer(batch)
+                journal.append(rows)
+                done |= {(row.case_id, row.sample): row for row in rows}
+                advance(len(rows))
+        too_long = answerer.too_long
+    return [done[job.case.id, job.sample] for job in jobs_for(cases, config.samples)], too_long
+
+
+class LocalAnswerer:
+    """A loaded checkpoint that turns jobs into predictions."""
+
+    def __init__(self, config: EvaluationConfig, model_folder: Path) -> None:
+        from clinical_r1.generation.chat import prompt_opens_thinking, think_ids
+        from clinical_r1.generation.decoder import build_decoder
+        from clinical_r1.generation.load import load_model
+
+        model, self.tokenizer = load_model(model_folder, config.device, config.dtype)
+        self.decoder = build_decoder(model)
+        self.config = config
+        self.think_ids = think_ids(self.tokenizer)
+        self.opened = prompt_opens_thinking(self.tokenizer)
+        self.too_long = 0
+
+    def answer(self, jobs: Sequence[Job]) -> list[Prediction]:
+        """One prediction a job, in order."""
+        from clinical_r1.generation.chat import prompt_ids
+        from clinical_r1.generation.sampling import SamplingParams
+
+        prompts = [prompt_ids(self.tokenizer, question_text(job.case)) for job in jobs]
+        room = self.decoder.window - self.config.max_new_tokens
+        fitting = [index for index, prompt in enumerate(prompts) if len(prompt) <= room]
+        self.too_long += len(jobs) - len(fitting)
+        params = SamplingParams(
+            max_new_tokens=self.config.max_new_tokens,
+            temperature=self.config.temperature,
+            top_p=self.config.top_p,
+            eos_token_ids=(self.tokenizer.eos_token_id,),
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        rollouts = self.decoder.generate(
+            [prompts[index] for index in fitting],
+            params,
+            seeds=[stream_seed(self.config.seed, jobs[index]) for index in fitting],
+        )
+        by_index = dict(zip(fitting, rollouts, strict=True))
+        return [self._prediction(job, by_index.get(index)) for index, job in enumerate(jobs)]
+
+    def _prediction(self, job: Job, rollout: Any) -> Prediction:
+        from clinical_r1.generation.chat import completion_text
+
+        ids = [] if rollout is None else rollout.token_ids
+        text = completion_text(self.tokenizer, ids)
+        parts = split(text, opened=self.opened)
+        thought = count_reasoning_tokens(ids, *self.think_ids, opened=self.opened)
+        return Prediction(
+            case_id=job.case.id,
+            sample=job.sample,
+            output=text,
+            thinking=parts.thinking,
+            response=parts.response,
+            outcome=parts.outcome,
+            reasoning_tokens=thought,
+            answer_tokens=max(0, len(ids) - thought),
+        )
+
+
+def answer_by_endpoint(
+    config: EvaluationConfig, endpoint: EndpointConfig, cases: Sequence[Case], state_dir: Path
+) -> tuple[list[Prediction], int]:
+    """Predictions of an endpoint in the order of the cases, and how many calls failed for good.
+
+    A failed call is an `aborted` prediction (counted as wrong, listed in the notes); it is not journalled, so that the
+    next run asks again.
+    """
+    sampling = (
+        config.samples,
+        config.temperature,
+        config.top_p,
+        config.max_new_tokens,
+        config.seed,
+        config.system_prompt,
+    )
+    identity = fingerprint(endpoint.base_url, endpoint.model, sampling, [case.id for case in cases])
+    journal = RowJournal(state_dir, "answers", identity, Prediction)
+    done = {(row.case_id, row.sample): row for row in journal.read()}
+    todo = [job for job in jobs_for(cases, config.samples) if (job.case.id, job.sample) not in done]
+    failed = 0
+    if todo:
+        rows = asyncio.run(_ask_all(config, endpoint, todo, journal, len(done)))
+        failed = sum(row.outcome is Outcome.ABORTED for row in rows)
+        done |= {(row.case_id, row.sample): row for row in rows}
+    return [done[job.case.id, job.sample] for job in jobs_for(cases, config.samples)], failed
+
+
+async def _ask_all(
+    config: EvaluationConfig,
+    endpoint: EndpointConfig,
+    todo: Sequence[Job],
+    journal: RowJournal[Prediction],
+    done: int,
+) -> list[Prediction]:
+    from clinical_r1.llm.client import LLMClient
+
+    queue, rows = deque(todo), []
+    unsaved: list[Prediction] = []
+    label = f"answers by {config.model_name or endpoint.name}"
+    with progress(label, done + len(todo), done) as advance:
+        async with LLMClient(endpoint) as client:
+
+            async def worker() -> None:
+                while queue:
+                    row = await _ask(client, config, queue.popleft())
+                    rows.append(row)
+                    if row.outcome is not Outcome.ABORTED:
+                        unsaved.append(row)
+                    if len(unsaved) >= 32:
+                        journal.append(unsaved)
+                        unsaved.clear()
+                    advance(1)
+
+            try:
+                await run_workers([worker] * min(endpoint.max_concurrency, len(todo)))
+            finally:
+                journal.append(unsaved)
+    return rows
+
+
+async def _ask(client: Any, config: EvaluationConfig, job: Job) -> Prediction:
+    from clinical_r1.llm.failures import CallFailed
+
+    messages = [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
+    messages.append({"role": "user", "content": question_text(job.case)})
+    try:
+        completion = await client.chat(
+            messages,
+            prompt_version="evaluation-1",
+            sample_index=job.sample,
+            temperature=config.temperature,
+            max_tokens=config.max_new_tokens,
+            seed=stream_seed(config.seed, job) % 2**31,
+        )
+    except CallFailed:
+        return Prediction(
+            case_id=job.case.id, sample=job.sample, output="", thinking="", response="", outcome=Outcome.ABORTED
+        )
+    parts = split(completion.text)
+    thought, answer = _shared_tokens(parts.thinking, parts.response, completion.usage.completion_tokens)
+    return Prediction(
+        case_id=job.case.id,
+        sample=job.sample,
+        output=completion.text,
+        thinking=parts.thinking,
+        response=parts.response,
+        outcome=parts.outcome,
+        reasoning_tokens=thought,
+        answer_tokens=answer,
+    )
+
+
+def _shared_tokens(thinking: str, response: str, total: int) -> tuple[int, int]:
+    """An endpoint reports one token count; share it out by characters (an estimate: 6% off in the mean)."""
+    length = len(thinking) + len(response)
+    thought = round(total * len(thinking) / length) if length else 0
+    return thought, total - thought

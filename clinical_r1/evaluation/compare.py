@@ -1,0 +1,156 @@
+"""Two models on the same cases: paired difference, McNemar, Holm over strata, and what the sample size could show."""
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.metrics import AXES, Judge, is_right
+from clinical_r1.evaluation.resampling import cluster_interval
+from clinical_r1.evaluation.stats import (
+    Interval,
+    Pairs,
+    holm,
+    mcnemar,
+    minimum_detectable_effect,
+    pair_up,
+    paired_interval,
+)
+from clinical_r1.schema import Case, Prediction
+
+
+class PairedResult(BaseModel):
+    """The paired comparison on one set of cases; differences are second minus first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    n: int
+    """Pairs that both sides had scored."""
+    unscored: int
+    """Pairs left out because a judgement failed on one side."""
+    both: int
+    first_only: int
+    second_only: int
+    neither: int
+    first_accuracy: float
+    second_accuracy: float
+    difference: float
+    low: float
+    high: float
+    """95% interval: Tango's score interval, or the cluster bootstrap where patients or samples repeat."""
+    p_exact: float
+    """McNemar's exact test."""
+    p_mid: float
+    """McNemar's mid-p test."""
+    p_holm: float | None = None
+    """Exact p adjusted for the strata of one axis."""
+    minimum_detectable: float
+    """Smallest true difference that this n shows with 80% power, at the discordance seen (at least 5%)."""
+
+    @property
+    def pairs(self) -> Pairs:
+        return Pairs(self.both, self.first_only, self.second_only, self.neither)
+
+
+class Comparison(BaseModel):
+    """A paired comparison overall and by stratum, under both judges."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    first: str
+    second: str
+    overall: PairedResult
+    independent: PairedResult | None = None
+    """The same under the independent judge: a gain that it does not share is not shown."""
+    by: dict[str, dict[str, PairedResult]] = Field(default_factory=dict)
+    clustered: bool = False
+    """Whether intervals come from the cluster bootstrap; McNemar's p then treats repeated patients as independent."""
+
+    @property
+    def verdict(self) -> str:
+        """gain | loss | not shown: the interval excludes zero, and the independent judge, if any, agrees."""
+        sign = _sign(self.overall)
+        if self.independent is not None and self.independent.n and _sign(self.independent) != sign:
+            return "not shown"
+        return {1: "gain", -1: "loss", 0: "not shown"}[sign]
+
+
+def _sign(result: PairedResult) -> int:
+    return (result.low > 0) - (result.high < 0)
+
+
+def compare(
+    cases: Sequence[Case],
+    first: Sequence[Prediction],
+    second: Sequence[Prediction],
+    names: tuple[str, str] = ("first", "second"),
+    axes: Sequence[str] = ("specialty", "language"),
+) -> Comparison:
+    """Compare two models case by case. Raises UserError unless both predicted the same cases and samples."""
+    by_id = {case.id: case for case in cases}
+    left = {(item.case_id, item.sample): item for item in first}
+    right = {(item.case_id, item.sample): item for item in second}
+    if left.keys() != right.keys() or not {case for case, _ in left} <= by_id.keys():
+        raise UserError(
+            f"{names[0]} and {names[1]}: predictions are not of the same cases and samples; "
+            "evaluate both on one case file before comparing them"
+        )
+    keys = list(left)
+    of = [by_id[case_id] for case_id, _ in keys]
+    a, b = [left[key] for key in keys], [right[key] for key in keys]
+    units = [case.patient or case.id for case in of]
+    clustered = len(set(units)) < len(units)
+    strata = {
+        axis: {
+            name: paired(of, a, b, "reward", clustered, [index for index, case in enumerate(of) if key(case) == name])
+            for name in sorted({key(case) for case in of})
+        }
+        for axis, key in AXES.items()
+        if axis in axes
+    }
+    for results in strata.values():
+        for result, adjusted in zip(results.values(), holm([r.p_exact for r in results.values()]), strict=True):
+            result.p_holm = adjusted
+    has_independent = any(item.independent for item in a) and any(item.independent for item in b)
+    return Comparison(
+        first=names[0],
+        second=names[1],
+        overall=paired(of, a, b, "reward", clustered),
+        independent=paired(of, a, b, "independent", clustered) if has_independent else None,
+        by=strata,
+        clustered=clustered,
+    )
+
+
+def paired(
+    cases: Sequence[Case],
+    first: Sequence[Prediction],
+    second: Sequence[Prediction],
+    judge: Judge = "reward",
+    clustered: bool = False,
+    indices: Sequence[int] | None = None,
+) -> PairedResult:
+    """Paired result of aligned lists, optionally of some positions only."""
+    chosen = range(len(cases)) if indices is None else indices
+    known = [(i, x, y) for i in chosen if (x := is_right(first[i], judge)) is not None
+             and (y := is_right(second[i], judge)) is not None]  # fmt: skip
+    pairs = pair_up([x for _, x, _ in known], [y for _, _, y in known])
+    interval: Interval = paired_interval(pairs)
+    if clustered and known:
+        differences = [float(y) - float(x) for _, x, y in known]
+        units = [cases[i].patient or cases[i].id for i, _, _ in known]
+        interval = cluster_interval(differences, [cases[i].specialty for i, _, _ in known], units)
+    n = pairs.n or 1
+    return PairedResult(
+        n=pairs.n,
+        unscored=len(chosen) - pairs.n,
+        **pairs._asdict(),
+        first_accuracy=(pairs.both + pairs.first_only) / n,
+        second_accuracy=(pairs.both + pairs.second_only) / n,
+        difference=pairs.difference,
+        low=interval.low,
+        high=interval.high,
+        p_exact=mcnemar(pairs.first_only, pairs.second_only, "exact"),
+        p_mid=mcnemar(pairs.first_only, pairs.second_only),
+        minimum_detectable=minimum_detectable_effect(pairs.n, max(pairs.discordance, 0.05)),
+    )

@@ -1,0 +1,66 @@
+"""What an evaluation is told: how to sample, and who judges."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.verifier.config import VerifierConfig
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class JudgeConfig(BaseModel):
+    """A verifier and, where it asks a model, the endpoint that answers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verifier: VerifierConfig = Field(default_factory=VerifierConfig)
+    """Which verifier; the rule verifier (names, synonyms, ICD-10) needs no endpoint."""
+    endpoint: EndpointConfig | None = None
+    """Where an `llm` or `ensemble` verifier asks."""
+
+    @model_validator(mode="after")
+    def _has_endpoint(self) -> Self:
+        if self.verifier.kind != "rule" and self.endpoint is None:
+            raise ValueError(f"a verifier of kind {self.verifier.kind} needs an endpoint")
+        return self
+
+
+class EvaluationConfig(BaseModel):
+    """One evaluation of one model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model_name: str = ""
+    """What reports call the model; the folder's or the endpoint's name where empty."""
+    benchmark: str = ""
+    """What reports call the cases; the file's stem where empty."""
+    samples: int = Field(1, ge=1)
+    """Answers to each case; more than one gives pass@k, majority vote and calibration."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy; several samples need more."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Nucleus sampling."""
+    max_new_tokens: int = Field(1024, ge=1)
+    """Room for thought and answer; what is cut off inside of a thought counts as `unclosed`, a wrong answer."""
+    seed: int = 0
+    """Each (case, sample) draws from its own stream of this seed, so the order of work changes nothing."""
+    batch_rows: int = Field(256, ge=1)
+    """Prompts handed to the decoder at once, and journalled together; the decoder splits them to fit its memory."""
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    system_prompt: str = ""
+    """Sent to endpoints only: a model of ours thinks without being told."""
+    reward_judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    """The judge that training's reward came from."""
+    independent_judge: JudgeConfig | None = Field(default_factory=JudgeConfig)
+    """A judge that training never saw; a gain under the reward judge alone is not shown. None: leave it out."""
+    judge_concurrency: int = Field(128, ge=1)
+    """Judgements in flight."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("samples above 1 need a temperature above 0: greedy samples are all the same")
+        return self

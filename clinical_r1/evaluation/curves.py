@@ -1,0 +1,91 @@
+"""Training curves for the report, from the metrics.jsonl of a training step (one JSON object a logged step)."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from clinical_r1.evaluation.charts import Series, line_chart
+
+
+class Figure(NamedTuple):
+    """One small chart."""
+
+    caption: str
+    hint: str
+    chart: Markup
+
+
+class _Curve(NamedTuple):
+    caption: str
+    hint: str
+    css: str
+    keys: tuple[str, ...]
+    """The first key that the file has is drawn."""
+    percent: bool = False
+
+
+SFT_CURVES = (
+    _Curve("SFT loss", "per target token", "sft", ("loss", "train_loss")),
+    _Curve("SFT validation loss", "per target token", "sft", ("eval_loss", "validation_loss")),
+    _Curve("SFT validation accuracy", "on held-out cases", "sft", ("validation_accuracy", "validation.accuracy"), True),
+)
+PPO_CURVES = (
+    _Curve("PPO reward", "mean of the batch", "ppo", ("reward", "reward_mean", "mean_reward", "reward/mean")),
+    _Curve("KL to the SFT model", "nats per answer", "ppo", ("kl", "kl_mean", "kl/sequence", "kl_per_sequence")),
+    _Curve(
+        "Reasoning length",
+        "tokens, mean of the batch",
+        "ppo",
+        ("reasoning_tokens", "mean_reasoning_tokens", "length/reasoning", "length", "response_tokens"),
+    ),
+    _Curve(
+        "PPO validation accuracy",
+        "on held-out cases",
+        "ppo",
+        ("validation_accuracy", "validation.accuracy", "validation/accuracy"),
+        True,
+    ),
+)
+
+
+def read_curves(sft: Path | None, ppo: Path | None) -> list[Figure]:
+    """The figures that the two steps' files can fill; a curve that nobody recorded is left out."""
+    figures = []
+    for folder, curves in ((sft, SFT_CURVES), (ppo, PPO_CURVES)):
+        rows = read_metrics(folder / "metrics.jsonl") if folder else []
+        for curve in curves:
+            series = _series(rows, curve)
+            if series is not None:
+                chart = line_chart([series], percent=curve.percent)
+                figures.append(Figure(curve.caption, curve.hint, chart))
+    return figures
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics.jsonl; nothing where the file is missing, and a cut last line is left out."""
+    rows = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _series(rows: list[dict[str, Any]], curve: _Curve) -> Series | None:
+    for key in curve.keys:
+        points = [
+            (float(row.get("step", index)), row[key]) for index, row in enumerate(rows) if _is_number(row.get(key))
+        ]
+        if points:
+            latest = dict(points)  # a resumed run logs some steps again; the last word counts
+            xs = sorted(latest)
+            return Series(curve.caption, xs, [float(latest[x]) for x in xs], curve.css)
+    return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

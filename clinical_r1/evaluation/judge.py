@@ -1,0 +1,120 @@
+"""Verdicts for predictions: concurrent, resumable, and honest about failed judgements.
+
+An output without an answer is wrong without asking anyone. A judge that fails gives `invalid`: the prediction is
+unscored, never wrong, and is asked again by the next run.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from clinical_r1.evaluation.config import JudgeConfig
+from clinical_r1.evaluation.journal import RowJournal, fingerprint
+from clinical_r1.evaluation.progress import progress
+from clinical_r1.schema import Case, Prediction, Record, Verdict, VerdictLabel
+
+NO_ANSWER = "no_answer"
+"""Reason of the verdict on an output without an answer."""
+
+
+class JudgedRow(Record):
+    """One verdict in the journal."""
+
+    case_id: str
+    sample: int
+    verdict: Verdict
+
+
+def judge_predictions(
+    config: JudgeConfig,
+    cases: Sequence[Case],
+    predictions: Sequence[Prediction],
+    state_dir: Path,
+    concurrency: int = 128,
+    label: str = "verdicts",
+) -> list[Verdict]:
+    """One verdict a prediction, in order."""
+    by_id = {case.id: case for case in cases}
+    identity = fingerprint(
+        config.model_dump(mode="json"),
+        [(p.case_id, p.sample, p.response) for p in predictions],
+        [(by_id[p.case_id].question, by_id[p.case_id].reference) for p in predictions],
+    )
+    journal = RowJournal(state_dir, "verdicts", identity, JudgedRow)
+    done = {(row.case_id, row.sample): row.verdict for row in journal.read()}
+    for prediction in predictions:
+        if not prediction.response:
+            verdict = Verdict(label=VerdictLabel.INCORRECT, judge=config.verifier.kind, reason=NO_ANSWER)
+            done[prediction.case_id, prediction.sample] = verdict
+    todo = [p for p in predictions if (p.case_id, p.sample) not in done]
+    if todo:
+        with progress(label, len(predictions), len(predictions) - len(todo)) as advance:
+            rows = asyncio.run(_judge_all(config, by_id, todo, journal, concurrency, advance))
+        done |= {(row.case_id, row.sample): row.verdict for row in rows}
+    return [done[p.case_id, p.sample] for p in predictions]
+
+
+async def _judge_all(
+    config: JudgeConfig,
+    by_id: dict[str, Case],
+    todo: Sequence[Prediction],
+    journal: RowJournal[JudgedRow],
+    concurrency: int,
+    advance: Any,
+) -> list[JudgedRow]:
+    from clinical_r1.verifier.verifier import build_verifier
+
+    queue, rows, unsaved = deque(todo), [], []
+    async with AsyncExitStack() as stack:
+        client = None
+        if config.endpoint is not None:
+            from clinical_r1.llm.client import LLMClient
+
+            client = await stack.enter_async_context(LLMClient(config.endpoint))
+        verifier = build_verifier(config.verifier, client)
+
+        async def worker() -> None:
+            while queue:
+                prediction = queue.popleft()
+                verdict = await verifier.judge(judgement(by_id[prediction.case_id], prediction.response))
+                row = JudgedRow(case_id=prediction.case_id, sample=prediction.sample, verdict=verdict)
+                rows.append(row)
+                if verdict.label is not VerdictLabel.INVALID:
+                    unsaved.append(row)
+                if len(unsaved) >= 64:
+                    journal.append(unsaved)
+                    unsaved.clear()
+                advance(1)
+
+        try:
+            await run_workers([worker] * min(concurrency, len(todo)))
+        finally:
+            journal.append(unsaved)
+    return rows
+
+
+def judgement(case: Case, answer: str) -> Any:
+    """What a verifier is asked about one answer."""
+    from clinical_r1.verifier.judgement import Judgement
+
+    return Judgement(
+        question=case.question,
+        reference=case.reference,
+        answer=answer,
+        language=case.language,
+        icd10=case.icd10,
+        options=case.options,
+    )
+
+
+async def run_workers(workers: Sequence[Any]) -> None:
+    """Run all workers; the first failure stops the others and is raised as itself, not wrapped in a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for worker in workers:
+                group.create_task(worker())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

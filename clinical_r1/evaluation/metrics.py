@@ -1,0 +1,253 @@
+"""Accuracy and reasoning of one model, overall and for each stratum, from its judged predictions.
+
+Counting rules: every prediction stays in the denominator, empty ones included (they are wrong answers, not missing
+data); only a *failed judgement* is left out of the accuracy, is counted as unscored, and widens `bounds`, which say
+what the accuracy would be if all unscored answers were wrong, or right.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.resampling import cluster_interval
+from clinical_r1.evaluation.samples import calibrate, pass_at_k, votes
+from clinical_r1.evaluation.stats import wilson
+from clinical_r1.reasoning import Outcome
+from clinical_r1.schema import Case, Prediction, Verdict, VerdictLabel
+
+Judge = Literal["reward", "independent"]
+
+
+class Scored(NamedTuple):
+    """A case with what one model said to it."""
+
+    case: Case
+    prediction: Prediction
+
+
+class Accuracy(BaseModel):
+    """A share of right answers with its uncertainty."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    n: int
+    """All predictions, unscored ones included."""
+    correct: int
+    unscored: int
+    """Predictions whose judgement failed."""
+    accuracy: float
+    """correct / (n - unscored); 0.0 where nothing was scored."""
+    low: float
+    high: float
+    """95% Wilson interval of the accuracy over the scored predictions."""
+    bounds: tuple[float, float]
+    """The accuracy if all unscored answers were wrong, and if all were right."""
+    cluster_low: float | None = None
+    cluster_high: float | None = None
+    """95% bootstrap interval, resampled by patient (or by case with several samples) within specialties; None where
+    every prediction is its own cluster and the Wilson interval says it all."""
+
+
+class Group(Accuracy):
+    """One stratum."""
+
+    independent: Accuracy | None = None
+    """The same under the independent judge."""
+    reasoning_rate: float
+    """Share of outputs with one closed, non-empty thought and an answer."""
+    mean_reasoning_tokens: float
+
+
+class Metrics(BaseModel):
+    """Everything that one evaluation says about one model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    benchmark: str
+    cases: int
+    samples: int
+    """Samples of each case."""
+    overall: Group
+    by: dict[str, dict[str, Group]]
+    """Axis (specialty, language, icd10_chapter, sex, age_band, site) -> stratum -> numbers."""
+    outcomes: dict[str, int]
+    """Count of every reasoning outcome."""
+    abstained: int = 0
+    """Predictions without any answer."""
+    judge_gap: float | None = None
+    """Accuracy under the reward judge minus accuracy under the independent one, on what both scored."""
+    judge_agreement: float | None = None
+    """Share of predictions on which both judges agree, of those both scored."""
+    pass_at: dict[int, float] = Field(default_factory=dict)
+    """k -> mean chance that one of k samples is right; only with several samples."""
+    majority: Accuracy | None = None
+    """Accuracy of the majority vote; only with several samples."""
+    calibration: dict[str, object] | None = None
+    """Agreement of samples read as confidence: bins, ece, brier; only with several samples."""
+    notes: list[str] = Field(default_factory=list)
+
+
+AXES: dict[str, Callable[[Case], str]] = {
+    "specialty": lambda case: case.specialty or "unknown",
+    "language": lambda case: case.language,
+    "icd10_chapter": lambda case: chapter(case.icd10),
+    "sex": lambda case: case.sex or "unknown",
+    "age_band": lambda case: case.age_band or "unknown",
+    "site": lambda case: case.site or "unknown",
+}
+
+_CHAPTER_STARTS = (
+    ("A00", "I"), ("C00", "II"), ("D50", "III"), ("E00", "IV"), ("F00", "V"), ("G00", "VI"), ("H00", "VII"),
+    ("H60", "VIII"), ("I00", "IX"), ("J00", "X"), ("K00", "XI"), ("L00", "XII"), ("M00", "XIII"), ("N00", "XIV"),
+    ("O00", "XV"), ("P00", "XVI"), ("Q00", "XVII"), ("R00", "XVIII"), ("S00", "XIX"), ("U00", "XXII"), ("V00", "XX"),
+    ("Z00", "XXI"),
+)  # fmt: skip
+
+
+def chapter(icd10: str) -> str:
+    """WHO ICD-10 chapter (roman numeral) of a code; "unknown" where there is none."""
+    category = icd10.strip().upper()[:3]
+    if len(category) < 3 or not category[0].isalpha() or not category[1].isdigit():
+        return "unknown"
+    found = "unknown"
+    for start, name in _CHAPTER_STARTS:
+        if category >= start:
+            found = name
+    return found
+
+
+def join(cases: Iterable[Case], predictions: Iterable[Prediction]) -> list[Scored]:
+    """Match predictions to cases. Raises UserError for a prediction of an unknown case and for a case without one."""
+    by_id = {case.id: case for case in cases}
+    scored = []
+    for prediction in predictions:
+        if prediction.case_id not in by_id:
+            raise UserError(
+                f"prediction of case {prediction.case_id}: no such case in the case file; "
+                "evaluate again with the same cases"
+            )
+        scored.append(Scored(by_id[prediction.case_id], prediction))
+    missing = len(by_id) - len({item.case.id for item in scored})
+    if missing:
+        raise UserError(
+            f"predictions: {missing} of {len(by_id)} cases have none; "
+            "evaluate again with the same state folder to add them"
+        )
+    return scored
+
+
+def verdict_of(prediction: Prediction, judge: Judge) -> Verdict | None:
+    """The verdict of one of the two judges."""
+    return prediction.verdict if judge == "reward" else prediction.independent
+
+
+def is_right(prediction: Prediction, judge: Judge = "reward") -> bool | None:
+    """Right, wrong, or None where the judgement failed or was never made."""
+    verdict = verdict_of(prediction, judge)
+    if verdict is None or verdict.label is VerdictLabel.INVALID:
+        return None
+    return verdict.label is VerdictLabel.CORRECT
+
+
+def accuracy(right: Sequence[bool | None]) -> Accuracy:
+    """Count right answers; None is an unscored one."""
+    n, correct = len(right), sum(item is True for item in right)
+    unscored = sum(item is None for item in right)
+    known = n - unscored
+    low, high = wilson(correct, known)
+    return Accuracy(
+        n=n,
+        correct=correct,
+        unscored=unscored,
+        accuracy=correct / known if known else 0.0,
+        low=low,
+        high=high,
+        bounds=(correct / n, (correct + unscored) / n) if n else (0.0, 1.0),
+    )
+
+
+def group(items: Sequence[Scored]) -> Group:
+    """The numbers of one stratum."""
+    right = [is_right(item.prediction) for item in items]
+    base = accuracy(right)
+    keys = [item.case.patient or item.case.id for item in items]
+    if len(set(keys)) < len(keys):
+        kept = [index for index, hit in enumerate(right) if hit is not None]
+        base.cluster_low, base.cluster_high = cluster_interval(
+            [float(bool(right[i])) for i in kept], [items[i].case.specialty for i in kept], [keys[i] for i in kept]
+        )
+    has_independent = any(item.prediction.independent is not None for item in items)
+    n = len(items) or 1
+    return Group(
+        **base.model_dump(),
+        independent=accuracy([is_right(item.prediction, "independent") for item in items]) if has_independent else None,
+        reasoning_rate=sum(item.prediction.outcome is Outcome.OK for item in items) / n,
+        mean_reasoning_tokens=sum(item.prediction.reasoning_tokens for item in items) / n,
+    )
+
+
+def measure(cases: Sequence[Case], predictions: Sequence[Prediction], model: str = "", benchmark: str = "") -> Metrics:
+    """All metrics of one model on one set of cases; raises UserError where the two do not belong together."""
+    items = join(cases, predictions)
+    if not items:
+        raise UserError(f"{benchmark or 'cases'}: no case to evaluate; give a non-empty case file")
+    by = {axis: _strata(items, key) for axis, key in AXES.items()}
+    outcomes = dict.fromkeys((str(outcome) for outcome in Outcome), 0)
+    for item in items:
+        outcomes[item.prediction.outcome] += 1
+    gap, agreement = _judges(items)
+    metrics = Metrics(
+        model=model,
+        benchmark=benchmark,
+        cases=len(cases),
+        samples=max(item.prediction.sample for item in items) + 1,
+        overall=group(items),
+        by=by,
+        outcomes=outcomes,
+        abstained=sum(not item.prediction.response for item in items),
+        judge_gap=gap,
+        judge_agreement=agreement,
+    )
+    if metrics.samples > 1:
+        _add_samples(metrics, items)
+    return metrics
+
+
+def _strata(items: Sequence[Scored], key: Callable[[Case], str]) -> dict[str, Group]:
+    strata: dict[str, list[Scored]] = {}
+    for item in items:
+        strata.setdefault(key(item.case), []).append(item)
+    return {name: group(members) for name, members in sorted(strata.items())}
+
+
+def _judges(items: Sequence[Scored]) -> tuple[float | None, float | None]:
+    both = [
+        (reward, other)
+        for item in items
+        if (reward := is_right(item.prediction)) is not None
+        and (other := is_right(item.prediction, "independent")) is not None
+    ]
+    if not both:
+        return None, None
+    gap = (sum(reward for reward, _ in both) - sum(other for _, other in both)) / len(both)
+    return gap, sum(reward == other for reward, other in both) / len(both)
+
+
+def _add_samples(metrics: Metrics, items: Sequence[Scored]) -> None:
+    ballots = votes(item.prediction for item in items)
+    full = [ballot for ballot in ballots if ballot.scored]
+    most = min((ballot.scored for ballot in full), default=0)
+    ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= most]
+    metrics.pass_at = {k: sum(pass_at_k(b.scored, b.correct, k) for b in full) / len(full) for k in ks}
+    metrics.majority = accuracy([ballot.majority for ballot in ballots])
+    known = [ballot for ballot in ballots if ballot.majority is not None]
+    table = calibrate([ballot.agreement for ballot in known], [bool(ballot.majority) for ballot in known])
+    metrics.calibration = {
+        "ece": table.ece,
+        "brier": table.brier,
+        "n": table.n,
+        "bins": [b._asdict() for b in table.bins],
+    }

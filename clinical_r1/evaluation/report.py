@@ -1,0 +1,281 @@
+"""The report of a training run: summary.json for machines, report.html for a clinician, from the steps' files.
+
+Every input is a folder that a step wrote; what an optional step did not leave is said to be missing, never made up.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.compare import Comparison, PairedResult, compare
+from clinical_r1.evaluation.curves import read_curves
+from clinical_r1.evaluation.hyperparameters import hyperparameters
+from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, read_cases
+from clinical_r1.evaluation.metrics import Metrics, measure
+from clinical_r1.evaluation.page import p_value, percent, points, render
+from clinical_r1.evaluation.show import length_chart, outcome_rows, sample_predictions, sample_traces
+from clinical_r1.schema import Case, Prediction, read_jsonl
+from clinical_r1.step import STEP_FILE
+
+REPORT, SUMMARY = "report.html", "summary.json"
+
+
+class ReportInputs(BaseModel):
+    """Where the earlier steps left their files, and what the page is to show."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str = "ClinicalGPT-R1: training report"
+    """Heading of the page."""
+    run_name: str = ""
+    """Printed under the heading."""
+    simulated: bool = False
+    """Say at the top that the cases come from a simulated world."""
+    samples: int = Field(6, ge=0)
+    """Sample traces and predictions to print; 0 for a page without any record text."""
+    ceiling: float | None = None
+    """Best accuracy that anyone could reach on these cases, where it is known (a simulated world)."""
+    records: Path
+    """Folder of the records step: test.jsonl, report.json."""
+    traces: Path | None = None
+    """Folder of the synthesis step: report.json, traces.jsonl."""
+    sft: Path | None = None
+    """Folder of the SFT step: config.json, metrics.jsonl."""
+    ppo: Path | None = None
+    """Folder of the PPO step: config.json, metrics.jsonl."""
+    sft_predictions: Path
+    """Folder of the evaluation of the SFT model: predictions.jsonl, metrics.json."""
+    ppo_predictions: Path
+    """Folder of the evaluation of the PPO model."""
+    seconds: dict[str, float] = Field(default_factory=dict)
+    """Seconds of each step; added to what the folders' step.json say."""
+    code_version: str = ""
+    """Printed at the end of the page."""
+
+
+class _Loaded(BaseModel):
+    """The inputs as objects."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    cases: list[Case]
+    sft: list[Prediction]
+    ppo: list[Prediction]
+    sft_metrics: Metrics
+    ppo_metrics: Metrics
+    comparison: Comparison
+    records: dict[str, Any]
+    synthesis: dict[str, Any]
+    seconds: dict[str, float]
+
+
+def write_report(inputs: ReportInputs, out_dir: Path) -> dict[str, Any]:
+    """Write report.html and summary.json into `out_dir`; returns the summary."""
+    data = _load(inputs)
+    summary = _summary(inputs, data)
+    page = _page(inputs, data, summary)
+    out_dir = Path(out_dir)
+    write_text(out_dir / SUMMARY, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
+    write_text(out_dir / REPORT, page)
+    return summary
+
+
+def _load(inputs: ReportInputs) -> _Loaded:
+    cases = read_cases(inputs.records / "test.jsonl")
+    sft, ppo = (
+        read_jsonl(folder / PREDICTIONS, Prediction) for folder in (inputs.sft_predictions, inputs.ppo_predictions)
+    )
+    return _Loaded(
+        cases=cases,
+        sft=sft,
+        ppo=ppo,
+        sft_metrics=_metrics(cases, sft, "SFT", inputs.sft_predictions),
+        ppo_metrics=_metrics(cases, ppo, "SFT + PPO", inputs.ppo_predictions),
+        comparison=compare(cases, sft, ppo, ("SFT", "SFT + PPO"), axes=("specialty", "language", "sex", "age_band")),
+        records=_read_json(inputs.records / "report.json"),
+        synthesis=_read_json(inputs.traces / "report.json") if inputs.traces else {},
+        seconds=_seconds(inputs),
+    )
+
+
+def _metrics(cases: list[Case], predictions: list[Prediction], name: str, folder: Path) -> Metrics:
+    """Measured from the predictions, so that page and file cannot disagree; the evaluation's notes are kept."""
+    metrics = measure(cases, predictions, name, "test")
+    metrics.notes = [str(note) for note in _read_json(folder / METRICS).get("notes", [])]
+    return metrics
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        raise UserError(f"{path}: not JSON; run the step that writes it again") from None
+
+
+def _seconds(inputs: ReportInputs) -> dict[str, float]:
+    folders = (inputs.records, inputs.traces, inputs.sft, inputs.ppo, inputs.sft_predictions, inputs.ppo_predictions)
+    found: dict[str, float] = {}
+    for folder in folders:
+        step = _read_json(folder / STEP_FILE) if folder else {}
+        if step:
+            found[str(step["step"])] = float(step["seconds"])
+    return found | inputs.seconds
+
+
+def _summary(inputs: ReportInputs, data: _Loaded) -> dict[str, Any]:
+    overall = data.comparison.overall
+    return {
+        "cases": data.records.get("cases", len(data.cases)),
+        "splits": data.records.get("splits", {"test": len(data.cases)}),
+        "traces": data.synthesis.get("traces", 0),
+        "outcomes": data.synthesis.get("outcomes", {}),
+        "sft": _model_summary(data.sft_metrics),
+        "ppo": _model_summary(data.ppo_metrics),
+        "mcnemar_p": overall.p_exact,
+        "difference": {"points": 100 * overall.difference, "low": 100 * overall.low, "high": 100 * overall.high},
+        "minimum_detectable_points": 100 * overall.minimum_detectable,
+        "verdict": data.comparison.verdict,
+        "independent_difference": _difference(data.comparison.independent),
+        "by_specialty": _strata(data, "specialty"),
+        "by_language": _strata(data, "language"),
+        "ceiling": inputs.ceiling,
+        "simulated": inputs.simulated,
+        "hyperparameters": [row.model_dump() for row in hyperparameters(inputs.sft, inputs.ppo)],
+        "seconds": data.seconds,
+        "intended_use": "research and clinician decision support; not a medical device, no autonomous diagnosis",
+    }
+
+
+def _difference(result: PairedResult | None) -> dict[str, float] | None:
+    if result is None:
+        return None
+    return {"points": 100 * result.difference, "low": 100 * result.low, "high": 100 * result.high, "p": result.p_exact}
+
+
+def _model_summary(metrics: Metrics) -> dict[str, Any]:
+    overall = metrics.overall
+    return {
+        "accuracy": overall.accuracy,
+        "low": overall.low,
+        "high": overall.high,
+        "n": overall.n,
+        "unscored": overall.unscored,
+        "bounds": overall.bounds,
+        "independent_accuracy": overall.independent.accuracy if overall.independent else None,
+        "reasoning_rate": overall.reasoning_rate,
+        "mean_reasoning_tokens": overall.mean_reasoning_tokens,
+        "outcomes": metrics.outcomes,
+    }
+
+
+def _strata(data: _Loaded, axis: str) -> dict[str, Any]:
+    return {
+        name: {
+            "n": result.n,
+            "sft": result.first_accuracy,
+            "ppo": result.second_accuracy,
+            "difference": result.difference,
+            "low": result.low,
+            "high": result.high,
+            "p_holm": result.p_holm,
+            "minimum_detectable": result.minimum_detectable,
+        }
+        for name, result in data.comparison.by.get(axis, {}).items()
+    }
+
+
+def _page(inputs: ReportInputs, data: _Loaded, summary: dict[str, Any]) -> str:
+    return render(
+        "train.html.j2",
+        title=inputs.title,
+        inputs=inputs,
+        summary=summary,
+        comparison=data.comparison,
+        sft=data.sft_metrics,
+        ppo=data.ppo_metrics,
+        answer=answer_sentence(data.comparison),
+        answer_zh=answer_sentence_zh(data.comparison),
+        second_opinion=second_opinion(data.comparison),
+        flow=_flow(data),
+        hyperparameters=hyperparameters(inputs.sft, inputs.ppo),
+        figures=read_curves(inputs.sft, inputs.ppo),
+        lengths=length_chart(data.sft, data.ppo),
+        outcomes=outcome_rows(data.sft_metrics, data.ppo_metrics),
+        traces=sample_traces(inputs.traces / "traces.jsonl", inputs.samples) if inputs.traces else [],
+        predictions=sample_predictions(data.cases, data.sft, data.ppo, inputs.samples),
+        reach=_reach(data.comparison),
+    )
+
+
+def _flow(data: _Loaded) -> list[tuple[str, str]]:
+    """What was done, as (number, words)."""
+    splits, outcomes = data.records.get("splits", {}), data.synthesis.get("outcomes", {})
+    flow = [(f"{data.records.get('cases', len(data.cases)):,}", "cases, divided into four disjoint splits by patient")]
+    if outcomes:
+        flow.append(
+            (
+                f"{data.synthesis.get('traces', 0):,}",
+                f"verified reasoning traces ({outcomes.get('direct', 0):,} right at first, "
+                f"{outcomes.get('recovered', 0):,} after a retry, {outcomes.get('guided', 0):,} guided by the reference); "
+                f"{outcomes.get('rejected', 0):,} rejected",
+            )
+        )
+    if splits.get("rl"):
+        flow.append((f"{splits['rl']:,}", "other cases for reinforcement learning (PPO) with a verifier's reward"))
+    flow.append((f"{len(data.cases):,}", "test cases that no training step has seen, opened once"))
+    return flow
+
+
+def _reach(comparison: Comparison) -> float:
+    """Half-width of the difference axis: every interval fits, in steps of 10 points."""
+    results = [
+        comparison.overall,
+        *comparison.by.get("specialty", {}).values(),
+        *comparison.by.get("language", {}).values(),
+    ]
+    widest = max(max(abs(result.low), abs(result.high)) for result in results if result.n)
+    return min(1.0, max(0.1, -(-widest * 10 // 1) / 10))
+
+
+def answer_sentence(comparison: Comparison) -> str:
+    """The answer in one sentence, with its interval."""
+    overall, verdict = comparison.overall, comparison.verdict
+    start = (
+        f"On {overall.n:,} unseen cases {comparison.second} names the right diagnosis in "
+        f"{percent(overall.second_accuracy)}, {comparison.first} alone in {percent(overall.first_accuracy)}: "
+    )
+    bounds = f"95% interval {points(overall.low)} to {points(overall.high)}; McNemar p {p_value(overall.p_exact)}"
+    if verdict == "gain":
+        return f"{start}a gain of {points(overall.difference)} points ({bounds})."
+    if verdict == "loss":
+        return f"{start}a loss of {points(overall.difference)} points ({bounds})."
+    return f"{start}a gain is not shown ({points(overall.difference)} points; {bounds})."
+
+
+def answer_sentence_zh(comparison: Comparison) -> str:
+    """The same in Chinese."""
+    overall = comparison.overall
+    word = {"gain": "提高", "loss": "下降", "not shown": "未显示出确切差异："}[comparison.verdict]
+    return (
+        f"在 {overall.n} 个未见病例上，{comparison.second} 的诊断正确率为 {percent(overall.second_accuracy)}，"
+        f"{comparison.first} 为 {percent(overall.first_accuracy)}，{word} {points(overall.difference)} 个百分点"
+        f"（95% 区间 {points(overall.low)} 至 {points(overall.high)}；McNemar p {p_value(overall.p_exact)}）。"
+    )
+
+
+def second_opinion(comparison: Comparison) -> str:
+    """What the independent judge says of the same answers."""
+    other = comparison.independent
+    if other is None or other.n == 0:
+        return "No independent judge was asked: the figures rest on the judge that also paid the reward."
+    numbers = f"{points(other.difference)} points, 95% interval {points(other.low)} to {points(other.high)}"
+    signs = [(r.low > 0) - (r.high < 0) for r in (comparison.overall, other)]
+    if signs[0] == signs[1]:
+        return f"An independent judge that training never saw agrees ({numbers})."
+    return f"An independent judge that training never saw does not confirm this ({numbers}): it counts as not shown."

@@ -1,0 +1,81 @@
+"""Evaluate one model on one set of cases: answer, judge twice, measure.
+
+Writes into `out_dir`: predictions.jsonl (schema.Prediction), metrics.json (metrics.Metrics), config.json (what was
+asked) and reasoning_baseline.json (what serving compares live traffic with). Each file appears whole or not at all;
+what was answered and judged before an interruption is in `state_dir` and is not asked again.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from clinical_r1.atomic import write_text
+from clinical_r1.baseline import make_baseline, write_baseline
+from clinical_r1.evaluation.answer import answer_by_endpoint, answer_locally
+from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, read_cases
+from clinical_r1.evaluation.judge import judge_predictions
+from clinical_r1.evaluation.metrics import measure
+from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.schema import Case, Prediction, write_jsonl
+
+
+def evaluate(
+    config: EvaluationConfig, model: Path | EndpointConfig, cases: Path, out_dir: Path, state_dir: Path
+) -> dict[str, Any]:
+    """Evaluate a model folder or an endpoint on a file of cases; returns metrics.json as a dict.
+
+    Raises:
+        UserError: no cases, no such model, a dead endpoint.
+    """
+    rows = read_cases(cases)
+    config = config.model_copy(
+        update={
+            "model_name": config.model_name or (model.name if isinstance(model, EndpointConfig) else Path(model).name),
+            "benchmark": config.benchmark or Path(cases).stem,
+        }
+    )
+    notes = []
+    if isinstance(model, EndpointConfig):
+        predictions, failed = answer_by_endpoint(config, model, rows, Path(state_dir))
+        if failed:
+            notes.append(f"{failed} of {len(predictions)} calls failed for good and count as wrong")
+    else:
+        predictions, too_long = answer_locally(config, Path(model), rows, Path(state_dir))
+        if too_long:
+            notes.append(f"{too_long} of {len(predictions)} prompts did not fit the model's window and count as wrong")
+    predictions = judge_twice(config, rows, predictions, Path(state_dir))
+    metrics = measure(rows, predictions, config.model_name, config.benchmark)
+    metrics.notes += notes
+    _write(config, rows, predictions, metrics.model_dump(mode="json"), Path(out_dir))
+    return metrics.model_dump(mode="json")
+
+
+def judge_twice(
+    config: EvaluationConfig, cases: list[Case], predictions: list[Prediction], state_dir: Path
+) -> list[Prediction]:
+    """The predictions with the verdict of the reward judge and, where there is one, of the independent judge."""
+
+    def verdicts(judge, label):
+        return judge_predictions(judge, cases, predictions, state_dir, config.judge_concurrency, label)
+
+    rewards = verdicts(config.reward_judge, "verdicts of the reward judge")
+    predictions = [p.model_copy(update={"verdict": v}) for p, v in zip(predictions, rewards, strict=True)]
+    if config.independent_judge is not None:
+        others = verdicts(config.independent_judge, "verdicts of the independent judge")
+        predictions = [p.model_copy(update={"independent": v}) for p, v in zip(predictions, others, strict=True)]
+    return predictions
+
+
+def _write(
+    config: EvaluationConfig,
+    cases: list[Case],
+    predictions: list[Prediction],
+    metrics: dict[str, Any],
+    out_dir: Path,
+) -> None:
+    out_dir.mkdir(parents=True, exist_ok=True)
+    write_text(out_dir / "config.json", config.model_dump_json(indent=1) + "\n")
+    write_jsonl(out_dir / PREDICTIONS, predictions)
+    write_baseline(make_baseline(predictions, cases, config.model_name, config.benchmark), out_dir)
+    write_text(out_dir / METRICS, json.dumps(metrics, ensure_ascii=False, indent=1) + "\n")

@@ -1,0 +1,199 @@
+"""Proportions, paired comparisons and their power. Numbers in, numbers out; nothing here knows a record.
+
+Everything is closed-form or a bracketed root, so results do not depend on a seed; resampling lives in `resampling.py`.
+Sources: Wilson 1927; Newcombe 1998 (Stat Med 17:2635); Tango 1998 (Stat Med 17:891); Fagerland, Lydersen and Laake 2013
+(mid-p McNemar); Connor 1987 (power of McNemar's test); Holm 1979; Fleiss, Cohen and Everitt 1969 (kappa).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+from typing import Literal, NamedTuple
+
+_NORMAL = NormalDist()
+
+
+class Interval(NamedTuple):
+    """A closed interval."""
+
+    low: float
+    high: float
+
+
+class Pairs(NamedTuple):
+    """The 2 x 2 table of two systems on the same cases."""
+
+    both: int
+    first_only: int
+    second_only: int
+    neither: int
+
+    @property
+    def n(self) -> int:
+        return sum(self)
+
+    @property
+    def difference(self) -> float:
+        """Accuracy of the second minus accuracy of the first."""
+        return (self.second_only - self.first_only) / self.n if self.n else 0.0
+
+    @property
+    def discordance(self) -> float:
+        """Share of cases on which the two differ; it drives the power of a paired test."""
+        return (self.first_only + self.second_only) / self.n if self.n else 0.0
+
+
+def pair_up(first: Sequence[bool], second: Sequence[bool]) -> Pairs:
+    """The table of two aligned lists of right/wrong. Raises ValueError where the lengths differ."""
+    both = sum(1 for a, b in zip(first, second, strict=True) if a and b)
+    first_only = sum(1 for a, b in zip(first, second, strict=True) if a and not b)
+    second_only = sum(1 for a, b in zip(first, second, strict=True) if b and not a)
+    return Pairs(both, first_only, second_only, len(first) - both - first_only - second_only)
+
+
+def quantile(confidence: float, sides: Literal[1, 2] = 2) -> float:
+    """Standard normal quantile of a confidence level, e.g. 0.95 -> 1.96 (two-sided), 1.645 (one-sided)."""
+    return _NORMAL.inv_cdf(1 - (1 - confidence) / sides)
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a proportion; (0, 1) where n is 0, because nothing is known then."""
+    if n == 0:
+        return Interval(0.0, 1.0)
+    z = quantile(confidence)
+    p, spread = successes / n, z * z / n
+    centre = (p + spread / 2) / (1 + spread)
+    half = z * math.sqrt(p * (1 - p) / n + spread / (4 * n)) / (1 + spread)
+    return Interval(0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
+
+
+def mcnemar(first_only: int, second_only: int, method: Literal["exact", "mid-p"] = "mid-p") -> float:
+    """Two-sided p of McNemar's test on the discordant pairs: exact binomial, or mid-p, which is less conservative."""
+    n, k = first_only + second_only, min(first_only, second_only)
+    if n == 0:
+        return 1.0
+    log_half = n * math.log(0.5)
+
+    def mass(i: int) -> float:
+        return math.exp(math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) + log_half)
+
+    exact = min(1.0, 2 * sum(mass(i) for i in range(k + 1)))
+    if method == "exact":
+        return exact
+    return exact - mass(k) if first_only != second_only else 1.0 - mass(k)
+
+
+def paired_interval(pairs: Pairs, confidence: float = 0.95, sides: Literal[1, 2] = 2) -> Interval:
+    """Tango's score interval of the paired difference (second minus first).
+
+    At margin 0 its statistic is McNemar's, so interval and test tell one story. With `sides=1` each end is a one-sided
+    bound of that confidence. (-1, 1) where there are no pairs.
+    """
+    if pairs.n == 0:
+        return Interval(-1.0, 1.0)
+    z, difference = quantile(confidence, sides), pairs.difference
+
+    def excess(margin: float) -> float:
+        return _tango(pairs, margin) - z
+
+    def shortfall(margin: float) -> float:
+        return _tango(pairs, margin) + z
+
+    edge = 1 - 1e-9
+    low = _bisect(excess, -edge, difference) if excess(-edge) > 0 else -1.0
+    high = _bisect(shortfall, difference, edge) if shortfall(edge) < 0 else 1.0
+    return Interval(low, high)
+
+
+def _tango(pairs: Pairs, margin: float) -> float:
+    """Score statistic of the hypothesis difference == margin; falls as the margin grows."""
+    n, b, c = pairs.n, pairs.second_only, pairs.first_only
+    linear = -b - c + (2 * n - b + c) * margin
+    root = math.sqrt(max(0.0, linear * linear - 8 * n * (-c * margin * (1 - margin))))
+    p_first = max(0.0, (root - linear) / (4 * n))
+    variance = n * (2 * p_first + margin * (1 - margin))
+    distance = b - c - n * margin
+    if variance <= 0:
+        return 0.0 if distance == 0 else math.copysign(math.inf, distance)
+    return distance / math.sqrt(variance)
+
+
+def _bisect(function: Callable[[float], float], low: float, high: float) -> float:
+    """Root of a function that changes sign between the two ends, to 1e-10."""
+    rising = function(low) < 0
+    while high - low > 1e-10:
+        middle = (low + high) / 2
+        if (function(middle) < 0) == rising:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def newcombe_difference(k1: int, n1: int, k2: int, n2: int, confidence: float = 0.95) -> Interval:
+    """Newcombe's hybrid score interval of p2 - p1 for two *independent* groups (e.g. two sets of cases)."""
+    if not n1 or not n2:
+        return Interval(-1.0, 1.0)
+    p1, p2 = k1 / n1, k2 / n2
+    first, second = wilson(k1, n1, confidence), wilson(k2, n2, confidence)
+    difference = p2 - p1
+    low = difference - math.hypot(p2 - second.low, first.high - p1)
+    return Interval(low, difference + math.hypot(second.high - p2, p1 - first.low))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p values, in the order given."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def paired_power(
+    n: int, effect: float, discordance: float, confidence: float = 0.95, sides: Literal[1, 2] = 2, margin: float = 0.0
+) -> float:
+    """Power to show a paired difference above -margin when it truly is `effect` (Connor 1987; margin 0 is superiority).
+
+    `discordance` is the share of discordant pairs; it is raised to |effect| where it is given smaller.
+    """
+    if n == 0:
+        return 0.0
+    discordance = max(discordance, abs(effect), 1e-12)
+    sd = math.sqrt(max(discordance - effect * effect, 1e-12))
+    null_sd = math.sqrt(discordance) if margin == 0 else sd
+    z = quantile(confidence, sides)
+    return _NORMAL.cdf(((effect + margin) * math.sqrt(n) - z * null_sd) / sd)
+
+
+def minimum_detectable_effect(
+    n: int, discordance: float, power: float = 0.8, confidence: float = 0.95, sides: Literal[1, 2] = 2
+) -> float:
+    """Smallest paired difference that n cases show with the given power; 1.0 where no difference can be shown."""
+    if n == 0 or paired_power(n, 1.0, discordance, confidence, sides) < power:
+        return 1.0
+    return _bisect(lambda effect: paired_power(n, effect, discordance, confidence, sides) - power, 0.0, 1.0)
+
+
+def cohen_kappa(table: Sequence[Sequence[int]], confidence: float = 0.95) -> tuple[float, Interval]:
+    """Cohen's kappa of a square table (rows: rater 1, columns: rater 2) with its asymptotic interval.
+
+    Variance after Fleiss, Cohen and Everitt 1969, as in statsmodels. Kappa is 1.0 where both raters used one category
+    throughout: they never disagreed, though nothing was tested.
+    """
+    n = sum(map(sum, table))
+    size = range(len(table))
+    if n == 0:
+        return 0.0, Interval(-1.0, 1.0)
+    p = [[cell / n for cell in row] for row in table]
+    rows, columns = [sum(row) for row in p], [sum(p[i][j] for i in size) for j in size]
+    agreed, chance = sum(p[i][i] for i in size), sum(rows[i] * columns[i] for i in size)
+    if chance >= 1:
+        return 1.0, Interval(-1.0, 1.0)
+    kappa = (agreed - chance) / (1 - chance)
+    diagonal = sum(p[i][i] * (1 - (rows[i] + columns[i]) * (1 - kappa)) ** 2 for i in size)
+    off = (1 - kappa) ** 2 * sum(p[i][j] * (columns[i] + rows[j]) ** 2 for i in size for j in size if i != j)
+    variance = (diagonal + off - (kappa - chance * (1 - kappa)) ** 2) / ((1 - chance) ** 2 * n)
+    half = quantile(confidence) * math.sqrt(max(variance, 0.0))
+    return kappa, Interval(max(-1.0, kappa - half), min(1.0, kappa + half))
