@@ -1,8 +1,9 @@
 """What the simulated teacher writes: reasoning of more or less care, further tries after a failure, and the rewrite.
 
 The teacher stands for a large model that reasons unevenly. It knows only the chart. How careful an attempt is decides
-how far it goes: `direct` names a diagnosis, `hasty` takes up one or two findings, `medium` all of them, `careful` also
-checks the look-alikes against the tests. Everything is a pure function of its arguments and the given `random.Random`.
+how far it goes: `direct` names a diagnosis, `hasty` takes up one or two findings, `medium` all of them
+and the first test, `careful` holds every test against the look-alikes. Everything is a pure function of its arguments
+and the given `random.Random`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from clinical_r1.simulator.diseases import PAIRS, POINTS_TO, Language, finding_n
 from clinical_r1.simulator.world import FINDING_LABELS, TEST_LABELS, Chart, lab_name, lab_result
 
 Care = Literal["direct", "hasty", "medium", "careful"]
-CARE_FIRST: dict[Care, float] = {"direct": 0.03, "hasty": 0.30, "medium": 0.53, "careful": 0.14}
+CARE_FIRST: dict[Care, float] = {"direct": 0.03, "hasty": 0.25, "medium": 0.56, "careful": 0.16}
 CARE_RETRY: dict[Care, float] = {"direct": 0.0, "hasty": 0.40, "medium": 0.40, "careful": 0.20}
 
 
@@ -43,7 +44,7 @@ _PHRASES = {
         "maybe": "Hmm, maybe {name}. ", "check": "Wait, check the look-alikes. ",
         "for": "{label} {test} {result} speaks for {name}. ",
         "against": "{label} {test} {result} speaks against {name}. ",
-        "not": "So not {name}. ", "so": "So {name} fits best.", "separator": ", ",
+        "more": "Also, ", "again": "Wait, ", "not": "So not {name}. ", "so": "So {name} fits best.", "separator": ", ",
         "exploring_new_paths": "Wait, take another path. ", "backtracking": "Wait, go back to {label}. ",
         "corrections": "Wait, not {name}. ", "response": "The most likely diagnosis is {name}.",
     },
@@ -51,7 +52,8 @@ _PHRASES = {
         "first": "好的， {label} {finding} 提示 {names}。", "next": "另外， {label} {finding} 提示 {names}。",
         "maybe": "嗯，可能是 {name}。", "check": "等等，检查相似病。",
         "for": " {label} {test} {result} 支持 {name}。", "against": " {label} {test} {result} 不支持 {name}。",
-        "not": "所以不是 {name}。", "so": "所以 {name} 最符合。", "separator": "、 ",
+        "more": "另外，", "again": "等等，", "not": "所以不是 {name}。", "so": "所以 {name} 最符合。",
+        "separator": "、 ",
         "exploring_new_paths": "等等，换个思路。", "backtracking": "等等，回到 {label} 。",
         "corrections": "等等，不是 {name}。", "response": "最可能的诊断是 {name}。",
     },
@@ -83,21 +85,28 @@ def _guess(chart: Chart, positions: Collection[int], rng: random.Random, wrong: 
     return rng.choice([index for index in sorted(open_votes) if open_votes[index] == best])
 
 
-def _check(chart: Chart, guess: int, tests: int = len(TEST_LABELS)) -> tuple[str, str]:
-    """Hold the first `tests` tests against the look-alikes; returns the text and the diagnosis that stands."""
+def _check(chart: Chart, guess: int, tests: range, opening: str = "check") -> tuple[str, str]:
+    """Hold some of the tests against the look-alikes; returns the text and the diagnosis that stands."""
     language, pair = chart.language, PAIRS[guess]
-    parts, refuted = [_say(language, "check")], False
-    for label, (index, positive) in list(zip(TEST_LABELS, chart.tests, strict=False))[:tests]:
+    parts, refuted = [], False
+    for position in tests:
+        index, positive = chart.tests[position]
         refuted |= positive and index == guess
+        parts.append(_say(language, opening if position == tests.start else "more"))
         parts.append(
             _say(
-                language, "for" if positive else "against", label=label, test=lab_name(index, language),
-                result=lab_result(index, positive, language), name=PAIRS[index].rare.name(language),
+                language, "for" if positive else "against", label=TEST_LABELS[position],
+                test=lab_name(index, language), result=lab_result(index, positive, language),
+                name=PAIRS[index].rare.name(language),
             )
         )  # fmt: skip
     if refuted:
         parts.append(_say(language, "not", name=pair.common.name(language)))
     return "".join(parts), (pair.rare if refuted else pair.common).name(language)
+
+
+def _tests_checked_with(chart: Chart, care: Care) -> range:
+    return range({"careful": len(chart.tests), "medium": 1}.get(care, 0))
 
 
 # --- attempts
@@ -112,14 +121,14 @@ def attempt(chart: Chart, care: Care, rng: random.Random) -> Written:
         positions = range(rng.choice((1, 2)) if care == "hasty" else len(chart.findings))
         guess = _guess(chart, positions, rng, ())
     text = "".join(_weigh(chart, position, position == 0) for position in positions)
-    return _finish(chart, text, guess, check=care == "careful")
+    return _finish(chart, text, guess, _tests_checked_with(chart, care))
 
 
-def _finish(chart: Chart, text: str, guess: int, check: bool) -> Written:
+def _finish(chart: Chart, text: str, guess: int, tests: range) -> Written:
     answer = PAIRS[guess].common.name(chart.language)
     text += _say(chart.language, "maybe", name=answer)
-    if check:
-        checked, answer = _check(chart, guess)
+    if tests:
+        checked, answer = _check(chart, guess, tests)
         text += checked
     return Written(text + _say(chart.language, "so", name=answer), answer)
 
@@ -135,14 +144,16 @@ def retry(
     covered = covered_findings(chart, first)
     hypothesis = last_hypothesis(chart, first)
     if strategy == "verification" and hypothesis is not None:
-        text, answer = _check(chart, hypothesis, tests=1 if care in ("direct", "hasty") else len(chart.tests))
+        done = checked_tests(chart, first)
+        end = len(chart.tests) if done or care not in ("direct", "hasty") else 1
+        text, answer = _check(chart, hypothesis, range(done % len(chart.tests), end), "again" if done else "check")
         return Written(text + _say(chart.language, "so", name=answer), answer)
     text = _opening(chart, strategy, covered, hypothesis)
     rest = [position for position in range(len(chart.findings)) if position not in covered]
     more = rest[:1] if care in ("direct", "hasty") else rest
     text += "".join(_weigh(chart, position, first=False) for position in more)
     refuted = wrong if care != "careful" or strategy == "corrections" else ()
-    return _finish(chart, text, _guess(chart, [*covered, *more], rng, refuted), check=care == "careful")
+    return _finish(chart, text, _guess(chart, [*covered, *more], rng, refuted), _tests_checked_with(chart, care))
 
 
 def _opening(chart: Chart, strategy: str, covered: list[int], hypothesis: int | None) -> str:
@@ -204,13 +215,18 @@ def last_hypothesis(chart: Chart, text: str) -> int | None:
     return thoughts[-1] if thoughts else None
 
 
-def checks_look_alikes(text: str) -> bool:
-    """Does a reasoning hold the tests against the look-alikes?"""
-    return "check the look-alikes" in text or "检查相似病" in text
+def checked_tests(chart: Chart, text: str) -> int:
+    """How many tests a reasoning holds against the look-alikes."""
+    verdicts = (" speaks for", " speaks against") if chart.language == "en" else (" 支持", " 不支持")
+    return sum(
+        any(
+            f" {label} {lab_name(index, chart.language)} {lab_result(index, positive, chart.language)}{verdict}" in text
+            for verdict in verdicts
+        )
+        for label, (index, positive) in zip(TEST_LABELS, chart.tests, strict=False)
+    )
 
 
 def is_careful(chart: Chart, text: str) -> bool:
-    """All findings weighed and the look-alikes checked."""
-    return checks_look_alikes(text) and len(covered_findings(chart, text)) == len(chart.findings)
-
-
+    """All findings weighed and all tests held against the look-alikes."""
+    return checked_tests(chart, text) == len(chart.tests) and len(covered_findings(chart, text)) == len(chart.findings)

@@ -19,7 +19,7 @@ def _accuracy(cases, care):
 
 def test_care_pays(cases):
     hasty, medium, careful = (_accuracy(cases, care) for care in ("hasty", "medium", "careful"))
-    assert hasty + 0.05 < medium < careful - 0.2
+    assert hasty + 0.2 < medium < careful - 0.1
     assert careful > 0.9
 
 
@@ -36,13 +36,15 @@ def test_a_careful_attempt_weighs_all_findings_and_checks(cases):
 
 
 def test_verification_mends_an_overlooked_look_alike(cases):
-    rng, mended = random.Random(2), 0
-    overlooked = [case for case in cases if case.disease.rare]
-    for case in overlooked:
-        first = teacher.attempt(case.chart, "medium", rng)
-        again = teacher.retry(case.chart, "verification", first.reasoning, [first.answer], "careful", rng)
-        mended += again.answer == case.reference
-    assert mended / len(overlooked) > 0.85
+    rng = random.Random(2)
+    firsts = [(case, teacher.attempt(case.chart, "medium", rng)) for case in cases if case.disease.rare]
+    overlooked = [(case, first) for case, first in firsts if first.answer != case.reference]
+    seconds = [
+        (case, teacher.retry(case.chart, "verification", first.reasoning, [first.answer], "careful", rng))
+        for case, first in overlooked
+    ]
+    mended = [second.answer == case.reference for case, second in seconds]
+    assert sum(mended) / len(overlooked) > 0.75
 
 
 @pytest.mark.parametrize("strategy", ["exploring_new_paths", "backtracking", "verification", "corrections"])
