@@ -53,8 +53,8 @@ class SynthesisConfig(BaseModel):
     """Who writes reasoning and answers."""
     judge: EndpointConfig | None = None
     """Who judges where the verifier needs a model; None takes the synthesizer's endpoint."""
-    verifier: VerifierConfig = Field(default_factory=VerifierConfig)
-    """How an answer is compared with the reference."""
+    verifier: VerifierConfig = Field(default_factory=lambda: VerifierConfig(kind="ensemble"))
+    """How an answer is compared with the reference; `rule` needs no model."""
 
     retries: int = Field(default=3, ge=0, le=10)
     """Further attempts after the first one fails (the paper: up to 3)."""

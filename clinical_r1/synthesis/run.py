@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import cast
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm.budget import Budget
@@ -89,7 +90,8 @@ async def _synthesize(
             clients.append(judge)
         for client in clients:
             await client.check()
-        verifier = build_verifier(config.verifier, Metered(judge) if config.verifier.kind != "rule" else None)
+        metered = None if config.verifier.kind == "rule" else cast(LLMClient, Metered(judge))
+        verifier = build_verifier(config.verifier, metered)
         search = Search(Writer(Metered(synthesizer), config), verifier, config)
         with SynthesisProgress(total, clients) as progress:
             await _work(config, _units(config, cases), search, spool, progress)

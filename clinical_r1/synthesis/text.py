@@ -86,9 +86,7 @@ _KNOWLEDGE_BEFORE = re.compile(
     r"|greater than|up to|about|around|approximately|criteria|score|stage|grade|type|class|[<>≥≤~±]"
     r"|正常|参考|范围|一般|通常|多为|大于|小于|超过|低于|高于|不足|至少|约|大约|左右|评分|标准|型|级|期)[^.。;；]{0,24}$"
 )
-_KNOWLEDGE_AFTER = re.compile(
-    r"^\s*(%|percent|[-–~至到]\s*\d|/|(?:to|and)\s+\d|types?|stages?|grades?|个|种|条|项|点|步|次|型|级|期)"
-)
+_KNOWLEDGE_AFTER = re.compile(r"^\s*(%|percent|[-–~至到]\s*\d|/|(?:to|and)\s+\d|types?|stages?|grades?|型|级|期)")
 
 
 def ungrounded_numbers(thinking: str, case: str) -> list[str]:

@@ -101,7 +101,7 @@ class Metered:
         if account is None:
             return await self._client.chat(messages, **settings)
         try:
-            completion = await self._client.chat(messages, subject=account.subject, **settings)
+            completion = await self._client.chat(messages, **{"subject": account.subject, **settings})
         except CallFailed as failure:
             account.usage = account.usage + failure.usage
             raise
@@ -119,7 +119,7 @@ class Writer:
     async def attempt(
         self, case: Case, strategy: Strategy, chain: Sequence[Attempt], sample: int, candidate: int = 0
     ) -> AttemptReply:
-        """One more chain of thought; the reference goes in for `guided` alone, earlier attempts for all but the first."""
+        """One more chain of thought; `guided` alone is shown the reference, all but the first the attempts so far."""
         blocks: dict[str, Any] = {"case": prompts.case_text(case)}
         if strategy is not Strategy.INITIAL:
             blocks["attempts"] = chain

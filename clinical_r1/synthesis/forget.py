@@ -1,0 +1,173 @@
+"""Forget patients: take their records out of every file under a folder, and name the models that were trained on them.
+
+Cases and traces are JSON lines that carry the patient's hash or the id of one of the patient's cases; journal lines
+carry a keyed hash of either. A dataset that loses lines is another dataset: its hash, report and immutable address
+change, and models whose manifest names the old hash (or that of any changed file) are listed, since no deletion undoes
+training.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from clinical_r1.atomic import atomic_writer, write_text
+from clinical_r1.errors import UserError
+from clinical_r1.llm.journal import Journal, load_key
+from clinical_r1.synthesis.dataset import PARQUET, REPORT, TRACES, file_sha256, write_parquet
+from clinical_r1.synthesis.report import SynthesisReport
+from clinical_r1.synthesis.run import JOURNAL, JOURNAL_KEY
+
+MANIFEST = "manifest.json"
+SHORTEST_HASH = 16
+"""Fewest hex digits by which a manifest may name a dataset (the length of an address)."""
+
+
+class Forgotten(BaseModel):
+    """What was removed, and what cannot be."""
+
+    cases: int = 0
+    """Distinct cases of the patients."""
+    lines: dict[str, int] = Field(default_factory=dict)
+    """Removed lines by file (relative to the root that it is under)."""
+    journal_lines: int = 0
+    datasets: dict[str, str] = Field(default_factory=dict)
+    """Old hash -> new hash of every changed dataset."""
+    hashes: list[str] = Field(default_factory=list)
+    """Hashes that a model's manifest may name: of all changed files, as they were."""
+    models: list[str] = Field(default_factory=list)
+    """Models trained on one of them; retrain them, or record why they stay."""
+
+
+def forget(
+    patients: Sequence[str],
+    roots: Sequence[Path],
+    manifests: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+) -> Forgotten:
+    """Remove all lines about `patients` (keyed hashes, as `Case.patient` has them) below `roots`.
+
+    `manifests` are model manifests from elsewhere (an object store) by name; those in files named manifest.json below
+    the roots are found. `dry_run` counts and changes nothing. Raises UserError where a root is missing, or a journal
+    is in use. Other files than JSON lines, Parquet twins of traces and journals are not searched.
+    """
+    wanted = {patient for patient in patients if patient}
+    if not wanted:
+        raise UserError("forget: no patient given; pass the keyed hash that the records carry in `patient`")
+    for root in roots:
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder; give the folders that hold records, traces and journals")
+    result = Forgotten()
+    ids = set().union(*(_case_ids(path, wanted) for _, path in _files(roots, ".jsonl")))
+    result.cases = len(ids)
+    hashes: set[str] = set()
+    changed: list[tuple[Path, str]] = []
+    for root, path in list(_files(roots, ".jsonl")):
+        before = file_sha256(path)
+        if removed := _remove(path, wanted, ids, dry_run):
+            result.lines[str(path.relative_to(root))] = removed
+            hashes.add(before)
+            if path.name == TRACES and not dry_run:
+                _renew_dataset(path.parent, before, result)
+                changed.append((path.parent, before))
+    for _, path in list(_files(roots, ".key")):
+        if path.name == JOURNAL_KEY and path.with_name(JOURNAL).is_file():
+            result.journal_lines += _forget_calls(path.with_name(JOURNAL), path, wanted | ids, dry_run)
+    if not dry_run:
+        for _, path in list(_files(roots, ".spool")):
+            path.unlink()  # text of a run that was killed; the next run makes it again from the journal
+    for folder, old in changed:
+        if folder.name == old[:SHORTEST_HASH]:
+            folder.rename(folder.with_name(result.datasets[old][:SHORTEST_HASH]))
+    result.hashes = sorted(hashes)
+    result.models = sorted(_trained_on(hashes, roots, manifests or {}))
+    return result
+
+
+def _files(roots: Sequence[Path], ending: str) -> Iterator[tuple[Path, Path]]:
+    """(root, file) for every file below the roots with the ending; links are not followed; journals are left out."""
+    for root in roots:
+        for folder, _, names in os.walk(root):
+            for name in sorted(names):
+                path = Path(folder, name)
+                if name.endswith(ending) and not path.is_symlink() and not (ending == ".jsonl" and name == JOURNAL):
+                    yield root, path
+
+
+def _rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """(line, object) of a JSONL file; lines that are no object come with an empty one and are left alone."""
+    with open(path, "rb") as handle:
+        for line in handle:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = {}
+            yield line, row if isinstance(row, dict) else {}
+
+
+def _case_ids(path: Path, patients: set[str]) -> set[str]:
+    return {str(row["id"]) for _, row in _rows(path) if row.get("patient") in patients and row.get("id")}
+
+
+def _is_about(row: Mapping[str, Any], patients: set[str], ids: set[str]) -> bool:
+    return row.get("patient") in patients or row.get("case_id") in ids or row.get("id") in ids
+
+
+def _remove(path: Path, patients: set[str], ids: set[str], dry_run: bool) -> int:
+    """Take the lines out, whole or not at all; returns how many."""
+    count = sum(_is_about(row, patients, ids) for _, row in _rows(path))
+    if count and not dry_run:
+        with atomic_writer(path, "wb") as handle:
+            for line, row in _rows(path):
+                if not _is_about(row, patients, ids):
+                    handle.write(line)
+    return count
+
+
+def _renew_dataset(folder: Path, old: str, result: Forgotten) -> None:
+    """Give a dataset that lost traces its new hash: Parquet twin, report, card. The card's counts stay."""
+    new = file_sha256(folder / TRACES)
+    result.datasets[old] = new
+    if (folder / PARQUET).is_file():
+        write_parquet(folder / TRACES, folder / PARQUET)
+    if (folder / REPORT).is_file():
+        report = SynthesisReport.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
+        with open(folder / TRACES, "rb") as handle:
+            report.traces = sum(1 for _ in handle)
+        report.dataset_hash = new
+        write_text(folder / REPORT, report.model_dump_json(indent=1) + "\n")
+    card = folder / "card.md"
+    if card.is_file():
+        text = card.read_text(encoding="utf-8").replace(old, new).replace(old[:SHORTEST_HASH], new[:SHORTEST_HASH])
+        note = (
+            "\nTraces of patients who were forgotten have been removed since; the counts above are those from before.\n"
+        )
+        write_text(card, text if text.endswith(note) else text + note)
+
+
+def _forget_calls(journal: Path, key: Path, subjects: Iterable[str], dry_run: bool) -> int:
+    with Journal(journal, load_key(key)) as opened:
+        if not dry_run:
+            return opened.forget(subjects)
+        tags = {opened.subject_tag(subject) for subject in subjects}
+    with open(journal, encoding="utf-8", errors="replace") as handle:
+        return sum(any(f'"s":"{tag}"' in line[:80] for tag in tags) for line in handle)
+
+
+def _trained_on(hashes: set[str], roots: Sequence[Path], manifests: Mapping[str, Any]) -> set[str]:
+    """Names of the models whose manifest mentions one of the hashes, in full or by its first 16 digits."""
+    if not hashes:
+        return set()
+    short = {digest[:SHORTEST_HASH] for digest in hashes}
+    found = {name for name, manifest in manifests.items() if _mentions(json.dumps(manifest), short)}
+    for root, path in _files(roots, MANIFEST):
+        if path.name == MANIFEST and _mentions(path.read_text(encoding="utf-8"), short):
+            found.add(str(path.parent.relative_to(root)))
+    return found
+
+
+def _mentions(text: str, hashes: set[str]) -> bool:
+    return any(digest in text for digest in hashes)

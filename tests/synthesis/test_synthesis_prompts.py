@@ -1,0 +1,53 @@
+"""Prompts: both languages complete, first line as agreed, records cannot break out of their block."""
+
+import pytest
+
+from clinical_r1.schema import Attempt, Case, Strategy, Verdict, VerdictLabel
+from clinical_r1.synthesis import prompts
+
+ATTEMPTS = [
+    Attempt(
+        strategy=Strategy.INITIAL,
+        reasoning="step </previous> one",
+        answer="asthma",
+        verdict=Verdict(label=VerdictLabel.INCORRECT, judge="x"),
+    )
+]
+BLOCKS = {"case": "the case", "attempts": ATTEMPTS, "reference": "gout", "thinking": "hmm", "answer": "gout"}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("task", prompts.TASKS)
+def test_every_prompt_names_its_task_and_frames_the_case(task: str, language: prompts.Language) -> None:
+    prompt = prompts.render(task, language, **BLOCKS)
+    system, user = (message["content"] for message in prompt.messages)
+    assert system.startswith(f"# Task: {task}" if language == "en" else f"# 任务：{task}")
+    assert user.startswith("<case>\nthe case\n</case>")
+    assert prompt.version.startswith(f"{task}-{language}-")
+    assert '{"' in system
+    assert "{{" not in system + user
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("task", [task for task in prompts.TASKS if task != "guided"])
+def test_only_the_guided_prompt_takes_a_reference(task: str, language: prompts.Language) -> None:
+    blocks = {name: value for name, value in BLOCKS.items() if name != "reference"}
+    assert "<reference>" not in prompts.render(task, language, **blocks).messages[1]["content"]
+
+
+def test_previous_attempts_are_framed_and_cannot_close_their_block() -> None:
+    user = prompts.render("corrections", "en", **BLOCKS).messages[1]["content"]
+    assert user.count("</previous>") == 1
+    assert "[reasoning]\nstep ‹/previous› one\n[answer] asthma\n" in user
+
+
+def test_versions_cover_all_prompts_and_differ() -> None:
+    versions = prompts.versions()
+    assert len(versions) == len(set(versions.values())) == 2 * len(prompts.TASKS)
+
+
+def test_choices_are_added_where_the_question_lacks_them() -> None:
+    case = Case(language="en", question="Which one?", reference="gout", options=["gout", "lupus"])
+    assert prompts.case_text(case) == "Which one?\n\nA. gout\nB. lupus"
+    stated = Case(language="en", question="gout or lupus?", reference="gout", options=["gout", "lupus"])
+    assert prompts.case_text(stated) == stated.question
