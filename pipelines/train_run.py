@@ -23,6 +23,9 @@ from pipelines.local_run import LocalJob, run_local
 from pipelines.simulated_endpoint import simulated_endpoint
 from pipelines.version import code_version
 
+SIMULATED_PATIENT_KEY = "patients of the simulated world are not people"
+"""Hashes the patient numbers of the simulated world; records of people need a secret of the user's."""
+
 TITLES = {
     "prepare-records": "records",
     "synthesize-traces": "synthesize",
@@ -58,6 +61,8 @@ def run_train(
         run_dir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
     )
     _print_head(console, config, run_dir)
+    if config.report.simulated:
+        os.environ.setdefault(config.records.phi.key_env, SIMULATED_PATIENT_KEY)
     with ExitStack() as stack:
         if config.simulator is not None:
             arguments = _endpoint_arguments(config, bool(case_files), state_dir)

@@ -1,0 +1,79 @@
+"""Wrong input on the command line: one sentence that names the thing, the place and the fix; exit code 2; no traceback."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def clinical_r1(*arguments: str, cwd: Path = ROOT, timeout: int = 120) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pipelines.cli.main", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    last = done.stderr.strip()
+    assert last.startswith("error: ") and "\n" not in last, last
+    for word in words:
+        assert word in last, last
+
+
+def test_unknown_pipeline() -> None:
+    assert_refused(clinical_r1("run", "trian"), "unknown pipeline 'trian'", "train")
+
+
+def test_missing_cases_file(tmp_path: Path) -> None:
+    done = clinical_r1("run", "train", "--cases", str(tmp_path / "none.jsonl"), "--runs", str(tmp_path / "runs"))
+    assert_refused(done, "none.jsonl", "no such file")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_empty_cases_file(tmp_path: Path) -> None:
+    (tmp_path / "cases.jsonl").touch()
+    done = clinical_r1("run", "train", "--cases", str(tmp_path / "cases.jsonl"), "--runs", str(tmp_path / "runs"))
+    assert_refused(done, "cases.jsonl", "empty")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unknown_parameter_gets_a_suggestion() -> None:
+    done = clinical_r1("run", "train", "--set", "synthesis.temprature=0.5")
+    assert_refused(done, "synthesis.temprature", "did you mean 'temperature'")
+
+
+def test_parameter_out_of_range() -> None:
+    assert_refused(clinical_r1("run", "train", "--set", "synthesis.retries=99"), "demo.yaml", "synthesis.retries")
+
+
+def test_unknown_configuration() -> None:
+    assert_refused(clinical_r1("run", "train", "--config", "dmeo"), "dmeo", "demo")
+
+
+def test_malformed_lines_above_the_limit_name_file_and_line(tmp_path: Path) -> None:
+    good = {"language": "en", "question": "A 40-year-old has fever and cough.", "reference": "pneumonia"}
+    lines = [json.dumps(good), "{broken", json.dumps(good | {"question": "A 41-year-old has wheeze."})]
+    (tmp_path / "cases.jsonl").write_text("\n".join(lines) + "\n")
+    done = clinical_r1("run", "train", "--cases", str(tmp_path / "cases.jsonl"), "--runs", str(tmp_path / "runs"))
+    assert_refused(done, "cases.jsonl", ":2")
+
+
+def test_folder_that_is_no_model(tmp_path: Path) -> None:
+    assert_refused(clinical_r1("serve", str(tmp_path)), str(tmp_path), "config.json")
+
+
+@pytest.mark.parametrize("arguments", [(), ("run",), ("compile",), ("serve",)], ids=lambda a: a[0] if a else "top")
+def test_help_teaches(arguments: tuple[str, ...]) -> None:
+    done = clinical_r1(*arguments, "--help")
+    assert done.returncode == 0 and "Usage" in done.stdout
+
+
+def test_help_is_light() -> None:
+    """No torch, kfp or openai for --help: it must answer at once."""
+    code = "import sys, pipelines.cli.main; print([m for m in ('torch', 'kfp', 'openai', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
