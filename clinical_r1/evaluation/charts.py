@@ -130,13 +130,13 @@ def bar(value: float, low: float, high: float, css: str, label: str = "") -> Mar
     ).format(label, css, *(f"{100 * x:.2f}" for x in (value, low, high, low, low, high, high)))
 
 
-def difference(value: float, low: float, high: float, reach: float, label: str = "") -> Markup:
-    """A difference with its interval around zero, on a scale of -reach..reach."""
+def difference(value: float, low: float, high: float, reach: float, shown: bool, label: str = "") -> Markup:
+    """A difference with its interval around zero, on a scale of -reach..reach; coloured where it is `shown`."""
 
     def at(x: float) -> str:
         return f"{50 + 50 * max(-1.0, min(1.0, x / reach)):.2f}"
 
-    css = "up" if low > 0 else "down" if high < 0 else "flat"
+    css = ("up" if value > 0 else "down") if shown else "flat"
     return Markup(
         '<svg class="strip" height="18" role="img"><title>{}</title>'
         '<line class="zero" x1="50%" x2="50%" y1="0" y2="18"/>'

@@ -222,8 +222,8 @@ def _flow(data: _Loaded) -> list[tuple[str, str]]:
             (
                 f"{data.synthesis.get('traces', 0):,}",
                 f"verified reasoning traces ({outcomes.get('direct', 0):,} right at first, "
-                f"{outcomes.get('recovered', 0):,} after a retry, {outcomes.get('guided', 0):,} guided by the reference); "
-                f"{outcomes.get('rejected', 0):,} rejected",
+                f"{outcomes.get('recovered', 0):,} after a retry, {outcomes.get('guided', 0):,} guided by the "
+                f"reference); {outcomes.get('rejected', 0):,} rejected",
             )
         )
     if splits.get("rl"):

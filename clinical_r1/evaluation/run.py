@@ -54,14 +54,17 @@ def evaluate(
 def judge_twice(
     config: EvaluationConfig, cases: list[Case], predictions: list[Prediction], state_dir: Path
 ) -> list[Prediction]:
-    """The predictions with the verdict of the reward judge and, where there is one, of the independent judge."""
+    """The predictions with the verdict of the reward judge and, where another one is configured, of the independent.
+
+    The same judge twice would agree with itself, so it is not asked twice and does not count as independent.
+    """
 
     def verdicts(judge, label):
         return judge_predictions(judge, cases, predictions, state_dir, config.judge_concurrency, label)
 
     rewards = verdicts(config.reward_judge, "verdicts of the reward judge")
     predictions = [p.model_copy(update={"verdict": v}) for p, v in zip(predictions, rewards, strict=True)]
-    if config.independent_judge is not None:
+    if config.independent_judge is not None and config.independent_judge != config.reward_judge:
         others = verdicts(config.independent_judge, "verdicts of the independent judge")
         predictions = [p.model_copy(update={"independent": v}) for p, v in zip(predictions, others, strict=True)]
     return predictions

@@ -80,7 +80,7 @@ def mcnemar(first_only: int, second_only: int, method: Literal["exact", "mid-p"]
     exact = min(1.0, 2 * sum(mass(i) for i in range(k + 1)))
     if method == "exact":
         return exact
-    return exact - mass(k) if first_only != second_only else 1.0 - mass(k)
+    return exact - mass(k) if first_only != second_only else 1.0
 
 
 def paired_interval(pairs: Pairs, confidence: float = 0.95, sides: Literal[1, 2] = 2) -> Interval:
