@@ -1,0 +1,74 @@
+"""One test parses every configuration file in the repository."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("clinical_r1", "components", "pipelines", "serving")
+
+MODELS = {
+    "pipelines/configs/*.yaml": "pipelines.config:RunConfig",
+    "clinical_r1/training/configs/sft-*.yaml": "clinical_r1.training.sft.config:SFTConfig",
+    "clinical_r1/training/configs/ppo-*.yaml": "clinical_r1.training.ppo.config:PPOConfig",
+    "clinical_r1/training/configs/tiny*.yaml": "clinical_r1.training.tiny:TinyModelConfig",
+    "clinical_r1/records/configs/*.yaml": "clinical_r1.records.config:RecordsConfig",
+    "clinical_r1/synthesis/configs/*.yaml": "clinical_r1.synthesis.config:SynthesisConfig",
+}
+"""Where a configuration lies says which model parses it."""
+
+DATA = ("clinical_r1/records/specialty.yaml", "clinical_r1/records/phi/names_zh.yaml", "clinical_r1/reward_tables.yaml")
+"""YAML that is data and not configuration: its own room's tests load it; here it must at least be valid YAML."""
+
+
+def yaml_files() -> list[Path]:
+    found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.y*ml")]
+    return sorted(path.relative_to(ROOT) for path in found)
+
+
+def model_of(path: Path) -> type[BaseModel] | None:
+    for pattern, target in MODELS.items():
+        if path.match(pattern):
+            module, _, name = target.partition(":")
+            return getattr(importlib.import_module(module), name)
+    return None
+
+
+@pytest.mark.parametrize("path", yaml_files(), ids=str)
+def test_every_yaml_file_is_known_and_parses(path: Path) -> None:
+    data = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+    model = model_of(path)
+    if model is None:
+        assert str(path) in DATA or path.parts[0] == "serving", f"{path}: say in tests/test_configs.py what parses it"
+        assert data
+    else:
+        model.model_validate(data)
+
+
+def test_every_field_of_a_run_configuration_has_a_docstring() -> None:
+    """Settings are documented where they are defined: a string under each field."""
+    for path in [*sorted((ROOT / "clinical_r1").rglob("config.py")), ROOT / "pipelines" / "config.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                check_fields(path, node)
+
+
+def check_fields(path: Path, node: ast.ClassDef) -> None:
+    for this, following in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(this, ast.AnnAssign) and isinstance(this.target, ast.Name):
+            documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            assert documented, f"{path.relative_to(ROOT)}: {node.name}.{this.target.id} has no docstring"
+
+
+def test_run_configuration_survives_the_way_through_a_component_argument() -> None:
+    from pipelines.config import RunConfig, as_argument, load_config
+
+    config = load_config("demo")
+    for name in ("records", "synthesis", "base_model", "sft", "ppo", "evaluation"):
+        section = getattr(config, name)
+        assert type(section).model_validate_json(as_argument(section)) == section
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
