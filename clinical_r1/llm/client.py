@@ -8,7 +8,7 @@ import json
 import random
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
@@ -18,11 +18,14 @@ from clinical_r1.llm.failures import BudgetExhausted, CallFailed, EndpointUnusab
 from clinical_r1.llm.journal import Entry, Journal
 from clinical_r1.llm.limits import Gate, Pacer
 from clinical_r1.llm.parse import parse_reply
+from clinical_r1.llm.reply import AttemptError, estimate_tokens
 from clinical_r1.llm.retrying import Attempts
 from clinical_r1.llm.statistics import Statistics
 from clinical_r1.llm.structured import JsonMode
-from clinical_r1.llm.transport import Transport, estimate_tokens
 from clinical_r1.schema import Usage
+
+if TYPE_CHECKING:
+    from clinical_r1.llm.transport import Transport
 
 __all__ = ["BudgetExhausted", "CallFailed", "Completion", "EndpointUnusable", "LLMClient", "Message"]
 
@@ -61,6 +64,8 @@ class LLMClient:
             budget.adopt(journal)
 
     async def __aenter__(self) -> Self:
+        from clinical_r1.llm.transport import Transport  # the SDK takes most of a second to import
+
         self._transport = Transport(self.endpoint)
         self.gate = Gate(self.endpoint.max_concurrency)
         return self
@@ -71,7 +76,7 @@ class LLMClient:
             await transport.close()
 
     @property
-    def transport(self) -> Transport:
+    def transport(self) -> "Transport":
         """The open connection; a RuntimeError outside of `async with`."""
         if self._transport is None:
             raise RuntimeError("use LLMClient within `async with`")
@@ -137,8 +142,6 @@ class LLMClient:
 
         Raises EndpointUnusable where it cannot be reached, or refuses the key.
         """
-        from clinical_r1.llm.transport import AttemptError
-
         try:
             return await self.transport.models()
         except AttemptError as error:

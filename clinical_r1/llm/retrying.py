@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from clinical_r1.llm.failures import CallFailed, EndpointUnusable
 from clinical_r1.llm.limits import backoff
 from clinical_r1.llm.parse import parse_reply
-from clinical_r1.llm.transport import AttemptError, Reply, estimate_tokens
+from clinical_r1.llm.reply import AttemptError, Reply, estimate_tokens
 from clinical_r1.schema import Usage
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ of our own work.
 
 import asyncio
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import httpx2
@@ -15,44 +14,7 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpe
 
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.limits import retry_after
-
-THROTTLED = (429, 503)
-RETRIED_STATUS = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529))
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A well-formed reply of the chat protocol."""
-
-    text: str
-    model: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class AttemptError(Exception):
-    """One attempt failed. `message` is the endpoint's own error text: for decisions, never for logs."""
-
-    def __init__(
-        self, reason: str, status: int = 0, wait: float | None = None, message: str = "", code: str = ""
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-        self.wait = wait
-        self.message = message
-        self.code = code
-
-    @property
-    def retryable(self) -> bool:
-        """May the same request succeed later?"""
-        return (self.status == 0 or self.status in RETRIED_STATUS) and self.code != "insufficient_quota"
-
-    @property
-    def throttled(self) -> bool:
-        """Did the endpoint say that it is too much?"""
-        return self.status in THROTTLED
+from clinical_r1.llm.reply import AttemptError, Reply, read_reply
 
 
 class Transport:
@@ -82,7 +44,7 @@ class Transport:
     async def post(self, body: dict[str, Any], headers: dict[str, str]) -> Reply:
         """One attempt at a chat completion; raises AttemptError. Ends within `total_timeout`, come what may."""
         response = await self._exchange("post", "/chat/completions", body=body, options={"headers": headers})
-        return _read_reply(response.content)
+        return read_reply(response.content)
 
     async def models(self) -> list[str]:
         """Ids of the models that the endpoint lists; raises AttemptError."""
@@ -108,27 +70,3 @@ def _status_error(error: APIStatusError) -> AttemptError:
     status = error.status_code
     reason = "rate_limited" if status == 429 else f"http_{status}"
     return AttemptError(reason, status, retry_after(error.response.headers), str(error.message), str(error.code or ""))
-
-
-def _read_reply(content: bytes) -> Reply:
-    """The first choice of a chat completion; raises AttemptError("bad_reply") where it is none."""
-    try:
-        row = json.loads(content)
-        choice = row["choices"][0]
-        text = choice["message"].get("content") or ""
-        usage = row.get("usage") or {}
-        return Reply(
-            text=text,
-            model=str(row.get("model") or ""),
-            finish_reason=str(choice.get("finish_reason") or ""),
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0) or estimate_tokens(text),
-        )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        raise AttemptError("bad_reply") from None
-
-
-def estimate_tokens(text: str) -> int:
-    """A rough count for endpoints that report none: four Latin letters or one and a half other characters a token."""
-    latin = len(text.encode("ascii", "ignore"))
-    return latin // 4 + (len(text) - latin) * 2 // 3

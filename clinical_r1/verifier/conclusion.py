@@ -1,0 +1,185 @@
+"""What an answer concludes: the diagnosis it asserts, told apart from those that it denies, doubts or merely lists.
+
+Works on the wording alone, in English and Chinese, and prefers to find nothing over finding too much: a rule that
+accepts a wrong answer teaches it.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from clinical_r1.verifier import cues
+from clinical_r1.verifier.normalise import fold, normalise
+
+Finding = Literal["asserted", "empty", "no_conclusion", "negated", "hedged", "several", "different"]
+Match = Callable[[str], str]
+"""Says why a phrase is the reference (`equal`, `synonym`, ...), or "" where it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How an answer relates to the reference; `reason` says why an asserted phrase matched."""
+
+    finding: Finding
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sentence:
+    text: str
+    item: bool
+
+
+def read(answer: str, matches: Match) -> Reading:
+    """Read an answer against one reference, given as the function that recognises it."""
+    text = cues.MARKUP.sub("", fold(answer)).strip()
+    if not normalise(text):
+        return Reading("empty")
+    if cues.NO_ANSWER.match(text):
+        return Reading("no_conclusion")
+    if reason := matches(text.strip(" .。")):
+        return Reading("asserted", reason)
+    sentences = _sentences(text)
+    concluding = _concluding(sentences)
+    if not concluding:
+        return Reading("several" if sum(sentence.item for sentence in sentences) > 1 else "no_conclusion")
+    readings = [_assess(sentences[index].text, start, matches) for index, start in concluding]
+    refused = next((reading for reading in readings if reading.finding != "asserted"), None)
+    if refused is not None:
+        both = any(reading.finding == "asserted" for reading in readings) and refused.finding == "different"
+        return Reading("several") if both else refused
+    last = concluding[-1][0]
+    if last + 1 < len(sentences) and sentences[last].item and sentences[last + 1].item:
+        return Reading("several")
+    stated = {index for index, _ in concluding}
+    for index, sentence in enumerate(sentences):
+        if index not in stated and (objection := _objects(sentence.text, index > last, matches)):
+            return Reading(objection)
+    return readings[-1]
+
+
+def _sentences(text: str) -> list[_Sentence]:
+    """Sentences in order; a heading such as `Diagnosis:` joins what follows it."""
+    found: list[_Sentence] = []
+    for line in text.splitlines():
+        item = bool(cues.BULLET.match(line))
+        for part in cues.END.split(cues.BULLET.sub("", line)):
+            if not part or not part.strip():
+                continue
+            if found and found[-1].text.rstrip().endswith((":", "：", "=")):
+                found[-1] = _Sentence(f"{found[-1].text.rstrip()} {part.strip()}", found[-1].item or item)
+            else:
+                found.append(_Sentence(part.strip(), item))
+    return found
+
+
+def _concluding(sentences: list[_Sentence]) -> list[tuple[int, int]]:
+    """(index, start of the conclusion) of the sentences that conclude; the whole of a single sentence if none does."""
+    strong = [
+        (index, found[-1].end())
+        for index, sentence in enumerate(sentences)
+        if (found := list(cues.STRONG.finditer(sentence.text)))
+        and not cues.DIFFERENTIAL.search(sentence.text)
+        and normalise(sentence.text[found[-1].end() :])
+    ]
+    if strong:
+        final = next((at for at, (index, _) in enumerate(strong) if cues.FINAL.search(sentences[index].text)), 0)
+        return strong[final:]
+    for index in range(len(sentences) - 1, -1, -1):
+        found = list(cues.WEAK.finditer(sentences[index].text))
+        if found and not cues.DIFFERENTIAL.search(sentences[index].text):
+            return [(index, found[-1].end())]
+    return [(0, 0)] if len(sentences) == 1 else []
+
+
+def _assess(sentence: str, start: int, matches: Match) -> Reading:
+    """One concluding sentence: is what stands after its cue the reference, alone and affirmed?"""
+    lead = cues.LEAD.match(sentence[start:])
+    start += lead.end() if lead else 0
+    said, before = sentence[start:].rstrip(" .。\"'”"), sentence[:start]
+    hit, reason = _name(said, matches)
+    if hit is None:
+        return Reading(_why_not(before, said))
+    tail = said[len(hit) :]
+    head = _neutral(before)
+    if cues.HEDGE.search(head):
+        return Reading("hedged")
+    if cues.NEGATION.search(head):
+        return Reading("negated")
+    return Reading(_tail(tail) or "asserted", reason)
+
+
+def _name(said: str, matches: Match) -> tuple[str | None, str]:
+    """The beginning of `said` that is the reference: all of it, or up to a place where an explanation may begin."""
+    if reason := matches(said):
+        return said, reason
+    for end in sorted({found.start() for found in cues.CLAUSE.finditer(said)}, reverse=True):
+        if end and (reason := matches(said[:end].strip())):
+            return said[:end], reason
+    for found in cues.PREDICATE.finditer(said):
+        if found.start() and (reason := matches(said[: found.start()].strip())):
+            return said[: found.start()], reason
+    return None, ""
+
+
+def _why_not(before: str, said: str) -> Finding:
+    """Reason to refuse a conclusion that is not the reference as it stands."""
+    whole = _neutral(before) + said
+    if cues.HEDGE.search(whole):
+        return "hedged"
+    if cues.NEGATION.search(whole):
+        return "negated"
+    return "several" if cues.LISTED.search(said) else "different"
+
+
+def _tail(tail: str) -> Finding | None:
+    """What follows the name within its sentence: an explanation, or a second diagnosis, a doubt, a denial."""
+    if not tail.strip():
+        return None
+    clause = cues.REASON.split(tail, maxsplit=1)
+    own = clause[0]
+    if re.search(r"(?:\b(?:it|this|that|which)\b|其|该)", tail) and (
+        cues.HEDGE.search(tail) or cues.NEGATION.search(tail)
+    ):
+        return "negated"
+    if cues.HEDGE.search(own):
+        return "hedged"
+    if cues.NEGATION.search(own):
+        return "negated"
+    listed = cues.SEVERAL.match(own)
+    if listed and (rest := own[listed.end() :].strip()) and not cues.EXPLAINS.match(rest):
+        return "several"
+    if own.strip().startswith(("(", "（")) and re.search(r"\bor\b|\band\b|/|、|或|和", own):
+        return "several"
+    return "several" if cues.BESIDE.search(own) else None
+
+
+def _objects(sentence: str, later: bool, matches: Match) -> Finding | None:
+    """Does a sentence beside the conclusion deny it, doubt it, or put another diagnosis beside it?"""
+    denies, doubts = cues.NEGATION.search(sentence), cues.HEDGE.search(sentence)
+    if (denies or doubts) and _mentions(sentence, matches):
+        return "negated" if denies else "hedged"
+    if not later:
+        return None
+    if (denies or doubts) and cues.BACK.search(sentence):
+        return "negated" if denies else "hedged"
+    return "several" if cues.BESIDE.search(sentence) else None
+
+
+def _mentions(sentence: str, matches: Match) -> bool:
+    """Does the reference stand somewhere in the sentence (any run of words, or of characters in Chinese)?"""
+    words = re.findall(r"[a-z0-9']+", sentence)[:60]
+    if any(matches(" ".join(words[i:j])) for i in range(len(words)) for j in range(i + 1, min(i + 7, len(words) + 1))):
+        return True
+    runs = (
+        re.findall(r"[\u3400-\u4dbf\u4e00-\u9fff0-9a-z-]+", sentence) if re.search(r"[\u4e00-\u9fff]", sentence) else []
+    )
+    return any(
+        matches(run[i:j]) for run in runs for i in range(len(run)) for j in range(i + 2, min(i + 17, len(run) + 1))
+    )
+
+
+def _neutral(text: str) -> str:
+    """Text in front of a conclusion without the words that affirm it."""
+    return cues.AFFIRMING.sub("", text)

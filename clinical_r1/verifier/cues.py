@@ -1,0 +1,125 @@
+"""The words by which an answer states, denies or doubts a diagnosis, English and Chinese, on folded text."""
+
+import re
+
+
+def _either(english: tuple[str, ...] = (), chinese: tuple[str, ...] = ()) -> str:
+    """Alternatives as one pattern: English ones as whole words."""
+    parts = [rf"\b(?:{'|'.join(english)})\b"] if english else []
+    return "|".join([*parts, *chinese])
+
+
+MARKUP = re.compile(r"[*_`#>]+")
+BULLET = re.compile(r"^\s*(?:[-•·▪◦]|\(?\d{1,2}[.)、]|[(（]\d{1,2}[)）]|[①-⑳])\s*")
+NO_ANSWER = re.compile(
+    r"^(?:n/?a|none|unknown|unclear|undetermined|nil|no diagnosis|i (?:do not|don't|cannot|can't) \w+.*|not sure.*"
+    r"|无|不详|未知|不明|不清楚|不知道|无法(?:确定|判断|诊断).*|诊断不明)[.。]?$"
+)
+END = re.compile(r"(?<!\bst)(?<!\bdr)(?<!\bvs)(?<!\bno)(?<!\be\.g)(?<!\bi\.e)(?<!\b[a-z])\.(?=\s|$)|[!?;。！？；]+|\n+")
+"""End of a sentence: not the dot of an abbreviation or of a genus (`S. aureus`)."""
+
+STRONG = re.compile(
+    r"(?:diagnosis|diagnoses|answer|conclusion|condition|disease|disorder)"
+    r"(?: (?:here|in this case|for this patient|of this patient|for (?:the|this) case|that fits best))?"
+    r"\s*(?:is|was|would be|should be|:|=)\s*|\bdiagnos(?:is of|ed (?:with|as))\s+"
+    r"|(?:诊断|答案|结论|结果|疾病|判断)(?:[^\s，,。:是为]{0,4})?\s*(?:是|为|:|=)\s*"
+    r"|(?:确诊为|诊断为|诊断考虑|患者?患有|考虑诊断)\s*:?\s*"
+)
+"""States a conclusion in so many words."""
+WEAK = re.compile(
+    r"\b(?:(?:most )?consistent with|indicative of|points? to|explained by|fits? best with|suffer(?:s|ing) from"
+    r"|this is)\s+|\b(?:patient|he|she) has\s+|(?:考虑为|考虑|符合|属于|归结为|提示|指向)\s*"
+)
+"""Counts as a conclusion only where no strong cue is found."""
+FINAL = re.compile(
+    _either(("final", "finally", "therefore", "thus", "in conclusion"), ("最终", "最后", "因此", "综上", "所以"))
+)
+DIFFERENTIAL = re.compile(r"differential|鉴别")
+LEAD = re.compile(
+    r"^(?:[\s\"'“”‘’「『:]"
+    r"|(?:most likely|very likely|highly likely|likely|probably|clearly|indeed|therefore|thus|a case of|an|a|the)\b"
+    r"|(?:最可能|很可能|极可能|最有可能|高度考虑|首先考虑|应该|应)(?:的)?(?:是|为)?|是|为)+"
+)
+AFFIRMING = re.compile(r"most likely|very likely|highly likely|最可能|最有可能|很可能|极可能")
+
+CLAUSE = re.compile(
+    r"[,，]?\s*\b(?:because|since|given|based on|considering|supported by|which|in view of|in light of|confirmed by"
+    r"|as (?:the|there|he|she|it|shown|suggested|evidenced)|presenting with|in this patient|in this case|in an?\b"
+    r"|fits best)"
+    r"|[,，]?\s*(?:因为|由于|基于|依据|根据|考虑到|理由|支持点|其|该|这|最符合|可能性最大|可能性大)"
+    r"|[(（,，]|\s[-–—:]\s|[:：]"
+)
+"""Where the name of a diagnosis can end and its explanation begin."""
+PREDICATE = re.compile(r"\s+(?:is|was|has|cannot|can|remains?|seems?|should|must|needs?)\b|被|已|可能|的可能|待|需|不")
+"""Where the name of a diagnosis can end because something is said of it."""
+REASON = re.compile(r"\b(?:because|since|given|based on|as the|considering)\b|因为|由于|基于|根据|考虑到")
+SEVERAL = re.compile(
+    r"^\s*(?:[,，、/;；+&]"
+    r"|\b(?:and|or|versus|vs|plus|as well as|along with|together with|alternatively|but also)\b"
+    r"|或者?|和|及|与|以及|还有|并)\s*"
+)
+"""Another diagnosis may follow."""
+LISTED = re.compile(r"[、/,，]|\b(?:and|or|versus|vs)\b|或|和|及|与")
+EXPLAINS = re.compile(
+    r"^(?:and |并)?(?:because|since|given|based|considering|supported|as\b|which|who|in (?:view|light|this)|confirmed"
+    r"|presenting|with\b|due\b|caused|characteri[sz]ed|most likely\b|(?:i|we) |this\b|these\b|it\b"
+    r"|the (?:patient|findings|most|combination|presentation)"
+    r"|因为|由于|基于|依据|根据|考虑到|理由|其|该|这|患者|建议|需|应|最符合|可能性(?:最大|大)|伴随|支持|结合)"
+)
+"""An explanation follows, not another diagnosis."""
+
+NEGATION = re.compile(
+    _either(
+        (
+            "not", "no", "never", "neither", "nor", "isn't", "wasn't", "doesn't", "don't", "cannot be", "can't be",
+            "without", "against", "excludes?", "excluded", "excluding", "rul(?:e|es|ed|ing) out", "unlikely",
+            "improbable", "less likely", "incorrect", "wrong", "false", "denied", "absence of", "rather than",
+            "instead of", "other than", "except", "negative for", "lack of", "discarded", "dismissed", "rejected",
+        ),
+        (
+            # 不 and 无 begin many names (不稳定型心绞痛, 无症状性菌尿): those are not denials
+            "不(?!稳定|典型|完全|全|宁|孕|育|随意|自主|安腿|寐|良|规则|等)", "并非", "绝非", "而非",
+            "非(?=是|为)", "未(?!分化|破裂)",
+            "无(?=证据|依据|法)", "没有", "排除", "除外", "否定", "否认", "可能性(?:很|较|极)?(?:小|低)",
+            "难以", "错误", "反对", "缺乏",
+        ),
+    )
+)  # fmt: skip
+HEDGE = re.compile(
+    _either(
+        (
+            "may", "might", "could", "possibl[ey]", "possibility", "perhaps", "maybe", "suspect\\w*", "suspicious",
+            "cannot (?:be )?(?:exclude|excluded|rule|ruled)", "can't (?:be )?(?:exclude|excluded|rule|ruled)",
+            "not (?:be )?(?:excluded|ruled)", "to be (?:excluded|ruled out)", "r/o", "uncertain", "unclear", "unsure",
+            "equivocal", "doubt\\w*", "unconfirmed", "remains? (?:open|to be)", "either",
+        ),
+        (
+            "(?:不能|无法|尚不能|不|难以)(?:完全)?(?:除外|排除)", "待(?:排|查|除外|排除|确认|定)", "疑似",
+            "疑诊", "或许", "也许", "大概", "存疑", "可疑", "(?<![最很极有])可能(?!性(?:最?大|高))", "有待",
+        ),
+    )
+)  # fmt: skip
+BACK = re.compile(
+    _either(
+        (
+            "it", "this", "that", "which", "the (?:diagnosis|former|latter|above)", "however", "but", "actually",
+            "although", "though",
+        ),
+        ("但", "然而", "不过", "该诊断", "此诊断", "上述", "这一?诊断", "其实", "这个"),
+    )
+)  # fmt: skip
+"""Points back at the conclusion, or turns against it."""
+BESIDE = re.compile(
+    _either(
+        ("also", "equally", "alternatively", "another (?:possibility|diagnosis)", "or else", "same time", "as likely"),
+        (
+            "同样可能",
+            "同等可能",
+            "另一(?:种|个)?(?:可能|诊断)",
+            "也(?:可能|可以|有可能|是|考虑)",
+            "同时(?:存在|患有|诊断)",
+            "或者",
+        ),
+    )
+)
+"""Puts another diagnosis beside the conclusion."""

@@ -1,0 +1,54 @@
+"""Build the verifier that a config names, and the ensemble of rule and judge."""
+
+from clinical_r1.errors import UserError
+from clinical_r1.llm.client import LLMClient
+from clinical_r1.schema import Verdict, VerdictLabel
+from clinical_r1.verifier.config import VerifierConfig
+from clinical_r1.verifier.judgement import Judgement, Verifier
+from clinical_r1.verifier.rule import SURE, RuleVerifier
+from clinical_r1.verifier.synonyms import load_synonyms
+
+__all__ = ["EnsembleVerifier", "Judgement", "RuleVerifier", "Verifier", "VerifierConfig", "build_verifier"]
+
+
+class EnsembleVerifier:
+    """Rule and judge together.
+
+    `cascade`: an equal name is correct and a denied, hedged, empty or list-everything answer is incorrect by rule,
+    which costs nothing; the judge decides the rest. `all`: correct only where both say so; INVALID where the judge
+    fails and the rule alone would accept.
+    """
+
+    name = "ensemble"
+
+    def __init__(self, rule: RuleVerifier, llm: Verifier, mode: str = "cascade") -> None:
+        self._rule = rule
+        self._llm = llm
+        self._mode = mode
+
+    async def judge(self, item: Judgement) -> Verdict:
+        """The joint verdict; its reason begins with who decided."""
+        rule = self._rule.judge_sync(item)
+        accepted = rule.label is VerdictLabel.CORRECT
+        if self._mode == "cascade" and (accepted or rule.reason in SURE):
+            return self._verdict(rule.label, f"rule:{rule.reason}")
+        if self._mode == "all" and not accepted:
+            return self._verdict(rule.label, f"rule:{rule.reason}")
+        llm = await self._llm.judge(item)
+        return self._verdict(llm.label, f"{llm.judge}:{llm.reason}".rstrip(":"))
+
+    def _verdict(self, label: VerdictLabel, reason: str) -> Verdict:
+        return Verdict(label=label, judge=self.name, reason=reason)
+
+
+def build_verifier(config: VerifierConfig, client: LLMClient | None = None) -> Verifier:
+    """The verifier of a config; raises UserError where it needs an endpoint and gets none."""
+    rule = RuleVerifier(config.icd_level, load_synonyms(config.synonyms))
+    if config.kind == "rule":
+        return rule
+    if client is None:
+        raise UserError(f"verifier: kind {config.kind!r} needs a judge endpoint; set one, or kind: rule")
+    from clinical_r1.verifier.llm import LLMVerifier
+
+    llm = LLMVerifier(client, config.max_tokens, config.seed)
+    return llm if config.kind == "llm" else EnsembleVerifier(rule, llm, config.ensemble)
