@@ -1,0 +1,1 @@
+"""The gateway in front of an OpenAI-compatible model server: splits thinking from answer, measures, guards."""

@@ -1,0 +1,218 @@
+"""The gateway's routes (an allow-list: everything else is 404), its headers, its errors, its health and metrics."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from prometheus_client.exposition import choose_encoder
+
+from clinical_r1.baseline import read_baseline
+from clinical_r1.errors import UserError
+from serving.gateway.audit import AuditLog, Sampler
+from serving.gateway.config import INTENDED_USE, GatewayConfig
+from serving.gateway.errors import RejectionError
+from serving.gateway.exchange import new_request_id
+from serving.gateway.keys import KeyRing
+from serving.gateway.openapi import document
+from serving.gateway.proxy import GATEWAY, REQUEST_ID, Gateway, chat
+from serving.gateway.upstream import Upstream
+from serving.metrics import GatewayMetrics
+
+log = logging.getLogger("clinical_r1.gateway")
+VERSION = "0.1.0"
+PAGE = Path(__file__).parent / "page"
+PAGE_FILES = {
+    "/": ("index.html", "text/html"),
+    "/chat.js": ("chat.js", "text/javascript"),
+    "/chat.css": ("chat.css", "text/css"),
+}
+KEYS_POLL_SECONDS = 5.0
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def build_gateway(config: GatewayConfig) -> Gateway:
+    """Check what the configuration names. Raises UserError."""
+    if config.auth == "keys" and config.keys_file is None:
+        raise UserError("keys_file: is not set; name the file of hashed API keys, or say `auth: none` on a laptop")
+    metrics = GatewayMetrics(config.model_version, gateway_version=VERSION)
+    if config.baseline:
+        metrics.set_baseline(read_baseline(config.baseline))
+    return Gateway(
+        config=config,
+        metrics=metrics,
+        upstream=Upstream(config, metrics),
+        keys=KeyRing(config.keys_file) if config.auth == "keys" and config.keys_file else None,
+        audit=AuditLog(config.audit_file),
+        sampler=Sampler(config.sampling),
+    )
+
+
+def build_app(gateway: Gateway) -> web.Application:
+    """The aiohttp application; it opens and closes what the gateway needs."""
+    app = web.Application(middlewares=[guard])
+    app[GATEWAY] = gateway
+    app.add_routes(
+        [
+            web.post("/v1/chat/completions", chat),
+            web.get("/v1/models", models, allow_head=False),
+            web.get("/healthz/live", live),
+            web.get("/healthz/ready", ready),
+            web.get("/metrics", metrics, allow_head=False),
+            web.get("/metrics/engine", engine_metrics, allow_head=False),
+            web.get("/openapi.json", openapi, allow_head=False),
+        ]
+    )
+    if gateway.config.chat_page:
+        app.add_routes([web.get(path, page, allow_head=False) for path in PAGE_FILES])
+        app.add_routes([web.get("/page/info", page_info, allow_head=False)])
+    app.on_response_prepare.append(add_headers)
+    app.cleanup_ctx.append(lifespan)
+    return app
+
+
+async def lifespan(app: web.Application) -> AsyncIterator[None]:
+    """The pool to the engine and the key file's watcher live as long as the app."""
+    gateway = app[GATEWAY]
+    await gateway.upstream.start()
+    watcher = asyncio.create_task(watch_keys(gateway))
+    yield
+    watcher.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watcher
+    await gateway.upstream.stop()
+    await asyncio.to_thread(gateway.sampler.flush)
+    gateway.audit.close()
+
+
+async def watch_keys(gateway: Gateway) -> None:
+    """Take over rotated keys."""
+    while gateway.keys:
+        await asyncio.sleep(KEYS_POLL_SECONDS)
+        changed = await asyncio.to_thread(gateway.keys.reload_if_changed)
+        if changed is not None:
+            gateway.metrics.keys_reloads.labels("ok" if changed else "failed").inc()
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error leaves in OpenAI's shape, counted, without a word of the input."""
+    request[REQUEST_ID] = new_request_id()
+    gateway = request.app[GATEWAY]
+    try:
+        return await handler(request)
+    except RejectionError as problem:
+        rejection = problem
+    except web.HTTPException as problem:
+        rejection = {
+            404: RejectionError(404, "not_found", "no such route"),
+            405: RejectionError(405, "method_not_allowed", "this route does not take this method"),
+            413: RejectionError(413, "body_too_large", "the body is too large"),
+        }.get(problem.status, RejectionError(400, "bad_http", "the request is not valid HTTP"))
+        if isinstance(problem, web.HTTPMethodNotAllowed):
+            rejection.allow = ", ".join(sorted(problem.allowed_methods))
+    except ConnectionResetError:
+        raise
+    except Exception as problem:
+        # The type and the place, never the message: it may hold text of the request.
+        where = problem.__traceback__
+        while where and where.tb_next:
+            where = where.tb_next
+        place = f"{Path(where.tb_frame.f_code.co_filename).name}:{where.tb_lineno}" if where else "?"
+        log.error("internal error %s at %s, request %s", type(problem).__name__, place, request[REQUEST_ID])
+        rejection = RejectionError(500, "internal", "internal error; tell the operator the request id")
+    gateway.metrics.rejections.labels(rejection.reason).inc()
+    response = rejection.response()
+    if not request.content.is_eof():
+        response.force_close()  # what is left of a refused body is not read
+    return response
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """On every response."""
+    response.headers["X-Intended-Use"] = INTENDED_USE
+    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["Server"] = "clinical-r1"
+
+
+async def models(request: web.Request) -> web.Response:
+    """GET /v1/models: what is served here, not what else the engine may list."""
+    gateway = request.app[GATEWAY]
+    gateway.identify(request)
+    if not gateway.upstream.names:
+        raise RejectionError(503, "engine_unreachable", "the engine is not ready", retry_after=5)
+    name = gateway.config.model_name or gateway.upstream.engine_model
+    card = {"id": name, "object": "model", "created": 0, "owned_by": "clinical-r1"}
+    return web.json_response({"object": "list", "data": [card]})
+
+
+async def live(request: web.Request) -> web.Response:
+    """The process answers."""
+    return web.json_response({"status": "live"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """The engine answers, and we are not shutting down."""
+    gateway = request.app[GATEWAY]
+    if gateway.draining:
+        return web.json_response({"status": "draining"}, status=503)
+    if not gateway.upstream.ready:
+        return web.json_response({"status": "engine not ready"}, status=503)
+    return web.json_response({"status": "ready"})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus text, or OpenMetrics with exemplars for those who accept it."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    body = encode(request.app[GATEWAY].metrics.registry)
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def engine_metrics(request: web.Request) -> web.Response:
+    """The engine's own metrics; the engine listens on loopback only."""
+    upstream = request.app[GATEWAY].upstream
+    try:
+        timeout = aiohttp.ClientTimeout(total=5.0)
+        async with upstream.session.get(upstream.url("/metrics"), timeout=timeout) as response:
+            if response.status != 200:
+                raise RejectionError(502, "engine_failed", "the engine has no metrics")
+            body = await response.read()
+            kind = response.headers.get("Content-Type", "text/plain; version=0.0.4")
+    except (aiohttp.ClientError, TimeoutError):
+        raise RejectionError(502, "engine_unreachable", "the engine cannot be reached") from None
+    return web.Response(body=body, headers={"Content-Type": kind})
+
+
+async def openapi(request: web.Request) -> web.Response:
+    """The API's own description."""
+    return web.json_response(document(request.app[GATEWAY].config.limits))
+
+
+async def page(request: web.Request) -> web.Response:
+    """The chat page's three files."""
+    name, kind = PAGE_FILES[request.path]
+    headers = {
+        "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",
+    }
+    return web.Response(body=(PAGE / name).read_bytes(), content_type=kind, charset="utf-8", headers=headers)
+
+
+async def page_info(request: web.Request) -> web.Response:
+    """What the page shows of the gateway."""
+    gateway = request.app[GATEWAY]
+    return web.json_response(
+        {
+            "model": gateway.config.model_name or gateway.upstream.engine_model,
+            "model_version": gateway.config.model_version,
+            "token_method": gateway.upstream.thinks.method,
+            "needs_key": gateway.keys is not None,
+            "intended_use": INTENDED_USE,
+        }
+    )

@@ -1,0 +1,139 @@
+"""The gateway's settings: one YAML file, checked as a whole."""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clinical_r1.errors import UserError
+from clinical_r1.schema import first_problem
+
+INTENDED_USE = "research and clinician decision support; not a medical device; no autonomous diagnosis"
+
+
+class Timeouts(BaseModel):
+    """Seconds; each bounds a different kind of silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connect: float = Field(default=5.0, gt=0)
+    """Until the engine accepts the connection."""
+    first_byte: float = Field(default=120.0, gt=0)
+    """From the request to the first byte of a stream (queueing and prefill)."""
+    idle: float = Field(default=60.0, gt=0)
+    """Between two pieces of a stream."""
+    total: float = Field(default=900.0, gt=0)
+    """A whole answer, streamed or not."""
+    body: float = Field(default=15.0, gt=0)
+    """Until the client has sent its request body."""
+    header: float = Field(default=15.0, gt=0)
+    """A connection without a request for so long is closed."""
+    drain: float = Field(default=60.0, ge=0)
+    """Running answers may finish for so long after SIGTERM; then they are cut and counted as aborted."""
+    settle: float = Field(default=5.0, ge=0)
+    """After SIGTERM new requests are still taken for so long, until load balancers have seen that we are not ready."""
+
+
+class Limits(BaseModel):
+    """What one request and all requests together may ask for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    body_bytes: int = Field(default=1_048_576, ge=1024)
+    """Larger bodies are refused (413) before they are read."""
+    max_tokens: int = Field(default=8192, ge=1)
+    """Larger values are lowered to this."""
+    default_max_tokens: int = Field(default=4096, ge=1)
+    """Used where the client names none; lowered to what the engine's context leaves is the engine's matter."""
+    max_n: int = Field(default=4, ge=1, le=16)
+    """More answers to one request are lowered to this."""
+    messages: int = Field(default=128, ge=1)
+    """Turns in one conversation."""
+    in_flight: int = Field(default=256, ge=1)
+    """Requests at a time; one more is told 429 with Retry-After."""
+    answer_bytes: int = Field(default=33_554_432, ge=65_536)
+    """Largest answer that is accepted from the engine."""
+
+
+class Thinking(BaseModel):
+    """How the served model writes its thoughts; unset values are asked from the engine's /tokenize."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    open_id: int | None = None
+    """Token id of <think> where it is one token."""
+    close_id: int | None = None
+    """Token id of </think> where it is one token."""
+    opened: bool | None = None
+    """Whether the chat template already writes <think> into the prompt."""
+    tags_are_special: bool = False
+    """The tags are special tokens: the engine is told to keep them in its text."""
+
+
+class Sampling(BaseModel):
+    """Audit sampling: a share of questions and answers is kept for out-of-band judging. Off by default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rate: float = Field(default=0.0, ge=0, le=1)
+    """Share of answers to keep; 0 keeps none."""
+    folder: Path | None = None
+    """Where segments of JSON lines are written; the cluster mounts its store here. Contains text of patients."""
+    segment: int = Field(default=100, ge=1)
+    """Answers in one file; a file appears only when it is whole, or at shutdown."""
+
+
+class GatewayConfig(BaseModel):
+    """Everything the gateway can be told."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 in a pod."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """0 takes a free port."""
+    upstream: str = "http://127.0.0.1:8000"
+    """Base address of the engine, without /v1."""
+    auth: Literal["keys", "none"] = "keys"
+    """`none` serves everybody who reaches the port: laptops only."""
+    keys_file: Path | None = None
+    """Hashed API keys (`python -m serving.gateway.keys new ID`); read again when it changes."""
+    model_name: str = ""
+    """What clients call the model, besides the engine's own id."""
+    model_version: str = Field(default="unversioned", pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@:-]{0,79}$")
+    """Label on every metric and audit line."""
+    tokenizer: Path | None = None
+    """tokenizer.json: needed where the engine gives no token ids, or the tags are several tokens."""
+    token_ids: bool = True
+    """Ask the engine for token ids; off for engines that refuse `return_token_ids`."""
+    baseline: Path | None = None
+    """reasoning_baseline.json of the served model, for drift."""
+    audit_file: str = "-"
+    """One JSON line a request, without text; `-` is standard output, empty is none."""
+    chat_page: bool = False
+    """Serve the small chat page at /."""
+    max_connections: int = Field(default=4096, ge=16)
+    """Open client connections; the oldest idle ones are closed beyond it."""
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    limits: Limits = Field(default_factory=Limits)
+    thinking: Thinking = Field(default_factory=Thinking)
+    sampling: Sampling = Field(default_factory=Sampling)
+
+
+def load_config(path: Path) -> GatewayConfig:
+    """Read a YAML file. Raises UserError that names the file and the key."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the gateway's YAML configuration")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: is not YAML; correct the syntax") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: holds no mapping; write `key: value` lines")
+    try:
+        return GatewayConfig.model_validate(data)
+    except ValidationError as problem:
+        raise UserError(f"{path}: {first_problem(problem)}") from None

@@ -1,0 +1,117 @@
+"""The books of one request: opened when it is forwarded, closed exactly once, whatever happens in between.
+
+Closing gives every answer an outcome (those without an end are `aborted`), feeds the metrics, writes the audit line.
+So the sum of outcomes equals the answers asked for, also on disconnect, engine death, time-out and shutdown.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from clinical_r1.reasoning import Outcome
+from serving.gateway.audit import AuditLog, Sampler
+from serving.gateway.observer import AnswerObserver, Thinks
+from serving.gateway.request import Asked
+from serving.metrics import Finished, GatewayMetrics
+
+
+def new_request_id() -> str:
+    """An id of our own making: a client's could carry text."""
+    return "req-" + secrets.token_hex(12)
+
+
+@dataclass
+class Exchange:
+    """One forwarded request."""
+
+    request_id: str
+    key_id: str
+    asked: Asked
+    arrived: float
+    """time.perf_counter() when the request came in."""
+    metrics: GatewayMetrics
+    audit: AuditLog
+    sampler: Sampler
+    thinks: Thinks
+    status: int = 0
+    usage: dict[str, Any] = field(default_factory=dict)
+    aborted_by: str = "gateway"
+    """Who is to blame if it is closed before the answers have ended."""
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.answers = [AnswerObserver(self.thinks) for _ in range(self.asked.n)]
+        m = self.metrics
+        m.started.labels(m.model_version, self.asked.language).inc(self.asked.n)
+        m.requests.labels(m.model_version, "stream" if self.asked.stream else "unary").inc()
+        m.in_flight_child.inc()
+
+    def close(self) -> None:
+        """Settle the books; further calls do nothing."""
+        if self.closed:
+            return
+        self.closed = True
+        m, now = self.metrics, time.perf_counter()
+        m.in_flight_child.dec()
+        counted: list[int | None] = []
+        reasoning: list[int | None] = []
+        for answer in self.answers:
+            if not answer.ended:
+                answer.finish(now, aborted=True)
+                m.aborts.labels(m.model_version, self.aborted_by).inc()
+            count = answer.count()
+            counted.append(count.total if count else None)
+            reasoning.append(count.reasoning if count else None)
+            m.answered(
+                self._finished(answer, count.reasoning if count else None, count.answer if count else None),
+                self.request_id,
+            )
+        usage_tokens = self.usage.get("completion_tokens")
+        usage_tokens = usage_tokens if isinstance(usage_tokens, int) else None
+        known = [tokens for tokens in counted if tokens is not None]
+        total = sum(known) if len(known) == len(counted) else None
+        whole = all(answer.outcome is not Outcome.ABORTED for answer in self.answers)
+        if whole:
+            m.checked(total, usage_tokens)
+        tokens_in = self.usage.get("prompt_tokens")
+        tokens_in = tokens_in if isinstance(tokens_in, int) else 0
+        m.request_done(self.asked.language, now - self.arrived, tokens_in, usage_tokens or total or 0, self.request_id)
+        self.audit.write(self._line(now, tokens_in, usage_tokens or total, reasoning, whole))
+        if self.sampler.take(self.request_id, self.asked, self.answers, m.model_version):
+            m.sampled.labels(m.model_version).inc()
+
+    def _finished(self, answer: AnswerObserver, reasoning: int | None, rest: int | None) -> Finished:
+        stream = self.asked.stream
+        began, thought, end = self.arrived, answer.first_thought, answer.thought_end
+        return Finished(
+            language=self.asked.language,
+            outcome=answer.outcome,
+            reasoning_tokens=reasoning,
+            answer_tokens=rest,
+            truncated=answer.truncated_in_thought,
+            to_first_thought=thought - began if stream and thought else 0.0,
+            to_first_answer=answer.first_answer - began if stream and answer.first_answer else 0.0,
+            thinking=end - thought if stream and thought and end else 0.0,
+        )
+
+    def _line(
+        self, now: float, tokens_in: int, tokens_out: int | None, reasoning: list[int | None], whole: bool
+    ) -> dict[str, Any]:
+        """The audit line: who, when, what came of it; no text."""
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "request_id": self.request_id,
+            "key": self.key_id,
+            "model_version": self.metrics.model_version,
+            "language": self.asked.language,
+            "stream": self.asked.stream,
+            "status": self.status,
+            "outcomes": [answer.outcome.value for answer in self.answers],
+            "aborted_by": None if whole else self.aborted_by,
+            "prompt_tokens": tokens_in,
+            "completion_tokens": tokens_out,
+            "reasoning_tokens": reasoning,
+            "seconds": round(now - self.arrived, 4),
+        }

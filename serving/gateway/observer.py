@@ -1,0 +1,122 @@
+"""One answer under observation: takes the engine's text and ids, gives the parts, the outcome, the counts, the times.
+
+Unary and streamed answers go through the same object, which is why they agree.
+"""
+
+from dataclasses import dataclass
+
+from clinical_r1.reasoning import CLOSE, OPEN, Outcome, Piece, Split, Splitter
+from serving.gateway.counting import Count, IdCounter, Method, TokenizerCounter
+
+
+@dataclass(frozen=True)
+class Thinks:
+    """What is known of how the served model thinks."""
+
+    opened: bool = False
+    tag_ids: tuple[int, int] | None = None
+    tokenizer: TokenizerCounter | None = None
+    token_ids: bool = True
+
+    @property
+    def method(self) -> Method:
+        """How tokens will be counted if the engine keeps its word."""
+        if self.token_ids and self.tag_ids:
+            return "token_ids"
+        if self.tokenizer:
+            return "token_ids_and_tokenizer" if self.token_ids else "retokenized"
+        return "unavailable"
+
+
+class AnswerObserver:
+    """Follows one choice of one request."""
+
+    def __init__(self, thinks: Thinks) -> None:
+        self._thinks = thinks
+        self._splitter = Splitter(thinks.opened)
+        self._ids = IdCounter(*thinks.tag_ids, thinks.opened) if thinks.tag_ids and thinks.token_ids else None
+        self._kept_ids: list[int] = []
+        self._text: list[str] = []
+        self._parsed_upstream = False
+        self._count: Count | None = None
+        self._counted = False
+        self.finish_reason: str | None = None
+        self.split: Split | None = None
+        """Set once the answer has ended, whichever way."""
+        self.first_thought = self.first_answer = self.thought_end = 0.0
+
+    def text(self, text: str, now: float) -> list[Piece]:
+        """The next raw text of the engine."""
+        if not text:
+            return []
+        if self._parsed_upstream and self._splitter.part == "thinking":
+            text = CLOSE + text
+        self._text.append(text)
+        return self._seen(self._splitter.feed(text), now)
+
+    def reasoning(self, text: str, now: float) -> list[Piece]:
+        """Thinking that the engine itself has already split off (it runs a reasoning parser)."""
+        if self._splitter.part == "answer" and not self._splitter.tag_spans:
+            text = OPEN + text
+        self._parsed_upstream = True
+        self._text.append(text)
+        return self._seen(self._splitter.feed(text), now)
+
+    def ids(self, token_ids: list[int]) -> None:
+        """The ids of the text that came with them."""
+        if self._ids:
+            self._ids.feed(token_ids)
+        elif self._thinks.tokenizer:
+            self._kept_ids += token_ids
+
+    def finish(self, now: float, aborted: bool = False) -> list[Piece]:
+        """End of this answer; call once."""
+        assert self.split is None
+        pieces, self.split = self._splitter.finish(aborted)
+        return self._seen(pieces, now)
+
+    @property
+    def ended(self) -> bool:
+        """Whether `finish` was called."""
+        return self.split is not None
+
+    @property
+    def outcome(self) -> Outcome:
+        """After `finish`."""
+        assert self.split is not None
+        return self.split.outcome
+
+    @property
+    def truncated_in_thought(self) -> bool:
+        """The token limit fell into the thought."""
+        return self.finish_reason == "length" and self.outcome is Outcome.UNCLOSED
+
+    def count(self) -> Count | None:
+        """Tokens by the best method that this answer allows; None where there is none. After `finish`."""
+        if not self._counted:
+            self._count, self._counted = self._counting(), True
+        return self._count
+
+    def _counting(self) -> Count | None:
+        if self._ids and (self._ids.total or not self._text):
+            return self._ids.count()
+        counter = self._thinks.tokenizer
+        if counter is None:
+            return None
+        text, splitter = "".join(self._text), self._splitter
+        if self._kept_ids:
+            placed = counter.by_ids(self._kept_ids, text, splitter.thought_spans, splitter.tag_spans)
+            if placed:
+                return placed
+        return counter.encoded(text, splitter.thought_spans, splitter.tag_spans)
+
+    def _seen(self, pieces: list[Piece], now: float) -> list[Piece]:
+        for part, _ in pieces:
+            if part == "thinking":
+                if not self.first_thought:
+                    self.first_thought = now
+            elif not self.first_answer:
+                self.first_answer = now
+        if self.first_thought and not self.thought_end and self._splitter.part == "answer":
+            self.thought_end = now
+        return pieces

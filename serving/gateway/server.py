@@ -1,0 +1,186 @@
+"""Running the gateway: listening, connections that never speak, a graceful end."""
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from aiohttp import web
+
+from clinical_r1.errors import UserError
+from serving.gateway.app import build_app, build_gateway
+from serving.gateway.config import GatewayConfig
+from serving.gateway.proxy import Gateway
+
+log = logging.getLogger("clinical_r1.gateway")
+
+
+def _wordless(record: logging.LogRecord) -> bool:
+    """aiohttp's server log without its messages: a parser's complaint quotes what it could not parse."""
+    record.msg = "the HTTP server reported a problem (details are left out: they may quote a request)"
+    record.args, record.exc_info, record.exc_text = (), None, None
+    return True
+
+
+http_log = logging.getLogger("clinical_r1.gateway.http")
+http_log.addFilter(_wordless)
+
+
+class GatewayProtocol(web.RequestHandler):
+    """aiohttp's protocol, whose answer to broken HTTP repeats nothing of it."""
+
+    def handle_error(
+        self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """A constant body in OpenAI's shape."""
+        self.force_close()
+        text = '{"error":{"message":"the request is not valid HTTP","type":"invalid_request_error",'
+        text += '"param":null,"code":"bad_http"}}'
+        return web.Response(text=text, status=status if status < 500 else 500, content_type="application/json")
+
+
+class Listener:
+    """One listening socket with its connections.
+
+    `port` is the one it got.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.app = build_app(gateway)
+        self.port = 0
+        # A client that closes its connection cancels the handler, and that cancels the engine.
+        self._runner = web.AppRunner(self.app, handler_cancellation=True)
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self._idle_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+    async def start(self) -> None:
+        """Listen. Raises UserError if the port is taken."""
+        _raise_file_limit()
+        config = self.gateway.config
+        await self._runner.setup()
+        manager, loop = self._runner.server, asyncio.get_running_loop()
+        assert manager is not None
+
+        def protocol() -> GatewayProtocol:
+            return GatewayProtocol(
+                manager,
+                loop=loop,
+                access_log=None,  # type: ignore[arg-type]
+                logger=http_log,
+                keepalive_timeout=75.0,
+                lingering_time=0.0,
+            )
+
+        try:
+            self._server = await loop.create_server(protocol, config.host, config.port, backlog=1024)
+        except OSError as problem:
+            await self._runner.cleanup()
+            where = f"{config.host}:{config.port}"
+            raise UserError(f"{where}: cannot listen ({problem.strerror}); choose another port") from None
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._sweeper = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        """Close connections on which no request is under way for too long (half-open ones, forgotten ones)."""
+        limit, most = self.gateway.config.timeouts.header, self.gateway.config.max_connections
+        while True:
+            await asyncio.sleep(min(1.0, limit / 2))
+            now = asyncio.get_running_loop().time()
+            assert self._runner.server is not None
+            idle: list[tuple[float, Any]] = []
+            for connection in self._runner.server.connections:
+                if connection._current_request is not None:
+                    self._idle_since.pop(connection, None)
+                else:
+                    idle.append((self._idle_since.setdefault(connection, now), connection))
+            idle.sort(key=lambda pair: pair[0])
+            surplus = len(self._runner.server.connections) - most
+            for number, (since, connection) in enumerate(idle):
+                if now - since > limit or number < surplus:
+                    connection.force_close()
+                    if connection.transport:
+                        connection.transport.abort()
+
+    async def drain(self) -> None:
+        """Unready first, then deaf, then gone: nobody who was accepted is dropped before the time is up."""
+        gateway, limits = self.gateway, self.gateway.config.timeouts
+        gateway.draining = True
+        await asyncio.sleep(limits.settle)
+        gateway.closed = True
+        if self._server:
+            self._server.close()
+        deadline = asyncio.get_running_loop().time() + limits.drain
+        while gateway.tasks and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+        for task in list(gateway.tasks):
+            task.cancel()
+        if gateway.tasks:
+            await asyncio.wait(list(gateway.tasks), timeout=2.0)
+
+    async def stop(self) -> None:
+        """Release everything."""
+        if self._sweeper:
+            self._sweeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeper
+        if self._server:
+            self._server.close()
+        await self._runner.cleanup()
+
+
+async def until_signal() -> None:
+    """Return at SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def run_gateway(config: GatewayConfig, announce: Callable[[str], None] = print) -> None:
+    """Serve until SIGINT or SIGTERM, then drain. Raises UserError."""
+    listener = Listener(build_gateway(config))
+    await listener.start()
+    try:
+        announce(f"gateway at http://{config.host}:{listener.port}, engine at {config.upstream}")
+        await until_signal()
+        await listener.drain()
+    finally:
+        await listener.stop()
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run on uvloop where it is installed, else on asyncio's own loop."""
+
+    async def entry() -> None:
+        await main()
+
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(entry())
+    else:
+        uvloop.run(entry())
+
+
+def _raise_file_limit() -> None:
+    """As many connections as the system allows us: a soft limit of 1024 falls to 1,000 half-open ones."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 65_536
+    if soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, 65_536), hard))
+
+
+def setup_logging() -> None:
+    """Our own log on standard error: short, and without any text of requests."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)

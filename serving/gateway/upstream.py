@@ -1,0 +1,127 @@
+"""The engine behind the gateway: the connection pool, and what can be asked of it before the first request."""
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+import aiohttp
+import orjson
+
+from clinical_r1.reasoning import CLOSE, OPEN
+from serving.gateway.config import GatewayConfig
+from serving.gateway.counting import TokenizerCounter
+from serving.gateway.observer import Thinks
+from serving.metrics import GatewayMetrics
+
+log = logging.getLogger("clinical_r1.gateway")
+PROBE_SECONDS = 1.0
+KEEPALIVE = 3.0
+"""Idle connections are dropped before the engine does it (uvicorn: 5 s), or a request could meet a closed one."""
+
+
+class Upstream:
+    """Knows whether the engine is up, what it serves and how its tags look as tokens."""
+
+    def __init__(self, config: GatewayConfig, metrics: GatewayMetrics) -> None:
+        self._config, self._metrics = config, metrics
+        self._base = config.upstream.rstrip("/")
+        self.ready = False
+        self.names: frozenset[str] = frozenset()
+        self.engine_model = ""
+        self.context = 0
+        tokenizer = TokenizerCounter(config.tokenizer) if config.tokenizer else None
+        known = config.thinking
+        ids = (known.open_id, known.close_id) if known.open_id is not None and known.close_id is not None else None
+        if ids is None and tokenizer:
+            ids = tokenizer.tag_ids()
+        self.thinks = Thinks(bool(known.opened), ids, tokenizer, config.token_ids)
+        metrics.set_method(self.thinks.method)
+        self._asked = False
+        self._task: asyncio.Task[None] | None = None
+        self.session: aiohttp.ClientSession
+
+    def url(self, path: str) -> str:
+        """Address of a path of the engine."""
+        return self._base + path
+
+    async def start(self) -> None:
+        """Open the pool and begin to watch the engine."""
+        limits = self._config.timeouts
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Accept-Encoding": "identity"},
+        )
+        await self._probe()
+        self._task = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Close the pool."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self.session.close()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            await self._probe()
+
+    async def _probe(self) -> None:
+        """Ask /health, and after each start of the engine what it serves."""
+        was = self.ready
+        try:
+            async with self.session.get(self.url("/health"), timeout=aiohttp.ClientTimeout(total=3.0)) as response:
+                up = response.status == 200
+            if up and (not was or not self.names):
+                await self._read_models()
+                await self._ask_tags()
+            self.ready = up and bool(self.names)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            self.ready = False
+        self._metrics.ready_child.set(int(self.ready))
+        if was != self.ready:
+            log.warning("engine is %s", "ready" if self.ready else "not ready")
+
+    async def _read_models(self) -> None:
+        async with self.session.get(self.url("/v1/models"), timeout=aiohttp.ClientTimeout(total=3.0)) as response:
+            listed = orjson.loads(await response.read())
+        try:
+            card = listed["data"][0]
+            self.engine_model = str(card["id"])
+            self.context = int(card.get("max_model_len") or 0)
+        except (KeyError, IndexError, TypeError):
+            raise ValueError("no model list") from None
+        self.names = frozenset(filter(None, (self.engine_model, self._config.model_name)))
+
+    async def _ask_tags(self) -> None:
+        """Learn the tags' ids and whether the template opens the thought, where the configuration does not say."""
+        known, ids, opened = self._config.thinking, self.thinks.tag_ids, self._config.thinking.opened
+        if ids is None:
+            asked = [await self._tokenize(prompt=tag, add_special_tokens=False) for tag in (OPEN, CLOSE)]
+            if all(len(one) == 1 for one in asked):
+                ids = (asked[0][0], asked[1][0])
+        if opened is None and ids:
+            prompt = await self._tokenize(messages=[{"role": "user", "content": "?"}], add_generation_prompt=True)
+            opened = ids[0] in prompt[-4:] and ids[1] not in prompt[-4:]
+        self.thinks = Thinks(bool(opened), ids, self.thinks.tokenizer, self._config.token_ids)
+        self._metrics.set_method(self.thinks.method)
+        if known.opened is None and opened is None:
+            log.warning("cannot tell whether the template opens the thought: assuming not (thinking.opened)")
+        if self.thinks.method == "unavailable":
+            log.warning("reasoning tokens cannot be counted: set `tokenizer`, or `thinking.open_id` and `close_id`")
+
+    async def _tokenize(self, **body: Any) -> list[int]:
+        """vLLM's /tokenize; empty where the engine has none."""
+        data = orjson.dumps({"model": self.engine_model, **body})
+        headers = {"Content-Type": "application/json"}
+        timeout = aiohttp.ClientTimeout(total=3.0)
+        async with self.session.post(self.url("/tokenize"), data=data, headers=headers, timeout=timeout) as response:
+            if response.status != 200:
+                return []
+            tokens = orjson.loads(await response.read()).get("tokens")
+        return tokens if isinstance(tokens, list) else []

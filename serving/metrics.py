@@ -1,0 +1,219 @@
+"""Every metric of the gateway, created at start with all its labels, so that a rate is never missing its zero.
+
+Labels come from closed sets only: `model_version` (one a process), `language` (en, zh, other), `outcome`
+(`clinical_r1.reasoning.Outcome`) and reasons out of constants. No text of requests or answers can become a label.
+"""
+
+import bisect
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+from clinical_r1.baseline import EDGES, Baseline
+from clinical_r1.reasoning import Outcome
+from serving.gateway.counting import METHODS, Method
+from serving.gateway.errors import REASONS
+from serving.gateway.request import LANGUAGES
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600, 900)
+"""Latency edges; SLO_FIRST_ANSWER and SLO_LATENCY are among them, so that burn rates are exact."""
+SLO_FIRST_ANSWER = 30.0
+SLO_LATENCY = 60.0
+INTER_TOKEN = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+UPSTREAM_KINDS = ("connect", "http_4xx", "http_429", "http_5xx", "bad_answer", "died", "timeout")
+CHECKS = ("exact", "near", "off", "unchecked")
+"""Tokens counted against the engine's usage: equal, at most 2 apart, further apart, no usage given."""
+MODES = ("unary", "stream")
+ABORTED_BY = ("client", "engine", "timeout", "shutdown", "gateway")
+"""Who cut an answer off."""
+LENGTH_BUCKETS = (*(str(edge) for edge in EDGES), "inf")
+NAMESPACE = "clinical_r1"
+
+
+@dataclass
+class Finished:
+    """One ended answer, as metrics see it; times in seconds, 0 where a thing did not happen."""
+
+    language: str
+    outcome: Outcome
+    reasoning_tokens: int | None = None
+    answer_tokens: int | None = None
+    truncated: bool = False
+    to_first_thought: float = 0.0
+    to_first_answer: float = 0.0
+    thinking: float = 0.0
+
+
+class GatewayMetrics:
+    """The gateway's registry and the only places that write to it."""
+
+    def __init__(self, model_version: str, method: Method = "unavailable", gateway_version: str = "0") -> None:
+        disable_created_metrics()  # one more series for each of ours, and nobody asks for it
+        self.registry = CollectorRegistry()
+        self.model_version = model_version
+        version, language = ("model_version",), ("model_version", "language")
+        counter, histogram, gauge = self._counter, self._histogram, self._gauge
+
+        self.started = counter("answers_started", "Answers asked of the engine (n of a request)", language)
+        self.answers = counter("answers", "Ended answers by reasoning outcome", (*language, "outcome"))
+        self.truncated = counter("truncated_thoughts", "Answers whose token limit fell into the thought", language)
+        self.aborts = counter("aborts", "Answers cut off, by whom", (*version, "by"))
+        self.requests = counter("requests", "Requests by mode", ("model_version", "mode"))
+        self.rejections = counter("rejections", "Requests answered with an error, by reason", ("reason",))
+        self.upstream_errors = counter("upstream_errors", "Failures of the engine by kind", (*version, "kind"))
+        self.checks = counter(
+            "token_checks", "Own token count against the engine's usage, by result", (*version, "result")
+        )
+        self.lengths = counter(
+            "reasoning_length", "Answers by bucket of reasoning length, not cumulative", (*version, "bucket")
+        )
+        self.sampled = counter("audit_samples", "Answers kept for out-of-band judging", version)
+        self.keys_reloads = counter("api_key_reloads", "Reloads of the API key file by result", ("result",))
+
+        self.reasoning = histogram("reasoning_tokens", "Tokens inside of the thought", language, EDGES)
+        self.answer = histogram("answer_tokens", "Tokens outside of the thought", language, EDGES)
+        self.first_thought = histogram(
+            "time_to_first_thought_seconds", "Request to first token of thought (streams)", language, SECONDS
+        )
+        self.first_answer = histogram(
+            "time_to_first_answer_seconds", "Request to first token of the answer (streams)", language, SECONDS
+        )
+        self.think = histogram("think_seconds", "First token of thought to its end (streams)", language, SECONDS)
+        self.latency = histogram("request_seconds", "Request to last byte", language, SECONDS)
+        self.inter_token = histogram("inter_token_seconds", "Mean gap of a stream's pieces", version, INTER_TOKEN)
+
+        self.in_flight = gauge("in_flight", "Requests being answered", version)
+        self.ready = gauge("upstream_ready", "1 while the engine answers its health check", version)
+        self.info = gauge(
+            "gateway_info", "Constant 1: how tokens are counted", (*version, "token_method", "gateway_version")
+        )
+        self.baseline_share = gauge(
+            "baseline_length_share", "Share of each reasoning-length bucket at evaluation", (*version, "bucket")
+        )
+        self.baseline_outcome = gauge(
+            "baseline_outcome_share", "Share of each outcome at evaluation", (*version, "outcome")
+        )
+        self._gen_ai(version)
+        self._create(method, gateway_version)
+
+    def _gen_ai(self, version: tuple[str, ...]) -> None:
+        """OpenTelemetry's names for the same things; reasoning is a part of output there, never a third type."""
+        self.gen_ai_tokens = Histogram(
+            "gen_ai_client_token_usage",
+            "Tokens by type (OpenTelemetry name)",
+            (*version, "gen_ai_token_type"),
+            buckets=(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536),
+            registry=self.registry,
+        )
+        self.gen_ai_duration = Histogram(
+            "gen_ai_server_request_duration_seconds",
+            "Request to last byte (OpenTelemetry name)",
+            version,
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+
+    def _create(self, method: Method, gateway_version: str) -> None:
+        """Every series, at zero."""
+        v = self.model_version
+        for language in LANGUAGES:
+            for metric in (self.started, self.truncated):
+                metric.labels(v, language)
+            for family in (self.reasoning, self.answer, self.first_thought, self.first_answer, self.think):
+                family.labels(v, language)
+            self.latency.labels(v, language)
+            for outcome in Outcome:
+                self.answers.labels(v, language, outcome.value)
+        for mode in MODES:
+            self.requests.labels(v, mode)
+        for reason in REASONS:
+            self.rejections.labels(reason)
+        for kind in UPSTREAM_KINDS:
+            self.upstream_errors.labels(v, kind)
+        for by in ABORTED_BY:
+            self.aborts.labels(v, by)
+        for result in CHECKS:
+            self.checks.labels(v, result)
+        for bucket in LENGTH_BUCKETS:
+            self.lengths.labels(v, bucket)
+        for result in ("ok", "failed"):
+            self.keys_reloads.labels(result)
+        self.sampled.labels(v)
+        self.inter_token_child = self.inter_token.labels(v)
+        self.in_flight_child = self.in_flight.labels(v)
+        self.ready_child = self.ready.labels(v)
+        for kind in ("input", "output"):
+            self.gen_ai_tokens.labels(v, kind)
+        self.gen_ai_duration.labels(v)
+        self._gateway_version = gateway_version
+        self.set_method(method)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(name, text, labels, namespace=NAMESPACE, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
+        return Gauge(name, text, labels, namespace=NAMESPACE, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, text, labels, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
+
+    def set_method(self, method: Method) -> None:
+        """Say how tokens are counted: 1 on one method, 0 on the others."""
+        for known in METHODS:
+            self.info.labels(self.model_version, known, self._gateway_version).set(int(known == method))
+
+    def set_baseline(self, baseline: Baseline) -> None:
+        """Publish what the model's thinking looked like when it was evaluated."""
+        total = max(baseline.lengths.n, 1)
+        # A baseline with other edges is laid onto ours by the upper edge of each of its buckets.
+        shares = dict.fromkeys(LENGTH_BUCKETS, 0.0)
+        edges = [*baseline.lengths.edges, float("inf")]
+        for edge, count in zip(edges, baseline.lengths.counts, strict=True):
+            shares[length_bucket(edge)] += count / total
+        for bucket, share in shares.items():
+            self.baseline_share.labels(self.model_version, bucket).set(share)
+        for outcome, share in baseline.shares().items():
+            self.baseline_outcome.labels(self.model_version, outcome).set(share)
+
+    def answered(self, done: Finished, request_id: str) -> None:
+        """Count one ended answer."""
+        v, language = self.model_version, done.language
+        self.answers.labels(v, language, done.outcome.value).inc()
+        if done.truncated:
+            self.truncated.labels(v, language).inc()
+        exemplar = {"request_id": request_id}
+        # What was cut off from outside says nothing about how long the model would have thought.
+        if done.outcome is not Outcome.ABORTED and done.reasoning_tokens is not None:
+            self.reasoning.labels(v, language).observe(done.reasoning_tokens, exemplar)
+            self.lengths.labels(v, length_bucket(done.reasoning_tokens)).inc()
+            self.answer.labels(v, language).observe(done.answer_tokens or 0)
+        if done.to_first_thought:
+            self.first_thought.labels(v, language).observe(done.to_first_thought)
+        if done.to_first_answer:
+            self.first_answer.labels(v, language).observe(done.to_first_answer, exemplar)
+        if done.thinking:
+            self.think.labels(v, language).observe(done.thinking)
+
+    def request_done(self, language: str, seconds: float, tokens_in: int, tokens_out: int, request_id: str) -> None:
+        """Count one ended request."""
+        v = self.model_version
+        self.latency.labels(v, language).observe(seconds, {"request_id": request_id})
+        self.gen_ai_duration.labels(v).observe(seconds)
+        if tokens_in:
+            self.gen_ai_tokens.labels(v, "input").observe(tokens_in)
+        if tokens_out:
+            self.gen_ai_tokens.labels(v, "output").observe(tokens_out)
+
+    def checked(self, counted: int | None, usage: int | None) -> None:
+        """Compare the own count with the engine's."""
+        if counted is None or usage is None:
+            result = "unchecked"
+        else:
+            gap = abs(counted - usage)
+            result = "exact" if gap == 0 else "near" if gap <= 2 else "off"
+        self.checks.labels(self.model_version, result).inc()
+
+
+def length_bucket(tokens: float) -> str:
+    """Label of the (not cumulative) bucket that a reasoning length falls into."""
+    return LENGTH_BUCKETS[bisect.bisect_left(EDGES, tokens)]
