@@ -7,6 +7,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from clinical_r1.llm.client import Completion, LLMClient
+from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.failures import CallFailed
 from clinical_r1.reasoning import CLOSE, OPEN
 from clinical_r1.schema import Attempt, Case, Strategy, Usage
@@ -94,6 +95,11 @@ class Metered:
 
     def __init__(self, client: LLMClient) -> None:
         self._client = client
+
+    @property
+    def endpoint(self) -> EndpointConfig:
+        """The endpoint behind it."""
+        return self._client.endpoint
 
     async def chat(self, messages: list[prompts.Message], **settings: Any) -> Completion:
         """As `LLMClient.chat`; journal lines carry the subject, so that `forget` finds them."""
