@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import sys
 import time
@@ -14,10 +15,12 @@ from typing import Any
 
 from aiohttp import web
 
+from clinical_r1.baseline import FILE_NAME as BASELINE_FILE
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import check_model_folder, load_model
 from serving.engine.api import Served, build_app
 from serving.engine.scheduler import Scheduler
+from serving.gateway.config import INTENDED_USE, GatewayConfig, Timeouts
 
 
 def load_served(model: Path, name: str = "", max_batch: int = 16, context: int = 0) -> Served:
@@ -111,10 +114,52 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+async def _serve(served: Served, host: str, port: int, open_browser: bool, model: Path) -> None:
+    """The engine on a loopback port of its own, the gateway with the chat page in front of it."""
+    from serving.gateway.server import run_gateway
+
+    runner, engine_port = await listen(build_app(served), "127.0.0.1", 0)
+    baseline = model / BASELINE_FILE
+    config = GatewayConfig(
+        host=host,
+        port=port,
+        upstream=f"http://127.0.0.1:{engine_port}",
+        auth="none",
+        model_name=served.name,
+        model_version=_version(served.name),
+        tokenizer=model / "tokenizer.json",
+        baseline=baseline if baseline.is_file() else None,
+        audit_file="",
+        chat_page=True,
+        timeouts=Timeouts(settle=0.0, drain=5.0),
+    )
+
+    def announce(bound: int) -> None:
+        page = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{bound}/"
+        print(f"{served.name} is served at {page}v1 (OpenAI protocol), chat page {page}, metrics {page}metrics")
+        print(f"Intended use: {INTENDED_USE}. Ctrl-C ends it.", flush=True)
+        if open_browser:
+            import webbrowser
+
+            webbrowser.open(page)
+
+    try:
+        await run_gateway(config, announce)
+    finally:
+        await runner.cleanup()
+
+
+def _version(name: str) -> str:
+    """A folder name as a metric label."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-")[:80] or "model"
+
+
 def serve(model: Path, host: str = "127.0.0.1", port: int = 8080, open_browser: bool = False) -> None:
-    """Serve `model` until Ctrl-C.
+    """Serve `model` until Ctrl-C: OpenAI protocol, chat page, metrics.
 
     Raises:
         UserError: `model` is no model folder, or the port is taken.
     """
-    asyncio.run(_run_engine(load_served(model), host, port))
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        print(f"warning: {host} is reachable from outside, and `serve` asks nobody for a key", file=sys.stderr)
+    asyncio.run(_serve(load_served(model), host, port, open_browser, model))

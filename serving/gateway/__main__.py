@@ -31,7 +31,11 @@ def main(argv: list[str] | None = None) -> int:
             config = GatewayConfig.model_validate(base | {k: v for k, v in given.items() if v is not None})
         except ValidationError as problem:
             raise UserError(f"command line: {first_problem(problem)}") from None
-        run(lambda: run_gateway(config, lambda line: print(line, file=sys.stderr, flush=True)))
+
+        def announce(port: int) -> None:
+            print(f"gateway at http://{config.host}:{port}, engine at {config.upstream}", file=sys.stderr, flush=True)
+
+        run(lambda: run_gateway(config, announce))
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

@@ -144,12 +144,12 @@ async def until_signal() -> None:
     await stop.wait()
 
 
-async def run_gateway(config: GatewayConfig, announce: Callable[[str], None] = print) -> None:
-    """Serve until SIGINT or SIGTERM, then drain. Raises UserError."""
+async def run_gateway(config: GatewayConfig, announce: Callable[[int], None]) -> None:
+    """Serve until SIGINT or SIGTERM, then drain; `announce` is told the port. Raises UserError."""
     listener = Listener(build_gateway(config))
     await listener.start()
     try:
-        announce(f"gateway at http://{config.host}:{listener.port}, engine at {config.upstream}")
+        announce(listener.port)
         await until_signal()
         await listener.drain()
     finally:

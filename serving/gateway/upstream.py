@@ -85,7 +85,9 @@ class Upstream:
             self.ready = False
         self._metrics.ready_child.set(int(self.ready))
         if was != self.ready:
-            log.warning("engine is %s", "ready" if self.ready else "not ready")
+            log.log(
+                logging.INFO if self.ready else logging.WARNING, "engine is %s", "ready" if self.ready else "not ready"
+            )
 
     async def _read_models(self) -> None:
         async with self.session.get(self.url("/v1/models"), timeout=aiohttp.ClientTimeout(total=3.0)) as response:
