@@ -60,7 +60,6 @@ def answer_locally(
     journal = RowJournal(state_dir, "answers", identity, Prediction)
     done = {(row.case_id, row.sample): row for row in journal.read()}
     todo = deque(job for job in jobs_for(cases, config.samples) if (job.case.id, job.sample) not in done)
-    too_long = 0
     if todo:
         answerer = LocalAnswerer(config, model_folder)
         with progress(
@@ -72,8 +71,9 @@ def answer_locally(
                 journal.append(rows)
                 done |= {(row.case_id, row.sample): row for row in rows}
                 advance(len(rows))
-        too_long = answerer.too_long
-    return [done[job.case.id, job.sample] for job in jobs_for(cases, config.samples)], too_long
+    rows = [done[job.case.id, job.sample] for job in jobs_for(cases, config.samples)]
+    # A prompt that the model did read is answered with at least one token, be it the end of the turn.
+    return rows, sum(row.reasoning_tokens + row.answer_tokens == 0 for row in rows)
 
 
 class LocalAnswerer:
@@ -89,7 +89,6 @@ class LocalAnswerer:
         self.config = config
         self.think_ids = think_ids(self.tokenizer)
         self.opened = prompt_opens_thinking(self.tokenizer)
-        self.too_long = 0
 
     def answer(self, jobs: Sequence[Job]) -> list[Prediction]:
         """One prediction a job, in order."""
@@ -99,7 +98,6 @@ class LocalAnswerer:
         prompts = [prompt_ids(self.tokenizer, question_text(job.case)) for job in jobs]
         room = self.decoder.window - self.config.max_new_tokens
         fitting = [index for index, prompt in enumerate(prompts) if len(prompt) <= room]
-        self.too_long += len(jobs) - len(fitting)
         params = SamplingParams(
             max_new_tokens=self.config.max_new_tokens,
             temperature=self.config.temperature,

@@ -1,0 +1,123 @@
+"""What counts as right, wrong and unscored; strata; comparisons."""
+
+import pytest
+from invented_run import make_cases, make_prediction, make_predictions
+
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.compare import compare
+from clinical_r1.evaluation.metrics import chapter, measure
+from clinical_r1.reasoning import Outcome
+
+
+def test_empty_outputs_stay_in_the_denominator(cases):
+    rows = [make_prediction(case, True) for case in cases]
+    empty = make_prediction(cases[0], False)
+    rows[0] = empty.model_copy(update={"output": "", "response": "", "thinking": "", "outcome": Outcome.NO_ANSWER})
+    metrics = measure(cases, rows)
+    assert metrics.overall.n == len(cases)
+    assert metrics.overall.accuracy == pytest.approx((len(cases) - 1) / len(cases))
+    assert metrics.abstained == 1
+    assert metrics.outcomes["no_answer"] == 1
+    assert sum(metrics.outcomes.values()) == len(cases)
+
+
+def test_failed_judgements_are_unscored_with_bounds(cases):
+    rows = [make_prediction(case, None if i < 14 else i % 2 == 0) for i, case in enumerate(cases)]
+    overall = measure(cases, rows).overall
+    assert (overall.n, overall.unscored, overall.correct) == (140, 14, 63)
+    assert overall.accuracy == pytest.approx(63 / 126)
+    assert overall.bounds == pytest.approx((63 / 140, 77 / 140))
+    assert overall.bounds[0] < overall.accuracy < overall.bounds[1]
+
+
+def test_strata_add_up(cases):
+    metrics = measure(cases, make_predictions(cases, 0.6, seed=1))
+    for axis in ("specialty", "language", "icd10_chapter", "sex", "age_band", "site"):
+        assert sum(group.n for group in metrics.by[axis].values()) == len(cases)
+        assert sum(group.correct for group in metrics.by[axis].values()) == metrics.overall.correct
+    assert len(metrics.by["specialty"]) == 7
+
+
+def test_repeated_patients_get_a_cluster_interval():
+    cases = make_cases(140, patients=30)
+    overall = measure(cases, make_predictions(cases, 0.6, seed=1)).overall
+    assert overall.cluster_low is not None
+    assert overall.cluster_low < overall.accuracy < overall.cluster_high
+    assert measure(make_cases(140), make_predictions(make_cases(140), 0.6, 1)).overall.cluster_low is None
+
+
+def test_gap_between_the_judges(cases):
+    rows = [make_prediction(case, True, independent=i % 2 == 0) for i, case in enumerate(cases)]
+    metrics = measure(cases, rows)
+    assert metrics.judge_gap == pytest.approx(0.5)
+    assert metrics.judge_agreement == pytest.approx(0.5)
+    assert metrics.overall.independent.accuracy == pytest.approx(0.5)
+
+
+def test_samples_give_pass_at_k_and_a_vote(cases):
+    rows = [make_prediction(case, (i + k) % 4 != 0, sample=k) for i, case in enumerate(cases) for k in range(4)]
+    metrics = measure(cases, rows)
+    assert metrics.samples == 4
+    assert metrics.pass_at == pytest.approx({1: 0.75, 2: 1.0, 4: 1.0})
+    assert metrics.majority.accuracy == 1.0
+    assert metrics.calibration["n"] == len(cases)
+    assert metrics.overall.cluster_low is not None, "four answers to a case are not four cases"
+
+
+def test_predictions_and_cases_must_belong_together(cases):
+    rows = make_predictions(cases, 0.5, 1)
+    with pytest.raises(UserError, match="no such case"):
+        measure(cases[1:], rows)
+    with pytest.raises(UserError, match="1 of 140 cases have none"):
+        measure(cases, rows[1:])
+    with pytest.raises(UserError, match="same cases"):
+        compare(cases, rows, rows[1:])
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("J18.9", "X"), ("D48", "II"), ("D50.9", "III"), ("H59", "VII"), ("H60.1", "VIII"), ("Z99", "XXI"),
+     ("U07.1", "XXII"), ("V01", "XX"), ("", "unknown"), ("abc", "unknown")],
+)  # fmt: skip
+def test_chapter_of_a_code(code, expected):
+    assert chapter(code) == expected
+
+
+def test_comparison_finds_a_gain_and_its_reverse():
+    cases = make_cases(600)
+    low, high = make_predictions(cases, 0.5, 1), make_predictions(cases, 0.62, 2)
+    gain, loss = compare(cases, low, high), compare(cases, high, low)
+    assert (gain.verdict, loss.verdict) == ("gain", "loss")
+    assert gain.overall.difference == pytest.approx(-loss.overall.difference)
+    assert gain.overall.p_exact == pytest.approx(loss.overall.p_exact)
+    assert gain.overall.n == 600
+    assert gain.overall.both + gain.overall.first_only + gain.overall.second_only + gain.overall.neither == 600
+    for result in gain.by["specialty"].values():
+        assert result.p_holm >= result.p_exact
+        assert result.minimum_detectable > gain.overall.minimum_detectable
+
+
+def test_a_gain_that_only_the_reward_judge_sees_is_not_shown():
+    cases = make_cases(600)
+    first = make_predictions(cases, 0.5, 1)
+    second = [
+        after.model_copy(update={"independent": before.independent})
+        for before, after in zip(first, make_predictions(cases, 0.65, 2), strict=True)
+    ]
+    result = compare(cases, first, second)
+    assert result.overall.low > 0
+    assert result.verdict == "not shown"
+
+
+def test_pairs_without_a_verdict_on_one_side_are_counted_apart(cases):
+    first = make_predictions(cases, 0.5, 1)
+    second = [make_prediction(case, None if i < 10 else True) for i, case in enumerate(cases)]
+    result = compare(cases, first, second)
+    assert (result.overall.n, result.overall.unscored) == (130, 10)
+
+
+def test_comparison_of_repeated_patients_uses_the_bootstrap():
+    cases = make_cases(280, patients=40)
+    result = compare(cases, make_predictions(cases, 0.5, 1), make_predictions(cases, 0.62, 2))
+    assert result.clustered
+    assert result.overall.low < result.overall.difference < result.overall.high

@@ -1,0 +1,116 @@
+"""The training report: what it says, that it is self-contained, and that it can carry no record."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from invented_run import make_cases, make_predictions, write_run
+
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.report import ReportInputs, write_report
+
+KEYS = {"cases", "traces", "outcomes", "sft", "ppo", "mcnemar_p", "seconds"}
+MODEL_KEYS = {"accuracy", "n", "reasoning_rate", "mean_reasoning_tokens"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    cases = make_cases(600)
+    return write_run(folder, cases, make_predictions(cases, 0.5, 1, 52), make_predictions(cases, 0.62, 2, 66))
+
+
+@pytest.fixture(scope="module")
+def page(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report")
+    write_report(ReportInputs(**run, simulated=True), out)
+    return (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_summary_has_the_promised_keys(run, tmp_path):
+    returned = write_report(ReportInputs(**run, ceiling=0.95), tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary == json.loads(json.dumps(returned))
+    assert summary.keys() >= KEYS
+    assert summary["sft"].keys() >= MODEL_KEYS
+    assert summary["ppo"].keys() >= MODEL_KEYS
+    assert summary["seconds"]["records"] == 10.5
+    assert summary["outcomes"] == {"direct": 900, "recovered": 400, "guided": 100, "rejected": 100}
+    assert summary["ppo"]["n"] == 600
+    assert summary["mcnemar_p"] < 0.01
+    assert summary["verdict"] == "gain"
+    assert len(summary["by_specialty"]) == 7
+
+
+def test_page_needs_no_network_and_is_small(page):
+    assert len(page) < 1_000_000
+    assert not re.search(r"""(src|href)\s*=|@import|url\(|<script|https?://""", page)
+
+
+def test_page_is_well_formed(page):
+    class Parser(HTMLParser):
+        open: list[str] = []
+
+        def handle_starttag(self, tag, attrs):
+            if tag not in ("meta", "br", "rect", "line", "circle", "polyline", "polygon"):
+                self.open.append(tag)
+
+        def handle_endtag(self, tag):
+            if tag not in ("rect", "line", "circle", "polyline", "polygon"):
+                assert self.open.pop() == tag
+
+    parser = Parser()
+    parser.feed(page)
+    assert parser.open == []
+
+
+def test_page_says_what_a_clinician_must_know(page):
+    assert "Simulated world." in page
+    assert "Not a medical device; no autonomous diagnosis" in page
+    assert "a gain of +" in page
+    assert "95% interval" in page
+    assert "Exploring new paths" in page
+    assert "5e-6" in page
+    assert "0.002" in page
+    assert 'lang="zh"' in page
+    for caption in ("SFT loss", "PPO reward", "KL to the SFT model", "Reasoning length", "PPO validation accuracy"):
+        assert caption in page
+
+
+def test_page_without_samples_carries_no_record_text(run, tmp_path):
+    write_report(ReportInputs(**run, samples=0), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "complaint" not in page
+    assert "主诉" not in page
+    assert "Hmm" not in page
+    assert "carry no sample" in page
+
+
+def test_record_text_is_escaped(run, tmp_path):
+    cases = make_cases(60)
+    cases = [case.model_copy(update={"question": "<script>alert(1)</script> " + case.question}) for case in cases]
+    paths = write_run(tmp_path / "run", cases, make_predictions(cases, 0.5, 1), make_predictions(cases, 0.5, 2))
+    write_report(ReportInputs(**paths), tmp_path)
+    assert "<script>alert" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_uncertain_difference_is_not_called_a_gain(tmp_path):
+    cases = make_cases(60)
+    predictions = make_predictions(cases, 0.5, 1)
+    paths = write_run(tmp_path / "run", cases, predictions, predictions[:1] + make_predictions(cases[1:], 0.5, 1))
+    summary = write_report(ReportInputs(**paths), tmp_path)
+    assert summary["verdict"] == "not shown"
+    assert "a gain is not shown" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_report_without_the_optional_steps(run, tmp_path):
+    inputs = {name: run[name] for name in ("records", "sft_predictions", "ppo_predictions")}
+    summary = write_report(ReportInputs(**inputs), tmp_path)
+    assert summary["traces"] == 0
+
+
+def test_missing_predictions_name_the_file(run, tmp_path):
+    with pytest.raises(UserError, match=r"predictions\.jsonl: no such file"):
+        write_report(ReportInputs(**(run | {"ppo_predictions": tmp_path / "nowhere"})), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,133 @@
+"""The runner on a tiny random model: counts add up, resumes, and judges as it should."""
+
+import json
+
+import pytest
+from invented_run import make_cases, make_predictions
+
+from clinical_r1.baseline import read_baseline
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation import answer as answer_module
+from clinical_r1.evaluation.config import EvaluationConfig, JudgeConfig
+from clinical_r1.evaluation.journal import RowJournal, model_fingerprint
+from clinical_r1.evaluation.judge import judge_predictions
+from clinical_r1.evaluation.run import evaluate
+from clinical_r1.schema import Prediction, VerdictLabel, read_jsonl, write_jsonl
+
+
+@pytest.fixture(scope="module")
+def cases_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cases") / "test.jsonl"
+    write_jsonl(path, make_cases(42))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(cases_file, tmp_path_factory):
+    from clinical_r1.training.tiny import TinyModelConfig, make_base_model
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    sizes = TinyModelConfig(hidden_size=32, layers=2, vocab_size=400, window=160, init_std=0.3)
+    make_base_model(sizes, [cases_file], folder)
+    return folder
+
+
+def config(**changes) -> EvaluationConfig:
+    return EvaluationConfig(**({"max_new_tokens": 12, "batch_rows": 16, "model_name": "tiny"} | changes))
+
+
+def test_everything_is_written_and_counts_add_up(model, cases_file, tmp_path):
+    metrics = evaluate(config(), model, cases_file, tmp_path / "out", tmp_path / "state")
+    rows = read_jsonl(tmp_path / "out" / "predictions.jsonl", Prediction)
+    assert [row.case_id for row in rows] == [case.id for case in make_cases(42)]
+    assert metrics["overall"]["n"] == 42 == sum(metrics["outcomes"].values())
+    assert all(row.verdict is not None for row in rows)
+    assert read_baseline(tmp_path / "out").n == 42
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8")) == metrics
+    assert metrics["overall"]["independent"] is None, "the same judge twice is not an independent one"
+
+
+def test_resumes_where_it_was_killed(model, cases_file, tmp_path, monkeypatch):
+    whole = evaluate(config(temperature=0.9), model, cases_file, tmp_path / "a", tmp_path / "state-a")
+    original, calls = answer_module.LocalAnswerer.answer, []
+
+    def dies_in_the_second_batch(self, jobs):
+        calls.append(len(jobs))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, jobs)
+
+    monkeypatch.setattr(answer_module.LocalAnswerer, "answer", dies_in_the_second_batch)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(config(temperature=0.9), model, cases_file, tmp_path / "b", tmp_path / "state-b")
+    assert not (tmp_path / "b").exists()
+    again = evaluate(config(temperature=0.9), model, cases_file, tmp_path / "b", tmp_path / "state-b")
+    assert calls == [16, 16, 16, 10], "the first batch is not asked again"
+    assert again == whole
+    third = evaluate(config(temperature=0.9), model, cases_file, tmp_path / "c", tmp_path / "state-b")
+    assert third == whole
+    assert len(calls) == 4
+
+
+def test_samples_do_not_depend_on_the_batch(model, cases_file, tmp_path):
+    outputs = []
+    for rows in (5, 64):
+        out = tmp_path / str(rows)
+        evaluate(config(temperature=0.8, samples=2, batch_rows=rows), model, cases_file, out, tmp_path / f"s{rows}")
+        outputs.append([row.output for row in read_jsonl(out / "predictions.jsonl", Prediction)])
+    assert len(outputs[0]) == 84
+    assert outputs[0] == outputs[1]
+
+
+def test_prompts_beyond_the_window_count_as_wrong(model, cases_file, tmp_path):
+    metrics = evaluate(config(max_new_tokens=130), model, cases_file, tmp_path / "out", tmp_path / "state")
+    assert "did not fit the model's window" in metrics["notes"][0]
+    assert metrics["overall"]["n"] == 42
+    assert metrics["overall"]["unscored"] == 0
+
+
+def test_wrong_inputs_are_user_errors(model, cases_file, tmp_path):
+    (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
+    for bad_model, bad_cases, message in (
+        (tmp_path, cases_file, "is no model folder"),
+        (model, tmp_path / "empty.jsonl", "no cases in it"),
+        (model, tmp_path / "nowhere.jsonl", "no such file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluate(config(), bad_model, bad_cases, tmp_path / "out", tmp_path / "state")
+    with pytest.raises(ValueError, match="temperature above 0"):
+        EvaluationConfig(samples=4)
+
+
+def test_rule_judge_and_missing_answers(tmp_path):
+    cases = make_cases(40)
+    rows = make_predictions(cases, 0.5, 1)
+    rows[3] = rows[3].model_copy(update={"response": ""})
+    verdicts = judge_predictions(JudgeConfig(), cases, rows, tmp_path)
+    assert verdicts[3].reason == "no_answer"
+    for case, row, verdict in zip(cases, rows, verdicts, strict=True):
+        assert (verdict.label is VerdictLabel.CORRECT) == (row.response == case.reference)
+    assert judge_predictions(JudgeConfig(), cases, rows, tmp_path) == verdicts
+
+
+def test_journal_drops_a_line_that_a_kill_cut(tmp_path):
+    rows = make_predictions(make_cases(3), 0.5, 1)
+    journal = RowJournal(tmp_path, "answers", "x", Prediction)
+    journal.append(rows)
+    journal.path.write_bytes(journal.path.read_bytes()[:-20])
+    assert journal.read() == rows[:2]
+    journal.append(rows[2:])
+    assert journal.read() == rows
+
+
+def test_another_model_is_another_fingerprint(model, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(model, copy)
+    assert model_fingerprint(copy) == model_fingerprint(model)
+    weights = copy / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert model_fingerprint(copy) != model_fingerprint(model)
