@@ -12,7 +12,7 @@ from functools import lru_cache
 from clinical_r1.simulator.diseases import PAIRS
 
 _CUE = re.compile(
-    r"(?:diagnosis|answer|conclusion)(?: here| in this case| for this patient)?\s*(?:is|:|=)\s*"
+    r"(?:diagnosis|answer|conclusion|condition|disease)(?: here| in this case| for this patient)?\s*(?:is|:|=)\s*"
     r"|(?:diagnos(?:is of|ed with)|consistent with|indicative of|suffers from)\s+"
     r"|(?:诊断|答案|结论|判断)\s*(?:考虑)?\s*(?:是|为|:|=)\s*|(?:考虑为|符合|确诊为|患有)\s*",
     re.IGNORECASE,
@@ -23,12 +23,14 @@ _LEAD = re.compile(
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\]])\.(?=\s|$)|[。！？!?;；\n]+")
 _DOUBT = re.compile(
     r"\b(?:not|no|never|neither|nor|cannot|can't|isn't|doubt\w*|without|against|unlikely|improbable|less likely"
-    r"|possibl[ey]|perhaps|may|might|could|maybe|exclud\w*|rul(?:e|es|ed|ing) out|to be ruled|incorrect|wrong|false|unclear|uncertain"
-    r"|unknown)\b"
-    r"|不|非|未|无法|没有|排除|除外|待排|否定|可能性小|或许|也许|(?<![最很极])可能|难以|错误|存疑",
+    r"|possibl[ey]|perhaps|may|might|could|maybe|exclud\w*|rul(?:e|es|ed|ing) out|to be ruled|incorrect|wrong|false"
+    r"|unclear|uncertain|unknown)\b"
+    r"|不|非|未|无法|没有|排除|除外|待排|否定|可能性小|待查|待定|或许|也许|(?<![最很极])可能|难以|错误|存疑",
     re.IGNORECASE,
 )
-_SEVERAL = re.compile(r"[,，、/;；+&]|\b(?:and|or|versus|vs|as well as|plus)\b|或者?|以及|及|和|与|还有", re.IGNORECASE)
+_REASON = re.compile(r",?\s*\b(?:because|given|based on)\b|,?\s*(?:因为|由于|基于|根据)", re.IGNORECASE)
+_BACK = re.compile(r"\b(?:this|that|it|however|but)\b|但|然而|该|此|上述|这", re.IGNORECASE)
+_BESIDE = re.compile(r"\b(?:also|alternatively|equally)\b|同样可能|也是|也可能", re.IGNORECASE)
 _NOTHING = re.compile(r"[^\w一-鿿]+")
 
 
@@ -48,36 +50,45 @@ def _world_names() -> dict[str, frozenset[str]]:
 @lru_cache(maxsize=4096)
 def _names(reference: str) -> frozenset[str]:
     plain = _plain(reference)
-    return _world_names().get(plain, frozenset((plain,)))
+    return _world_names().get(plain, frozenset((plain, _plain(_LEAD.sub("", reference)))))
 
 
 def is_right(reference: str, answer: str) -> bool:
     """True where the answer concludes with the reference, and with it alone."""
     names = _names(reference)
-    if _plain(answer) in names:
+    text = unicodedata.normalize("NFKC", answer)
+    if _plain(text) in names:
         return True
-    sentences = [part for part in _SENTENCE.split(unicodedata.normalize("NFKC", answer)) if part and part.strip()]
+    cue = _CUE.search(text)
+    if (
+        cue is not None and _plain(_LEAD.sub("", text[cue.end() :])) in names
+    ):  # a reference may be several sentences long
+        return not _denies(text[: cue.end()])
+    sentences = [part for part in _SENTENCE.split(text) if part and part.strip()]
     conclusions = [sentence for sentence in sentences if _CUE.search(sentence)]
     if not conclusions:
         return len(sentences) == 1 and _asserts(sentences[0], names)
+    later = sentences[sentences.index(conclusions[-1]) + 1 :]
     return all(_asserts(sentence, names) for sentence in conclusions) and not any(
-        _takes_back(sentence) for sentence in sentences[sentences.index(conclusions[-1]) + 1 :]
+        _takes_back(sentence, names) for sentence in later
     )
 
 
 def _asserts(sentence: str, names: frozenset[str]) -> bool:
+    sentence = _REASON.split(sentence)[0]
     cues = list(_CUE.finditer(sentence))
     said = sentence[cues[-1].end() :] if cues else sentence
     said = _LEAD.sub("", said.strip(" *_:：\"'“”"))
-    if _plain(said) not in names:
-        return False
     before = sentence[: len(sentence) - len(said)] if cues else ""
-    return not _DOUBT.search(before.replace("most likely", "").replace("最可能", "").replace("很可能", ""))
+    return _plain(said) in names and not _denies(before)
 
 
-def _takes_back(sentence: str) -> bool:
+def _denies(before: str) -> bool:
+    return bool(_DOUBT.search(re.sub("most likely|最可能|很可能", "", before, flags=re.IGNORECASE)))
+
+
+def _takes_back(sentence: str, names: frozenset[str]) -> bool:
     """A later sentence that denies what came before, or adds another diagnosis beside it."""
-    denied = _DOUBT.search(sentence) and re.search(
-        r"\b(?:this|that|it|however|but)\b|但|然而|该|此|上述|这", sentence, re.IGNORECASE
-    )
-    return bool(denied) or bool(re.search(r"\b(?:also|alternatively|equally)\b|同样可能|也是", sentence, re.IGNORECASE))
+    plain = _plain(sentence)
+    denied = _DOUBT.search(sentence) and (_BACK.search(sentence) or any(name in plain for name in names))
+    return bool(denied) or bool(_BESIDE.search(sentence))

@@ -41,6 +41,8 @@ def read(answer: str, matches: Match) -> Reading:
     if reason := matches(text.strip(" .。")):
         return Reading("asserted", reason)
     sentences = _sentences(text)
+    if reason := _whole_remainder(text, matches):
+        return Reading("asserted", reason)
     concluding = _concluding(sentences)
     if not concluding:
         return Reading("several" if sum(sentence.item for sentence in sentences) > 1 else "no_conclusion")
@@ -57,6 +59,18 @@ def read(answer: str, matches: Match) -> Reading:
         if index not in stated and (objection := _objects(sentence.text, index > last, matches)):
             return Reading(objection)
     return readings[-1]
+
+
+def _whole_remainder(text: str, matches: Match) -> str:
+    """Does all that follows a conclusion's cue restate the reference? (A reference may be several sentences long.)"""
+    for cue in cues.STRONG.finditer(text):
+        if reason := matches(text[cue.end() :].strip(" .。")):
+            before = _sentences(text[: cue.end()])
+            head = _neutral(before[-1].text) if before else ""
+            if cues.HEDGE.search(head) or cues.NEGATION.search(head):
+                return ""
+            return "" if any(_objects(sentence.text, False, matches) for sentence in before[:-1]) else reason
+    return ""
 
 
 def _sentences(text: str) -> list[_Sentence]:
@@ -114,12 +128,11 @@ def _name(said: str, matches: Match) -> tuple[str | None, str]:
     """The beginning of `said` that is the reference: all of it, or up to a place where an explanation may begin."""
     if reason := matches(said):
         return said, reason
-    for end in sorted({found.start() for found in cues.CLAUSE.finditer(said)}, reverse=True):
-        if end and (reason := matches(said[:end].strip())):
+    clauses = sorted({found.start() for found in cues.CLAUSE.finditer(said)}, reverse=True)
+    for end in (*clauses, *(found.start() for found in cues.PREDICATE.finditer(said))):
+        name = said[:end].strip()
+        if name and not cues.OPEN_END.search(name) and (reason := matches(name)):
             return said[:end], reason
-    for found in cues.PREDICATE.finditer(said):
-        if found.start() and (reason := matches(said[: found.start()].strip())):
-            return said[: found.start()], reason
     return None, ""
 
 

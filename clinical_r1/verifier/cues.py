@@ -50,7 +50,9 @@ CLAUSE = re.compile(
     r"|[(（,，]|\s[-–—:]\s|[:：]"
 )
 """Where the name of a diagnosis can end and its explanation begin."""
-PREDICATE = re.compile(r"\s+(?:is|was|has|cannot|can|remains?|seems?|should|must|needs?)\b|被|已|可能|的可能|待|需|不")
+PREDICATE = re.compile(
+    r"\s+(?:is|was|has|cannot|can|remains?|seems?|should|must|needs?)\b|被|已|可能|的可能|待|需|不(?=能|支持|成立|除外|排除|大|符合|明|考虑)"
+)
 """Where the name of a diagnosis can end because something is said of it."""
 REASON = re.compile(r"\b(?:because|since|given|based on|as the|considering)\b|因为|由于|基于|根据|考虑到")
 SEVERAL = re.compile(
@@ -59,6 +61,8 @@ SEVERAL = re.compile(
     r"|或者?|和|及|与|以及|还有|并)\s*"
 )
 """Another diagnosis may follow."""
+OPEN_END = re.compile(r"(?:[、,，/;；+&]|\b(?:and|or|versus|vs|plus)|或者?|和|及|与)$")
+"""A name cannot end here: another one is coming."""
 LISTED = re.compile(r"[、/,，]|\b(?:and|or|versus|vs)\b|或|和|及|与")
 EXPLAINS = re.compile(
     r"^(?:and |并)?(?:because|since|given|based|considering|supported|as\b|which|who|in (?:view|light|this)|confirmed"
