@@ -21,32 +21,21 @@ class _Curve(NamedTuple):
     caption: str
     hint: str
     css: str
-    keys: tuple[str, ...]
-    """The first key that the file has is drawn."""
+    key: str
+    """Name in metrics.jsonl."""
     percent: bool = False
 
 
 SFT_CURVES = (
-    _Curve("SFT loss", "per target token", "sft", ("loss", "train_loss")),
-    _Curve("SFT validation loss", "per target token", "sft", ("eval_loss", "validation_loss")),
-    _Curve("SFT validation accuracy", "on held-out cases", "sft", ("validation_accuracy", "validation.accuracy"), True),
+    _Curve("SFT loss", "per target token", "sft", "train/loss"),
+    _Curve("SFT loss on held-out traces", "per target token", "sft", "eval/loss"),
 )
 PPO_CURVES = (
-    _Curve("PPO reward", "mean of the batch", "ppo", ("reward", "reward_mean", "mean_reward", "reward/mean")),
-    _Curve("KL to the SFT model", "nats per answer", "ppo", ("kl", "kl_mean", "kl/sequence", "kl_per_sequence")),
-    _Curve(
-        "Reasoning length",
-        "tokens, mean of the batch",
-        "ppo",
-        ("reasoning_tokens", "mean_reasoning_tokens", "length/reasoning", "length", "response_tokens"),
-    ),
-    _Curve(
-        "PPO validation accuracy",
-        "on held-out cases",
-        "ppo",
-        ("validation_accuracy", "validation.accuracy", "validation/accuracy"),
-        True,
-    ),
+    _Curve("PPO reward", "mean of the batch", "ppo", "train/reward"),
+    _Curve("KL to the SFT model", "nats per answer", "ppo", "train/kl"),
+    _Curve("Reasoning length", "tokens, mean of the batch", "ppo", "train/reasoning_tokens"),
+    _Curve("PPO validation accuracy", "greedy, held-out cases", "ppo", "validation/accuracy", True),
+    _Curve("Forgetting probe", "multiple choice, not trained on", "ppo", "forgetting/accuracy", True),
 )
 
 
@@ -76,15 +65,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _series(rows: list[dict[str, Any]], curve: _Curve) -> Series | None:
-    for key in curve.keys:
-        points = [
-            (float(row.get("step", index)), row[key]) for index, row in enumerate(rows) if _is_number(row.get(key))
-        ]
-        if points:
-            latest = dict(points)  # a resumed run logs some steps again; the last word counts
-            xs = sorted(latest)
-            return Series(curve.caption, xs, [float(latest[x]) for x in xs], curve.css)
-    return None
+    numbered = ((float(row.get("step", index)), row.get(curve.key)) for index, row in enumerate(rows))
+    latest = {step: value for step, value in numbered if _is_number(value)}  # a resumed run logs some steps again
+    if not latest:
+        return None
+    xs = sorted(latest)
+    return Series(curve.caption, xs, [float(latest[x]) for x in xs], curve.css)
 
 
 def _is_number(value: object) -> bool:
