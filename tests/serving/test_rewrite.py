@@ -1,0 +1,229 @@
+"""Unary and streamed answers agree, whatever the model says and however the engine cuts it; counting by each method."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scripted_engine import CLOSE_ID, OPEN_ID, tokenize
+
+from clinical_r1.errors import UserError
+from clinical_r1.reasoning import CLOSE, OPEN, count_reasoning_tokens, split
+from serving.gateway.counting import IdCounter, TokenizerCounter
+from serving.gateway.observer import AnswerObserver, Thinks
+from serving.gateway.rewrite import BadAnswerError, StreamRewriter, splice, unary
+from serving.gateway.sse import EventReader
+
+THINKS = Thinks(tag_ids=(OPEN_ID, CLOSE_ID))
+outputs = st.lists(
+    st.one_of(
+        st.sampled_from([OPEN, CLOSE, "<", "</thi", " ", "\n\n", "流感", "🤒", 'say "content":"x"', '\\"', "a"]),
+        st.text(max_size=5),
+    ),
+    max_size=10,
+).map(lambda parts: "".join(parts).encode("utf-8", "ignore").decode())
+
+
+def stream_events(texts: list[str], sizes: list[int], compact: bool, ids: bool) -> list[bytes]:
+    """The events of a stream; the answers take turns."""
+    columns = []
+    for index, text in enumerate(texts):
+        tokens, rows, at, turn = tokenize(text), [], 0, 0
+        rows.append({"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None})
+        while at < len(tokens):
+            size = sizes[turn % len(sizes)]
+            part = tokens[at : at + size]
+            row: dict[str, Any] = {"index": index, "delta": {"content": "".join(t for t, _ in part)}}
+            row["finish_reason"] = None
+            if ids:
+                row["token_ids"] = [i for _, i in part]
+            rows.append(row)
+            at, turn = at + size, turn + 1
+        rows.append({"index": index, "delta": {}, "finish_reason": "stop"})
+        columns.append(rows)
+    ordered = [c[r] for r in range(max(map(len, columns))) for c in columns if r < len(c)]
+    separators = (",", ":") if compact else (", ", ": ")
+    chunks = [json.dumps({"id": "x", "choices": [row]}, ensure_ascii=compact, separators=separators) for row in ordered]
+    return [chunk.encode() for chunk in chunks] + [b"[DONE]"]
+
+
+@given(
+    st.lists(outputs, min_size=1, max_size=3),
+    st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+@settings(max_examples=1500, deadline=None)
+def test_unary_equals_stream(texts: list[str], sizes: list[int], compact: bool, ids: bool, opened: bool) -> None:
+    thinks = Thinks(opened, THINKS.tag_ids)
+    choices = [
+        {
+            "index": i,
+            "message": {"content": text},
+            "finish_reason": "stop",
+            "token_ids": [t for _, t in tokenize(text)] if ids else None,
+        }
+        for i, text in enumerate(texts)
+    ]
+    whole = [AnswerObserver(thinks) for _ in texts]
+    body, _ = unary(json.dumps({"id": "x", "choices": choices}).encode(), whole, 1.0)
+    streamed = [AnswerObserver(thinks) for _ in texts]
+    rewriter = StreamRewriter(streamed)
+    out = b"".join(rewriter.event(event, 1.0) for event in stream_events(texts, sizes, compact, ids))
+    seen = [{"reasoning_content": "", "reasoning": "", "content": ""} for _ in texts]
+    for event in EventReader().feed(out):
+        for choice in json.loads(event)["choices"]:
+            assert "token_ids" not in choice
+            for name, part in choice["delta"].items():
+                if name != "role":
+                    seen[choice["index"]][name] += part
+    for index, text in enumerate(texts):
+        expected = split(text, opened)
+        message = json.loads(body)["choices"][index]["message"]
+        assert seen[index]["content"] == message["content"] == expected.response
+        assert seen[index]["reasoning"] == (message["reasoning"] or "") == expected.thinking
+        assert seen[index]["reasoning"] == seen[index]["reasoning_content"]
+        assert streamed[index].outcome == whole[index].outcome == expected.outcome
+        assert streamed[index].count() == whole[index].count()
+        if ids and text:
+            token_ids = [t for _, t in tokenize(text)]
+            count = whole[index].count()
+            assert count is not None
+            assert count.reasoning == count_reasoning_tokens(token_ids, OPEN_ID, CLOSE_ID, opened)
+            assert count.total == len(token_ids)
+
+
+@given(st.binary(max_size=200), st.integers(1, 50))
+@settings(max_examples=300, deadline=None)
+def test_garbage_events_raise_one_thing(data: bytes, step: int) -> None:
+    rewriter = StreamRewriter([AnswerObserver(THINKS)])
+    reader = EventReader()
+    for at in range(0, len(data), step):
+        for event in reader.feed(data[at : at + step]):
+            try:
+                rewriter.event(event, 1.0)
+            except BadAnswerError:
+                return
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["choices", "delta", "index", "content", "token_ids", "usage"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+@settings(max_examples=500, deadline=None)
+def test_odd_json_raises_one_thing(value: Any) -> None:
+    for call in (
+        lambda: StreamRewriter([AnswerObserver(THINKS)]).event(json.dumps(value).encode(), 1.0),
+        lambda: unary(json.dumps(value).encode(), [AnswerObserver(THINKS)], 1.0),
+    ):
+        try:
+            call()
+        except BadAnswerError:
+            continue
+
+
+@given(st.lists(st.text(alphabet="ab\n:", max_size=10), max_size=6), st.integers(1, 9), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_event_reader_does_not_care_about_cuts(lines: list[str], step: int, crlf: bool) -> None:
+    wanted = [json.dumps(line).encode() for line in lines]
+    end = b"\r\n" if crlf else b"\n"
+    raw = b"".join(b": comment" + end + b"event: x" + end + b"data: " + data + end + end for data in wanted)
+    reader = EventReader()
+    got = [event for at in range(0, len(raw), step) for event in reader.feed(raw[at : at + step])]
+    assert got == wanted
+
+
+def test_splice_touches_nothing_inside_strings() -> None:
+    raw = json.dumps({"choices": [{"delta": {"content": 'x,"token_ids":[1]"content":"y'}, "token_ids": [1, 2]}]})
+    raw = raw.replace(", ", ",").replace(": ", ":")
+    out = json.loads(splice(raw.encode(), thinking=True) or b"")
+    assert out["choices"][0]["delta"] == dict.fromkeys(
+        ("reasoning_content", "reasoning"), 'x,"token_ids":[1]"content":"y'
+    )
+
+
+@pytest.fixture(scope="module")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-level BPE whose tags are several tokens (as in plain Qwen2.5), trained on a few lines."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    lines = ["<think>\nfever and cough, hmm, 体温 体温\n</think>\n\nLobar pneumonia. 肺炎"] * 20
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|im_end|>"],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>\nfever and cough, 体温\n</think>\n\nLobar pneumonia. 肺炎",
+        "<think>fever</think>x",
+        "cough",
+        "<think>体温🤒",
+    ],
+)
+def test_tags_of_several_tokens_by_ids_and_by_text(tokenizer_file: Path, text: str) -> None:
+    from tokenizers import Tokenizer
+
+    counter = TokenizerCounter(tokenizer_file)
+    assert counter.tag_ids() is None
+    encoding = Tokenizer.from_file(str(tokenizer_file)).encode(text)
+    by_ids, by_text = AnswerObserver(Thinks(tokenizer=counter)), AnswerObserver(Thinks(tokenizer=counter))
+    for observer in (by_ids, by_text):
+        observer.text(text, 1.0)
+        observer.finish(1.0)
+    by_ids.ids([*encoding.ids, 0])
+    exact, again = by_ids.count(), by_text.count()
+    assert exact and again
+    assert (exact.method, again.method) == ("token_ids_and_tokenizer", "retokenized")
+    assert exact.reasoning == again.reasoning
+    assert exact.total == len(encoding.ids) + 1
+    body = text[text.find(">") + 1 : text.find("</")] if "</" in text else text[7:]
+    if text.startswith("<think>"):
+        plain = len(Tokenizer.from_file(str(tokenizer_file)).encode(body).ids)
+        assert abs(exact.reasoning - plain) <= 2
+    else:
+        assert exact.reasoning == 0
+
+
+def test_ids_of_another_tokenizer_fall_back_to_the_text(tokenizer_file: Path) -> None:
+    observer = AnswerObserver(Thinks(tokenizer=TokenizerCounter(tokenizer_file)))
+    observer.text("<think>fever</think>x", 1.0)
+    observer.ids([5])
+    observer.finish(1.0)
+    count = observer.count()
+    assert count
+    assert count.method == "retokenized"
+
+
+def test_single_token_tags_are_found_and_a_wrong_file_is_named(tmp_path: Path, model_folder: Path) -> None:
+    counter = TokenizerCounter(model_folder / "tokenizer.json")
+    ids = counter.tag_ids()
+    assert ids is not None
+    assert IdCounter(*ids, opened=False).count().total == 0
+    (tmp_path / "tokenizer.json").write_text("{}")
+    for path in (tmp_path / "none.json", tmp_path / "tokenizer.json"):
+        with pytest.raises(UserError, match=r"\.json"):
+            TokenizerCounter(path)
