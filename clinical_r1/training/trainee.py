@@ -26,6 +26,11 @@ class StopRequest:
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self._asked = True
 
+    @property
+    def asked(self) -> bool:
+        """Whether this process was asked to stop; not collective, for leaving a long inner loop early."""
+        return self._asked
+
     def anywhere(self) -> bool:
         """Whether any process of the group was asked to stop; collective, so all of them stop at the same step."""
         import torch

@@ -1,0 +1,145 @@
+"""The arithmetic of PPO on padded batches: rewards, advantages, losses. Pure torch, no models.
+
+Schulman et al. 2017 (arXiv 1707.06347) for the clipped losses, 2016 (1506.02438) for GAE; the KL penalty sits in the
+reward (Ziegler et al. 2019, 1909.08593). Tensors are (episodes, longest completion); `mask` is 1.0 on completion
+tokens that count and 0.0 on padding and on episodes whose judgement failed.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def length_mask(lengths: Tensor, longest: int) -> Tensor:
+    """1.0 where a completion has a token: by length and never by token id, so that pad == eos is safe."""
+    return (torch.arange(longest, device=lengths.device)[None] < lengths[:, None]).float()
+
+
+def token_rewards(scores: Tensor, kl: Tensor, lengths: Tensor, beta: float) -> Tensor:
+    """-beta x KL on every token, plus the episode's reward on its last real token.
+
+    Args:
+        scores: (episodes,) from the reward table.
+        kl: (episodes, time) log p_actor - log p_reference of the sampled tokens, 0 on padding.
+        lengths: (episodes,) completion lengths, at least 1.
+    """
+    rewards = -beta * kl
+    rows = torch.arange(len(scores), device=scores.device)
+    rewards[rows, lengths - 1] += scores
+    return rewards
+
+
+def advantages_and_returns(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lambda_: float
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimates and lambda-returns; an episode ends at its last token, without bootstrapping."""
+    values = values * mask
+    advantage = torch.zeros_like(rewards)
+    running = torch.zeros_like(rewards[:, 0])
+    following = torch.zeros_like(running)
+    for time in reversed(range(rewards.shape[1])):
+        delta = rewards[:, time] + gamma * following - values[:, time]
+        running = (delta + gamma * lambda_ * running) * mask[:, time]
+        advantage[:, time] = running
+        following = values[:, time]
+    return advantage, advantage + values
+
+
+def baseline_advantages(rewards: Tensor, scores: Tensor, kept: Tensor, mask: Tensor, group: int) -> Tensor:
+    """Without a critic: reward to go, less the mean score of the prompt's kept episodes (of the batch if group is 1).
+
+    Args:
+        kept: (episodes,) 1.0 where the judgement held; episodes of one prompt stand together.
+    """
+    to_go = rewards.flip(1).cumsum(1).flip(1)
+    if group == 1:
+        baseline = ((scores * kept).sum() / kept.sum().clamp(min=1)).expand_as(scores)
+    else:
+        grouped, weight = (scores * kept).view(-1, group), kept.view(-1, group)
+        baseline = (grouped.sum(1) / weight.sum(1).clamp(min=1)).repeat_interleave(group)
+    return (to_go - baseline[:, None]) * mask
+
+
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean 0 and standard deviation 1 over the tokens that count; 0 elsewhere."""
+    mean = masked_mean(values, mask)
+    deviation = masked_mean((values - mean) ** 2, mask).sqrt()
+    return (values - mean) / (deviation + 1e-6) * mask
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens that count; 0 where there are none."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """1 - (unexplained / total) variance of the returns: 1 is a perfect critic, 0 one that knows only the mean."""
+    spread = ((returns - masked_mean(returns, mask)) ** 2 * mask).sum()
+    missed = ((returns - values) ** 2 * mask).sum()
+    return float(1 - missed / spread.clamp(min=1e-9))
+
+
+@dataclass(frozen=True)
+class PolicyTerms:
+    """The policy loss of a micro-batch and what to watch of it (sums over tokens, to be divided by `tokens`)."""
+
+    loss: Tensor
+    clipped: Tensor
+    approx_kl: Tensor
+    tokens: Tensor
+
+
+def policy_loss(
+    logprobs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float, weights: Tensor | None = None
+) -> PolicyTerms:
+    """Clipped surrogate, summed over tokens (the caller divides by a constant, so that short episodes weigh no more).
+
+    `weights` corrects for episodes sampled by another engine than the one that computed `old`.
+    `approx_kl` is the k3 estimate of KL(old, new).
+    """
+    log_ratio = (logprobs - old) * mask
+    ratio = log_ratio.exp()
+    surrogate = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+    if weights is not None:
+        surrogate = surrogate * weights
+    with torch.no_grad():
+        clipped = (((ratio - 1).abs() > clip) * mask).sum()
+        approx_kl = ((ratio - 1 - log_ratio) * mask).sum()
+    return PolicyTerms(-(surrogate * mask).sum(), clipped, approx_kl, mask.sum())
+
+
+def value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float | None) -> Tensor:
+    """Half the squared error, summed over tokens; with `clip` the worse of the free and the clipped error counts."""
+    error = (values - returns) ** 2
+    if clip is not None:
+        near = old + (values - old).clamp(-clip, clip)
+        error = torch.max(error, (near - returns) ** 2)
+    return 0.5 * (error * mask).sum()
+
+
+def importance_weights(trainer: Tensor, sampler: Tensor, cap: float) -> Tensor:
+    """Truncated token-level weights p_trainer / p_sampler for rollouts of another engine (Yao et al. 2025)."""
+    return (trainer - sampler).exp().clamp(max=cap)
+
+
+def adapted_beta(beta: float, kl: float, target: float | None, episodes: int, horizon: int = 10_000) -> float:
+    """Ziegler et al.'s controller: beta rises while the KL per episode is above its target, falls below it."""
+    if target is None:
+        return beta
+    error = max(-0.2, min(0.2, kl / target - 1))
+    return beta * (1 + error * episodes / horizon)
+
+
+def learning_rate_factor(step: int, steps: int, warmup: int, schedule: str) -> float:
+    """Share of the peak learning rate at a step (1-based)."""
+    import math
+
+    if step <= warmup:
+        return step / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    if schedule == "linear":
+        return 1 - 0.9 * done
+    if schedule == "cosine":
+        return 0.55 + 0.45 * math.cos(math.pi * done)
+    return 1.0

@@ -1,0 +1,131 @@
+"""Episodes, and the length-sorted micro-batches that one step trains on."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from clinical_r1.reasoning import Outcome
+from clinical_r1.schema import VerdictLabel
+from clinical_r1.training.ppo.algorithm import length_mask
+
+
+@dataclass
+class Episode:
+    """One sampled completion of one case, and what it earned."""
+
+    case: int
+    """Index among the run's cases."""
+    prompt: list[int]
+    completion: list[int]
+    """At least one token; the end of the turn included where the model produced it."""
+    logprobs: list[float]
+    """Of the completion's tokens, by the engine that sampled them."""
+    finished: bool
+    """False: cut at max_new_tokens."""
+    outcome: Outcome = Outcome.ABORTED
+    label: VerdictLabel = VerdictLabel.INVALID
+    score: float | None = None
+    """The reward; None where the judgement failed: masked out."""
+    reasoning_tokens: int = 0
+    reasoned: bool = False
+
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and completion."""
+        return len(self.prompt) + len(self.completion)
+
+
+@dataclass
+class MicroBatch:
+    """Rows that go through a model together: right-padded, so that causal attention needs no mask."""
+
+    rows: list[int]
+    """Which episodes of the batch."""
+    ids: Tensor
+    """(rows, longest) prompt and completion."""
+    positions: Tensor
+    """(rows, time) the position whose output predicts each completion token."""
+    mask: Tensor
+    """(rows, time) 1.0 on completion tokens, by length."""
+
+    @property
+    def targets(self) -> Tensor:
+        """(rows, time) the completion's tokens."""
+        return self.ids.gather(1, self.positions + 1)
+
+    @property
+    def time(self) -> int:
+        """Longest completion among the rows."""
+        return self.positions.shape[1]
+
+
+@dataclass
+class Batch:
+    """All episodes of a step with their tensors; every process holds the whole, only the forward passes are shared.
+
+    Tensors are (episodes, longest completion).
+    """
+
+    episodes: list[Episode]
+    micro_batches: list[MicroBatch]
+    lengths: Tensor
+    mask: Tensor
+    """1.0 on completion tokens; rows of failed judgements are 0 once scored."""
+    sampled: Tensor
+    """Log-probabilities by the engine that sampled."""
+    old: Tensor
+    """Log-probabilities before the first update, that ratios refer to."""
+    reference: Tensor
+    values: Tensor
+    rewards: Tensor = field(default_factory=lambda: torch.empty(0))
+    advantages: Tensor = field(default_factory=lambda: torch.empty(0))
+    returns: Tensor = field(default_factory=lambda: torch.empty(0))
+    weights: Tensor | None = None
+    """Importance weights of tokens that another engine sampled."""
+
+
+def micro_batches(episodes: list[Episode], size: int, pad: int, device: torch.device | str = "cpu") -> list[MicroBatch]:
+    """Cut the batch into rows of similar length; composition is fixed for the step, so its numbers are reproducible."""
+    order = sorted(range(len(episodes)), key=lambda row: (episodes[row].length, row))
+    return [pack(episodes, order[start : start + size], pad, device) for start in range(0, len(order), size)]
+
+
+def pack(episodes: list[Episode], rows: list[int], pad: int, device: torch.device | str = "cpu") -> MicroBatch:
+    """Right-pad some episodes into tensors."""
+    chosen = [episodes[row] for row in rows]
+    longest = max(episode.length for episode in chosen)
+    ids = torch.tensor([e.prompt + e.completion + [pad] * (longest - e.length) for e in chosen])
+    starts = torch.tensor([len(e.prompt) for e in chosen])
+    lengths = torch.tensor([len(e.completion) for e in chosen])
+    time = int(lengths.max())
+    positions = (starts[:, None] - 1 + torch.arange(time)).clamp(max=longest - 2)
+    return MicroBatch(rows, ids.to(device), positions.to(device), length_mask(lengths, time).to(device))
+
+
+def new_batch(episodes: list[Episode], size: int, pad: int, device: torch.device | str = "cpu") -> Batch:
+    """Tensors of a fresh rollout."""
+    lengths = torch.tensor([len(e.completion) for e in episodes])
+    longest = int(lengths.max())
+    sampled = torch.tensor([e.logprobs + [0.0] * (longest - len(e.logprobs)) for e in episodes])
+    zeros = torch.zeros_like(sampled)
+    return Batch(
+        episodes,
+        micro_batches(episodes, size, pad, device),
+        lengths,
+        length_mask(lengths, longest),
+        sampled,
+        sampled.clone(),
+        zeros.clone(),
+        zeros.clone(),
+    )
+
+
+def part(tensor: Tensor, micro: MicroBatch) -> Tensor:
+    """The rows and times of a (episodes, longest) tensor that a micro-batch covers, on its device."""
+    return tensor[micro.rows, : micro.time].to(micro.ids.device)
+
+
+def put(tensor: Tensor, micro: MicroBatch, values: Tensor) -> None:
+    """Write a micro-batch's values into a (episodes, longest) tensor."""
+    tensor[micro.rows, : micro.time] = (values.detach().float() * micro.mask).cpu()

@@ -1,0 +1,218 @@
+"""What a PPO run is told. The defaults are the paper's where it names a value; shipped files are in ../configs."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.rewards import ReasoningRule, RewardTable, reward_table
+from clinical_r1.training.deepspeed import DeepSpeedConfig
+from clinical_r1.training.sft.config import LoraSettings
+from clinical_r1.verifier.config import VerifierConfig
+
+
+class JudgeConfig(BaseModel):
+    """The verifier that pays, and where it asks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verifier: VerifierConfig = Field(default_factory=VerifierConfig)
+    """Which verifier; the rule verifier needs no endpoint."""
+    endpoint: EndpointConfig | None = None
+    """Where an `llm` or `ensemble` verifier asks."""
+
+    @model_validator(mode="after")
+    def _endpoint_present(self) -> Self:
+        if self.verifier.kind != "rule" and self.endpoint is None:
+            raise ValueError(f"a verifier of kind {self.verifier.kind} needs an endpoint")
+        return self
+
+
+class RolloutConfig(BaseModel):
+    """How episodes are sampled."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    engine: Literal["static", "vllm"] = "static"
+    """`static`: our own decoder on the actor's weights. `vllm`: a vLLM server that is given the weights every step."""
+    max_new_tokens: int = Field(default=1024, ge=1)
+    """Longest completion; one that is cut there is null in the reward table."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature; the policy's log-probabilities are taken at the same one."""
+    episodes_per_prompt: int = Field(default=1, ge=1)
+    """Completions sampled of each prompt in a batch."""
+    batch_tokens: int = Field(default=131_072, ge=1)
+    """Rows x (prompt + max_new_tokens) that the KV cache may hold at once; more rows wait."""
+    vllm_url: str = ""
+    """Base URL of the vLLM server (up to and with /v1), for engine vllm."""
+    importance_cap: float = Field(default=2.0, gt=0)
+    """Engine vllm: largest importance weight (trainer's probability over server's) of a token."""
+
+    @model_validator(mode="after")
+    def _server_named(self) -> Self:
+        if self.engine == "vllm" and not self.vllm_url:
+            raise ValueError("engine vllm needs vllm_url, the address of a running server")
+        return self
+
+
+class CriticConfig(BaseModel):
+    """The value model: the SFT model's body with a linear head, an engine of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["full", "none"] = "full"
+    """`none`: the batch's mean reward is the baseline (of the prompt's own episodes where there are several)."""
+    learning_rate: float = Field(default=9e-6, gt=0)
+    """Of the critic's AdamW."""
+    epochs: int = Field(default=1, ge=1)
+    """Passes over each batch."""
+    warmup_batches: int = Field(default=4, ge=0)
+    """Batches rolled out with the SFT model on which the critic alone is fitted before the first policy update."""
+    warmup_epochs: int = Field(default=2, ge=1)
+    """Passes over those batches."""
+    warmup_learning_rate: float | None = Field(default=None, gt=0)
+    """While it is fitted alone; None takes `learning_rate`."""
+    clip: float | None = Field(default=0.2, gt=0)
+    """A value may move this far from the rollout's in one step (on top of it the gradient stops); None is off."""
+    target_lambda: float | None = Field(default=1.0, ge=0, le=1)
+    """Lambda of the returns that the critic is fitted to; 1 is the whole return, None takes the advantage's."""
+    initial_value: float = 0.5
+    """What an untrained critic says everywhere: the linear head's bias."""
+
+
+class ProbeConfig(BaseModel):
+    """Looks at `validation` (never at `test`) while training, and the forgetting probe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    every: int = Field(default=20, ge=0)
+    """Steps between probes; 0 probes only before and after."""
+    cases: int = Field(default=300, ge=1)
+    """Validation cases a probe answers greedily (the first of the file; all if there are fewer)."""
+    forgetting_cases: str = ""
+    """JSONL of multiple-choice cases (MedQA form) that are not trained on; empty: no forgetting probe."""
+    forgetting_limit: int = Field(default=200, ge=1)
+    """At most so many of them."""
+
+
+class StopConfig(BaseModel):
+    """When a run stops by itself; the reason goes into metrics and report."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_kl: float = Field(default=60.0, gt=0)
+    """Mean KL from the reference per episode, in nats."""
+    min_length_ratio: float = Field(default=0.25, ge=0)
+    """Mean completion length against the first step's."""
+    max_cut_share: float = Field(default=0.6, gt=0, le=1)
+    """Share of episodes that were cut at max_new_tokens (ignored where the first step already had more)."""
+    patience: int = Field(default=3, ge=1)
+    """So many steps in a row beyond one of the limits above are a collapse."""
+    below_sft: bool = True
+    """Stop when validation accuracy falls below the SFT model's 95% interval in two probes in a row."""
+
+
+class PPOConfig(BaseModel):
+    """One PPO run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seed: int = 0
+    """Of data order, sampling and mini-batches; a run is a function of config, model and cases."""
+    steps: int = Field(default=200, ge=0)
+    """Batches of episodes. 0 returns the SFT model."""
+    batch_size: int = Field(default=16, ge=1)
+    """Episodes a step, over all processes (the paper's 16)."""
+    minibatches: int = Field(default=1, ge=1)
+    """Optimizer steps an epoch: the batch is cut into so many parts."""
+    epochs: int = Field(default=2, ge=1)
+    """PPO epochs over each batch."""
+    micro_batch_size: int = Field(default=2, ge=1)
+    """Episodes in one backward pass of one process."""
+    learning_rate: float = Field(default=5e-7, gt=0)
+    """Of the actor's AdamW (the paper's 5e-7)."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Course of both learning rates after the warm-up; linear and cosine end at a tenth."""
+    warmup_steps: int = Field(default=5, ge=0)
+    """Steps over which both learning rates rise linearly."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradient clipping, for each engine by itself."""
+    kl_beta: float = Field(default=0.03, ge=0)
+    """Weight of the KL penalty in the reward (the paper's 0.03)."""
+    kl_target: float | None = Field(default=None, gt=0)
+    """Adapt beta so that the mean KL per episode stays near this; None keeps it fixed, as the paper does."""
+    clip: float = Field(default=0.2, gt=0)
+    """Policy ratio clip (the paper's 0.2)."""
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    """Discount per token."""
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    """GAE's lambda of the advantages."""
+    whiten: bool = True
+    """Scale advantages to mean 0 and deviation 1 over the batch's tokens."""
+    entropy_bonus: float = Field(default=0.0, ge=0)
+    """Weight of the policy's entropy in the loss."""
+    reward_table: str | RewardTable = "paper"
+    """A name from reward_tables.yaml, or the five rewards written out."""
+    reasoning: ReasoningRule = Field(default_factory=ReasoningRule)
+    """When a thought counts as reasoning."""
+    judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    """Who says correct or incorrect, in training and in probes."""
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig)
+    """How episodes are sampled."""
+    critic: CriticConfig = Field(default_factory=CriticConfig)
+    """The value model."""
+    probe: ProbeConfig = Field(default_factory=ProbeConfig)
+    """What is watched, and how often."""
+    stop: StopConfig = Field(default_factory=StopConfig)
+    """When a run stops by itself."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights are the result: the best by validation accuracy (the SFT model competes), or the last."""
+    save_every: int = Field(default=20, ge=1)
+    """Steps between checkpoints in the state folder; SIGTERM writes one as well. The last two are kept."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of weights and activations; bfloat16 keeps float32 master weights in the optimizer."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention kernel of the trained models."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    logits_chunk: int = Field(default=4096, ge=1)
+    """Completion tokens whose logits exist at one time (a chunk takes tokens x vocabulary x 4 bytes)."""
+    lora: LoraSettings | None = None
+    """Train adapters of actor and critic only; the reference model is then the actor with its adapters off."""
+    deepspeed: DeepSpeedConfig = Field(default_factory=DeepSpeedConfig)
+    """Sharding and offloading of both engines."""
+    processes: int = Field(default=1, ge=1)
+    """Processes of this node (one a GPU)."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if isinstance(self.reward_table, str):
+            try:
+                reward_table(self.reward_table)
+            except Exception as error:
+                raise ValueError(str(error)) from None
+        if self.batch_size % (self.minibatches * self.micro_batch_size):
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of minibatches x micro_batch_size "
+                f"({self.minibatches} x {self.micro_batch_size})"
+            )
+        if self.batch_size % self.rollout.episodes_per_prompt:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of rollout.episodes_per_prompt "
+                f"{self.rollout.episodes_per_prompt}"
+            )
+        if self.lora is not None and self.deepspeed.stage == 3 and self.rollout.engine == "vllm":
+            raise ValueError("lora under ZeRO stage 3 cannot feed a vllm rollout; use stage 2")
+        return self
+
+    def accumulation(self, world_size: int) -> int:
+        """Backward passes of one process between two optimizer steps; ValueError where the batch does not divide."""
+        parts = self.batch_size // (self.minibatches * self.micro_batch_size)
+        if parts % world_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} / minibatches {self.minibatches} / micro_batch_size "
+                f"{self.micro_batch_size} gives {parts} micro-batches, which {world_size} processes cannot share evenly"
+            )
+        return parts // world_size

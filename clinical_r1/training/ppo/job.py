@@ -1,0 +1,37 @@
+"""What one training process is told: the settings and the folders."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from clinical_r1.training.checkpoints import file_hash, folder_hash
+from clinical_r1.training.ppo.config import PPOConfig
+
+
+class PPOJob(BaseModel):
+    """A run with its places; the JSON that `python -m clinical_r1.training.ppo.main --config` reads."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: PPOConfig
+    """The settings."""
+    model: Path
+    """SFT model folder: the start of actor and critic, and the reference."""
+    cases: Path
+    """rl.jsonl: schema.Case, one a line."""
+    validation: Path
+    """validation.jsonl: probes and choice of weights."""
+    out_dir: Path
+    """Gets model/, config.json, metrics.jsonl, curves.svg."""
+    state_dir: Path
+    """Checkpoints and metrics while training; outlives the step (and is shared by all nodes)."""
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the result: a state folder with another identity is started anew."""
+        return {
+            "config": self.config.model_dump(mode="json", exclude={"save_every"}),
+            "model": folder_hash(self.model),
+            "cases": file_hash(self.cases),
+            "validation": file_hash(self.validation),
+        }

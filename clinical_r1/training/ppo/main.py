@@ -1,0 +1,84 @@
+"""A training process of PPO, started by torchrun: `python -m clinical_r1.training.ppo.main --config job.json`.
+
+Under several nodes every process runs the same command; the rendezvous comes from the environment.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.training import checkpoints
+from clinical_r1.training.deepspeed import init_process_group, prepare_environment
+from clinical_r1.training.ppo.job import PPOJob
+from clinical_r1.training.trainee import StopRequest, trainee
+
+RESULT_FILE = "result.json"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="One training process of PPO (start it with torchrun).")
+    parser.add_argument("--config", type=Path, required=True, help="a PPOJob as JSON")
+    arguments = parser.parse_args()
+    with trainee() as stop:
+        prepare_environment()
+        init_process_group()
+        train(PPOJob.model_validate_json(arguments.config.read_text(encoding="utf-8")), stop)
+
+
+def train(job: PPOJob, stop: StopRequest) -> None:
+    """The whole job in this process group: claim the state folder, train, export, leave `result.json`."""
+    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.training.ppo.data import PromptSet, load_prompts
+    from clinical_r1.training.ppo.engines import build_engines, rank
+    from clinical_r1.training.ppo.saving import export
+    from clinical_r1.training.ppo.scoring import JudgeThread
+    from clinical_r1.training.ppo.summary import publish
+    from clinical_r1.training.ppo.trainer import Trainer
+
+    _claim(job)
+    config = job.config
+    engines = build_engines(config, job.model)
+    if config.rollout.engine == "vllm":
+        from clinical_r1.training.ppo.vllm_rollout import VLLMSampler
+
+        sampler = VLLMSampler(config.rollout, engines, job.state_dir)
+    else:
+        sampler = build_decoder(engines.policy.model, config.rollout.batch_tokens)
+    window = engines.policy.causal.config.max_position_embeddings
+
+    def load(path: Path, limit: int | None = None) -> PromptSet:
+        return load_prompts(path, engines.tokenizer, window, config.rollout.max_new_tokens, limit)
+
+    prompts, validation = load(job.cases), load(job.validation, config.probe.cases)
+    forgetting = None
+    if config.probe.forgetting_cases:
+        forgetting = load(Path(config.probe.forgetting_cases), config.probe.forgetting_limit)
+    with JudgeThread(config.judge) as judge:
+        trainer = Trainer(config, engines, sampler, judge, prompts, validation, forgetting, job.state_dir, stop)
+        trainer.run()
+    best = trainer.watch.best_step if config.keep == "best" else None
+    export(engines, job.model, job.state_dir, job.out_dir / "model", best)
+    if rank() == 0:
+        assert trainer.metrics is not None
+        trainer.metrics.publish(job.out_dir)
+        metrics = publish(job, trainer.watch, prompts.too_long)
+        write_text(job.state_dir / RESULT_FILE, json.dumps(metrics, indent=1) + "\n")
+
+
+def _claim(job: PPOJob) -> None:
+    """Rank 0 makes the state folder this run's own; the others wait."""
+    import torch.distributed as dist
+
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        checkpoints.claim(job.state_dir, job.identity())
+        if job.state_dir.resolve() == job.out_dir.resolve():
+            raise UserError(f"{job.out_dir}: state and output folder are the same; give two folders")
+    if dist.is_initialized():
+        dist.barrier()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""One step's experience: sample episodes, judge them, and run the frozen forward passes while the judge works."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from clinical_r1.generation.sampling import Rollout, SamplingParams
+from clinical_r1.training.ppo.algorithm import (
+    advantages_and_returns,
+    baseline_advantages,
+    importance_weights,
+    token_rewards,
+    whiten,
+)
+from clinical_r1.training.ppo.batch import Batch, Episode, new_batch, put
+from clinical_r1.training.ppo.config import PPOConfig
+from clinical_r1.training.ppo.data import PromptSet, draw_order, stream_seeds
+from clinical_r1.training.ppo.engines import Engines, rank, shared, world_size
+from clinical_r1.training.ppo.scoring import Scorer
+from clinical_r1.training.trainee import StopRequest
+
+
+class Interrupted(Exception):  # noqa: N818 (no error: a request)
+    """The process was asked to stop in the middle of a rollout."""
+
+
+@dataclass
+class Timer:
+    """Seconds by phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def lap(self, phase: str, start: float) -> float:
+        """Add the time since `start` to a phase; returns now."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - start
+        return now
+
+
+class Collector:
+    """Samples batches with the current actor and turns them into training data."""
+
+    def __init__(
+        self, config: PPOConfig, engines: Engines, sampler: Any, scorer: Scorer, prompts: PromptSet,
+        stop: StopRequest,
+    ) -> None:  # fmt: skip
+        """`sampler` is a generation.Decoder or VLLMSampler."""
+        self.config, self.engines, self.sampler, self.scorer = config, engines, sampler, scorer
+        self.prompts, self.stop = prompts, stop
+        self.pad = engines.tokenizer.pad_token_id
+
+    def collect(self, stream: int, step: int, beta: float, timer: Timer) -> Batch:
+        """Roll out step `step` (1-based) of a stream of prompts; the same on every process.
+
+        Raises Interrupted on all processes where one was asked to stop while sampling.
+        """
+        now = time.perf_counter()
+        episodes = self._sample(stream, step)
+        now = timer.lap("rollout", now)
+        own = episodes[rank() :: world_size()]
+        judging = self.scorer.start(own, self.prompts.cases)
+        batch = new_batch(episodes, self.config.micro_batch_size, self.pad, self.engines.device)
+        self._forward(batch)
+        now = timer.lap("forward", now)
+        self.scorer.finish(own, judging)
+        timer.lap("verify", now)
+        _exchange(batch, own)
+        self._finish(batch, beta)
+        return batch
+
+    def _sample(self, stream: int, step: int) -> list[Episode]:
+        """All episodes of the step; this process samples every n-th and the group exchanges them."""
+        config, group = self.config, self.config.rollout.episodes_per_prompt
+        count = config.batch_size // group
+        drawn = draw_order(len(self.prompts), config.seed, stream, (step - 1) * count, count)
+        cases = [case for case in drawn for _ in range(group)]
+        seeds = stream_seeds(config.seed, stream, step, len(cases))
+        mine = range(rank(), len(cases), world_size())
+        self.sampler.refresh()
+        params = sampling_params(config, self.engines.tokenizer, config.rollout.temperature)
+        rollouts: list[Rollout] = self.sampler.generate(
+            [self.prompts.prompts[cases[row]] for row in mine], params, self._on_token, [seeds[row] for row in mine]
+        )
+        if self.stop.anywhere():
+            raise Interrupted
+        episodes = [
+            Episode(cases[row], self.prompts.prompts[cases[row]], r.token_ids, r.logprobs, r.finished)
+            for row, r in zip(mine, rollouts, strict=True)
+        ]
+        return interleave(gather(episodes))
+
+    def _on_token(self, _row: int, _token: int) -> bool:
+        """A long rollout ends at once on SIGTERM: all rows stop, and the group agrees right after it."""
+        return self.stop.asked
+
+    @torch.no_grad()
+    def _forward(self, batch: Batch) -> None:
+        """Reference log-probabilities and values (and the actor's own, where another engine sampled)."""
+        engines = self.engines
+        own = shared(batch.micro_batches)
+        with engines.as_reference() as reference:
+            for micro in own:
+                put(batch.reference, micro, reference(micro)[0])
+        if engines.critic is not None:
+            engines.critic.eval()
+            for micro in own:
+                put(batch.values, micro, engines.critic(micro))
+        if self.config.rollout.engine != "static":
+            for micro in own:
+                put(batch.old, micro, engines.actor(micro)[0])
+        if world_size() > 1:
+            tensors = [batch.reference, batch.values] + ([batch.old] if self.config.rollout.engine != "static" else [])
+            for owner, parts in enumerate(gather([t[m.rows, : m.time] for m in own for t in tensors])):
+                values = iter(parts)
+                for micro in batch.micro_batches[owner :: world_size()]:
+                    for tensor in tensors:
+                        tensor[micro.rows, : micro.time] = next(values)
+
+    def _finish(self, batch: Batch, beta: float) -> None:
+        """Rewards, advantages and returns; failed judgements are masked out."""
+        config = self.config
+        kept = torch.tensor([float(episode.score is not None) for episode in batch.episodes])
+        scores = torch.tensor([episode.score or 0.0 for episode in batch.episodes])
+        batch.mask = batch.mask * kept[:, None]
+        kl = (batch.old - batch.reference) * batch.mask
+        batch.rewards = token_rewards(scores, kl, batch.lengths, beta)
+        if self.engines.critic is None:
+            group = config.rollout.episodes_per_prompt
+            batch.advantages = baseline_advantages(batch.rewards, scores, kept, batch.mask, group)
+            batch.returns = batch.advantages.clone()
+        else:
+            batch.advantages, batch.returns = advantages_and_returns(
+                batch.rewards, batch.values, batch.mask, config.gamma, config.gae_lambda
+            )
+            target = config.critic.target_lambda
+            if target is not None and target != config.gae_lambda:
+                batch.returns = advantages_and_returns(batch.rewards, batch.values, batch.mask, config.gamma, target)[1]
+        if config.whiten:
+            batch.advantages = whiten(batch.advantages, batch.mask)
+        if config.rollout.engine != "static":
+            batch.weights = importance_weights(batch.old, batch.sampled, config.rollout.importance_cap)
+
+
+def sampling_params(config: PPOConfig, tokenizer: Any, temperature: float) -> SamplingParams:
+    """How rollouts (and, at temperature 0, probes) are decoded."""
+    return SamplingParams(
+        max_new_tokens=config.rollout.max_new_tokens,
+        temperature=temperature,
+        seed=config.seed,
+        eos_token_ids=(tokenizer.eos_token_id,),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def gather(mine: list[Any]) -> list[list[Any]]:
+    """Every process's list, by rank; collective."""
+    if world_size() == 1:
+        return [mine]
+    everyone: list[Any] = [None] * world_size()
+    dist.all_gather_object(everyone, mine)
+    return everyone
+
+
+def interleave(parts: list[list[Any]]) -> list[Any]:
+    """Undo `items[rank::world_size]`."""
+    whole: list[Any] = [None] * sum(map(len, parts))
+    for index, part in enumerate(parts):
+        whole[index :: len(parts)] = part
+    return whole
+
+
+def _exchange(batch: Batch, own: list[Episode]) -> None:
+    """Give every process the verdicts of all."""
+    if world_size() > 1:
+        facts = [(e.outcome, e.label, e.score, e.reasoning_tokens, e.reasoned) for e in own]
+        for episode, fact in zip(batch.episodes, interleave(gather(facts)), strict=True):
+            episode.outcome, episode.label, episode.score, episode.reasoning_tokens, episode.reasoned = fact

@@ -1,0 +1,47 @@
+"""The PPO step: what the pipeline and the command line call."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.generation.load import check_model_folder
+from clinical_r1.training.deepspeed import check_requirements
+from clinical_r1.training.launcher import launch
+from clinical_r1.training.ppo.config import PPOConfig
+from clinical_r1.training.ppo.job import PPOJob
+from clinical_r1.training.ppo.main import RESULT_FILE
+
+
+def train_ppo(
+    config: PPOConfig, model: Path, cases: Path, validation: Path, out_dir: Path, state_dir: Path
+) -> dict[str, Any]:
+    """Reinforce an SFT model with the verifier's reward (paper section 2.2.2).
+
+    Writes out_dir/{model/, config.json, metrics.jsonl, curves.svg}. The same call with the same `state_dir` goes on
+    from the last checkpoint.
+
+    Returns:
+        First and last reward, KL, length, ..., validation accuracy before and after, steps, seconds, stop_reason.
+
+    Raises:
+        UserError: wrong input, out of memory, or a broken run (the sentence names the log).
+        Preempted: stopped by SIGTERM after writing a checkpoint.
+    """
+    check_model_folder(model)
+    check_requirements(config.deepspeed, config.attention)
+    for path in (cases, validation):
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; PPO needs the rl and validation splits of the records step")
+    paths = {"model": model, "cases": cases, "validation": validation, "out_dir": out_dir, "state_dir": state_dir}
+    job = PPOJob(config=config, **{name: path.resolve() for name, path in paths.items()})
+    try:
+        config.accumulation(config.processes)
+    except ValueError as error:
+        raise UserError(f"ppo: {error}; change one of them") from None
+    job_path = job.state_dir.with_name(job.state_dir.name + ".job.json")
+    write_text(job_path, job.model_dump_json(indent=1) + "\n")
+    launch("clinical_r1.training.ppo.main", job_path, config.processes, job_path.with_suffix(".log"), label="ppo")
+    result: dict[str, Any] = json.loads((job.state_dir / RESULT_FILE).read_text(encoding="utf-8"))
+    return result

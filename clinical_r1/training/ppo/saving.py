@@ -1,0 +1,84 @@
+"""Checkpoints of both engines, the best weights so far, and the model folder at the end."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from clinical_r1.atomic import write_text
+from clinical_r1.generation.load import save_model
+from clinical_r1.training import checkpoints
+from clinical_r1.training.ppo.engines import Engines, export_model, rank
+
+STATE_FILE = "trainer.json"
+TAG = "engine"
+"""DeepSpeed puts an engine's files into a folder of this name."""
+
+
+def save_checkpoint(engines: Engines, state_dir: Path, step: int, state: dict[str, Any]) -> None:
+    """Both engines (weights, optimizers) and the trainer's own state; collective. The last two are kept."""
+
+    def write(folder: Path) -> None:
+        for name, engine in engines.trained():
+            frozen = any(not parameter.requires_grad for parameter in engine.module.parameters())
+            engine.save_checkpoint(str(folder / name), tag=TAG, save_latest=False, exclude_frozen_parameters=frozen)
+        if rank() == 0:
+            write_text(folder / STATE_FILE, json.dumps(state) + "\n")
+
+    checkpoints.save(state_dir, step, write, keep=2)
+    if rank() == 0:
+        for folder in state_dir.glob("best-*"):
+            if folder.name != _best_name(state["watch"]["best_step"]):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def load_checkpoint(engines: Engines, state_dir: Path) -> dict[str, Any] | None:
+    """Put the newest whole checkpoint back; returns the trainer's state, None where there is none. Collective."""
+    folder = checkpoints.latest(state_dir)
+    if folder is None:
+        return None
+    for name, engine in engines.trained():
+        frozen = any(not parameter.requires_grad for parameter in engine.module.parameters())
+        loaded, _ = engine.load_checkpoint(str(folder / name), tag=TAG, load_module_strict=not frozen)
+        if loaded is None:
+            raise RuntimeError(f"{folder}: DeepSpeed could not load the {name}")
+    return json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+
+
+def save_best(engines: Engines, state_dir: Path, step: int) -> None:
+    """Keep the actor's weights as the best so far; those before it go with the next checkpoint. Collective."""
+    write_model(engines, state_dir / _best_name(step))
+
+
+def export(engines: Engines, start: Path, state_dir: Path, out: Path, best_step: int | None) -> None:
+    """Write the resulting model folder: the weights of `best_step` (0: the SFT model itself), or the last (None)."""
+    if best_step is None:
+        write_model(engines, out)
+    elif rank() == 0:
+        source = state_dir / _best_name(best_step) if best_step else start
+        fresh = out.with_name(f".{out.name}.tmp")
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(source, fresh)
+        shutil.rmtree(out, ignore_errors=True)
+        fresh.rename(out)
+    _barrier()
+
+
+def write_model(engines: Engines, folder: Path) -> None:
+    """The actor as a plain Hugging Face folder, adapters merged; collective."""
+    model = export_model(engines)
+    if rank() == 0:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        save_model(model, engines.tokenizer, folder)
+    _barrier()
+
+
+def _best_name(step: int) -> str:
+    return f"best-{step:08d}"
+
+
+def _barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()

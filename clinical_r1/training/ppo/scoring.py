@@ -1,0 +1,119 @@
+"""Verdicts while the models work: the verifier runs on an event loop in a thread of its own.
+
+`submit` starts all judgements at once and returns; reference and value forward passes run meanwhile (torch releases
+the interpreter lock). The endpoint's own limits bound how many calls are in flight.
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+from clinical_r1.generation.chat import completion_text, prompt_opens_thinking, think_ids
+from clinical_r1.llm.client import LLMClient
+from clinical_r1.reasoning import Outcome, Split, count_reasoning_tokens, split
+from clinical_r1.rewards import NO_RESULT, ReasoningRule, RewardTable, reward, with_reasoning
+from clinical_r1.schema import Case, Verdict, VerdictLabel
+from clinical_r1.training.ppo.batch import Episode
+from clinical_r1.training.ppo.config import JudgeConfig
+from clinical_r1.verifier.judgement import Judgement
+from clinical_r1.verifier.verifier import build_verifier
+
+NO_VERDICT = Verdict(label=VerdictLabel.INCORRECT, judge="none", reason="no_result")
+"""For outputs that are no result: nobody is asked."""
+
+
+class JudgeThread:
+    """One verifier (and its connection) on one background event loop; use as a context manager."""
+
+    def __init__(self, config: JudgeConfig) -> None:
+        self.config = config
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
+        self._stack = AsyncExitStack()
+        self._verifier: Any = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._call(self._open()).result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call(self._close()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def submit(self, items: list[Judgement | None]) -> "Future[list[Verdict]]":
+        """Start judging; the future gives verdicts in order, `NO_VERDICT` where the item is None."""
+        return self._call(self._judge(items))
+
+    def _call(self, work: Coroutine[Any, Any, Any]) -> "Future[Any]":
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _open(self) -> None:
+        client = None
+        if self.config.endpoint is not None:
+            client = await self._stack.enter_async_context(LLMClient(self.config.endpoint))
+        self._verifier = build_verifier(self.config.verifier, client)
+
+    async def _close(self) -> None:
+        await self._stack.aclose()
+
+    async def _judge(self, items: list[Judgement | None]) -> list[Verdict]:
+        asked = [item for item in items if item is not None]
+        verdicts = iter(await asyncio.gather(*(self._verifier.judge(item) for item in asked)))
+        return [NO_VERDICT if item is None else next(verdicts) for item in items]
+
+
+class Reader:
+    """Takes completions apart: thought, answer, outcome, reasoning tokens."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.open_id, self.close_id = think_ids(tokenizer)
+        self.opened = prompt_opens_thinking(tokenizer)
+
+    def read(self, completion: list[int], finished: bool) -> tuple[Split, int]:
+        """The parts of a completion and the tokens of its thought.
+
+        One that was cut at max_new_tokens is `unclosed` inside of its thought, and `aborted` after it: a cut answer
+        is no answer.
+        """
+        parts = split(completion_text(self.tokenizer, completion), opened=self.opened)
+        if not finished and parts.outcome is not Outcome.UNCLOSED:
+            parts = Split(parts.thinking, parts.response, Outcome.ABORTED)
+        return parts, count_reasoning_tokens(completion, self.open_id, self.close_id, self.opened)
+
+
+class Scorer:
+    """Episodes in, rewards out."""
+
+    def __init__(self, judge: JudgeThread, reader: Reader, table: RewardTable, rule: ReasoningRule) -> None:
+        self.judge, self.reader, self.table, self.rule = judge, reader, table, rule
+
+    def start(self, episodes: list[Episode], cases: list[Case]) -> "tuple[list[Split], Future[list[Verdict]]]":
+        """Read the episodes and start their judgements; hand the result to `finish`."""
+        parts = []
+        items: list[Judgement | None] = []
+        for episode in episodes:
+            one, episode.reasoning_tokens = self.reader.read(episode.completion, episode.finished)
+            episode.outcome = one.outcome
+            parts.append(one)
+            items.append(None if one.outcome in NO_RESULT else judgement(cases[episode.case], one.response))
+        return parts, self.judge.submit(items)
+
+    def finish(self, episodes: list[Episode], started: "tuple[list[Split], Future[list[Verdict]]]") -> None:
+        """Wait for the verdicts and write label and score into the episodes."""
+        for episode, parts, verdict in zip(episodes, started[0], started[1].result(), strict=True):
+            episode.label = verdict.label
+            tokens = episode.reasoning_tokens
+            episode.score = reward(self.table, episode.outcome, verdict.label, tokens, parts.thinking, self.rule)
+            episode.reasoned = with_reasoning(episode.outcome, tokens, parts.thinking, self.rule)
+
+
+def judgement(case: Case, answer: str) -> Judgement:
+    """What the verifier is asked about one answer."""
+    return Judgement(case.question, case.reference, answer, case.language, case.icd10, list(case.options))

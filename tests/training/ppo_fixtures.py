@@ -1,0 +1,99 @@
+"""A model of a few thousand weights that has learnt a format but not the answers, so that PPO has something to do."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from clinical_r1.schema import Case, write_jsonl
+from clinical_r1.training.ppo.config import PPOConfig
+
+FINDINGS = {"fever and cough": "pneumonia", "dysuria": "cystitis", "headache": "migraine", "thirst": "diabetes"}
+THOUGHTS = ["Okay, {f} suggests {d}. So {d} fits best.", "Hmm, {d}.", ""]
+
+
+class NeverStop:
+    """Stands where a training process has its StopRequest."""
+
+    asked = False
+
+    def anywhere(self) -> bool:
+        return False
+
+
+def cases(count: int, seed: int = 0) -> list[Case]:
+    rng = random.Random(seed)
+    made = []
+    for index in range(count):
+        finding, disease = rng.choice(list(FINDINGS.items()))
+        question = f"A {rng.randrange(20, 90)} year old with {finding}. What is the diagnosis?"
+        made.append(Case(id=f"case-{index}", language="en", question=question, reference=disease, specialty="x"))
+    return made
+
+
+def completion(tokenizer, case: Case, rng: random.Random) -> list[int]:
+    from clinical_r1.generation.chat import completion_ids
+
+    finding = next(f for f, d in FINDINGS.items() if d == case.reference)
+    disease = case.reference if rng.random() < 0.4 else rng.choice(list(FINDINGS.values()))
+    thought = rng.choice(THOUGHTS).format(f=finding, d=disease)
+    return completion_ids(tokenizer, thought, f"The most likely diagnosis is {disease}.")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    import torch
+
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def splits(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("splits")
+    write_jsonl(folder / "rl.jsonl", cases(40, seed=1))
+    write_jsonl(folder / "validation.jsonl", cases(16, seed=2))
+    return {"cases": folder / "rl.jsonl", "validation": folder / "validation.jsonl"}
+
+
+@pytest.fixture(scope="session")
+def sft_model(splits, tmp_path_factory) -> Path:
+    """SFT in a few seconds: the format is learnt, a diagnosis is a guess."""
+    import torch
+
+    from clinical_r1.generation.chat import prompt_ids
+    from clinical_r1.generation.load import load_model, save_model
+    from clinical_r1.training.tiny import TinyModelConfig, make_base_model
+
+    folder = tmp_path_factory.mktemp("sft") / "model"
+    rng = random.Random(3)
+    rows = [{"question": c.question, "thinking": t.format(f="a", d=c.reference), "response": c.reference}
+            for c in cases(40, 1) for t in THOUGHTS[:2]]  # fmt: skip
+    write_jsonl(folder.parent / "corpus.jsonl", rows)
+    shape = TinyModelConfig(hidden_size=32, layers=2, vocab_size=420, window=192, init_std=0.1)
+    make_base_model(shape, [folder.parent / "corpus.jsonl"], folder)
+    model, tokenizer = load_model(folder)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
+    for _ in range(90):
+        texts = [(prompt_ids(tokenizer, c.question), completion(tokenizer, c, rng)) for c in cases(16, rng.random())]
+        longest = max(len(p) + len(c) for p, c in texts)
+        ids = torch.tensor([p + c + [tokenizer.pad_token_id] * (longest - len(p) - len(c)) for p, c in texts])
+        labels = torch.tensor([[-100] * len(p) + c + [-100] * (longest - len(p) - len(c)) for p, c in texts])
+        loss = model(input_ids=ids, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return save_model(model, tokenizer, folder)
+
+
+def config(**changes) -> PPOConfig:
+    """A run of seconds."""
+    settings = {
+        "steps": 4, "batch_size": 8, "micro_batch_size": 2, "minibatches": 2, "epochs": 1, "learning_rate": 2e-3,
+        "warmup_steps": 0, "save_every": 2, "rollout": {"max_new_tokens": 48},
+        "critic": {"learning_rate": 5e-3, "warmup_batches": 2, "warmup_epochs": 1, "clip": None},
+        "probe": {"every": 2, "cases": 8}, "reasoning": {"min_reasoning_tokens": 4}, "keep": "last",
+        "deepspeed": {"stage": 1},
+    } | changes  # fmt: skip
+    return PPOConfig.model_validate(settings)

@@ -1,0 +1,85 @@
+"""Runs under torchrun: processes share the work and change nothing; kill -9 and SIGTERM lose nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from ppo_fixtures import _one_thread, config, sft_model, splits  # noqa: F401
+
+from clinical_r1.errors import UserError
+from clinical_r1.generation.load import load_model
+from clinical_r1.training.metrics import read_metrics
+from clinical_r1.training.ppo.job import PPOJob
+from clinical_r1.training.ppo.run import train_ppo
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder)[0].state_dict()
+
+
+def train(settings, sft_model, splits, folder: Path) -> dict:  # noqa: F811
+    return train_ppo(settings, sft_model, splits["cases"], splits["validation"], folder / "out", folder / "state")
+
+
+@pytest.fixture(scope="module")
+def whole(sft_model, splits, tmp_path_factory) -> Path:  # noqa: F811
+    folder = tmp_path_factory.mktemp("whole")
+    assert train(config(steps=3), sft_model, splits, folder)["steps"] == 3
+    return folder
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_two_processes_equal_one(stage, whole, sft_model, splits, tmp_path):  # noqa: F811
+    settings = config(steps=3, processes=2, deepspeed={"stage": stage})
+    train(settings, sft_model, splits, tmp_path)
+    first, second = ([row for row in read_metrics(f / "out" / "metrics.jsonl")] for f in (whole, tmp_path))
+    for one, two in zip(first, second, strict=True):
+        assert one.keys() == two.keys()
+        for key in ("train/reward", "train/length", "train/kl", "train/entropy", "validation/accuracy"):
+            assert one.get(key, 0) == pytest.approx(two.get(key, 0), abs=2e-3), key
+    for name, value in weights(whole / "out" / "model").items():
+        torch.testing.assert_close(value, weights(tmp_path / "out" / "model")[name], atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_process_goes_on_to_the_same_weights(number, whole, sft_model, splits, tmp_path):  # noqa: F811
+    task = PPOJob(
+        config=config(steps=3), model=sft_model, **splits, out_dir=tmp_path / "out", state_dir=tmp_path / "state"
+    )
+    (tmp_path / "job.json").write_text(task.model_dump_json())
+    command = [sys.executable, "-m", "clinical_r1.training.ppo.main", "--config", str(tmp_path / "job.json")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if '"ppo"' in line and '"step": 1' in line:
+            process.send_signal(number)
+            break
+    process.stdout.read()
+    assert process.wait(timeout=120) == (75 if number == signal.SIGTERM else -9)
+    saved = {folder.name for folder in task.state_dir.glob("step-*")}
+    assert saved >= ({"step-00000000"} if number == signal.SIGKILL else {"step-00000001"})
+    assert subprocess.run(command, capture_output=True, timeout=240, env=os.environ).returncode == 0
+    for name, value in weights(whole / "out" / "model").items():
+        assert torch.equal(value, weights(tmp_path / "out" / "model")[name]), name
+
+
+def test_wrong_input_is_one_sentence(sft_model, splits, tmp_path):  # noqa: F811
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    with pytest.raises(UserError, match=r"empty\.jsonl: no cases"):
+        train(config(), sft_model, splits | {"cases": empty}, tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        train(config(), sft_model, splits | {"validation": tmp_path / "none.jsonl"}, tmp_path)
+    with pytest.raises(UserError, match="no model folder"):
+        train(config(), tmp_path, splits, tmp_path)
+    with pytest.raises(UserError, match="processes cannot share evenly"):
+        train(config(processes=3), sft_model, splits, tmp_path)
+    started = time.monotonic()
+    with pytest.raises(UserError, match="window is 192"):
+        train(config(rollout={"max_new_tokens": 190}), sft_model, splits, tmp_path)
+    assert time.monotonic() - started < 120

@@ -1,0 +1,152 @@
+"""Whole runs in this process: outputs, resume, masking, stopping, choice of weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from ppo_fixtures import NeverStop, _one_thread, config, sft_model, splits  # noqa: F401
+
+from clinical_r1.generation.load import load_model
+from clinical_r1.schema import Verdict, VerdictLabel
+from clinical_r1.training.deepspeed import init_process_group, prepare_environment
+from clinical_r1.training.metrics import read_metrics
+from clinical_r1.training.ppo import scoring
+from clinical_r1.training.ppo.job import PPOJob
+from clinical_r1.training.ppo.main import train
+from clinical_r1.training.trainee import Stopped
+
+
+class StopAt(NeverStop):
+    """Asked to stop at the n-th time that the group agrees."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def anywhere(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _group():
+    prepare_environment()
+    init_process_group()
+
+
+def job(settings, sft_model, splits, folder: Path) -> PPOJob:  # noqa: F811
+    return PPOJob(config=settings, model=sft_model, **splits, out_dir=folder / "out", state_dir=folder / "state")
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder)[0].state_dict()
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "state" / "result.json").read_text())
+
+
+def numbers(folder: Path) -> list[dict]:
+    """The rows of a run without its times."""
+    timed = ("time", "train/episodes_per")
+    rows = read_metrics(folder / "out" / "metrics.jsonl")
+    return [{key: value for key, value in row.items() if not key.startswith(timed)} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(sft_model, splits, tmp_path_factory) -> Path:  # noqa: F811
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(job(config(), sft_model, splits, folder), NeverStop())
+    return folder
+
+
+def test_a_run_leaves_model_config_metrics_and_curves(whole, sft_model):  # noqa: F811
+    out = whole / "out"
+    assert {"model", "config.json", "metrics.jsonl", "curves.svg"} <= {path.name for path in out.iterdir()}
+    rows = read_metrics(out / "metrics.jsonl")
+    steps = [row for row in rows if "train/reward" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows if "validation/accuracy" in row] == [0, 2, 4]
+    assert all(row["train/sampler_gap"] < 1e-4 for row in steps)
+    assert steps[0]["train/kl"] == pytest.approx(0, abs=1e-3)
+    assert {"train/clip_fraction", "train/entropy", "critic/explained_variance", "time/rollout"} <= steps[0].keys()
+    summary = result(whole)
+    assert summary["steps"] == 4
+    assert summary["stop_reason"] == ""
+    assert any(not torch.equal(value, weights(sft_model)[name]) for name, value in weights(out / "model").items())
+    assert len(list((whole / "state").glob("step-*"))) == 2
+
+
+@pytest.mark.parametrize("calls", [1, 3, 5, 6, 7, 9])
+def test_a_stopped_run_goes_on_to_the_same_weights(calls, whole, sft_model, splits, tmp_path):  # noqa: F811
+    """Stopped while the critic is fitted, in a rollout, and between steps; with a mixed case between checkpoints."""
+    task = job(config(), sft_model, splits, tmp_path)
+    with pytest.raises(Stopped):
+        train(task, StopAt(calls))
+    assert not (tmp_path / "out" / "model").exists()
+    train(task, NeverStop())
+    for name, value in weights(whole / "out" / "model").items():
+        assert torch.equal(value, weights(tmp_path / "out" / "model")[name]), name
+    numbers = [
+        [
+            {k: v for k, v in row.items() if not k.startswith(("time", "train/episodes_per"))}
+            for row in read_metrics(path)
+        ]
+        for path in (whole / "out" / "metrics.jsonl", tmp_path / "out" / "metrics.jsonl")
+    ]
+    assert numbers[0] == numbers[1]
+
+
+def test_a_finished_run_is_not_trained_again(whole, sft_model, splits):  # noqa: F811
+    before = weights(whole / "out" / "model")
+    train(job(config(), sft_model, splits, whole), StopAt(1))
+    assert all(torch.equal(value, before[name]) for name, value in weights(whole / "out" / "model").items())
+
+
+def test_failed_judgements_are_masked_out_and_counted(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+    class Failing:
+        name = "failing"
+
+        async def judge(self, item):
+            return Verdict(label=VerdictLabel.INVALID, judge="failing")
+
+    monkeypatch.setattr(scoring, "build_verifier", lambda *_: Failing())
+    table = {"reasoning_correct": 1, "reasoning_incorrect": 0, "plain_correct": 0, "plain_incorrect": 0, "no_result": 0}
+    settings = config(steps=1, reward_table=table, probe={"every": 0, "cases": 4})
+    train(job(settings, sft_model, splits, tmp_path), NeverStop())
+    row = next(row for row in read_metrics(tmp_path / "out" / "metrics.jsonl") if "train/masked" in row)
+    assert row["train/masked"] > 0
+    assert row["train/reward"] == 0
+    assert result(tmp_path)["masked_judgements"] == row["train/masked"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"learning_rate": 0.3, "stop": {"max_kl": 3, "patience": 1}}, "KL runaway"),
+        ({"rollout": {"max_new_tokens": 2}, "stop": {"max_cut_share": 0.5, "patience": 1}}, ""),
+    ],
+)
+def test_collapse_stops_the_run_with_a_reason(changes, reason, sft_model, splits, tmp_path):  # noqa: F811
+    settings = config(**changes, keep="best", steps=5)
+    train(job(settings, sft_model, splits, tmp_path), NeverStop())
+    summary = result(tmp_path)
+    assert summary["stop_reason"].startswith(reason)
+    assert (summary["steps"] < 5) == bool(reason)
+
+
+def test_without_a_critic_and_with_several_episodes_a_prompt(sft_model, splits, tmp_path):  # noqa: F811
+    settings = config(steps=2, critic={"kind": "none"}, rollout={"max_new_tokens": 48, "episodes_per_prompt": 4})
+    train(job(settings, sft_model, splits, tmp_path), NeverStop())
+    assert result(tmp_path)["steps"] == 2
+
+
+def test_reward_rises(sft_model, splits, tmp_path):  # noqa: F811
+    settings = config(
+        steps=24, batch_size=32, micro_batch_size=16, minibatches=2, learning_rate=4e-3, kl_beta=0.003,
+        probe={"every": 0, "cases": 16}, save_every=100, keep="best",
+    )  # fmt: skip
+    train(job(settings, sft_model, splits, tmp_path), NeverStop())
+    summary = result(tmp_path)
+    assert summary["reward_last"] > summary["reward_first"] + 0.1, summary
