@@ -107,8 +107,11 @@ def finish(process: subprocess.Popen[str], limit: float) -> dict[str, Any]:
 
 def worker(folder: Path, cases: Path) -> int:
     """The child: run, and print what it took. CPU and RSS are this process's alone, the endpoint's are not in them."""
-    import pyarrow.parquet  # noqa: F401 - imported before the clock starts
+    # Everything that is imported on first use, before the clock starts.
+    import pyarrow.json
+    import pyarrow.parquet  # noqa: F401
 
+    import clinical_r1.llm.transport  # noqa: F401
     from clinical_r1.synthesis.run import synthesize
 
     config = SynthesisConfig.model_validate_json((folder / "config.json").read_text())

@@ -40,9 +40,9 @@ class Row(BaseModel):
     """Mean of B less mean of A."""
     difference_interval: Interval
     """95%, bootstrap over cases."""
-    effect: float
-    """Hedges' g for amounts, Cohen's h for shares; positive where B has more."""
-    effect_interval: Interval
+    effect: float | None
+    """Hedges' g for amounts, Cohen's h for shares; positive where B has more; None where only the means differ."""
+    effect_interval: Interval | None
     p: float
     p_holm: float = 1.0
 
@@ -157,6 +157,7 @@ def _row(
         return None
     effect = _cohen_h if measure.share else _hedges_g
     point = [np.array([value]) for v in (a, b) for value in (len(v), v.mean(), v.var())]
+    size = float(effect(*point)[0])
     moments_a, moments_b = _moments(resampled_a), _moments(resampled_b)
     return Row(
         name=measure.name,
@@ -167,8 +168,8 @@ def _row(
         median=(float(np.median(a)), float(np.median(b))),
         difference=float(b.mean() - a.mean()),
         difference_interval=_interval(moments_b[1] - moments_a[1]),
-        effect=float(effect(*point)[0]),
-        effect_interval=_interval(effect(*moments_a, *moments_b)),
+        effect=size if np.isfinite(size) else None,
+        effect_interval=_interval(effect(*moments_a, *moments_b)) if np.isfinite(size) else None,
         p=_p_value(measure, a, b),
     )
 
@@ -176,11 +177,13 @@ def _row(
 def _hedges_g(
     n_a: np.ndarray, mean_a: np.ndarray, var_a: np.ndarray, n_b: np.ndarray, mean_b: np.ndarray, var_b: np.ndarray
 ) -> np.ndarray:
-    """Standardised difference of means with the small-sample correction; 0 where nothing varies."""
+    """Standardised difference of means with the small-sample correction; nan where nothing varies but the means."""
     freedom = np.maximum(1.0, n_a + n_b - 2)
     pooled = np.sqrt((n_a * var_a + n_b * var_b) / freedom)
     correction = 1 - 3 / np.maximum(1.0, 4 * freedom - 1)
-    return np.where(pooled > 0, correction * (mean_b - mean_a) / np.where(pooled > 0, pooled, 1), 0.0)
+    difference = mean_b - mean_a
+    undefined = np.where(difference == 0, 0.0, np.nan)
+    return np.where(pooled > 0, correction * difference / np.where(pooled > 0, pooled, 1), undefined)
 
 
 def _cohen_h(

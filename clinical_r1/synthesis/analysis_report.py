@@ -46,11 +46,13 @@ def forest(section: Section) -> str:
         parts.append(f'<text class="axis" x="{_x(tick):.1f}" y="{height - 8}" text-anchor="middle">{tick}</text>')
     for number, row in enumerate(section.rows):
         y = ROW * (number + 0.8)
-        low, high = row.effect_interval
         clear = "clear" if row.p_holm < 0.05 else "unclear"
         parts.append(
             f'<text class="label" x="{LABEL - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(row.title)}</text>'
         )
+        if row.effect is None or row.effect_interval is None:
+            continue
+        low, high = row.effect_interval
         parts.append(f'<line class="{clear}" x1="{_x(low):.1f}" x2="{_x(high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<circle class="{clear}" cx="{_x(row.effect):.1f}" cy="{y:.1f}" r="4"/>')
     return "".join([*parts, "</svg>"])
