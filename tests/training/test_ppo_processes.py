@@ -37,7 +37,7 @@ def whole(sft_model, splits, tmp_path_factory) -> Path:  # noqa: F811
 def test_two_processes_equal_one(stage, whole, sft_model, splits, tmp_path):  # noqa: F811
     settings = config(steps=3, processes=2, deepspeed={"stage": stage})
     train(settings, sft_model, splits, tmp_path)
-    first, second = ([row for row in read_metrics(f / "out" / "metrics.jsonl")] for f in (whole, tmp_path))
+    first, second = (read_metrics(f / "out" / "metrics.jsonl") for f in (whole, tmp_path))
     for one, two in zip(first, second, strict=True):
         assert one.keys() == two.keys()
         for key in ("train/reward", "train/length", "train/kl", "train/entropy", "validation/accuracy"):

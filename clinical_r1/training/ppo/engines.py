@@ -99,7 +99,7 @@ def set_learning_rate(engine: Any, rate: float) -> None:
 
 
 def export_model(engines: Engines) -> Any | None:
-    """The actor as a plain transformers model, whole also under ZeRO-3, adapters merged. Collective; None off rank 0."""
+    """The actor as a plain transformers model, whole also under ZeRO-3, adapters merged; None off rank 0."""
     model, causal = engines.policy.model, engines.policy.causal
     if causal is model and not _is_sharded(model):
         return model
