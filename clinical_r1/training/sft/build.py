@@ -14,33 +14,42 @@ from clinical_r1.training.trainee import StopRequest
 def build_trainer(
     job: SFTJob,
     tokenizer: Any,
+    new_tokens: list[int],
     train_set: list[Example],
     eval_set: list[Example],
     world: int,
     stop: StopRequest,
     writer: MetricsWriter | None,
 ) -> tuple[Any, Any]:
-    """(trainer, its Watch callback), ready to train."""
+    """(trainer, its Watch callback), ready to train; `new_tokens` are ids that the base model has never seen."""
+    from transformers import PrinterCallback
+    from transformers.utils.logging import disable_progress_bar
+
     from clinical_r1.training.sft.trainer import TraceTrainer, Watch
+
+    disable_progress_bar()
 
     config = job.config
     arguments = training_arguments(config, job, world, evaluate=bool(eval_set))
-    model = load_trainable(job, tokenizer)
+    model = load_trainable(job, tokenizer, new_tokens)
     lengths = [len(example.input_ids) for example in train_set]
     completion = sum(example.completion_length for example in train_set) / len(train_set)
+    order = EpochOrder(lengths, config.batch_size, config.group_by_length, config.seed)
     trainer = TraceTrainer(
         model=model,
         args=arguments,
         train_dataset=to_dataset(train_set),
         eval_dataset=to_dataset(eval_set) if eval_set else None,
         processing_class=tokenizer,
-        peft_config=_lora(config),
-        order=EpochOrder(lengths, config.batch_size, config.group_by_length, config.seed),
+        peft_config=_lora(config, new_tokens),
+        optimizer_cls_and_kwargs=_cpu_adam(config),
+        order=order,
         loss_tokens=config.batch_size * completion if config.loss_norm == "constant" else None,
         keep=config.keep_checkpoints,
     )
-    watch = Watch(stop, writer, lambda: trainer._total_train_tokens)
+    watch = Watch(stop, writer, order, lambda: trainer._total_train_tokens)
     trainer.add_callback(watch)
+    trainer.remove_callback(PrinterCallback)
     return trainer, watch
 
 
@@ -113,7 +122,7 @@ def training_arguments(config: SFTConfig, job: SFTJob, world: int, evaluate: boo
     )
 
 
-def load_trainable(job: SFTJob, tokenizer: Any) -> Any:
+def load_trainable(job: SFTJob, tokenizer: Any, new_tokens: list[int]) -> Any:
     """The base model in the training dtype, with rows for new tokens; under ZeRO-3 it is loaded sharded."""
     from clinical_r1.generation.load import load_model
 
@@ -121,11 +130,44 @@ def load_trainable(job: SFTJob, tokenizer: Any) -> Any:
     model, _ = load_model(job.base_model, dtype=config.dtype, attn_implementation=config.attention)
     rows = model.get_input_embeddings().weight
     if len(tokenizer) > getattr(rows, "ds_shape", rows.shape)[0]:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    initialise_rows(model, tokenizer, new_tokens)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model.train()
+
+
+def initialise_rows(model: Any, tokenizer: Any, new_tokens: list[int]) -> None:
+    """Start a new token's embedding and output rows from the mean of the tokens that spelt it before.
+
+    Qwen2.5 keeps unused rows for such tokens; whatever stands there, adapters could not train the output row.
+    """
+    import torch
+
+    if not new_tokens:
+        return
+    tables = {id(layer.weight): layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
+    spelling = tokenizer.backend_tokenizer.model
+    sharded = [weight for weight in tables.values() if hasattr(weight, "ds_id")]
+    with _gathered_for_writing(sharded), torch.no_grad():
+        for weight in tables.values():
+            if weight.numel() == 0:  # not this process's turn to write
+                continue
+            for token in new_tokens:
+                pieces = [piece.id for piece in spelling.tokenize(tokenizer.convert_ids_to_tokens(token))]
+                if pieces:
+                    weight[token] = weight[pieces].mean(dim=0)
+
+
+def _gathered_for_writing(sharded: list[Any]) -> Any:
+    from contextlib import nullcontext
+
+    if not sharded:
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(sharded, modifier_rank=0)
 
 
 def to_dataset(examples: list[Example]) -> Any:
@@ -137,7 +179,17 @@ def to_dataset(examples: list[Example]) -> Any:
     )
 
 
-def _lora(config: SFTConfig) -> Any:
+def _cpu_adam(config: SFTConfig) -> Any:
+    """DeepSpeed's compiled CPU Adam where it is asked for; None = torch's AdamW."""
+    if config.deepspeed is None or not config.deepspeed.cpu_adam:
+        return None
+    from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+    settings = {"lr": config.learning_rate, "betas": (0.9, config.beta2), "weight_decay": config.weight_decay}
+    return DeepSpeedCPUAdam, settings
+
+
+def _lora(config: SFTConfig, new_tokens: list[int]) -> Any:
     if config.lora is None:
         return None
     if config.deepspeed is not None and config.deepspeed.stage == 3:
@@ -150,5 +202,6 @@ def _lora(config: SFTConfig) -> Any:
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.target_modules,
+        trainable_token_indices=new_tokens or None,
         task_type="CAUSAL_LM",
     )

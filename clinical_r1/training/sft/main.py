@@ -55,12 +55,15 @@ def train(job: SFTJob, stop: StopRequest) -> None:
     tokenizer = load_tokenizer(job.base_model)
     from clinical_r1.generation.chat import prepare_tokenizer
 
-    prepare_tokenizer(tokenizer)
+    new_tokens = prepare_tokenizer(tokenizer)
     examples = read_examples(job.traces, tokenizer, _window(config, job.base_model))
     prepare_environment()
     check_requirements(config.deepspeed, config.attention) if config.deepspeed else None
     init_process_group()
+    from clinical_r1.training.preflight import check_here
+
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    check_here(config, job.base_model, world)
     if rank == 0:
         _claim(job, world)
     _barrier()
@@ -77,7 +80,7 @@ def train(job: SFTJob, stop: StopRequest) -> None:
 
     from clinical_r1.training.sft.build import build_trainer
 
-    trainer, watch = build_trainer(job, tokenizer, train_set, eval_set, world, stop, writer)
+    trainer, watch = build_trainer(job, tokenizer, new_tokens, train_set, eval_set, world, stop, writer)
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     if writer is not None:
         writer.close()
@@ -112,7 +115,7 @@ def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seco
     import torch.distributed as dist
 
     evaluation = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
-    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    losses = [row.get("token_loss", row["loss"]) for row in trainer.state.log_history if "loss" in row]
     last = losses[-max(1, len(losses) // 10) :]
     return {
         "train_loss": sum(last) / len(last) if last else float("nan"),
@@ -127,7 +130,8 @@ def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seco
 
 def _finish(job: SFTJob, trainer: Any, tokenizer: Any, writer: MetricsWriter | None, result: dict[str, float]) -> None:
     """Write the artifact; collective, because ZeRO-3 gathers the weights."""
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    sharded = job.config.deepspeed is not None and job.config.deepspeed.stage == 3
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
     if writer is None:
         _barrier()
         return
@@ -135,7 +139,7 @@ def _finish(job: SFTJob, trainer: Any, tokenizer: Any, writer: MetricsWriter | N
     job.out_dir.mkdir(parents=True, exist_ok=True)
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if job.config.lora is not None:
-        model, state = model.merge_and_unload(), None
+        model = model.merge_and_unload()
     save_model(model, tokenizer, job.out_dir / "model", state)
     write_text(job.out_dir / "config.json", job.config.model_dump_json(indent=1) + "\n")
     writer.publish(job.out_dir)

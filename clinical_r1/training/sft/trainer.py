@@ -19,6 +19,7 @@ CHECKPOINTS = f"{PREFIX_CHECKPOINT_DIR}-*"
 
 LOGGED = {
     "loss": "train/loss",
+    "token_loss": "train/loss",
     "learning_rate": "train/learning_rate",
     "grad_norm": "train/gradient_norm",
     "mean_token_accuracy": "train/token_accuracy",
@@ -44,9 +45,14 @@ class TraceTrainer(SFTTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """As TRL's; in training the divisor may be a constant (TRL undoes the averaging over processes)."""
-        if self.loss_tokens is not None and num_items_in_batch is not None and self.model.training:
-            num_items_in_batch = self.loss_tokens
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self.loss_tokens is None or num_items_in_batch is None or not self.model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = super().compute_loss(model, inputs, return_outputs, self.loss_tokens)
+        # What is logged stays comparable: the mean over the batch's own tokens.
+        value = loss[0] if return_outputs else loss
+        share = value.detach() * self.loss_tokens / num_items_in_batch * self.current_gradient_accumulation_steps
+        self._metrics["train"]["token_loss"].append(self.accelerator.gather(share).mean().item())
+        return loss
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Transformers' checkpoint (TRL adds a model card), marked when every process has written its part."""
@@ -64,9 +70,9 @@ class TraceTrainer(SFTTrainer):
 class Watch(TrainerCallback):
     """Metrics, progress, and the checkpoint on SIGTERM."""
 
-    def __init__(self, stop: StopRequest, writer: MetricsWriter | None, trainer_tokens: Any) -> None:
+    def __init__(self, stop: StopRequest, writer: MetricsWriter | None, order: EpochOrder, trainer_tokens: Any) -> None:
         """`writer` is None but on rank 0; `trainer_tokens` returns the tokens trained so far by all processes."""
-        self.stop, self.writer, self.tokens = stop, writer, trainer_tokens
+        self.stop, self.writer, self.order, self.tokens = stop, writer, order, trainer_tokens
         self.stopped = False
         self.seconds = 0.0
         self._start = self._start_tokens = 0.0
@@ -76,6 +82,11 @@ class Watch(TrainerCallback):
         self._start, self._start_tokens = time.monotonic(), self.tokens()
         if self.writer is not None:
             report_progress("sft", state.global_step, state.max_steps)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # accelerate's set_epoch does not reach the sampler through a resumed epoch's SkipBatchSampler on two processes:
+        # the rest of that epoch would repeat the first epoch's order.
+        self.order.set_epoch(state.global_step // (len(self.order) // self.order.batch_size))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.stop.anywhere():
@@ -88,7 +99,7 @@ class Watch(TrainerCallback):
             report_progress("sft", state.global_step, state.max_steps, loss=self._loss, tokens_per_s=self.rate())
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        self._loss = (logs or {}).get("loss", self._loss)
+        self._loss = (logs or {}).get("token_loss", (logs or {}).get("loss", self._loss))
         if self.writer is None or not logs:
             return
         row = {ours: float(logs[theirs]) for theirs, ours in LOGGED.items() if theirs in logs}

@@ -1,0 +1,107 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from clinical_r1.errors import UserError
+from clinical_r1.training.launcher import PREEMPTED_EXIT_CODE, USER_ERROR_EXIT_CODE, launch
+
+HEADER = """
+    import argparse, os, time
+    from clinical_r1.errors import UserError
+    from clinical_r1.training.launcher import report_progress
+    from clinical_r1.training.trainee import Stopped, trainee
+    with trainee() as stop:
+"""
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Launch a trainee with the given body; its module is on the path of the processes."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    config = tmp_path / "job.json"
+    config.write_text("{}")
+
+    def go(body: str, processes: int = 1) -> Path:
+        text = textwrap.dedent(HEADER) + textwrap.indent(textwrap.dedent(body), "    ")
+        (tmp_path / "trainee_module.py").write_text(text)
+        launch("trainee_module", config, processes, label="demo")
+        return tmp_path / "job.log"
+
+    return go
+
+
+def test_progress_is_told_and_the_rest_goes_to_the_log(start, capfd):
+    log = start("print('noise')\nreport_progress('demo', 3, 3, loss=1.5, tokens_per_s=12345.0)")
+    assert capfd.readouterr().out == "demo 3/3  loss 1.5  tokens_per_s 12,345\n"
+    assert "noise" in log.read_text()
+
+
+def test_a_user_error_comes_back_as_itself(start):
+    with pytest.raises(UserError, match=r"^cases\.jsonl: wrong; fix it$"):
+        start("raise UserError('cases.jsonl: wrong; fix it')", processes=2)
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('CUDA out of memory. Tried')", "MemoryError()"])
+def test_out_of_memory_becomes_advice(start, error):
+    with pytest.raises(UserError, match="lower micro_batch_size"):
+        start(f"raise {error}")
+
+
+def test_a_crash_names_the_exception_and_the_log(start):
+    with pytest.raises(
+        UserError, match=r"demo broke \(exit code 1\): ZeroDivisionError: .*; the whole log is .*job\.log"
+    ):
+        start("1 / 0")
+
+
+def test_sigterm_lets_the_trainee_write_its_checkpoint(tmp_path):
+    body = """
+        report_progress('demo', 0, 1)
+        for _ in range(600):
+            time.sleep(0.1)
+            if stop.anywhere():
+                time.sleep(1)  # writing
+                open(os.path.join(os.environ['PYTHONPATH'], 'checkpoint'), 'w').close()
+                raise Stopped
+    """
+    text = textwrap.dedent(HEADER) + textwrap.indent(textwrap.dedent(body), "    ")
+    (tmp_path / "trainee_module.py").write_text(text)
+    (tmp_path / "job.json").write_text("{}")
+    command = [
+        sys.executable,
+        "-m",
+        "clinical_r1.training.launcher",
+        "trainee_module",
+        "--config",
+        tmp_path / "job.json",
+    ]
+    process = subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline().startswith("demo 0/1")
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    assert process.wait(timeout=60) == PREEMPTED_EXIT_CODE
+    assert (tmp_path / "checkpoint").exists() and time.monotonic() - started < 40
+
+
+def test_the_command_line_ends_with_code_2_on_wrong_input(tmp_path):
+    (tmp_path / "trainee_module.py").write_text(textwrap.dedent(HEADER) + "    raise UserError('X is wrong; fix Y')\n")
+    (tmp_path / "job.json").write_text("{}")
+    command = [
+        sys.executable,
+        "-m",
+        "clinical_r1.training.launcher",
+        "trainee_module",
+        "--config",
+        tmp_path / "job.json",
+    ]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == USER_ERROR_EXIT_CODE
+    assert done.stderr == "Error: X is wrong; fix Y\n"

@@ -1,0 +1,119 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from clinical_r1.errors import UserError
+from clinical_r1.training.deepspeed import DeepSpeedConfig, build_config, check_requirements
+from clinical_r1.training.ppo.config import PPOConfig
+from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, estimate, shipped
+from clinical_r1.training.sft.config import SFTConfig
+
+
+def test_weights_are_counted_exactly(base_model):
+    from clinical_r1.generation.load import load_model
+
+    assert QWEN_7B.total == 7_615_616_512  # as Qwen2.5-7B's own files
+    model, _ = load_model(base_model)
+    assert Geometry.of(base_model).total == sum(p.numel() for p in model.parameters())
+    assert Geometry.of(base_model).body == sum(p.numel() for p in model.model.parameters())
+
+
+def test_adapters_are_counted_exactly(base_model):
+    from peft import LoraConfig, get_peft_model
+
+    from clinical_r1.generation.load import load_model
+    from clinical_r1.training.sft.config import LoraSettings
+
+    settings = LoraSettings(rank=4)
+    lora = LoraConfig(r=4, target_modules=settings.target_modules)
+    wrapped = get_peft_model(load_model(base_model)[0], lora)
+    trained = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
+    assert Geometry.of(base_model).adapters(settings) == trained
+
+
+@pytest.mark.parametrize(
+    ("stage", "offload", "gpu"),
+    [
+        (0, False, 2 + 2 + 12),
+        (1, False, 2 + 2 + 12 / 4),
+        (2, False, 2 + (2 + 12) / 4),
+        (3, False, 16 / 4),
+        (2, True, 2),
+    ],
+)
+def test_sharding_divides_what_it_shards(stage, offload, gpu):
+    """ZeRO paper, figure 1: bytes per weight in mixed precision, here over 4 processes."""
+    sharding = DeepSpeedConfig(stage=stage, offload_optimizer=offload)
+    need = estimate(SFTConfig(dtype="bfloat16", deepspeed=sharding, processes=4), QWEN_7B)
+    weights = sum(need.gpu.get(f"model {part}", 0.0) for part in ("weights", "gradients", "optimizer"))
+    assert weights / QWEN_7B.total == pytest.approx(gpu)
+    if offload:
+        assert (need.host["model optimizer"] + need.host["model gradients"]) / QWEN_7B.total == pytest.approx(16)
+
+
+def machine(name: str) -> tuple[int, float] | None:
+    found = re.search(r"-(\d+)x(\d+)-", name)
+    return (int(found[1]), float(found[2])) if found else None
+
+
+@pytest.mark.parametrize("kind", ["sft", "ppo"])
+def test_shipped_configurations_fit_the_machines_in_their_names(kind):
+    machines = {}
+    for name, config in shipped(kind):
+        if size := machine(name):
+            assert config.processes == size[0], name
+            # A GPU of "80 GB" has about 79 GiB, one of 40 GB 39.4.
+            need = check(config, QWEN_7B, config.processes, size[1] * 0.985, 1_000)
+            machines[name] = need
+    assert {machine(name) for name in machines} >= {(1, 40.0), (1, 80.0), (2, 48.0), (4, 80.0), (8, 80.0)}
+    folder = Path(__file__).resolve().parents[2] / "clinical_r1" / "training" / "configs"
+    for name, need in machines.items():
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "not run on GPU" in text.replace("Not", "not"), name
+        if "offload_optimizer: true" in text:
+            told = int(re.search(r"(\d+) Gi?B of (?:host )?RAM", text)[1])  # type: ignore[index]
+            assert need.host_gib * GIB < told * 1e9 or need.host_gib <= told, name
+
+
+def test_what_cannot_fit_is_refused_with_what_does():
+    full = SFTConfig(dtype="bfloat16", max_length=4096, activation_checkpointing=True)
+    with pytest.raises(
+        UserError, match=r"about \d+ GiB on each GPU and there are 79 .*model optimizer.*1x80-lora\.yaml fits"
+    ):
+        check(full, QWEN_7B, 1, 79.0, 500.0)
+    with pytest.raises(UserError, match=r"4x80-full\.yaml fits"):
+        check(full, QWEN_7B, 4, 40.0, 500.0)
+    with pytest.raises(UserError, match="host memory"):
+        check(SFTConfig(dtype="bfloat16", max_length=4096, activation_checkpointing=True, processes=4,
+                        deepspeed=DeepSpeedConfig(offload_optimizer=True)), QWEN_7B, 4, 79.0, 64.0)  # fmt: skip
+    with pytest.raises(UserError, match="no shipped configuration fits"):
+        check(PPOConfig(), QWEN_7B, 1, 12.0, 32.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"stage": 2, "offload_parameters": True}, "stage 3"),
+        ({"stage": 0, "offload_optimizer": True}, "stage of 1 or more"),
+        ({"cpu_adam": True}, "offload_optimizer"),
+    ],
+)
+def test_impossible_sharding_is_refused(settings, words):
+    with pytest.raises(UserError, match=words):
+        check_requirements(DeepSpeedConfig(**settings))
+
+
+def test_a_missing_toolchain_is_refused_at_the_start(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match=r"g\+\+ and ninja is not on PATH"):
+        check_requirements(DeepSpeedConfig(offload_optimizer=True, cpu_adam=True))
+    with pytest.raises(UserError, match="no CUDA GPU"):
+        check_requirements(DeepSpeedConfig(), attention="flash_attention_2", use_cpu=True)
+
+
+def test_the_deepspeed_dict_says_what_was_asked():
+    config = build_config(DeepSpeedConfig(stage=3, offload_parameters=True), 2, 4, 0.5, 3, "bfloat16")
+    assert config["train_batch_size"] == 24 and config["bf16"]["enabled"]
+    assert config["zero_optimization"]["offload_param"]["device"] == "cpu"
+    assert config["zero_allow_untested_optimizer"] and config["gradient_clipping"] == 0.5
