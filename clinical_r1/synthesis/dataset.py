@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TRACES, REJECTED, PARQUET, CARD, REPORT = "traces.jsonl", "rejected.jsonl", "traces.parquet", "card.md", "report.json"
-PARQUET_ROWS = 2000
+PARQUET_ROWS = 500
 
 
 def write_dataset(
