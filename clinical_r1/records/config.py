@@ -73,11 +73,11 @@ class DedupConfig(BaseModel):
     """Drop a case whose normalised question and reference were seen before."""
     near: Literal["drop", "group", "off"] = "drop"
     """Near-duplicates: drop the later one, keep all but in one split, or do not look."""
-    threshold: float = Field(0.85, gt=0, le=1)
+    threshold: float = Field(default=0.85, gt=0, le=1)
     """Containment (shared shingles over those of the shorter text) from which two texts are near-duplicates."""
     same_reference: bool = True
     """Only count texts with one reference; look-alikes with different diagnoses are not duplicates."""
-    min_shingles: int = Field(12, ge=1)
+    min_shingles: int = Field(default=12, ge=1)
     """Texts with fewer distinctive shingles are compared exactly only."""
 
 
@@ -88,11 +88,11 @@ class ContaminationConfig(BaseModel):
 
     benchmarks: list[Source] = Field(default_factory=list)
     """Sets that must stay unseen: a case that contains one of their items (or lies in one) is dropped from the data."""
-    threshold: float = Field(0.5, gt=0, le=1)
+    threshold: float = Field(default=0.5, gt=0, le=1)
     """Containment from which a case is contaminated (notes: at 0.5, 4 of 308 MedBullets items; any 13-gram: 137)."""
-    ngram: int = Field(8, ge=3)
+    ngram: int = Field(default=8, ge=3)
     """Words a shingle (English); Chinese uses as many characters."""
-    min_shingles: int = Field(8, ge=1)
+    min_shingles: int = Field(default=8, ge=1)
     """Benchmark items with fewer shingles are compared exactly only."""
 
 
@@ -108,11 +108,11 @@ class PhiConfig(BaseModel):
     """Environment variable with the secret behind patient hashes and date shifts."""
     key_file: str = ""
     """Or a file with that secret; wins over the variable."""
-    shift_days: int = Field(365, ge=1, le=3650)
+    shift_days: int = Field(default=365, ge=1, le=3650)
     """Dates of one patient move together by a keyed offset of 1..shift_days days back."""
     ner_model: str = ""
     """Folder of a spaCy model for presidio-analyzer (optional, supplied by the user); empty: own recognizers only."""
-    ner_threshold: float = Field(0.6, ge=0, le=1)
+    ner_threshold: float = Field(default=0.6, ge=0, le=1)
     """Names found by the model with less confidence send the record to quarantine."""
     names: list[str] = Field(default_factory=list)
     """Further names to scrub everywhere (staff, departments' nicknames)."""
@@ -130,18 +130,18 @@ class RecordsConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sources: list[Source] = Field(min_length=1)
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     """Take this many well-formed rows of all sources together; None takes all."""
     limit_by: Literal["seeded", "first"] = "seeded"
     """Which ones: drawn by the seed, or the first in file order."""
     seed: int = 0
     splits: SplitConfig = Field(default_factory=SplitConfig)
-    group_by: list[Literal["patient", "site"]] = Field(default_factory=lambda: ["patient"])
+    group_by: list[Literal["patient", "site"]] = Field(default=["patient"])
     """Cases that share one of these keys never part; the run fails if any did."""
     stratify_by: list[Literal["specialty", "icd10_chapter", "language", "site"]] = Field(
-        default_factory=lambda: ["specialty", "icd10_chapter"]
+        default=["specialty", "icd10_chapter"]
     )
-    max_reject_rate: float = Field(0.05, ge=0, le=1)
+    max_reject_rate: float = Field(default=0.05, ge=0, le=1)
     """A larger share of malformed rows fails the step."""
     icd10_invalid: Literal["reject", "clear"] = "reject"
     """A code that the WHO tree does not have: reject the row, or keep it without a code (counted)."""

@@ -49,7 +49,7 @@ def apply_policies(gated: GateResult, config: RecordsConfig) -> Policies:
     passed = _unleaked(passed, config, result)
     for entry in passed:
         same = ("question", normal_form(entry.case.question))
-        keys = [("problem", entry.row.problem)] if entry.row.problem else []
+        keys: list[Hashable] = [("problem", entry.row.problem)] if entry.row.problem else []
         keys += [("near", link) for link in linked.get(id(entry), ())]
         result.kept.append(Kept(case=entry.case, keys=(same, *keys), site=entry.row.fields.get("site", "")))
     _unique_ids(result.kept)

@@ -1,0 +1,149 @@
+# ruff: noqa: E501, SIM905  (a pattern or a word list reads best as one piece)
+"""Dates move by one keyed offset per patient, so that intervals survive; ages over 89 fold into "90+".
+
+Years alone stay (Safe Harbor keeps them); a date that cannot be parsed, or a date of birth, goes altogether.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+
+from clinical_r1.records.phi.spans import Kind, Span
+
+_MONTHS = ("january february march april may june july august september october november december").split()
+_MONTH = "(?:" + "|".join(rf"{m}|{m[:3]}" + (r"|sept" if m == "september" else "") for m in _MONTHS) + r")\.?"
+_MONTH_WORD = _MONTH.replace("may|may", "may")
+_S = r"\s{0,2}"
+_Y = r"(?P<y>(?:1[89]|20)\s?\d\s?\d)"
+_HAN_NUM = "零〇一二三四五六七八九十"
+
+_PATTERNS: list[tuple[str, str]] = [
+    # name of the layout, pattern
+    ("ymd_sep", rf"(?<!\d){_Y}{_S}(?P<sep>[-/.]){_S}(?P<m>\d\s?\d?){_S}(?P=sep){_S}(?P<d>\d\s?\d?)(?!\d)"),
+    ("ymd_zh", rf"(?<!\d){_Y}{_S}年{_S}(?P<m>\d\s?\d?){_S}月{_S}(?P<d>\d\s?\d?){_S}[日号]"),
+    ("ym_zh", rf"(?<!\d){_Y}{_S}年{_S}(?P<m>\d\s?\d?){_S}月(?:份|初|中旬|下旬|上旬|底|末)?(?!{_S}\d)"),
+    ("ymd_han", rf"[二一][零〇九八]?[{_HAN_NUM}]{{2,3}}年[{_HAN_NUM}]{{1,3}}月(?:[{_HAN_NUM}]{{1,3}}[日号])?"),
+    ("md_zh", rf"(?<![\d年])(?P<m>1\s?[0-2]|0?\s?[1-9]){_S}月{_S}(?P<d>[0-3]?\s?\d){_S}[日号]"),
+    ("compact", r"(?<!\d)(?P<y>(?:19|20)\d\d)(?P<m>0[1-9]|1[0-2])(?P<d>0[1-9]|[12]\d|3[01])(?!\d)"),
+    (
+        "xy_sep",
+        r"(?<![\d./\-])(?P<a>\d\s?\d?)\s?(?P<sep>[-/.])\s?(?P<b>\d\s?\d?)\s?(?P=sep)\s?(?P<y>(?:1[89]|20)\s?\d\s?\d|\d\d)(?![\d/\-]|\.\d)",
+    ),
+    (
+        "mdy_word",
+        rf"(?i)\b(?P<mon>{_MONTH}){_S}(?P<d>\d{{1,2}})(?:\s?(?:st|nd|rd|th))?(?:\s?,)?\s{{1,2}}(?:of\s)?'?{_Y}(?!\d)",
+    ),
+    ("mdy_word", rf"(?i)\b(?P<mon>{_MONTH}){_S}(?P<d>\d{{1,2}})(?:\s?(?:st|nd|rd|th))?{_S},{_S}'?{_Y}(?!\d)"),
+    (
+        "dmy_word",
+        rf"(?i)(?<![\d.])(?P<d>\d{{1,2}})(?:\s?(?:st|nd|rd|th))?(?:\sday)?{_S}(?:of\s)?[-/.]?{_S}(?P<mon>{_MONTH}){_S}[-/.,]?{_S}'?(?P<y>(?:1[89]|20)\s?\d\s?\d|(?<=[-/])\d\d)(?!\d)",
+    ),
+    ("my_word", rf"(?i)\b(?P<mon>{_MONTH}){_S}(?:of\s|,\s?|[-/]\s?)?{_Y}(?!\d)"),
+    (
+        "md_word",
+        rf"\b(?P<mon>(?i:{_MONTH}))\s{{1,2}}(?P<d>[0-3]?\d)(?:st|nd|rd|th)?\b(?!\s?(?:%|mg|mm|/\d|\d|months?|years?|weeks?|days?))",
+    ),
+    (
+        "dm_word",
+        rf"(?<![\d.])(?P<d>[0-3]?\d)(?:st|nd|rd|th)?(?:\sof)?\s(?P<mon>(?:{'|'.join(m.capitalize() for m in _MONTHS)}))\b",
+    ),
+    (
+        "md_num",
+        r"(?i)\b(?:on|since|dated|date|from|until|by|to)\s{1,2}(?P<m>1[0-2]|0?[1-9])/(?P<d>3[01]|[12]\d|0?[1-9])(?![\d/%])",
+    ),
+    ("my_num", r"(?<![\d/.])(?P<m>0?[1-9]|1[0-2])\s?/\s?(?P<y>(?:19|20)\d\d)(?![\d/])"),
+]
+_COMPILED = [(name, re.compile(pattern)) for name, pattern in _PATTERNS]
+_BIRTH = re.compile(
+    r"(?i)(?:\bd\.?o\.?b\b\.?|date of birth|birth ?date|birthday|\bborn(?: on)?|出生日期|出生年月|生日|出生于|生于)[\s:：是为]*$"
+)
+
+
+def find_dates(text: str, shift: Callable[[date], date] | None) -> Iterator[Span]:
+    """Dates in folded text with their shifted form; without `shift` (no key) they go altogether."""
+    for layout, pattern in _COMPILED:
+        for match in pattern.finditer(text):
+            start = match.start("m") if layout == "md_num" else match.start()
+            birth = bool(_BIRTH.search(text[max(0, start - 20) : start]))
+            moved = "" if birth or shift is None else _moved(layout, match, shift)
+            yield Span(start, match.end(), Kind.DATE, text=moved)
+
+
+def _moved(layout: str, match: re.Match[str], shift: Callable[[date], date]) -> str:
+    """The shifted date in the layout of the match, "" where it is no date."""
+    part = {key: re.sub(r"\s", "", value) for key, value in match.groupdict().items() if value}
+    try:
+        if layout == "xy_sep":
+            return _moved_slashes(part, shift)
+        month = int(part["m"]) if "m" in part else _month_number(part["mon"])
+        year = int(part.get("y", "2001"))
+        new = shift(date(year + (2000 if year < 100 else 0), month, int(part.get("d", "15"))))
+    except (ValueError, KeyError, OverflowError):
+        return ""
+    word = _MONTHS[new.month - 1].capitalize()
+    layouts = {
+        "ymd_sep": f"{new.year}{part.get('sep')}{new.month:02d}{part.get('sep')}{new.day:02d}",
+        "ymd_zh": f"{new.year}年{new.month}月{new.day}日",
+        "ym_zh": f"{new.year}年{new.month}月",
+        "md_zh": f"{new.month}月{new.day}日",
+        "compact": f"{new:%Y%m%d}",
+        "mdy_word": f"{word} {new.day}, {new.year}",
+        "dmy_word": f"{new.day} {word} {new.year}",
+        "my_word": f"{word} {new.year}",
+        "md_word": f"{word} {new.day}",
+        "dm_word": f"{new.day} {word}",
+        "md_num": f"{new.month}/{new.day}",
+        "my_num": f"{new.month:02d}/{new.year}",
+    }
+    return layouts[layout]
+
+
+def _moved_slashes(part: dict[str, str], shift: Callable[[date], date]) -> str:
+    """`3/14/2021`: month first as in the US, unless the first number cannot be a month."""
+    first, second, year = int(part["a"]), int(part["b"]), int(part["y"])
+    day_first = first > 12
+    month, day = (second, first) if day_first else (first, second)
+    full = year if year > 99 else year + (1900 if year > 40 else 2000)
+    new = shift(date(full, month, day))
+    pair = (new.day, new.month) if day_first else (new.month, new.day)
+    sep = part["sep"]
+    return f"{pair[0]:02d}{sep}{pair[1]:02d}{sep}{new.year if year > 99 else f'{new.year % 100:02d}'}"
+
+
+def _month_number(word: str) -> int:
+    return [month[:3] for month in _MONTHS].index(word.casefold()[:3]) + 1
+
+
+def shifter(days: int) -> Callable[[date], date]:
+    """Move dates `days` back."""
+    return lambda day: day - timedelta(days=days)
+
+
+def shift_iso(text: str, days: int) -> str:
+    """A shifted ISO date (of an ISO date or date-time), "" for anything else."""
+    try:
+        return (date.fromisoformat(text[:10]) - timedelta(days=days)).isoformat()
+    except ValueError:
+        return ""
+
+
+_OLD = r"(?P<age>9\s?\d|1\s?[0-2]\s?\d)"
+_OLD_AGE = [
+    re.compile(pattern)
+    for pattern in (
+        rf"(?i)(?<![\d.]){_OLD}(?=\s{{0,2}}-?\s{{0,2}}(?:years?|yrs?|y)\b\.?[\s\-]{{0,2}}(?:old|of age|/?\s?o\b))",
+        rf"(?i)(?<![\d.]){_OLD}(?=\s?(?:y/?o\b|y\.o\.|yo\b|[MF]\b))",
+        rf"(?i)\b(?:aged?|age of|age is|age was)\s{{0,2}}[:：]?\s{{0,2}}(?:of\s|is\s)?{_OLD}(?!\s?(?:days?|weeks?|months?|hours?|\d|[.%]))",
+        rf"(?<![\d.]){_OLD}(?=\s{{0,2}}(?:周)?岁)",
+        rf"年龄\s?[:：为是]?\s?{_OLD}(?!\d)",
+        r"(?P<age>(?:九十|一百)[零一二三四五六七八九十]{0,3})(?=\s?(?:周)?岁)",
+        r"(?i)\b(?P<age>ninety(?:[\s\-](?:one|two|three|four|five|six|seven|eight|nine))?|one hundred(?: and \w+)?)(?=[\s\-]year)",
+    )
+]
+
+
+def find_old_ages(text: str) -> Iterator[Span]:
+    """Ages over 89 in folded text, replaced by 90+."""
+    for pattern in _OLD_AGE:
+        for match in pattern.finditer(text):
+            yield Span(match.start("age"), match.end("age"), Kind.AGE, text="90+")

@@ -1,0 +1,52 @@
+"""Text as recognizers see it: one width, one script, no invisible characters, and the way back to the original.
+
+Adversarial or sloppy typing (full-width digits, Cyrillic look-alikes, zero-width joiners, exotic dashes) must not hide
+an identifier, and what is not one must come out as it went in. So recognizers match on the folded text and their spans
+are mapped back.
+"""
+
+import unicodedata
+from dataclasses import dataclass
+
+# Cyrillic and Greek letters that look like Latin ones.
+_LOOKALIKES = str.maketrans(
+    "АВЕКМНОРСТУХІЈЅаеорсухіјѕԁɡΑΒΕΖΗΙΚΜΝΟΡΤΥΧονρτυ",
+    "ABEKMHOPCTYXIJSaeopcyxijsdgABEZHIKMNOPTYXovptu",
+)
+_DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−﹣－ー"), "-")
+_DOTS = {ord("。"): "。", ord("·"): "·", ord("•"): "·", ord("‧"): "·", ord("・"): "·"}
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Folded text and, for each of its characters, the index of the original one."""
+
+    text: str
+    origin: tuple[int, ...]
+    length: int
+    """Length of the original."""
+
+    def back(self, start: int, end: int) -> tuple[int, int]:
+        """Original span of a non-empty folded span (end exclusive)."""
+        last = self.origin[end - 1] + 1
+        return self.origin[start], last
+
+
+def fold(text: str) -> Folded:
+    """Fold character by character, so that spans map back."""
+    out: list[str] = []
+    origin: list[int] = []
+    for index, char in enumerate(text):
+        if char.isascii():
+            out.append(char)
+            origin.append(index)
+            continue
+        if unicodedata.category(char) in ("Cf", "Mn", "Me"):  # zero-width, marks laid over letters
+            continue
+        digit = unicodedata.digit(char, None) if not "\u2070" <= char <= "\u209f" and char not in "¹²³" else None
+        plain = str(digit) if digit is not None else unicodedata.normalize("NFKC", char)
+        plain = plain.translate(_DASHES).translate(_DOTS).translate(_LOOKALIKES)
+        for piece in plain:
+            out.append(" " if piece.isspace() and piece != "\n" else piece)
+            origin.append(index)
+    return Folded("".join(out), tuple(origin), len(text))

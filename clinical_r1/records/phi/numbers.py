@@ -1,0 +1,259 @@
+# ruff: noqa: E501  (a pattern or a word list reads best as one piece)
+"""Structured identifiers that their shape or a label gives away: numbers, mail, web, vehicles, images.
+
+Adversarial spacing is met in two ways: patterns allow separators between digits, and a find with odd separators must
+still make sense (a checksum, a birth date inside, a grouping that people write), so that a row of laboratory values is
+not taken for a telephone number.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import date
+
+from clinical_r1.records.phi.spans import Kind, Span
+
+_GAP = r"[ \t.\-·_/]{0,3}"
+_RESIDENT_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+
+
+def digits_of(text: str) -> str:
+    """The ASCII digits of folded text."""
+    return "".join(char for char in text if char.isdigit())
+
+
+def resident_id_ok(text: str) -> bool:
+    """A Chinese resident ID: 17 digits with a possible birth date, then the ISO 7064 MOD 11-2 check character.
+
+    A wrong check character with a right date still counts: a mistyped ID identifies too.
+    """
+    body = re.sub(r"[^0-9Xx]", "", text).upper()
+    if len(body) != 18 or not body[:17].isdigit() or body[0] == "0":
+        return False
+    return _is_date(body[6:14]) or resident_check(body[:17]) == body[17]
+
+
+def resident_check(body: str) -> str:
+    """Check character of the first 17 digits (GB 11643-1999)."""
+    return "10X98765432"[sum(int(d) * w for d, w in zip(body, _RESIDENT_WEIGHTS, strict=True)) % 11]
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return 1850 <= date(int(text[:4]), int(text[4:6]), int(text[6:8])).year <= 2100
+    except ValueError:
+        return False
+
+
+def luhn_ok(text: str) -> bool:
+    """Bank cards' check digit."""
+    numbers = [int(d) for d in digits_of(text)][::-1]
+    return sum(n if i % 2 == 0 else sum(divmod(2 * n, 10)) for i, n in enumerate(numbers)) % 10 == 0
+
+
+def _groups(text: str) -> tuple[int, ...]:
+    return tuple(len(group) for group in re.findall(r"\d+", text))
+
+
+_WRITTEN = {(3, 4, 4), (3, 3, 5), (4, 4, 3), (3, 8), (4, 7), (2, 3, 4, 4), (2, 11), (3, 3, 3, 2), (7, 4), (5, 6)}
+
+
+def written_by_people(text: str) -> bool:
+    """Digits in one block, one by one, in equal groups, or grouped as mobile numbers are; decimals never are."""
+    groups = _groups(text)
+    if re.search(r"\d\.\d", text) and len(set(groups[:-1])) > 1 and groups not in _WRITTEN:
+        return False
+    return len(groups) == 1 or set(groups) == {1} or len(set(groups[:-1])) == 1 or groups in _WRITTEN
+
+
+def _mobile_ok(text: str) -> bool:
+    return written_by_people(re.sub(r"^\s*(?:\+|00)?86", "", text))
+
+
+def _card_ok(text: str) -> bool:
+    return luhn_ok(text) and (len(_groups(text)) <= 5 or set(_groups(text)) == {1})
+
+
+def _vin_ok(text: str) -> bool:
+    body = re.sub(r"[\s\-]", "", text)
+    return sum(char.isdigit() for char in body) >= 4 and sum(char.isalpha() for char in body) >= 2
+
+
+def _email_ok(text: str) -> bool:
+    """The word "at" makes an address only before a name that ends in a usual top-level domain, written without gaps."""
+    if "@" in text or "(at)" in text or "[at]" in text:
+        return True
+    return bool(re.search(r"(?:dot\s|\S\.(?:com|org|net|edu|gov|cn)$)", text))
+
+
+Check = Callable[[str], bool]
+# Kind, pattern on folded text, check of the match.
+_SHAPES: list[tuple[Kind, str, Check | None]] = [
+    (Kind.RESIDENT_ID, rf"(?<!\d)(?:\d{_GAP}){{17}}[\dXx](?![\dA-Za-z])", resident_id_ok),
+    (Kind.RESIDENT_ID, r"(?<!\d)[1-9]\d{5}\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}(?!\d)", None),
+    (Kind.ACCOUNT, rf"(?<!\d)(?:\d{_GAP}){{12,18}}\d(?!\d)", _card_ok),
+    (Kind.ACCOUNT, r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?(?![A-Za-z0-9])", _vin_ok),
+    (Kind.PHONE, rf"(?<!\d)(?:(?:\+|00)?\s?86{_GAP})?1{_GAP}[3-9](?:{_GAP}\d){{9}}(?!\d)", _mobile_ok),
+    (Kind.PHONE, r"(?<![\d.])\(?0\d{2,3}\)?[\s\-]{0,2}[2-9]\d{2,3}[\s\-]?\d{4}(?:[\s\-转]{1,3}\d{1,5})?(?!\d)", None),
+    (Kind.PHONE, r"(?<!\d)[48]00[\s\-]\d{3,4}[\s\-]\d{3,4}(?!\d)", None),
+    (
+        Kind.PHONE,
+        r"(?<![\d.])(?:\+?\s?1[\s.\-]{0,2}|001[\s.\-]{0,2})?(?:\(\s?\d{3}\s?\)|\d{3})[\s.\-/]{0,3}\d{3}[\s.\-]{0,3}\d{4}"
+        r"(?:\s*(?:x|ext\.?|extension|#)\s*\d{1,6})?(?!\d)",
+        None,
+    ),
+    (Kind.PHONE, r"(?<![\w+])\+\s?\d{1,3}(?:[\s.\-()]{0,2}\d){7,13}(?!\d)", None),
+    (Kind.SSN, r"(?<![\d.])\d{3}(?P<s>\s?[\-.\s]\s?)\d{2}(?P=s)\d{4}(?!\d)", None),
+    (
+        Kind.EMAIL,
+        r"[A-Za-z0-9][\w.+%\-]*\s{0,2}(?:@|\(at\)|\[at\]|\sat\s)\s{0,2}[A-Za-z0-9][\w\-]*"
+        r"(?:(?:\s{0,2}(?:\(dot\)|\[dot\]|\sdot\s)\s{0,2}|\s?\.\s?)[a-z0-9\-]+){0,3}"
+        r"(?:\s{0,2}(?:\(dot\)|\[dot\]|\sdot\s)\s{0,2}|\s?\.\s?)(?:com|org|net|edu|gov|info|biz|cn|io|[a-z]{2,4}(?=\W|$))",
+        _email_ok,
+    ),
+    (Kind.EMAIL, r"[A-Za-z0-9][\w.+%\-]*\s?@\s?[A-Za-z0-9][\w\-.]*", None),
+    (Kind.URL, r"(?i)\b(?:h\s?t\s?t\s?p\s?s?\s?:\s?/\s?/\s?|ftp://|www\s?\.\s?)[^\s<>\"，。；、）)]+", None),
+    (
+        Kind.URL,
+        r"(?i)(?<![@\w])(?:[a-z0-9\-]+\.)+(?:com|org|net|edu|gov|info|biz|cn|io|us|uk|de)(?:/[^\s，。；]*)?\b",
+        None,
+    ),
+    (Kind.IP, r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\s?\.\s?){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.]\d|\d)", None),
+    (Kind.IP, r"(?i)(?<![\w:])(?:[0-9a-f]{1,4}:){3,7}:?[0-9a-f]{1,4}(?![\w:])", None),
+    (Kind.IP, r"(?i)(?<![\w:\-])(?:[0-9a-f]{2}[:\-]){5}[0-9a-f]{2}(?![\w:\-])", None),
+    (
+        Kind.VEHICLE,
+        r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼]\s?[A-Z]\s?[·.\-]?\s?(?:[A-HJ-NP-Z0-9]\s?){5,6}(?![A-Za-z0-9])",
+        None,
+    ),
+    (Kind.VEHICLE, r"(?<![A-Za-z0-9])(?:[A-HJ-NPR-Z0-9][ \-]?){16}[A-HJ-NPR-Z0-9](?![A-Za-z0-9])", _vin_ok),
+    (Kind.PHOTO, r"(?i)[\w\-./\\]+\.(?:jpe?g|png|gif|tiff?|bmp|heic|dcm|webp)\b", None),
+    (Kind.PHOTO, r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=\s]+", None),
+]
+_COMPILED = [(kind, re.compile(pattern), check) for kind, pattern, check in _SHAPES]
+
+# A label and, close behind it, a value that holds a digit.
+_VALUE = r"(?P<value>(?:(?-i:[A-Z0-9]{1,24}|[a-z]{0,3}\d+[a-z]?)[ .\-_·/#]{1,3}){0,23}(?-i:[A-Z]{0,6}\d[A-Z0-9]*|[a-z]{0,3}\d+))"
+_LINK = r"(?:\s{0,2}(?:number|num|no|nr|id|code|registered|filed|recorded|under|of|is|was|as|the|号码|编号|号|为|是|系|[.:#=\-]|：|（|\())*\s{0,2}[)）]?\s{0,2}"
+_LABELS: list[tuple[Kind, str]] = [
+    (
+        Kind.RECORD,
+        r"\bm\.?\s?r\.?\s?n\b\.?|medical[- ]record|hospital (?:number|no|id)|\bchart\b|\bcase (?:number|no|id)|\baccession|"
+        r"\bencounter|\badmission (?:number|no|id)|\bvisit (?:number|no|id)|\bspecimen|\bpatient (?:number|no|id)\b|"
+        r"住院|病案|门诊|病历|就诊|登记|检查|标本|病理|影像|患者|条码|体检",
+    ),
+    (
+        Kind.PLAN,
+        r"\bpolicy|\bmember|\bsubscriber|\bbeneficiary|\binsurance|\bhealth plan|\bmedicare|\bmedicaid|医保|社保|保险|保单|参保",
+    ),
+    (Kind.ACCOUNT, r"\baccount|\bacct|\biban|\bcard|\bbilling|\bguarantor|银行卡|卡|账户|账|帐|户"),
+    (
+        Kind.LICENSE,
+        r"\blicen[cs]e|\bcertificate|\bdea\b|\bnpi\b|\bpassport|\bpermit|护照|执照|驾驶证|驾照|证书|证件|证|军官证|港澳通行证",
+    ),
+    (Kind.VEHICLE, r"\bplates?\b|\bvehicle|\bvin\b|\btag\b|\bcar\b|\bregistration|车牌|车架|车辆"),
+    (
+        Kind.DEVICE,
+        r"\bserial|\bs/n\b|\bdevice|\bimplant|\bpacemaker|\bmodel|\bpump\b|\budi\b|\blot\b|序列|设备|起搏器|植入|器械|批|机身",
+    ),
+    (
+        Kind.BIOMETRIC,
+        r"\bfingerprint|\bvoice ?print|\bretina\w*|\biris\b|\bbiometric|\bface ?id|\btemplate|指纹|声纹|虹膜|人脸|面容|掌纹",
+    ),
+    (Kind.SSN, r"\bssn\b|\bsocial security|\btin\b"),
+    (Kind.PHONE, r"\btel\b|\bphone|\bcell\b|\bmobile|\bfax|\bpager|\bcall\b|电话|手机|传真|联系方式|座机|致电"),
+    (
+        Kind.OTHER,
+        r"\bwechat|\bparticipant|\bsubject|\benrollee|\bemployee|\bbadge|\bstudent|\bid\b|微信|\bQQ\b|支付宝|工号|学号|编号|身份证",
+    ),
+]
+_LABELLED = [(kind, re.compile(rf"(?i)(?:{label}){_LINK}{_VALUE}")) for kind, label in _LABELS]
+_PLATE = re.compile(
+    r"(?i:\bplates?\b|\blicense plate|\btag\b|\bregistration\b|车牌号?)(?i:\s?(?:number|no\.?|is|was|reads|[:：#]))*\s{0,2}"
+    r"(?P<value>(?=[A-Z\-\s]{0,9}\d)[A-Z0-9]{1,4}[\s\-]{0,2}[A-Z0-9]{1,7})(?![A-Za-z0-9])"
+)
+_HANDLE = re.compile(
+    r"(?i:wechat|微信|weixin|\bQQ\b|微博|抖音|twitter|facebook|instagram)号?(?i:\s?id)?\s*[:：是为]?\s*"
+    r"(?P<value>[A-Za-z][A-Za-z0-9]*(?:[ .\-_]{1,3}[A-Za-z0-9]+)*)(?=[^A-Za-z0-9]|$)"
+)
+
+_UNIT = (
+    r"\s{0,2}(?:/|x\s?10|×|%|‰|°|mm|cm|ml|mg|ng|pg|ug|μg|µg|g\b|kg|l\b|dl|iu|u\b|miu|mol|mmol|umol|cells?|copies|cop|bpm|"
+    r"per\b|platelets|leukocytes|wbc|rbc|units?|ng/|cfu|次|个|拷贝|单位|万|元|/ul|/hp|毫|微|克|人)"
+)
+_LONG = re.compile(rf"(?i)(?<![\d.,])\d(?:_?\d){{5,}}(?![\d]|[.,]\d)(?!{_UNIT})")
+_LONG_DECIMAL = re.compile(r"(?<![\d.,])\d{7,}(?:[.\-/]\d+)*(?!\d)")
+_ONE_BY_ONE = re.compile(r"(?<![\d.])\d(?:[ \t.\-·_*]{1,2}\d(?!\d)){5,}(?![.\d])")
+_GROUPED = re.compile(r"(?<![\d.])\d{2,6}(?:[\-·_]\d{2,6}){2,}(?![\d.])")
+_MIXED = re.compile(
+    r"(?<![A-Za-z0-9/])(?=[A-Za-z0-9\-_]*[A-Za-z])(?=(?:[A-Za-z\-_]*\d){5})[A-Za-z0-9](?:[\-_]?[A-Za-z0-9])+(?![A-Za-z0-9])"
+)
+_HAN_DIGITS = re.compile(
+    r"[零〇一二三四五六七八九幺两壹贰叁肆伍陆柒捌玖](?:[ \-]?[零〇一二三四五六七八九幺两壹贰叁肆伍陆柒捌玖]){6,}"
+)
+
+
+def find_numbers(text: str) -> Iterator[Span]:
+    """Structured identifiers in folded text; overlaps are possible and resolved later."""
+    for kind, pattern, check in _COMPILED:
+        for match in pattern.finditer(text):
+            if check is None or check(match.group()):
+                yield Span(match.start(), match.end(), kind)
+    for kind, pattern in _LABELLED:
+        for match in pattern.finditer(text):
+            value = match.group("value")
+            if len(digits_of(value)) >= 3 and not re.fullmatch(r"(?i)\d{1,5}" + _UNIT + r".*", value):
+                yield Span(match.start("value"), match.end("value"), kind)
+    for match in _HANDLE.finditer(text):
+        if len(match.group("value")) >= 5:
+            yield Span(match.start("value"), match.end("value"), Kind.OTHER)
+    for match in _PLATE.finditer(text):
+        yield Span(match.start("value"), match.end("value"), Kind.VEHICLE)
+    for match in _CLUSTER.finditer(text):
+        if spelled_out(match.group()):
+            yield Span(match.start(), match.end(), Kind.OTHER)
+    for pattern in (_LONG, _LONG_DECIMAL, _ONE_BY_ONE, _GROUPED, _MIXED, _HAN_DIGITS):
+        for match in pattern.finditer(text):
+            if not _quantity(text, match):
+                yield Span(match.start(), match.end(), Kind.OTHER)
+
+
+def _quantity(text: str, match: re.Match[str]) -> bool:
+    """A number with a unit behind it, or a range of readings, is a measurement."""
+    return bool(re.match(rf"(?i){_UNIT}", text[match.end() : match.end() + 12])) and len(digits_of(match.group())) < 9
+
+
+_CLUSTER = re.compile(
+    r"(?<![A-Za-z0-9])[(+]?[A-Z0-9]{1,6}(?:[ \t.\-·_()]{1,5}[A-Z0-9]{1,6}){2,20}(?:\s?x[\d .\-]{0,10}\d)?(?![A-Za-z0-9])"
+)
+
+
+def spelled_out(text: str) -> bool:
+    """An identifier written in pieces: equal pieces, or separators that no list of measurements has.
+
+    `138 4.2 101 24` is no identifier; `23 18 77 98 20`, `353.854.634.2`, `350--74--24-05`, `W.U.H.9.2.4` are.
+    """
+    digits = len(digits_of(text))
+    pieces = re.findall(r"[A-Z0-9]+", text.split("x")[0])
+    gaps = re.findall(r"(?<=[A-Z0-9])[^A-Z0-9x]+(?=[A-Z0-9])", text.split("x")[0])
+    if digits < 5 or digits + sum(char.isalpha() for char in text) < 6:
+        return False
+    lettered = bool(re.search("[A-Z]", text))
+    if not lettered and set(gaps) == {"."}:
+        return len(gaps) > 1
+    equal = len({len(piece) for piece in pieces[:-1]}) == 1 and len(pieces[-1]) <= len(pieces[0])
+    if equal and (len(pieces[0]) == 1 or len(pieces) >= 4 or len(pieces[0]) == 4):
+        return len(pieces) >= 4 or digits >= 8
+    odd = [gap for gap in gaps if len(gap) > 1 and gap.strip()]
+    if odd and (digits >= 7 or len(odd) >= 2):
+        return True
+    if digits >= 10 and {"-", " "} <= set(gaps):
+        return True
+    return not any(" " in gap for gap in gaps) and len(gaps) >= 2 and (lettered or digits >= 7)
+
+
+_RESIDUE = re.compile(r"@|(?<!\d)\d{6,}(?!\d)|(?<!\d)(?:\d[\s\-]){7,}\d|(?i:https?:|www\.)")
+
+
+def residue(text: str) -> bool:
+    """After scrubbing: is something identifier-shaped left that is not a measurement? Then the record is in doubt."""
+    return any(not re.match(rf"(?i){_UNIT}", text[match.end() : match.end() + 12]) for match in _RESIDUE.finditer(text))

@@ -1,0 +1,68 @@
+"""One text through all recognizers: what is sure is replaced, what is unsure is reported as a doubt."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+
+from clinical_r1.records.phi.addresses import find_addresses
+from clinical_r1.records.phi.dates import find_dates, find_old_ages
+from clinical_r1.records.phi.folding import fold
+from clinical_r1.records.phi.known import KnownFinder
+from clinical_r1.records.phi.names_en import find_names_en
+from clinical_r1.records.phi.names_zh import find_names_zh
+from clinical_r1.records.phi.numbers import find_numbers, residue
+from clinical_r1.records.phi.spans import Kind, Span, resolve
+
+DOUBT = 0.6
+"""Finds below this score are not replaced but send the record to quarantine."""
+Finder = Callable[[str], Iterator[Span]]
+
+
+@dataclass
+class Scrubbed:
+    """The text without what was found."""
+
+    text: str
+    counts: Counter[str] = field(default_factory=Counter)
+    doubts: list[str] = field(default_factory=list)
+    """Types of what was unsure; empty for a text that may leave."""
+
+
+def placeholder(kind: Kind) -> str:
+    """What stands in the place of an identifier."""
+    return f"[{kind.value.upper()}]"
+
+
+def scrub(
+    text: str,
+    known: KnownFinder,
+    shift: Callable[[date], date] | None,
+    names: bool = True,
+    extra: Finder | None = None,
+) -> Scrubbed:
+    """Replace identifiers in `text`; `names=False` leaves free-text names and addresses alone (for diagnoses)."""
+    folded = fold(text)
+    spans = [*known.find(folded.text), *find_numbers(folded.text), *find_old_ages(folded.text)]
+    spans += find_dates(folded.text, shift)
+    if names:
+        spans += [*find_addresses(folded.text), *find_names_en(folded.text), *find_names_zh(folded.text)]
+        spans += extra(folded.text) if extra else []
+    result = Scrubbed("")
+    pieces: list[str] = []
+    rest: list[str] = []
+    position = 0
+    for span in resolve(spans):
+        if span.score < DOUBT:
+            result.doubts.append(span.kind.value)
+        start, end = folded.back(span.start, span.end)
+        pieces += [text[position:start], span.text or placeholder(span.kind)]
+        rest += [text[position:start], "\u25ae"]  # shifted dates must not look like a residue
+        position = end
+        result.counts[span.kind.value] += 1
+    pieces.append(text[position:])
+    rest.append(text[position:])
+    result.text = "".join(pieces)
+    if residue(fold("".join(rest)).text):
+        result.doubts.append("residue")
+    return result
