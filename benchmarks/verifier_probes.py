@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import random
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,9 +26,9 @@ from clinical_r1.errors import UserError
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.schema import VerdictLabel
-from clinical_r1.simulator.process import running_simulator
 from clinical_r1.verifier.judgement import Judgement, Verifier
 from clinical_r1.verifier.verifier import VerifierConfig, build_verifier
+from pipelines.simulated_endpoint import simulated_endpoint
 
 REFUSED = ("negated", "hedged", "list_everything", "empty", "wrong")
 ACCEPTED = ("right", "paraphrase")
@@ -94,7 +95,10 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
     """Grade all probes with each verifier."""
     probes = list(generate(arguments.per_kind, arguments.seed))
     with ExitStack() as stack:
-        base_url = arguments.base_url or stack.enter_context(running_simulator())
+        base_url = arguments.base_url
+        if not base_url:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            base_url = stack.enter_context(simulated_endpoint([], folder / "endpoint.log", folder / "ready.json"))
         endpoint = EndpointConfig(
             name="judge",
             base_url=base_url,

@@ -107,20 +107,21 @@ class Endpoint:
         return web.json_response(self.served[int(http.query.get("since", 0)) :])
 
 
-def build_app(config: SimulatorConfig, key: AnswerKey) -> web.Application:
-    """The web application."""
-    endpoint = Endpoint(config, key)
-    app = web.Application(client_max_size=16 << 20)
-    app.router.add_post("/v1/chat/completions", endpoint.chat)
-    app.router.add_get("/v1/models", endpoint.models)
-    app.router.add_get("/sim/stats", endpoint.stats)
-    app.router.add_get("/sim/served", endpoint.served_keys)
-    return app
+def routes(endpoint: Endpoint) -> list[web.RouteDef]:
+    """The routes of one endpoint."""
+    return [
+        web.post("/v1/chat/completions", endpoint.chat),
+        web.get("/v1/models", endpoint.models),
+        web.get("/sim/stats", endpoint.stats),
+        web.get("/sim/served", endpoint.served_keys),
+    ]
 
 
 async def serve(config: SimulatorConfig, key: AnswerKey, host: str, port: int, ready_file: Path | None) -> None:
     """Run until SIGTERM or SIGINT; writes {"base_url", "port", "pid"} to `ready_file` once it listens."""
-    runner = web.AppRunner(build_app(config, key), access_log=None, shutdown_timeout=0.2)
+    app = web.Application(client_max_size=16 << 20)
+    app.add_routes(routes(Endpoint(config, key)))
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
     site = web.TCPSite(runner, host, port, backlog=4096)
     try:

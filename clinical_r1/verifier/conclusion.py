@@ -64,6 +64,8 @@ def read(answer: str, matches: Match) -> Reading:
 def _whole_remainder(text: str, matches: Match) -> str:
     """Does all that follows a conclusion's cue restate the reference? (A reference may be several sentences long.)"""
     for cue in cues.STRONG.finditer(text):
+        if cues.DIFFERENTIAL.search(text[: cue.end()]):
+            return ""
         if reason := matches(text[cue.end() :].strip(" .。")):
             before = _sentences(text[: cue.end()])
             head = _neutral(before[-1].text) if before else ""
@@ -129,7 +131,10 @@ def _name(said: str, matches: Match) -> tuple[str | None, str]:
     if reason := matches(said):
         return said, reason
     clauses = sorted({found.start() for found in cues.CLAUSE.finditer(said)}, reverse=True)
-    for end in (*clauses, *(found.start() for found in cues.PREDICATE.finditer(said))):
+    predicates = [
+        found.start() for found in cues.PREDICATE.finditer(said) if cues.AFFIRMED.match(said[found.start() :])
+    ]
+    for end in (*clauses, *predicates):
         name = said[:end].strip()
         if name and not cues.OPEN_END.search(name) and (reason := matches(name)):
             return said[:end], reason

@@ -15,7 +15,7 @@ NO_ANSWER = re.compile(
     r"^(?:n/?a|none|unknown|unclear|undetermined|nil|no diagnosis|i (?:do not|don't|cannot|can't) \w+.*|not sure.*"
     r"|无|不详|未知|不明|不清楚|不知道|无法(?:确定|判断|诊断).*|诊断不明)[.。]?$"
 )
-END = re.compile(r"(?<!\bst)(?<!\bdr)(?<!\bvs)(?<!\bno)(?<!\be\.g)(?<!\bi\.e)(?<!\b[a-z])\.(?=\s|$)|[!?;。！？；]+|\n+")
+END = re.compile(r"(?<!\bst)(?<!\bdr)(?<!\bvs)(?<!\bno)(?<!\be\.g)(?<!\bi\.e)(?<!\b[a-z])\.(?=\s|$)|[!?。！？]+|\n+")
 """End of a sentence: not the dot of an abbreviation or of a genus (`S. aureus`)."""
 
 STRONG = re.compile(
@@ -47,13 +47,18 @@ CLAUSE = re.compile(
     r"|as (?:the|there|he|she|it|shown|suggested|evidenced)|presenting with|in this patient|in this case|in an?\b"
     r"|fits best)"
     r"|[,，]?\s*(?:因为|由于|基于|依据|根据|考虑到|理由|支持点|其|该|这|最符合|可能性最大|可能性大)"
-    r"|[(（,，]|\s[-–—:]\s|[:：]"
+    r"|[(（](?=\s*(?:because|given|based|supported|as |since|因为|由于|基于|根据|支持))|[,，;；]|\s[-–—:]\s|[:：]"
 )
 """Where the name of a diagnosis can end and its explanation begin."""
 PREDICATE = re.compile(
     r"\s+(?:is|was|has|cannot|can|remains?|seems?|should|must|needs?)\b|被|已|可能|的可能|待|需|不(?=能|支持|成立|除外|排除|大|符合|明|考虑)"
 )
 """Where the name of a diagnosis can end because something is said of it."""
+AFFIRMED = re.compile(
+    r"^\s*(?:is|was) (?:the|my|our) (?:most likely |likely |final |correct |best |right )*(?:diagnosis|answer)\b"
+    r"|^\s*(?:的)?(?:可能性(?:最大|很大|较大|大|最高|高))|^\s*(?:is|seems) (?:the )?most likely\b|^\s*已(?:确诊|明确)"
+)
+"""A predicate that keeps the diagnosis standing."""
 REASON = re.compile(r"\b(?:because|since|given|based on|as the|considering)\b|因为|由于|基于|根据|考虑到")
 SEVERAL = re.compile(
     r"^\s*(?:[,，、/;；+&]"
@@ -68,6 +73,9 @@ EXPLAINS = re.compile(
     r"^(?:and |并)?(?:because|since|given|based|considering|supported|as\b|which|who|in (?:view|light|this)|confirmed"
     r"|presenting|with\b|due\b|caused|characteri[sz]ed|most likely\b|(?:i|we) |this\b|these\b|it\b"
     r"|the (?:patient|findings|most|combination|presentation)"
+    r"|(?:the |his |her )?(?:[\w-]+ ){1,3}"
+    r"(?:shows?|is|are|was|were|has|have|reveals?|suggests?|supports?|confirms?|fits?)\b"
+    r"|[^,;、]{1,12}(?:示|显示|可见|升高|降低|阳性|阴性|符合|异常)"
     r"|因为|由于|基于|依据|根据|考虑到|理由|其|该|这|患者|建议|需|应|最符合|可能性(?:最大|大)|伴随|支持|结合)"
 )
 """An explanation follows, not another diagnosis."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 from clinical_r1.verifier.config import IcdLevel
 from clinical_r1.verifier.normalise import normalise
 
-CODE = re.compile(r"^[A-TV-Z]\d{2}(?:\.?[0-9Xx]{1,4})?[*+†]?$")
+CODE = re.compile(r"^[A-Z]\d{2}(?:\.?[0-9X]{1,8})?[*+†]?$")
 STATED = re.compile(
     r"(?:icd[- ]?10\s*[:：]?\s*|[(（\[]\s*(?:icd[- ]?10\s*[:：]?\s*)?)([A-TV-Z]\d{2}(?:\.\d{1,4})?)\b", re.I
 )

@@ -42,8 +42,9 @@ class RuleVerifier:
         if item.options:
             reference = _option(reference, item.options) or reference
             chosen = _option(answer, item.options)
-            if chosen is not None:
-                answer = chosen
+            if chosen == "":
+                return Verdict(label=VerdictLabel.INCORRECT, judge=self.name, reason="different")
+            answer = answer if chosen is None else chosen
         reading = read(answer, lambda phrase: self._same(phrase, reference, item.icd10))
         if reading.finding == "asserted":
             return Verdict(label=VerdictLabel.CORRECT, judge=self.name, reason=reading.reason)
@@ -98,12 +99,14 @@ class RuleVerifier:
 
 
 def _option(answer: str, options: list[str]) -> str | None:
-    """The text of the choice that a letter stands for; None where the answer is not a letter (with its own text)."""
+    """The text of the choice that a letter stands for; None where the answer is not a letter, or a letter with a text
+    that is no choice; "" where letter and text contradict each other."""
     found = _LETTER.match(answer)
     if not found:
         return None
     place = ord(found[1].upper()) - ord("A")
-    if place >= len(options):
-        return None
-    stated = found[2]
-    return options[place] if stated is None or normalise(stated) == normalise(options[place]) else None
+    chosen = options[place] if place < len(options) else ""
+    stated = normalise(found[2] or "")
+    if not stated or stated == normalise(chosen):
+        return chosen
+    return "" if stated in map(normalise, options) else None
