@@ -90,6 +90,7 @@ class GatewayMetrics:
         self.baseline_share = gauge(
             "baseline_length_share", "Share of each reasoning-length bucket at evaluation", (*version, "bucket")
         )
+        self.baseline_answers = gauge("baseline_answers", "Answers behind the baseline, 0 without one", version)
         self.baseline_outcome = gauge(
             "baseline_outcome_share", "Share of each outcome at evaluation", (*version, "outcome")
         )
@@ -136,9 +137,13 @@ class GatewayMetrics:
             self.checks.labels(v, result)
         for bucket in LENGTH_BUCKETS:
             self.lengths.labels(v, bucket)
+            self.baseline_share.labels(v, bucket)
+        for outcome in Outcome:
+            self.baseline_outcome.labels(v, outcome.value)
         for result in ("ok", "failed"):
             self.keys_reloads.labels(result)
         self.sampled.labels(v)
+        self.baseline_answers.labels(v)
         self.inter_token_child = self.inter_token.labels(v)
         self.in_flight_child = self.in_flight.labels(v)
         self.ready_child = self.ready.labels(v)
@@ -165,6 +170,7 @@ class GatewayMetrics:
     def set_baseline(self, baseline: Baseline) -> None:
         """Publish what the model's thinking looked like when it was evaluated."""
         total = max(baseline.lengths.n, 1)
+        self.baseline_answers.labels(self.model_version).set(baseline.lengths.n)
         # A baseline with other edges is laid onto ours by the upper edge of each of its buckets.
         shares = dict.fromkeys(LENGTH_BUCKETS, 0.0)
         edges = [*baseline.lengths.edges, float("inf")]

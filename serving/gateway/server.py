@@ -38,10 +38,11 @@ class GatewayProtocol(web.RequestHandler):
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """A constant body in OpenAI's shape."""
-        self.force_close()
         text = '{"error":{"message":"the request is not valid HTTP","type":"invalid_request_error",'
         text += '"param":null,"code":"bad_http"}}'
-        return web.Response(text=text, status=status if status < 500 else 500, content_type="application/json")
+        response = web.Response(text=text, status=400 if status < 500 else 500, content_type="application/json")
+        response.force_close()
+        return response
 
 
 class Listener:
@@ -104,9 +105,9 @@ class Listener:
             surplus = len(self._runner.server.connections) - most
             for number, (since, connection) in enumerate(idle):
                 if now - since > limit or number < surplus:
-                    connection.force_close()
                     if connection.transport:
                         connection.transport.abort()
+                    connection.force_close()
 
     async def drain(self) -> None:
         """Unready first, then deaf, then gone: nobody who was accepted is dropped before the time is up."""

@@ -78,7 +78,9 @@ async def running(engine: ScriptedEngine | None = None, **settings: Any) -> Asyn
     base = {"auth": "none", "audit_file": "", "port": 0, "upstream": engine.url}
     listener = Listener(build_gateway(GatewayConfig.model_validate({**base, **settings})))
     await listener.start()
-    async with aiohttp.ClientSession() as session:
-        yield Running(engine, listener, session)
-    await listener.stop()
-    await engine.server.close()
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield Running(engine, listener, session)
+    finally:
+        await listener.stop()
+        await engine.server.close()

@@ -1,0 +1,264 @@
+"""The alerts against promtool: each fires, stays silent, ignores low traffic and survives a counter reset."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from clinical_r1.baseline import EDGES, Baseline, LengthHistogram, population_stability
+from clinical_r1.reasoning import Outcome
+from serving.metrics import LENGTH_BUCKETS, SECONDS, SLO_FIRST_ANSWER, SLO_LATENCY, GatewayMetrics
+from serving.monitoring.rules import MIN_DRIFT, RULES_FILE, render, rule_file
+
+PROMTOOL = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(not PROMTOOL, reason="no promtool on this machine")
+V = 'model_version="v1"'
+LANG = f'{V},language="en"'
+ROOT = Path(__file__).parents[2]
+
+Series = dict[str, str]
+"""Series in promtool's notation, one value a minute."""
+
+
+def run(rate: float, minutes: int, before: float = 0, reset: bool = False) -> str:
+    """A counter that grows by `rate` a minute; with a reset (restart of a pod) in the middle."""
+    if not reset:
+        return f"{before}+{rate}x{minutes}"
+    half = minutes // 2
+    return f"{before}+{rate}x{half} 0+{rate}x{minutes - half - 1}"
+
+
+def answers(rates: dict[str, float], minutes: int, reset: bool = False) -> Series:
+    return {
+        f'clinical_r1_answers_total{{{LANG},outcome="{o.value}"}}': run(rates.get(o.value, 0), minutes, reset=reset)
+        for o in Outcome
+    }
+
+
+def baseline(shares: dict[str, float]) -> Series:
+    return {
+        f'clinical_r1_baseline_outcome_share{{{V},outcome="{name}"}}': f"{share}x6000" for name, share in shares.items()
+    }
+
+
+def lengths(rates: dict[str, float], minutes: int, reset: bool = False) -> Series:
+    """Live lengths by bucket, against a baseline that is all in bucket 64 and 128."""
+    base = {"64": 0.5, "128": 0.5}
+    return {
+        **{
+            f'clinical_r1_reasoning_length_total{{{V},bucket="{b}"}}': run(rates.get(b, 0), minutes, reset=reset)
+            for b in LENGTH_BUCKETS
+        },
+        **{f'clinical_r1_baseline_length_share{{{V},bucket="{b}"}}': f"{base.get(b, 0)}x6000" for b in LENGTH_BUCKETS},
+        f"clinical_r1_baseline_answers{{{V}}}": "1000x6000",
+    }
+
+
+def slow(name: str, limit: float, good: float, bad: float, minutes: int, reset: bool = False) -> Series:
+    return {
+        f'{name}_bucket{{{LANG},le="{limit}"}}': run(good, minutes, reset=reset),
+        f'{name}_bucket{{{LANG},le="+Inf"}}': run(good + bad, minutes, reset=reset),
+        f"{name}_count{{{LANG}}}": run(good + bad, minutes, reset=reset),
+    }
+
+
+def first(good: float, bad: float, minutes: int, reset: bool = False) -> Series:
+    return slow("clinical_r1_time_to_first_answer_seconds", SLO_FIRST_ANSWER, good, bad, minutes, reset)
+
+
+def latency(good: float, bad: float, minutes: int, reset: bool = False) -> Series:
+    return slow("clinical_r1_request_seconds", SLO_LATENCY, good, bad, minutes, reset)
+
+
+def aborts(good: float, bad: float, minutes: int, reset: bool = False, by: str = "engine") -> Series:
+    return {
+        f'clinical_r1_aborts_total{{{V},by="{by}"}}': run(bad, minutes, reset=reset),
+        **answers({"ok": good, "aborted": bad}, minutes, reset),
+    }
+
+
+def checks(exact: float, off: float, minutes: int, reset: bool = False) -> Series:
+    return {
+        f'clinical_r1_token_checks_total{{{V},result="exact"}}': run(exact, minutes, reset=reset),
+        f'clinical_r1_token_checks_total{{{V},result="off"}}': run(off, minutes, reset=reset),
+        f'clinical_r1_token_checks_total{{{V},result="unchecked"}}': run(9, minutes, reset=reset),
+    }
+
+
+def ready(*pods: str) -> Series:
+    return {f'clinical_r1_upstream_ready{{{V},pod="{number}"}}': values for number, values in enumerate(pods)}
+
+
+SAME, LONGER = {"64": 5.0, "128": 5.0}, {"256": 5.0, "512": 5.0}
+CASES: list[tuple[str, str, Series, str, bool]] = [
+    # alert, scenario, series, when, fires
+    ("AnswersWithoutThinking", "fires", answers({"ok": 8, "no_think": 2}, 100), "90m", True),
+    ("AnswersWithoutThinking", "silent", answers({"ok": 10}, 100), "90m", False),
+    ("AnswersWithoutThinking", "low traffic", answers({"ok": 0.4, "no_think": 0.3}, 100), "90m", False),
+    ("AnswersWithoutThinking", "reset", answers({"ok": 10}, 100, reset=True), "90m", False),
+    ("AnswersWithoutThinking", "fires over a reset", answers({"ok": 8, "no_think": 2}, 100, reset=True), "90m", True),
+    (
+        "AnswersWithoutThinking",
+        "as at evaluation",
+        answers({"ok": 8, "no_think": 2}, 100) | baseline({"no_think": 0.2, "ok": 0.8}),
+        "90m",
+        False,
+    ),
+    ("UnclosedThoughts", "fires", answers({"ok": 8, "unclosed": 1, "no_answer": 1}, 100), "90m", True),
+    ("UnclosedThoughts", "silent", answers({"ok": 10}, 100), "90m", False),
+    ("UnclosedThoughts", "low traffic", answers({"unclosed": 0.5}, 100), "90m", False),
+    ("UnclosedThoughts", "reset", answers({"ok": 10, "unclosed": 0.2}, 100, reset=True), "90m", False),
+    ("ReasoningLengthDrift", "fires", lengths(LONGER, 500), "480m", True),
+    ("ReasoningLengthDrift", "silent", lengths(SAME, 500), "480m", False),
+    ("ReasoningLengthDrift", "low traffic", lengths({"512": 1.0}, 500), "480m", False),
+    ("ReasoningLengthDrift", "reset", lengths(SAME, 500, reset=True), "480m", False),
+    ("TokenCountOff", "fires", checks(9, 1, 100), "95m", True),
+    ("TokenCountOff", "silent", checks(10, 0, 100), "95m", False),
+    ("TokenCountOff", "low traffic", checks(0.3, 0.3, 100), "95m", False),
+    ("TokenCountOff", "reset", checks(10, 0, 100, reset=True), "95m", False),
+    ("EngineDown", "fires", ready("1x10 0x20", "1x10 0x20"), "20m", True),
+    ("EngineDown", "silent with one left", ready("1x30", "0x30"), "20m", False),
+    ("EngineDown", "short", ready("1x18 0x1 1x20"), "20m", False),
+    ("EngineDegraded", "fires", ready("1x30", "0x30"), "20m", True),
+    ("EngineDegraded", "silent", ready("1x30", "1x30"), "20m", False),
+    ("GatewayAbsent", "fires", {"up": "1x30"}, "20m", True),
+    ("GatewayAbsent", "silent", ready("0x30"), "20m", False),
+    ("ApiKeysNotReloaded", "fires", {'clinical_r1_api_key_reloads_total{result="failed"}': "0x10 1x20"}, "12m", True),
+    ("ApiKeysNotReloaded", "silent", {'clinical_r1_api_key_reloads_total{result="failed"}': "0x30"}, "12m", False),
+    ("FirstAnswerBurnFast", "fires", first(1, 9, 100), "90m", True),
+    ("FirstAnswerBurnFast", "silent", first(98, 2, 100), "90m", False),
+    ("FirstAnswerBurnFast", "low traffic", first(0, 0.2, 100), "90m", False),
+    ("FirstAnswerBurnFast", "reset", first(98, 2, 100, reset=True), "90m", False),
+    ("FirstAnswerBurnSlow", "fires", first(5, 5, 500), "480m", True),
+    ("FirstAnswerBurnSlow", "silent", first(9, 1, 500), "480m", False),
+    ("FirstAnswerBurnTicket", "fires", first(9, 1, 5000), "4500m", True),
+    ("FirstAnswerBurnTicket", "silent", first(98, 2, 5000), "4500m", False),
+    ("LatencyBurnFast", "fires", latency(1, 9, 100), "90m", True),
+    ("LatencyBurnFast", "silent", latency(98, 2, 100), "90m", False),
+    ("LatencyBurnFast", "low traffic", latency(0, 0.2, 100), "90m", False),
+    ("LatencyBurnFast", "reset", latency(98, 2, 100, reset=True), "90m", False),
+    ("LatencyBurnSlow", "fires", latency(5, 5, 500), "480m", True),
+    ("LatencyBurnSlow", "silent", latency(9, 1, 500), "480m", False),
+    ("LatencyBurnTicket", "fires", latency(9, 1, 5000), "4500m", True),
+    ("LatencyBurnTicket", "silent", latency(98, 2, 5000), "4500m", False),
+    ("ErrorBudgetBurnFast", "fires", aborts(90, 10, 100), "90m", True),
+    ("ErrorBudgetBurnFast", "silent", aborts(100, 0.1, 100), "90m", False),
+    ("ErrorBudgetBurnFast", "clients who leave are no errors", aborts(90, 10, 100, by="client"), "90m", False),
+    ("ErrorBudgetBurnFast", "low traffic", aborts(0, 0.2, 100), "90m", False),
+    ("ErrorBudgetBurnFast", "reset", aborts(100, 0.1, 100, reset=True), "90m", False),
+    ("ErrorBudgetBurnSlow", "fires", aborts(95, 5, 500), "480m", True),
+    ("ErrorBudgetBurnSlow", "silent", aborts(100, 0.1, 500), "480m", False),
+    ("ErrorBudgetBurnTicket", "fires", aborts(99, 1, 5000), "4500m", True),
+    ("ErrorBudgetBurnTicket", "silent", aborts(100, 0.1, 5000), "4500m", False),
+]
+
+
+def promtool(tmp_path: Path, tests: list[dict[str, object]], interval: str) -> subprocess.CompletedProcess[str]:
+    rules = rule_file()
+    for group in rules["groups"]:
+        group.pop("interval", None)  # the tests choose the step: finer ones only cost time
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
+    content = {
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": interval,
+        "group_eval_order": [group["name"] for group in rules["groups"]],
+        "tests": tests,
+    }
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(content))
+    command = [PROMTOOL or "promtool", "test", "rules", "test.yaml"]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+
+@needs_promtool
+def test_alerts(tmp_path: Path) -> None:
+    """All cases, the longer the coarser."""
+    for shortest, longest, interval in ((0, 60, "1m"), (60, 600, "5m"), (600, 9999, "30m")):
+        tests = [
+            {
+                "name": f"{name}: {scenario}",
+                "interval": "1m",
+                "input_series": [{"series": key, "values": value} for key, value in series.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": f'count(ALERTS{{alertname="ClinicalR1{name}",alertstate="firing"}}) or vector(0)',
+                        "eval_time": when,
+                        "exp_samples": [{"labels": "{}", "value": int(fires)}],
+                    }
+                ],
+            }
+            for name, scenario, series, when, fires in CASES
+            if shortest <= int(when[:-1]) < longest
+        ]
+        done = promtool(tmp_path, tests, interval)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tested_for_fire_and_silence() -> None:
+    alerts = {r["alert"].removeprefix("ClinicalR1") for g in rule_file()["groups"] for r in g["rules"] if "alert" in r}
+    assert alerts == {name for name, *_ in CASES}
+    for name in alerts:
+        assert {fires for other, *_, fires in CASES if other == name} == {True, False}
+
+
+@needs_promtool
+def test_psi_is_that_of_the_library(tmp_path: Path) -> None:
+    live = {"48": 2.0, "64": 4.0, "128": 3.0, "256": 1.0}
+    expected = [500 if b in ("64", "128") else 0 for b in LENGTH_BUCKETS]
+    observed = [int(live.get(b, 0) * 360) for b in LENGTH_BUCKETS]
+    value = population_stability(expected, observed)
+    series = [{"series": k, "values": v} for k, v in lengths(live, 500).items()]
+    test = {
+        "interval": "1m",
+        "input_series": series,
+        "promql_expr_test": [
+            {
+                "expr": f"abs(clinical_r1:reasoning_length:psi6h - {value}) < bool 1e-3",
+                "eval_time": "480m",
+                "exp_samples": [{"labels": f"{{{V}}}", "value": 1}],
+            }
+        ],
+    }
+    done = promtool(tmp_path, [test], "60m")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sum(observed) > MIN_DRIFT
+
+
+@needs_promtool
+def test_rules_are_valid() -> None:
+    done = subprocess.run(
+        [PROMTOOL or "", "check", "rules", str(RULES_FILE)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_committed_rules_are_the_generated_ones() -> None:
+    assert RULES_FILE.read_text() == render(), "run `python -m serving.monitoring.rules`"
+
+
+def test_thresholds_are_bucket_edges() -> None:
+    assert SLO_FIRST_ANSWER in SECONDS
+    assert SLO_LATENCY in SECONDS
+
+
+def test_every_alert_has_its_runbook_section() -> None:
+    text = (ROOT / "docs" / "runbook.md").read_text()
+    sections = {line[3:].strip().lower().replace(" ", "-") for line in text.splitlines() if line.startswith("## ")}
+    for group in rule_file()["groups"]:
+        for rule in group["rules"]:
+            if "alert" in rule:
+                assert rule["annotations"]["runbook"].split("#")[1] in sections, rule["alert"]
+
+
+def test_baseline_gauges_are_its_shares() -> None:
+    counts = [0] * (len(EDGES) + 1)
+    counts[5], counts[-1] = 3, 1
+    outcomes = {o.value: 0 for o in Outcome} | {"ok": 3, "no_think": 1}
+    metrics = GatewayMetrics("v1")
+    metrics.set_baseline(Baseline(n=4, lengths=LengthHistogram(counts=counts), outcomes=outcomes))
+    value = metrics.registry.get_sample_value
+    assert value("clinical_r1_baseline_length_share", {"model_version": "v1", "bucket": "64"}) == 0.75
+    assert value("clinical_r1_baseline_length_share", {"model_version": "v1", "bucket": "inf"}) == 0.25
+    assert value("clinical_r1_baseline_outcome_share", {"model_version": "v1", "outcome": "no_think"}) == 0.25
+    assert value("clinical_r1_baseline_answers", {"model_version": "v1"}) == 4
