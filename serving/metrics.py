@@ -26,7 +26,8 @@ CHECKS = ("exact", "near", "off", "unchecked")
 MODES = ("unary", "stream")
 ABORTED_BY = ("client", "engine", "timeout", "shutdown", "gateway")
 """Who cut an answer off."""
-LENGTH_BUCKETS = (*(str(edge) for edge in EDGES), "inf")
+LENGTH_BUCKETS = (*(f"{edge:04d}" for edge in EDGES), "inf")
+"""Padded, so that they sort by length wherever they are listed."""
 NAMESPACE = "clinical_r1"
 
 

@@ -61,8 +61,11 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Well-formed answers, 1 h",
                 "Share of answers with one closed thought and an answer, beside the share at evaluation.",
                 (
-                    (f'sum(clinical_r1:outcome_share:ratio1h{{{V},outcome="{Outcome.OK.value}"}})', "now"),
-                    (f'sum(clinical_r1:baseline_outcome_share{{{V},outcome="{Outcome.OK.value}"}})', "evaluation"),
+                    (f'clinical_r1:outcome_share:ratio1h{{{V},outcome="{Outcome.OK.value}"}}', "{{model_version}} now"),
+                    (
+                        f'clinical_r1:baseline_outcome_share{{{V},outcome="{Outcome.OK.value}"}}',
+                        "{{model_version}} evaluation",
+                    ),
                 ),
                 kind="stat",
                 unit="percentunit",
@@ -71,7 +74,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
             Panel(
                 "Answers in 1 h",
                 "The number behind the shares.",
-                ((f"sum(clinical_r1:answers:increase1h{{{V}}})", "answers"),),
+                ((f"clinical_r1:answers:increase1h{{{V}}}", "{{model_version}}"),),
                 kind="stat",
                 span=6,
             ),
@@ -108,10 +111,10 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Reasoning length, now and at evaluation",
                 "Share of answers in each bucket (upper edge in tokens).",
                 (
-                    (f"sum by (bucket) (clinical_r1:reasoning_length:share6h{{{V}}})", "{{bucket}} now"),
+                    (f"clinical_r1:reasoning_length:share6h{{{V}}}", "{{bucket}} {{model_version}} now"),
                     (
-                        f"max by (bucket) (clinical_r1_baseline_length_share{{{V}}})",
-                        "{{bucket}} evaluation",
+                        f"max by (model_version, bucket) (clinical_r1_baseline_length_share{{{V}}})",
+                        "{{bucket}} {{model_version}} evaluation",
                     ),
                 ),
                 kind="bars",

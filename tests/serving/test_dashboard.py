@@ -31,7 +31,6 @@ from serving.monitoring.rules import rule_file
 
 PROMETHEUS = shutil.which("prometheus")
 SECONDS = float(os.environ.get("PANEL_SECONDS", "14"))
-NOT_OURS = {"on", "le", "max", "min", "sum"}
 
 
 def traffic(metrics: GatewayMetrics, dice: random.Random, count: int) -> None:

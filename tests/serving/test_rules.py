@@ -45,7 +45,7 @@ def baseline(shares: dict[str, float]) -> Series:
 
 def lengths(rates: dict[str, float], minutes: int, reset: bool = False) -> Series:
     """Live lengths by bucket, against a baseline that is all in bucket 64 and 128."""
-    base = {"64": 0.5, "128": 0.5}
+    base = {"0064": 0.5, "0128": 0.5}
     return {
         **{
             f'clinical_r1_reasoning_length_total{{{V},bucket="{b}"}}': run(rates.get(b, 0), minutes, reset=reset)
@@ -91,7 +91,7 @@ def ready(*pods: str) -> Series:
     return {f'clinical_r1_upstream_ready{{{V},pod="{number}"}}': values for number, values in enumerate(pods)}
 
 
-SAME, LONGER = {"64": 5.0, "128": 5.0}, {"256": 5.0, "512": 5.0}
+SAME, LONGER = {"0064": 5.0, "0128": 5.0}, {"0256": 5.0, "0512": 5.0}
 CASES: list[tuple[str, str, Series, str, bool]] = [
     # alert, scenario, series, when, fires
     ("AnswersWithoutThinking", "fires", answers({"ok": 8, "no_think": 2}, 100), "90m", True),
@@ -112,7 +112,7 @@ CASES: list[tuple[str, str, Series, str, bool]] = [
     ("UnclosedThoughts", "reset", answers({"ok": 10, "unclosed": 0.2}, 100, reset=True), "90m", False),
     ("ReasoningLengthDrift", "fires", lengths(LONGER, 500), "480m", True),
     ("ReasoningLengthDrift", "silent", lengths(SAME, 500), "480m", False),
-    ("ReasoningLengthDrift", "low traffic", lengths({"512": 1.0}, 500), "480m", False),
+    ("ReasoningLengthDrift", "low traffic", lengths({"0512": 1.0}, 500), "480m", False),
     ("ReasoningLengthDrift", "reset", lengths(SAME, 500, reset=True), "480m", False),
     ("TokenCountOff", "fires", checks(9, 1, 100), "95m", True),
     ("TokenCountOff", "silent", checks(10, 0, 100), "95m", False),
@@ -204,8 +204,8 @@ def test_every_alert_is_tested_for_fire_and_silence() -> None:
 
 @needs_promtool
 def test_psi_is_that_of_the_library(tmp_path: Path) -> None:
-    live = {"48": 2.0, "64": 4.0, "128": 3.0, "256": 1.0}
-    expected = [500 if b in ("64", "128") else 0 for b in LENGTH_BUCKETS]
+    live = {"0048": 2.0, "0064": 4.0, "0128": 3.0, "0256": 1.0}
+    expected = [500 if b in ("0064", "0128") else 0 for b in LENGTH_BUCKETS]
     observed = [int(live.get(b, 0) * 360) for b in LENGTH_BUCKETS]
     value = population_stability(expected, observed)
     series = [{"series": k, "values": v} for k, v in lengths(live, 500).items()]
@@ -258,7 +258,7 @@ def test_baseline_gauges_are_its_shares() -> None:
     metrics = GatewayMetrics("v1")
     metrics.set_baseline(Baseline(n=4, lengths=LengthHistogram(counts=counts), outcomes=outcomes))
     value = metrics.registry.get_sample_value
-    assert value("clinical_r1_baseline_length_share", {"model_version": "v1", "bucket": "64"}) == 0.75
+    assert value("clinical_r1_baseline_length_share", {"model_version": "v1", "bucket": "0064"}) == 0.75
     assert value("clinical_r1_baseline_length_share", {"model_version": "v1", "bucket": "inf"}) == 0.25
     assert value("clinical_r1_baseline_outcome_share", {"model_version": "v1", "outcome": "no_think"}) == 0.25
     assert value("clinical_r1_baseline_answers", {"model_version": "v1"}) == 4
