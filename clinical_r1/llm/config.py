@@ -59,6 +59,10 @@ class EndpointConfig(BaseModel):
     """How structured replies are asked for; falls back to the next weaker form where the endpoint refuses one."""
     send_seed: bool = True
     """Send the `seed` parameter; some endpoints refuse it."""
+    send_temperature: bool = True
+    """Send `temperature`; some reasoning models refuse it."""
+    token_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """How the endpoint calls the bound of a reply's length."""
     extra_body: dict[str, object] = Field(default_factory=dict)
     """Further request parameters, such as chat_template_kwargs of a vLLM server."""
 

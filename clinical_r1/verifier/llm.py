@@ -76,7 +76,7 @@ class LLMVerifier:
                 max_tokens=self._max_tokens,
                 seed=self._seed,
                 response_model=Judged,
-                subject=item.subject,
+                **({"subject": item.subject} if item.subject else {}),  # a wrapping client may know it better
             )
         except CallFailed as failure:
             return Verdict(label=VerdictLabel.INVALID, judge=self.name, reason=failure.reason)
