@@ -70,7 +70,7 @@ def _series(rows: list[dict[str, Any]], curve: _Curve) -> Series | None:
     if not latest:
         return None
     xs = sorted(latest)
-    return Series(curve.caption, xs, [float(latest[x]) for x in xs], curve.css)
+    return Series(curve.caption, xs, [float(str(latest[x])) for x in xs], curve.css)
 
 
 def _is_number(value: object) -> bool:

@@ -1,0 +1,291 @@
+"""The promotion gate: promote, hold or refuse, with the reasons and with what each rule could have seen.
+
+`hold` means that the data do not decide: more cases may. `refuse` means that they speak against the candidate. Nothing
+is promoted to production without a person: see `approve`.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.atomic import write_text
+from clinical_r1.baseline import Baseline, make_baseline, write_baseline
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.compare import Comparison, PairedResult, compare
+from clinical_r1.evaluation.hallucination import hallucination_rate
+from clinical_r1.evaluation.metrics import measure
+from clinical_r1.evaluation.page import p_value, percent, points, render
+from clinical_r1.evaluation.policy import Policy
+from clinical_r1.evaluation.stats import paired_interval, paired_power, quantile, wilson
+from clinical_r1.schema import Case, Prediction
+
+Decision = Literal["promote", "hold", "refuse"]
+GATE, GATE_PAGE = "gate.json", "gate.html"
+
+
+class RuleResult(BaseModel):
+    """One rule, what it saw, and what it could have seen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rule: str
+    result: Literal["pass", "hold", "refuse"]
+    reason: str
+    n: int
+    power: str
+    """Chances of this rule at this n: what it finds, and what it does to a model that did not change."""
+
+
+class GateResult(BaseModel):
+    """The decision; `gate.json`, and what the model manifest carries."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    decision: Decision
+    candidate: str
+    against: str
+    incumbent: bool
+    """False: there was no model in use, the base model was the rival."""
+    rules: list[RuleResult]
+    policy: dict[str, Any]
+    benchmark: str = ""
+    approved_by: str = ""
+    approval_reason: str = ""
+    approved_at: str = ""
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it is not `promote`; empty where it is."""
+        return [f"{rule.rule}: {rule.reason}" for rule in self.rules if rule.result != "pass"]
+
+
+class GateInputs(BaseModel):
+    """What the gate looks at; predictions are judged ones."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    cases: list[Case]
+    candidate: list[Prediction]
+    rival: list[Prediction]
+    """The incumbent's predictions on the same cases; the base model's where there is no incumbent."""
+    names: tuple[str, str]
+    """(rival, candidate)."""
+    incumbent: bool
+    """Whether `rival` is a model in use."""
+    forgetting_cases: list[Case] = Field(default_factory=list)
+    """MedQA form."""
+    forgetting_candidate: list[Prediction] = Field(default_factory=list)
+    forgetting_base: list[Prediction] = Field(default_factory=list)
+    benchmark: str = ""
+    biased: str = ""
+    """Why the benchmark flatters one of the two (difficulty filter); the gate is then disabled."""
+
+
+def decide(inputs: GateInputs, policy: Policy) -> GateResult:
+    """Apply the policy. Raises UserError where the benchmark is biased between the two models."""
+    if inputs.biased:
+        raise UserError(f"promotion gate: biased comparison ({inputs.biased}); use a benchmark without that filter")
+    comparison = compare(inputs.cases, inputs.rival, inputs.candidate, inputs.names)
+    rules = [
+        *_primary(comparison, policy),
+        _forgetting(inputs, policy),
+        *(_specialty(name, result, policy) for name, result in comparison.by["specialty"].items()),
+        _reasoning(inputs, policy),
+        _hallucination(inputs, policy),
+        _unscored(comparison.overall, policy),
+    ]
+    if not inputs.incumbent:
+        rules.append(_minimum(inputs, policy))
+    results = {rule.result for rule in rules}
+    decision: Decision = "refuse" if "refuse" in results else "hold" if "hold" in results else "promote"
+    return GateResult(
+        decision=decision,
+        candidate=inputs.names[1],
+        against=inputs.names[0],
+        incumbent=inputs.incumbent,
+        rules=rules,
+        policy=policy.model_dump(mode="json"),
+        benchmark=inputs.benchmark,
+    )
+
+
+def _primary(comparison: Comparison, policy: Policy) -> list[RuleResult]:
+    margin = policy.primary.margin_points / 100 if policy.mode == "non_inferior" else 0.0
+    rules = [_bound_rule("accuracy", comparison.overall, margin, policy)]
+    if policy.primary.require_independent:
+        if comparison.independent is None or not comparison.independent.n:
+            reason = "no independent judge graded the answers"
+            rules.append(RuleResult(rule="accuracy, independent judge", result="hold", reason=reason, n=0, power=""))
+        else:
+            rules.append(_bound_rule("accuracy, independent judge", comparison.independent, margin, policy))
+    return rules
+
+
+def _bound_rule(name: str, result: PairedResult, margin: float, policy: Policy) -> RuleResult:
+    low, high = _one_sided(result, 0.95)
+    design = policy.primary.design_points / 100
+    discordance = max(result.pairs.discordance, 0.05)
+    power = paired_power(result.n, design, discordance, sides=1, margin=margin)
+    unchanged = paired_power(result.n, 0.0, discordance, sides=1, margin=margin)
+    outcome: Literal["pass", "hold", "refuse"] = "pass" if low > -margin else "refuse" if high < 0 else "hold"
+    needed = f"must be above {points(-margin)}"
+    return RuleResult(
+        rule=name,
+        result=outcome,
+        reason=f"difference {points(result.difference)} points, one-sided 95% lower bound {points(low)} ({needed})",
+        n=result.n,
+        power=f"passes {percent(power, 0)} of candidates that are truly {points(design)} points better, "
+        f"{percent(unchanged, 0)} of unchanged ones",
+    )
+
+
+def _one_sided(result: PairedResult, confidence: float) -> tuple[float, float]:
+    """One-sided bounds: Tango's score bounds; from the cluster bootstrap's width where patients repeat."""
+    score = paired_interval(result.pairs, confidence, sides=1)
+    two_sided = paired_interval(result.pairs)
+    if (two_sided.low, two_sided.high) == (result.low, result.high):
+        return score.low, score.high
+    ratio = quantile(confidence, 1) / quantile(0.95)
+    low = result.difference - (result.difference - result.low) * ratio
+    return low, result.difference + (result.high - result.difference) * ratio
+
+
+def _forgetting(inputs: GateInputs, policy: Policy) -> RuleResult:
+    margin = policy.forgetting.margin_points / 100
+    if not inputs.forgetting_cases:
+        outcome: Literal["pass", "hold"] = "hold" if policy.forgetting.required else "pass"
+        return RuleResult(rule="forgetting", result=outcome, reason="no forgetting benchmark given", n=0, power="")
+    comparison = compare(inputs.forgetting_cases, inputs.forgetting_base, inputs.forgetting_candidate)
+    result = comparison.overall
+    low, _ = _one_sided(result, 0.95)
+    discordance = max(result.pairs.discordance, 0.05)
+    unchanged = paired_power(result.n, 0.0, discordance, sides=1, margin=margin)
+    worse = paired_power(result.n, -margin, discordance, sides=1, margin=margin)
+    return RuleResult(
+        rule="forgetting",
+        result="pass" if low >= -margin else "refuse" if result.difference < -margin else "hold",
+        reason=f"against the base model {points(result.difference)} points, one-sided 95% lower bound {points(low)} "
+        f"(must be at least {points(-margin)})",
+        n=result.n,
+        power=f"passes {percent(unchanged, 0)} of models that forgot nothing, "
+        f"{percent(worse, 0)} of those that lost {policy.forgetting.margin_points:g} points",
+    )
+
+
+def _specialty(name: str, result: PairedResult, policy: Policy) -> RuleResult:
+    rule = policy.specialty
+    low, high = _one_sided(result, 1 - rule.alpha)
+    drop, discordance = rule.design_drop_points / 100, max(result.pairs.discordance, 0.05)
+    found = paired_power(result.n, drop, discordance, confidence=1 - rule.alpha, sides=1)
+    kept = paired_power(
+        result.n, 0.0, discordance, confidence=1 - rule.alpha, sides=1, margin=rule.hold_below_points / 100
+    )
+    below = -rule.hold_below_points / 100
+    return RuleResult(
+        rule=f"specialty {name}",
+        result="refuse" if high < 0 else "hold" if low < below else "pass",
+        reason=f"{points(result.difference)} points, one-sided bounds {points(low)} and {points(high)} "
+        f"(refused below 0, held where the lower is under {points(below)}; p {p_value(result.p_exact)})",
+        n=result.n,
+        power=f"refuses {percent(found, 0)} of true drops of {rule.design_drop_points:g} points and "
+        f"{percent(rule.alpha, 0)} of unchanged models; holds {percent(1 - kept, 0)} of unchanged ones",
+    )
+
+
+def _reasoning(inputs: GateInputs, policy: Policy) -> RuleResult:
+    rate = measure(inputs.cases, inputs.candidate).overall.reasoning_rate
+    least = policy.reasoning.min_rate
+    return RuleResult(
+        rule="reasoning rate",
+        result="pass" if rate >= least else "refuse",
+        reason=f"{percent(rate)} of outputs reason and answer (at least {percent(least, 0)})",
+        n=len(inputs.candidate),
+        power=_interval_text(round(rate * len(inputs.candidate)), len(inputs.candidate)),
+    )
+
+
+def _hallucination(inputs: GateInputs, policy: Policy) -> RuleResult:
+    flagged, n = hallucination_rate(inputs.cases, inputs.candidate)
+    rate, most = flagged / n if n else 0.0, policy.hallucination.max_rate
+    return RuleResult(
+        rule="hallucinated reasoning",
+        result="hold" if not n else "pass" if rate <= most else "refuse",
+        reason=f"{percent(rate)} of thoughts state what the case does not support (at most {percent(most, 0)})",
+        n=n,
+        power=_interval_text(flagged, n),
+    )
+
+
+def _interval_text(count: int, n: int) -> str:
+    low, high = wilson(count, n)
+    return f"95% interval {percent(low)} to {percent(high)}"
+
+
+def _unscored(result: PairedResult, policy: Policy) -> RuleResult:
+    total = result.n + result.unscored
+    rate = result.unscored / total if total else 1.0
+    return RuleResult(
+        rule="failed judgements",
+        result="pass" if rate <= policy.max_unscored_rate else "hold",
+        reason=f"{percent(rate)} of the pairs have no verdict (at most {percent(policy.max_unscored_rate, 0)})",
+        n=total,
+        power="",
+    )
+
+
+def _minimum(inputs: GateInputs, policy: Policy) -> RuleResult:
+    overall = measure(inputs.cases, inputs.candidate).overall
+    low, high = wilson(overall.correct, overall.n - overall.unscored, confidence=0.9)
+    least = policy.no_incumbent.min_accuracy
+    return RuleResult(
+        rule="absolute minimum (no incumbent)",
+        result="pass" if low >= least else "refuse" if high < least else "hold",
+        reason=f"accuracy {percent(overall.accuracy)}, one-sided 95% lower bound {percent(low)} "
+        f"(must be at least {percent(least, 0)})",
+        n=overall.n,
+        power="",
+    )
+
+
+def approve(result: GateResult, approved_by: str, reason: str, override_hold: bool = False) -> GateResult:
+    """A person takes responsibility. Raises UserError for a refused model and for an approval without name or reason.
+
+    `override_hold` lets a person promote a held model; the reason then stands in the manifest for good.
+    """
+    if not approved_by.strip() or not reason.strip():
+        raise UserError("approval: approved_by and a reason are required for production; give both")
+    if result.decision == "refuse":
+        raise UserError(f"approval: {result.candidate} was refused ({result.reasons[0]}); train a better candidate")
+    if result.decision == "hold" and not override_hold:
+        raise UserError(
+            f"approval: {result.candidate} is held ({result.reasons[0]}); evaluate more cases or override the hold"
+        )
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    return result.model_copy(update={"approved_by": approved_by, "approval_reason": reason, "approved_at": stamp})
+
+
+def write_gate(inputs: GateInputs, policy: Policy, out_dir: Path) -> GateResult:
+    """Decide; write gate.json, gate.html and the reasoning baseline that travels with the model."""
+    result = decide(inputs, policy)
+    out_dir = Path(out_dir)
+    baseline = make_baseline(inputs.candidate, inputs.cases, inputs.names[1], inputs.benchmark)
+    page = render("gate.html.j2", title=f"Promotion gate: {result.candidate}", result=result, baseline=baseline)
+    write_baseline(baseline, out_dir)
+    write_text(out_dir / GATE_PAGE, page)
+    write_text(out_dir / GATE, result.model_dump_json(indent=1) + "\n")
+    return result
+
+
+def manifest_fields(result: GateResult, baseline: Baseline, metrics: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """What the model manifest carries of evaluation and gate."""
+    return {
+        "evaluation": list(metrics),
+        "gate": result.model_dump(mode="json", exclude={"approved_by", "approval_reason", "approved_at"}),
+        "approved_by": result.approved_by,
+        "approval_reason": result.approval_reason,
+        "approved_at": result.approved_at,
+        "baseline": baseline.model_dump(mode="json"),
+    }

@@ -1,0 +1,98 @@
+"""The promotion policy: what a candidate must show before it may take the place of the model in use."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clinical_r1.errors import UserError
+from clinical_r1.schema import first_problem
+
+DEFAULT_POLICY = Path(__file__).parent / "configs" / "promotion.yaml"
+Points = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Rule(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PrimaryRule(_Rule):
+    """Accuracy against the incumbent (or the base model): one-sided 95% lower bound of the paired difference."""
+
+    margin_points: Points = 2.0
+    """How much worse a candidate may be in `non_inferior` mode; not used in `superior` mode."""
+    design_points: Points = 4.0
+    """The true gain for which the rule's power is printed."""
+    require_independent: bool = True
+    """The same bound must hold under the independent judge."""
+
+
+class ForgettingRule(_Rule):
+    """General medical knowledge (MedQA form) against the *base* model."""
+
+    margin_points: Points = 3.5
+    """The one-sided lower bound must reach minus this. At n = 1,273 a bound of 2 would stop most unchanged models."""
+    required: bool = True
+    """Hold where no forgetting benchmark was given."""
+
+
+class SpecialtyRule(_Rule):
+    """No specialty may get worse."""
+
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    """Refuse where a specialty is worse at this one-sided level, uncorrected: missing harm is the worse error."""
+    hold_below_points: Points = 8.0
+    """Hold where the one-sided lower bound of a specialty is below minus this: too little is known."""
+    design_drop_points: Points = 5.0
+    """The true drop for which the rule's power is printed."""
+
+
+class ReasoningRule(_Rule):
+    """The model still reasons before it answers."""
+
+    min_rate: Share = 0.9
+    """Least share of outputs with one closed thought and an answer."""
+
+
+class HallucinationRule(_Rule):
+    """Findings and numbers in the thought that are not in the case."""
+
+    max_rate: Share = 0.2
+    """Largest share of predictions with at least one."""
+
+
+class NoIncumbentRule(_Rule):
+    """What is asked of the first model, besides beating the base model."""
+
+    min_accuracy: Share = 0.5
+    """The one-sided lower bound of its accuracy must reach this."""
+
+
+class Policy(_Rule):
+    """A whole policy file."""
+
+    mode: Literal["superior", "non_inferior"] = "superior"
+    """Must the candidate be better, or only not worse by more than the margin?"""
+    primary: PrimaryRule = Field(default_factory=PrimaryRule)
+    forgetting: ForgettingRule = Field(default_factory=ForgettingRule)
+    specialty: SpecialtyRule = Field(default_factory=SpecialtyRule)
+    reasoning: ReasoningRule = Field(default_factory=ReasoningRule)
+    hallucination: HallucinationRule = Field(default_factory=HallucinationRule)
+    no_incumbent: NoIncumbentRule = Field(default_factory=NoIncumbentRule)
+    max_unscored_rate: Share = 0.02
+    """Hold where more judgements than this failed."""
+
+
+def read_policy(path: Path = DEFAULT_POLICY) -> Policy:
+    """Read a policy file; UserError names file and key."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such policy file; give one or leave it out for the shipped policy")
+    try:
+        return Policy.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML; mend the indentation") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error)}") from None

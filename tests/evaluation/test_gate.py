@@ -1,0 +1,131 @@
+"""The promotion gate: decisions, their reasons and their power."""
+
+import json
+
+import pytest
+from invented_run import make_cases, make_prediction, make_predictions
+
+from clinical_r1.baseline import read_baseline
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.gate import GateInputs, approve, decide, manifest_fields, write_gate
+from clinical_r1.evaluation.policy import Policy, read_policy
+from clinical_r1.reasoning import Outcome
+
+CASES = make_cases(1050)
+MEDQA = make_cases(900, seed=9)
+INCUMBENT = make_predictions(CASES, 0.55, 1, tokens=4)
+BETTER = make_predictions(CASES, 0.66, 2, tokens=4)
+BASE_MEDQA = make_predictions(MEDQA, 0.5, 3)
+
+
+def inputs(**changes) -> GateInputs:
+    values = {
+        "cases": CASES, "candidate": BETTER, "rival": INCUMBENT, "names": ("incumbent", "candidate"), "incumbent": True,
+        "forgetting_cases": MEDQA, "forgetting_base": BASE_MEDQA, "forgetting_candidate": BASE_MEDQA,
+    }  # fmt: skip
+    return GateInputs(**(values | changes))
+
+
+def results(result) -> dict[str, str]:
+    return {rule.rule: rule.result for rule in result.rules}
+
+
+def test_a_better_model_is_promoted_with_the_power_of_each_rule():
+    result = decide(inputs(), Policy())
+    assert result.decision == "promote", result.reasons
+    assert len([rule for rule in result.rules if rule.rule.startswith("specialty")]) == 7
+    for rule in result.rules:
+        if rule.rule.startswith(("accuracy", "forgetting", "specialty")):
+            assert "%" in rule.power
+
+
+def test_an_equal_model_is_held_and_a_worse_one_refused():
+    same = decide(inputs(candidate=INCUMBENT), Policy())
+    assert (same.decision, results(same)["accuracy"]) == ("hold", "hold")
+    worse = decide(inputs(candidate=INCUMBENT, rival=BETTER), Policy())
+    assert (worse.decision, results(worse)["accuracy"]) == ("refuse", "refuse")
+
+
+def test_non_inferior_mode_lets_an_equal_model_pass():
+    assert decide(inputs(candidate=INCUMBENT), Policy(mode="non_inferior")).decision == "promote"
+
+
+def test_forgetting_is_judged_against_the_base_model():
+    lost = decide(inputs(forgetting_candidate=make_predictions(MEDQA, 0.38, 4)), Policy())
+    assert (lost.decision, results(lost)["forgetting"]) == ("refuse", "refuse")
+    missing = decide(inputs(forgetting_cases=[], forgetting_base=[], forgetting_candidate=[]), Policy())
+    assert (missing.decision, results(missing)["forgetting"]) == ("hold", "hold")
+
+
+def test_one_harmed_specialty_refuses_a_model_that_is_better_overall():
+    harmed = [
+        make_prediction(c, False, tokens=4) if c.specialty == "urology" else p
+        for c, p in zip(CASES, BETTER, strict=True)
+    ]
+    result = decide(inputs(candidate=harmed), Policy())
+    assert results(result)["specialty urology"] == "refuse"
+    assert result.decision == "refuse"
+
+
+def test_a_gain_that_the_independent_judge_does_not_see_is_held():
+    blind = [b.model_copy(update={"independent": a.independent}) for a, b in zip(INCUMBENT, BETTER, strict=True)]
+    result = decide(inputs(candidate=blind), Policy())
+    assert results(result)["accuracy"] == "pass"
+    assert results(result)["accuracy, independent judge"] == "hold"
+
+
+def test_lost_reasoning_and_invented_findings_are_refused():
+    mute = [p.model_copy(update={"outcome": Outcome.NO_THINK, "thinking": ""}) for p in BETTER]
+    assert results(decide(inputs(candidate=mute), Policy()))["reasoning rate"] == "refuse"
+    inventing = [p.model_copy(update={"thinking": "The patient has jaundice. 患者有黄疸。"}) for p in BETTER]
+    assert results(decide(inputs(candidate=inventing), Policy()))["hallucinated reasoning"] == "refuse"
+
+
+def test_no_incumbent_asks_for_an_absolute_minimum():
+    result = decide(inputs(incumbent=False), Policy.model_validate({"no_incumbent": {"min_accuracy": 0.95}}))
+    assert results(result)["absolute minimum (no incumbent)"] == "refuse"
+
+
+def test_a_biased_benchmark_disables_the_gate():
+    with pytest.raises(UserError, match="biased comparison"):
+        decide(inputs(biased="filtered by the incumbent's failures"), Policy())
+
+
+def test_approval_needs_a_name_and_a_reason_and_no_refusal():
+    promoted = decide(inputs(), Policy())
+    with pytest.raises(UserError, match="approved_by"):
+        approve(promoted, "", "fine")
+    approved = approve(promoted, "Dr. Example", "reviewed 100 cases")
+    fields = manifest_fields(approved, _baseline())
+    assert fields["approved_by"] == "Dr. Example"
+    assert fields["gate"]["decision"] == "promote"
+    held = decide(inputs(candidate=INCUMBENT), Policy())
+    with pytest.raises(UserError, match="is held"):
+        approve(held, "Dr. Example", "because")
+    assert approve(held, "Dr. Example", "because", override_hold=True).approved_by
+    refused = decide(inputs(candidate=INCUMBENT, rival=BETTER), Policy())
+    with pytest.raises(UserError, match="was refused"):
+        approve(refused, "Dr. Example", "because", override_hold=True)
+
+
+def _baseline():
+    from clinical_r1.baseline import make_baseline
+
+    return make_baseline(BETTER, CASES)
+
+
+def test_files_of_the_gate(tmp_path):
+    result = write_gate(inputs(), read_policy(), tmp_path)
+    assert json.loads((tmp_path / "gate.json").read_text(encoding="utf-8"))["decision"] == result.decision
+    assert read_baseline(tmp_path).n == len(BETTER)
+    assert "Not a medical device" in (tmp_path / "gate.html").read_text(encoding="utf-8")
+
+
+def test_policy_files_are_checked(tmp_path):
+    assert read_policy() == read_policy()
+    bad = tmp_path / "policy.yaml"
+    bad.write_text("mode: lax\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"policy\.yaml: mode"):
+        read_policy(bad)
+    with pytest.raises(UserError, match="no such policy file"):
+        read_policy(tmp_path / "none.yaml")
