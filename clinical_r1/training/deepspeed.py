@@ -27,7 +27,7 @@ class DeepSpeedConfig(BaseModel):
     """DeepSpeed's own CPU Adam for an offloaded optimizer: several times faster, but compiled at the first start."""
     pin_memory: bool = True
     """Page-locked host memory for offloading: faster copies, not swappable."""
-    bucket_size: int = Field(50_000_000, ge=1_000)
+    bucket_size: int = Field(default=50_000_000, ge=1_000)
     """Elements reduced at a time; smaller needs less memory."""
 
 

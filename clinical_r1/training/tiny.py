@@ -20,27 +20,27 @@ class TinyModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    hidden_size: int = Field(128, ge=8)
+    hidden_size: int = Field(default=128, ge=8)
     """Width of the residual stream."""
-    layers: int = Field(4, ge=1)
+    layers: int = Field(default=4, ge=1)
     """Transformer blocks."""
-    heads: int = Field(4, ge=1)
+    heads: int = Field(default=4, ge=1)
     """Query heads; hidden_size must be a multiple."""
-    kv_heads: int = Field(2, ge=1)
+    kv_heads: int = Field(default=2, ge=1)
     """Key and value heads; heads must be a multiple."""
-    intermediate_size: int = Field(0, ge=0)
+    intermediate_size: int = Field(default=0, ge=0)
     """Width of the MLP; 0 means 8/3 of hidden_size, rounded down to a multiple of 32 (at least 32)."""
-    vocab_size: int = Field(2_000, ge=261)
+    vocab_size: int = Field(default=2_000, ge=261)
     """Most tokens that the tokenizer may have, its 256 bytes and 5 markers included."""
-    window: int = Field(1_024, ge=16)
+    window: int = Field(default=1_024, ge=16)
     """Longest sequence, in tokens (max_position_embeddings)."""
-    init_std: float = Field(0.08, gt=0)
+    init_std: float = Field(default=0.08, gt=0)
     """Standard deviation of initial weights; copying from the prompt emerges sooner at .08 than at Qwen2's .02."""
-    rope_theta: float = Field(10_000.0, gt=0)
+    rope_theta: float = Field(default=10_000.0, gt=0)
     """Base of the rotary frequencies."""
     seed: int = 0
     """Seed of the initial weights."""
-    max_lines: int = Field(20_000, ge=1)
+    max_lines: int = Field(default=20_000, ge=1)
     """Lines read from each corpus file to train the tokenizer."""
 
 
@@ -52,7 +52,9 @@ def make_base_model(config: TinyModelConfig, corpus: list[Path], out_dir: Path) 
     Returns:
         {"parameters", "vocabulary"}.
     """
-    from clinical_r1.generation.load import save_model
+    from clinical_r1.generation.load import quieten, save_model
+
+    quieten()
 
     if config.hidden_size % config.heads or config.heads % config.kv_heads:
         raise UserError(

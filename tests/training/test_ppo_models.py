@@ -105,8 +105,11 @@ def test_the_first_updates_ratio_is_exactly_1(sft_model, stage):  # noqa: F811
     before = learner.policy(batch, 0, 1)
     assert before["clip_fraction"] == 0
     assert before["approx_kl"] == 0
-    assert learner.policy(batch, 0, 2)["grad_norm"] > 0
-    assert learner.value(batch, 0, 1, 1)["value_grad_norm"] > 0
+    second, value = learner.policy(batch, 0, 2), learner.value(batch, 0, 1, 1)
+    assert value["value_loss"] > 0
+    if stage > 0:  # DeepSpeed does not tell it at stage 0
+        assert 0 < second["grad_norm"] < 1e4
+        assert 0 < value["value_grad_norm"] < 1e4
     decoder.refresh()
     changed = decoder.generate(prompts[:1], params)[0]
     assert changed.token_ids != made[0].completion or changed.logprobs != made[0].logprobs

@@ -137,7 +137,12 @@ def test_collapse_stops_the_run_with_a_reason(changes, reason, sft_model, splits
 
 
 def test_without_a_critic_and_with_several_episodes_a_prompt(sft_model, splits, tmp_path):  # noqa: F811
-    settings = config(steps=2, critic={"kind": "none"}, rollout={"max_new_tokens": 48, "episodes_per_prompt": 4})
+    settings = config(
+        steps=2,
+        deepspeed={"stage": 0},
+        critic={"kind": "none"},
+        rollout={"max_new_tokens": 48, "episodes_per_prompt": 4},
+    )
     train(job(settings, sft_model, splits, tmp_path), NeverStop())
     assert result(tmp_path)["steps"] == 2
 

@@ -79,8 +79,10 @@ def build_engines(config: PPOConfig, model_folder: Path) -> Engines:
     return Engines(actor, critic, reference, tokenizer, device)
 
 
-def update(engine: Any, losses: Iterator[Tensor]) -> float:
+def update(engine: Any, losses: Iterator[Tensor]) -> float | None:
     """One optimizer step over the losses of this process's micro-batches; returns the gradient norm before clipping.
+
+    None where DeepSpeed does not tell the norm (float32 at stage 0).
 
     Losses are sums over tokens divided by the step's constant; processes add up (DeepSpeed averages, so the caller's
     constant leaves out the number of processes).
@@ -89,7 +91,7 @@ def update(engine: Any, losses: Iterator[Tensor]) -> float:
         engine.backward(loss * world_size(), scale_wrt_gas=False)
         engine.step()
     norm = engine.get_global_grad_norm()
-    return float(norm) if norm is not None else float("nan")
+    return None if norm is None else float(norm)
 
 
 def set_learning_rate(engine: Any, rate: float) -> None:
@@ -124,7 +126,7 @@ def merged_state(model: Any) -> dict[str, Tensor]:
     from peft.tuners.lora import LoraLayer
 
     base = model.get_base_model()
-    layers = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
+    layers: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
     merged: dict[str, Tensor] = {}
     for name, value in base.state_dict().items():
         if ".lora_" in name:
@@ -184,8 +186,9 @@ def _load(config: PPOConfig, folder: Path, device: torch.device) -> tuple[Any, A
 def _with_adapters(model: Any, lora: LoraSettings) -> Any:
     import peft
 
+    options: dict[str, Any] = {"lora_alpha": lora.alpha}
     settings = peft.LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=lora.target_modules, task_type="CAUSAL_LM"
+        r=lora.rank, lora_dropout=0.0, **options, target_modules=lora.target_modules, task_type="CAUSAL_LM"
     )
     return peft.get_peft_model(model, settings)
 
@@ -204,7 +207,7 @@ def _engine(config: PPOConfig, module: torch.nn.Module, learning_rate: float, ac
 
 
 def _optimizer(config: PPOConfig, parameters: list[torch.nn.Parameter], learning_rate: float) -> Any:
-    options = {"lr": learning_rate, "betas": (0.9, 0.95), "weight_decay": config.weight_decay}
+    options: dict[str, Any] = {"lr": learning_rate, "betas": (0.9, 0.95), "weight_decay": config.weight_decay}
     if config.deepspeed.cpu_adam:
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 

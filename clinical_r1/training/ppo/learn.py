@@ -27,17 +27,17 @@ class Learner:
         engine = self.engines.actor
         engine.train()
         sums = torch.zeros(4)
-        norm = 0.0
+        norms: list[float | None] = []
         for epoch in range(self.config.epochs):
             for number, micros in enumerate(self._minibatches(batch, stream, step, epoch)):
                 losses = self._policy_losses(batch, micros, sums, first=epoch == number == 0)
-                norm = max(norm, _nan_is_infinite(update(engine, losses)))
+                norms.append(update(engine, losses))
         clipped, approx_kl, entropy, tokens = sums.tolist()
         tokens = max(tokens, 1.0)
         return {
             "clip_fraction": clipped / tokens,
             "approx_kl": approx_kl / tokens,
-            "grad_norm": norm,
+            **_largest("grad_norm", norms),
             **({"policy_entropy": entropy / tokens} if self.config.entropy_bonus else {}),
         }
 
@@ -46,12 +46,13 @@ class Learner:
         engine = self.engines.critic
         assert engine is not None
         engine.train()
-        norm, total = 0.0, torch.zeros(1)
+        norms: list[float | None] = []
+        total = torch.zeros(1)
         for epoch in range(epochs):
             for micros in self._minibatches(batch, stream, step, epoch + 1000):
-                norm = max(norm, _nan_is_infinite(update(engine, self._value_losses(batch, micros, total))))
+                norms.append(update(engine, self._value_losses(batch, micros, total)))
         parts = epochs * self.config.minibatches / world_size()
-        return {"value_loss": float(total) / parts, "value_grad_norm": norm}
+        return {"value_loss": float(total) / parts} | _largest("value_grad_norm", norms)
 
     def _minibatches(self, batch: Batch, stream: int, step: int, epoch: int) -> Iterator[list[MicroBatch]]:
         """This process's micro-batches of each mini-batch.
@@ -92,5 +93,9 @@ class Learner:
             yield loss
 
 
-def _nan_is_infinite(norm: float) -> float:
-    return norm if norm == norm else float("inf")
+def _largest(name: str, norms: list[float | None]) -> dict[str, float]:
+    """The largest of the known norms; infinite where one is not a number, so that the watch sees it."""
+    known = [norm for norm in norms if norm is not None]
+    if not known:
+        return {}
+    return {name: float("inf") if any(norm != norm for norm in known) else max(known)}

@@ -23,11 +23,8 @@ def build_trainer(
 ) -> tuple[Any, Any]:
     """(trainer, its Watch callback), ready to train; `new_tokens` are ids that the base model has never seen."""
     from transformers import PrinterCallback
-    from transformers.utils.logging import disable_progress_bar
 
     from clinical_r1.training.sft.trainer import TraceTrainer, Watch
-
-    disable_progress_bar()
 
     config = job.config
     arguments = training_arguments(config, job, world, evaluate=bool(eval_set))
@@ -93,6 +90,7 @@ def training_arguments(config: SFTConfig, job: SFTJob, world: int, evaluate: boo
         weight_decay=config.weight_decay,
         max_grad_norm=config.gradient_clipping,
         deepspeed=sharding,
+        ddp_find_unused_parameters=False,
         use_cpu=use_cpu,
         bf16=config.dtype == "bfloat16",
         gradient_checkpointing=config.activation_checkpointing,

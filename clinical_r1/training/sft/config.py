@@ -13,11 +13,11 @@ class LoraSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rank: int = Field(32, ge=1)
+    rank: int = Field(default=32, ge=1)
     """Width of the adapters."""
-    alpha: float = Field(64, gt=0)
+    alpha: int = Field(default=64, gt=0)
     """Scale: an adapter's product is multiplied by alpha / rank."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """On the adapters' input."""
     target_modules: list[str] = Field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -30,29 +30,29 @@ class SFTConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    epochs: float = Field(3.0, gt=0)
+    epochs: float = Field(default=3.0, gt=0)
     """Passes over the traces (paper: 3)."""
-    max_steps: int = Field(0, ge=0)
+    max_steps: int = Field(default=0, ge=0)
     """Stop after this many optimizer steps; 0 = by epochs."""
-    learning_rate: float = Field(5e-6, gt=0)
+    learning_rate: float = Field(default=5e-6, gt=0)
     """Peak learning rate (paper: 5e-6)."""
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """How the learning rate falls after the warm-up."""
-    warmup_share: float = Field(0.05, ge=0, lt=1)
+    warmup_share: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps with a rising learning rate."""
-    final_learning_rate_share: float = Field(0.0, ge=0, lt=1)
+    final_learning_rate_share: float = Field(default=0.0, ge=0, lt=1)
     """Learning rate at the end as a share of the peak (cosine only)."""
-    weight_decay: float = Field(0.1, ge=0)
+    weight_decay: float = Field(default=0.1, ge=0)
     """AdamW."""
-    beta2: float = Field(0.95, gt=0, lt=1)
+    beta2: float = Field(default=0.95, gt=0, lt=1)
     """AdamW; beta1 is 0.9."""
-    gradient_clipping: float = Field(1.0, ge=0)
+    gradient_clipping: float = Field(default=1.0, ge=0)
     """Largest norm of the gradient; 0 is off."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(default=16, ge=1)
     """Examples an optimizer step, over all processes and accumulation steps."""
-    micro_batch_size: int = Field(0, ge=0)
+    micro_batch_size: int = Field(default=0, ge=0)
     """Examples that one process takes at once; 0 = batch_size / processes. Accumulation makes up for the rest."""
-    max_length: int = Field(0, ge=0)
+    max_length: int = Field(default=0, ge=0)
     """Longest example in tokens; longer ones are refused before training, never cut. 0 = the model's window."""
     loss_norm: Literal["batch", "constant"] = "batch"
     """Divide a batch's loss by its own completion tokens (TRL's way), or by the mean of all batches, so that a batch of
@@ -71,17 +71,17 @@ class SFTConfig(BaseModel):
     """Adapters instead of all weights; None = all weights."""
     deepspeed: DeepSpeedConfig | None = Field(default_factory=DeepSpeedConfig)
     """Sharding; None = plain torch (for comparison)."""
-    processes: int = Field(1, ge=1)
+    processes: int = Field(default=1, ge=1)
     """Processes on this node (one a GPU)."""
-    eval_share: float = Field(0.03, ge=0, lt=0.5)
+    eval_share: float = Field(default=0.03, ge=0, lt=0.5)
     """Share of the cases whose traces are held out for the evaluation loss."""
-    eval_examples: int = Field(200, ge=0)
+    eval_examples: int = Field(default=200, ge=0)
     """Most examples held out."""
-    checkpoint_steps: int = Field(200, ge=1)
+    checkpoint_steps: int = Field(default=200, ge=1)
     """Steps between checkpoints."""
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints that stay."""
-    log_steps: int = Field(10, ge=1)
+    log_steps: int = Field(default=10, ge=1)
     """Steps between rows of metrics.jsonl."""
     tensorboard: bool = True
     """Write TensorBoard events as well."""

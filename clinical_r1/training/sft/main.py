@@ -57,12 +57,14 @@ def train(job: SFTJob, stop: StopRequest) -> None:
 
     new_tokens = prepare_tokenizer(tokenizer)
     examples = read_examples(job.traces, tokenizer, _window(config, job.base_model))
-    prepare_environment()
-    check_requirements(config.deepspeed, config.attention) if config.deepspeed else None
-    init_process_group()
+    if config.deepspeed is not None:
+        check_requirements(config.deepspeed, config.attention)
+    if config.deepspeed is not None or "RANK" in os.environ:
+        prepare_environment()
+        init_process_group()
     from clinical_r1.training.preflight import check_here
 
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     check_here(config, job.base_model, world)
     if rank == 0:
         _claim(job, world)
@@ -112,19 +114,17 @@ def _claim(job: SFTJob, world: int) -> None:
 
 def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seconds: float) -> dict[str, float]:
     """Numbers of the run; losses from the metrics file, so that a resumed run reports the whole."""
-    import torch.distributed as dist
-
     evaluation = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
     losses = [row.get("token_loss", row["loss"]) for row in trainer.state.log_history if "loss" in row]
     last = losses[-max(1, len(losses) // 10) :]
     return {
         "train_loss": sum(last) / len(last) if last else float("nan"),
         "eval_loss": evaluation[-1] if evaluation else float("nan"),
-        "tokens_per_s": watch.rate() if watch.seconds else 0.0,
+        "tokens_per_s": watch.rate(),
         "steps": trainer.state.global_step,
         "examples": len(examples),
         "seconds": seconds,
-        "processes": dist.get_world_size(),
+        "processes": trainer.accelerator.num_processes,
     }
 
 

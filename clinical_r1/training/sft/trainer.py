@@ -35,17 +35,17 @@ class TraceTrainer(SFTTrainer):
 
     def __init__(self, *args: Any, order: EpochOrder, loss_tokens: float | None, keep: int, **kwargs: Any) -> None:
         """`loss_tokens`: what a step's summed loss is divided by; None = the tokens of its own batch."""
-        self.order, self.loss_tokens, self.keep = order, loss_tokens, keep
+        self.order, self.loss_tokens, self.keep, self.packed = order, loss_tokens, keep, kwargs["args"].packing
         super().__init__(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return super()._get_train_sampler(train_dataset) if self.args.packing else self.order
+        return super()._get_train_sampler(train_dataset) if self.packed else self.order
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """As TRL's; in training the divisor may be a constant (TRL undoes the averaging over processes)."""
-        if self.loss_tokens is None or num_items_in_batch is None or not self.model.training:
+        if self.loss_tokens is None or num_items_in_batch is None or not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         loss = super().compute_loss(model, inputs, return_outputs, self.loss_tokens)
         # What is logged stays comparable: the mean over the batch's own tokens.
@@ -60,7 +60,7 @@ class TraceTrainer(SFTTrainer):
         if dist.is_initialized():
             dist.barrier()
         if self.is_world_process_zero():
-            root = Path(self.args.output_dir)
+            root = Path(str(self.args.output_dir))
             mark_complete(root / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}", step=self.state.global_step)
             prune(root, self.keep, CHECKPOINTS)
         if dist.is_initialized():
@@ -75,11 +75,11 @@ class Watch(TrainerCallback):
         self.stop, self.writer, self.order, self.tokens = stop, writer, order, trainer_tokens
         self.stopped = False
         self.seconds = 0.0
-        self._start = self._start_tokens = 0.0
-        self._loss = 0.0
+        """Spent in optimizer steps: without evaluation and checkpoints."""
+        self._begun = self._first_tokens = self._loss = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._start, self._start_tokens = time.monotonic(), self.tokens()
+        self._first_tokens = self.tokens()
         if self.writer is not None:
             report_progress("sft", state.global_step, state.max_steps)
 
@@ -88,7 +88,11 @@ class Watch(TrainerCallback):
         # the rest of that epoch would repeat the first epoch's order.
         self.order.set_epoch(state.global_step // (len(self.order) // self.order.batch_size))
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._begun = time.monotonic()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds += time.monotonic() - self._begun
         if self.stop.anywhere():
             self.stopped = True
             control.should_save = control.should_training_stop = True
@@ -109,9 +113,6 @@ class Watch(TrainerCallback):
                 row |= {"train/tokens_per_s": self.rate()}
             self.writer.write(state.global_step, row)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.seconds = time.monotonic() - self._start
-
     def rate(self) -> float:
-        """Tokens (padding excluded) a second since this process began to train."""
-        return (self.tokens() - self._start_tokens) / max(time.monotonic() - self._start, 1e-9)
+        """Tokens (padding excluded) a second of training, over all processes."""
+        return (self.tokens() - self._first_tokens) / self.seconds if self.seconds else 0.0
