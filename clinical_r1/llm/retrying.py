@@ -67,9 +67,7 @@ class Attempts:
                 await asyncio.sleep(wait)
             mode = client.json_mode.mode
             try:
-                reply = await client.transport.post(
-                    {**self.body, **client.json_mode.fields(self.response_model)}, headers
-                )
+                reply = await client.transport.post(self._request(), headers)
             except AttemptError as error:
                 client.gate.report(error.throttled)
                 if self.response_model is not None and client.json_mode.refused(error.status, error.message, mode):
@@ -78,6 +76,16 @@ class Attempts:
             client.gate.report(False)
         self._charge(reply, reserved)
         return reply
+
+    def _request(self) -> dict[str, Any]:
+        """The body as this endpoint wants it."""
+        endpoint = self.client.endpoint
+        request = {**self.body, **self.client.json_mode.fields(self.response_model)}
+        if endpoint.token_field != "max_tokens":
+            request[endpoint.token_field] = request.pop("max_tokens")
+        if not endpoint.send_temperature:
+            del request["temperature"]
+        return request
 
     def _charge(self, reply: Reply, reserved: int) -> None:
         client = self.client

@@ -4,7 +4,7 @@ import hashlib
 import re
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jinja2
 from pydantic import BaseModel
@@ -68,6 +68,9 @@ class LLMVerifier:
         if read(item.answer, lambda phrase: "").finding == "empty":
             return Verdict(label=VerdictLabel.INCORRECT, judge=self.name, reason="empty")
         messages, version = judge_messages(item)
+        known: dict[str, Any] = (
+            {"subject": item.subject} if item.subject else {}
+        )  # a wrapping client may know it better
         try:
             completion = await self.client.chat(
                 messages,
@@ -76,7 +79,7 @@ class LLMVerifier:
                 max_tokens=self._max_tokens,
                 seed=self._seed,
                 response_model=Judged,
-                **({"subject": item.subject} if item.subject else {}),  # a wrapping client may know it better
+                **known,
             )
         except CallFailed as failure:
             return Verdict(label=VerdictLabel.INVALID, judge=self.name, reason=failure.reason)

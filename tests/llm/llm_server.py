@@ -40,7 +40,7 @@ class Running:
 
     def entry(self, **fields: Any) -> EndpointConfig:
         """An endpoint entry with short waits."""
-        defaults = {"name": "simulated", "model": "simulated-clinician", "backoff_first": 0.01, "total_timeout": 5.0}
+        defaults = {"name": "simulated", "model": "simulated-clinician", "backoff_first": 0.01, "total_timeout": 60.0}
         return EndpointConfig(base_url=self.base_url, **{**defaults, **fields})
 
     @property

@@ -66,6 +66,14 @@ async def test_verdicts_are_journaled(serve: Serve, tmp_path) -> None:
     assert endpoint.counts["task_judge"] == 1
 
 
+async def test_the_subject_reaches_the_journal(serve: Serve, tmp_path) -> None:
+    entry, _ = await serve()
+    with Journal(tmp_path / "j.jsonl", b"k" * 32) as journal:
+        async with LLMClient(entry, journal) as client:
+            await LLMVerifier(client).judge(Judgement("q", "pneumonia", "asthma", "en", subject="patient-1"))
+        assert journal.forget(["patient-1"]) == 1
+
+
 @pytest.mark.parametrize("failures", [Failures(server_error=1.0), Failures(malformed=1.0), Failures(truncated=1.0)])
 async def test_a_failed_judgement_is_invalid_never_a_verdict(serve: Serve, failures: Failures) -> None:
     entry, _ = await serve(failures)
