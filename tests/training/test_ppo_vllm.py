@@ -1,0 +1,75 @@
+"""The vLLM sampler's side of the protocol, against a server of ours that answers as vLLM's documentation says."""
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from clinical_r1.errors import UserError
+from clinical_r1.generation.sampling import SamplingParams
+from clinical_r1.training.ppo.config import RolloutConfig
+from clinical_r1.training.ppo.vllm_rollout import VLLMSampler, read_choice
+
+
+class Server:
+    """A loopback server that keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict]] = []
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.port = asyncio.run_coroutine_threadsafe(self._start(), self.loop).result()
+
+    async def _start(self) -> int:
+        app = web.Application()
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/{path:.*}", self._answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return runner.addresses[0][1]
+
+    async def _models(self, _request: web.Request) -> web.Response:
+        return web.json_response({"data": [{"id": "tiny"}]})
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        body = await request.json() if request.can_read_body else {}
+        self.asked.append((request.path, body))
+        if request.path != "/v1/completions":
+            return web.Response()
+        tokens = [*body["prompt"][:2], 3]
+        choice = {"token_ids": tokens, "logprobs": {"token_logprobs": [-1.0] * 3}, "finish_reason": "stop"}
+        return web.json_response({"choices": [choice]})
+
+
+def sampler_of(url: str) -> VLLMSampler:
+    """Without engines: these tests do not reach for weights."""
+    return VLLMSampler(RolloutConfig(engine="vllm", vllm_url=url), None, Path("."))  # type: ignore[arg-type]
+
+
+def test_completions_by_token_ids_in_order():
+    server = Server()
+    sampler = sampler_of(f"http://127.0.0.1:{server.port}/v1")
+    rollouts = sampler.generate([[5, 6], [7, 8, 9]], SamplingParams(8, 1.0, 1.0, 0, (3,)), seeds=[2**64 - 1, 4])
+    assert [r.token_ids for r in rollouts] == [[5, 6, 3], [7, 8, 3]]
+    assert all(r.finished and len(r.logprobs) == 3 for r in rollouts)
+    asked = {tuple(body["prompt"]): body for _, body in server.asked}
+    assert asked[5, 6]["seed"] == 2**63 - 1
+    assert asked[7, 8, 9]["stop_token_ids"] == [3]
+    asyncio.run(sampler._reload())
+    assert [path for path, _ in server.asked[-2:]] == ["/collective_rpc", "/reset_prefix_cache"]
+    assert server.asked[-2][1]["method"] == "reload_weights"
+
+
+def test_a_server_that_is_not_there_is_one_sentence():
+    sampler = sampler_of("http://127.0.0.1:9/v1")
+    with pytest.raises(UserError, match="is the vLLM server of vllm_url up"):
+        sampler.generate([[1]], SamplingParams(4))
+
+
+def test_a_reply_without_token_ids_is_refused():
+    with pytest.raises(UserError, match="no token ids"):
+        read_choice({"text": "x"}, (3,))
