@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from clinical_r1.errors import UserError
 from clinical_r1.schema import SPLITS
 
 DEFAULT_KEY_ENV = "CLINICAL_R1_PATIENT_KEY"
@@ -122,6 +123,16 @@ class PhiConfig(BaseModel):
         if self.policy == "off" and not self.off_because:
             raise ValueError("phi.policy off needs phi.off_because: synthetic, public or trusted_endpoints")
         return self
+
+
+def parse_map(text: str) -> dict[str, str]:
+    """`question=complaint+history,reference=diagnosis` as a map; a UserError where a part is no pair."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if not pairs or any(not field.strip() or not column.strip() for field, _, column in pairs):
+        raise UserError(
+            f"--map {text}: expected FIELD=COLUMN pairs joined by commas, such as question=note,reference=dx"
+        )
+    return {field.strip(): column.strip() for field, _, column in pairs}
 
 
 class RecordsConfig(BaseModel):

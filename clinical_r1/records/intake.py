@@ -9,7 +9,7 @@ from typing import Any
 from clinical_r1.errors import UserError
 from clinical_r1.records import icd10
 from clinical_r1.records.config import RecordsConfig, Source
-from clinical_r1.records.readers.registry import read_source, resolved_format
+from clinical_r1.records.readers.registry import UNVERIFIED, read_source, resolved_format
 from clinical_r1.records.report import sha256_of
 from clinical_r1.records.row import Reject, Row
 from clinical_r1.records.specialty import SpecialtyMapping, load_mapping
@@ -48,6 +48,7 @@ def read_all(config: RecordsConfig) -> Intake:
                 "format": resolved_format(source),
                 "read": len(intake.rows) + len(intake.rejects) - before,
                 "terms": source.terms,
+                "unverified": resolved_format(source) in UNVERIFIED,
                 "sha256": _digest(source),
             }
         )

@@ -80,9 +80,8 @@ def card(report: RecordsReport, splits: dict[str, list[Case]]) -> str:
     lines += ["", "## Sources", "", "| name | format | read | terms | sha256 |", "|---|---|---|---|---|"]
     for source in report.sources:
         terms = source["terms"] or "not stated"
-        lines.append(
-            f"| {source['name']} | {source['format']} | {source['read']} | {terms} | {source['sha256'][:16]} |"
-        )
+        form = source["format"] + (" (unverified preset)" if source["unverified"] else "")
+        lines.append(f"| {source['name']} | {form} | {source['read']} | {terms} | {source['sha256'][:16]} |")
     lines += ["", "## What was left out", ""]
     lines += [f"- malformed: {report.malformed} of {report.read} (rejects.jsonl)"]
     lines += [f"- {kind}: {count} (rejects.jsonl)" for kind, count in report.dropped.items()]

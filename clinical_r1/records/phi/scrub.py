@@ -15,7 +15,7 @@ from clinical_r1.records.phi.numbers import find_numbers, residue
 from clinical_r1.records.phi.spans import Kind, Span, resolve
 
 DOUBT = 0.6
-"""Finds below this score are not replaced but send the record to quarantine."""
+"""Finds below this score send the record to quarantine."""
 Finder = Callable[[str], Iterator[Span]]
 
 

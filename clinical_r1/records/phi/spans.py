@@ -49,10 +49,11 @@ class Span:
 
 
 def resolve(spans: list[Span]) -> list[Span]:
-    """Non-overlapping spans in order. Overlapping finds merge into one that covers all; the longest names the kind."""
+    """Non-overlapping spans in order. Overlapping finds merge into one that covers all; the longest names the kind,
+    and among equals one with a replacement of its own (a shifted date), then one of a named type."""
     merged: list[Span] = []
     best = 0
-    for span in sorted(spans, key=lambda s: (s.start, -s.end)):
+    for span in sorted(spans, key=lambda s: (s.start, -s.end, not s.text, s.kind is Kind.OTHER)):
         if not merged or span.start >= merged[-1].end:
             merged.append(span)
             best = span.end - span.start

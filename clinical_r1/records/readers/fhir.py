@@ -1,8 +1,8 @@
 """FHIR R4 bundles (and NDJSON of resources): one case an encounter that has a coded or named condition.
 
-Patient gives identity, sex and age; Encounter site and date; Condition the reference and its ICD-10 code; Observation the
-findings; DocumentReference the notes (text/plain attachments held inline). What identifies in structured fields (names,
-identifiers, telecom, address lines, birth date) goes to the gate's memory and is removed from the notes.
+Patient gives identity, sex and age; Encounter site and date; Condition the reference and its ICD-10 code; Observation
+the findings; DocumentReference the notes (text/plain attachments held inline). What identifies in structured fields
+(names, identifiers, telecom, address lines, birth date) goes to the gate's memory and is removed from the notes.
 https://hl7.org/fhir/R4/bundle.html
 """
 

@@ -26,7 +26,5 @@ def meddx(item: dict[str, Any], line: int, source: Source) -> Row:
     found = {field: key for field, keys in _CANDIDATES.items() for key in reversed(keys) if item.get(key)}
     for field in ("question", "reference"):
         if field not in found and field not in source.map:
-            raise RowError(
-                f"{field}: none of the keys {', '.join(_CANDIDATES[field])}; give map (the preset is unverified)"
-            )
+            raise RowError(f"{field}: none of the keys {', '.join(_CANDIDATES[field])}; give map")
     return mapped(item, line, source.model_copy(update={"map": {**found, **source.map}}))

@@ -1,4 +1,4 @@
-"""CSV, Parquet and JSON with a map from our fields to the user's columns: `question=complaint+history,reference=diagnosis`.
+"""CSV, Parquet and JSON with a map from our fields to columns: `question=complaint+history,reference=diagnosis`.
 
 Columns of structured identifiers go to the gate's memory and nowhere else: map them to `name`, `patient`, `phone`,
 `address` or `identifier` (several joined with `+`), and their values are removed from the text wherever they stand.
@@ -52,11 +52,10 @@ def mapped(item: dict[str, Any], line: int, source: Source) -> Row:
     if fields["language"] not in ("en", "zh"):
         raise RowError("language: neither en nor zh")
     fields |= {f: text[f] for f in ("id", "specialty", "icd10", "source", "site", "recorded") if text.get(f)}
+    literal = ("phone", "address", "identifier", "birth_date")
     known = Known(
         names=_values(item, columns.get("name", [])),
-        numbers=[
-            v for f in ("phone", "address", "identifier", "birth_date") for v in _values(item, columns.get(f, []))
-        ],
+        numbers=[v for f in literal for v in _values(item, columns.get(f, []))],
     )
     return Row(
         file=source.path,
