@@ -1,6 +1,7 @@
 """Model folders: check, load and save them. HF format, safetensors in 5 GB shards, the tokenizer with the weights."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: str = "float32", 
         UserError: the folder is no model folder, or its weights cannot be read.
     """
     folder = check_model_folder(folder)
+    quieten()
     tokenizer = load_tokenizer(folder)
     import torch
     from safetensors import SafetensorError
@@ -76,6 +78,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path | str, state_dict: dict[
 
     `state_dict` are gathered weights where the model's own are sharded (ZeRO-3).
     """
+    quieten()
     folder = Path(folder)
     fresh = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -85,3 +88,13 @@ def save_model(model: Any, tokenizer: Any, folder: Path | str, state_dict: dict[
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return folder
+
+
+def quieten() -> None:
+    """No bars for shards, and no warning that DeepSpeed (which accelerate imports) found no GPU: neither is news."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    deepspeed = logging.getLogger("DeepSpeed")
+    if not deepspeed.filters:
+        deepspeed.addFilter(lambda record: "Setting accelerator to CPU" not in str(record.msg))
