@@ -17,6 +17,7 @@ MODELS = {
     "clinical_r1/training/configs/ppo-*.yaml": "clinical_r1.training.ppo.config:PPOConfig",
     "clinical_r1/training/configs/tiny*.yaml": "clinical_r1.training.tiny:TinyModelConfig",
     "clinical_r1/records/configs/*.yaml": "clinical_r1.records.config:RecordsConfig",
+    "serving/configs/gateway*.yaml": "serving.gateway.config:GatewayConfig",
     "clinical_r1/synthesis/configs/*.yaml": "clinical_r1.synthesis.config:SynthesisConfig",
 }
 """Where a configuration lies says which model parses it."""
