@@ -173,7 +173,8 @@ async def _ask_all(
     unsaved: list[Prediction] = []
     label = f"answers by {config.model_name or endpoint.name}"
     with progress(label, done + len(todo), done) as advance:
-        async with LLMClient(endpoint) as client:
+        # Cut off is cut off: asking again for a shorter answer would flatter the model.
+        async with LLMClient(endpoint.model_copy(update={"max_resamples": 0})) as client:
 
             async def worker() -> None:
                 while queue:
@@ -207,10 +208,10 @@ async def _ask(client: Any, config: EvaluationConfig, job: Job) -> Prediction:
             max_tokens=config.max_new_tokens,
             seed=stream_seed(config.seed, job) % 2**31,
         )
-    except CallFailed:
-        return Prediction(
-            case_id=job.case.id, sample=job.sample, output="", thinking="", response="", outcome=Outcome.ABORTED
-        )
+    except CallFailed as failure:
+        # An answer that was cut off at max_tokens is the model's failure; anything else is the connection's.
+        outcome = Outcome.UNCLOSED if failure.reason == "truncated" else Outcome.ABORTED
+        return Prediction(case_id=job.case.id, sample=job.sample, output="", thinking="", response="", outcome=outcome)
     parts = split(completion.text)
     thought, answer = _shared_tokens(parts.thinking, parts.response, completion.usage.completion_tokens)
     return Prediction(

@@ -14,10 +14,10 @@ _DENIED = re.compile(
 )
 _SUPPOSED = re.compile(
     r"\b(would|should|expect\w*|typical\w*|usual\w*|common\w*|classic\w*|often|sometimes|caus(?:e|es|ed|ing)|"
-    r"presents?|presenting with|characteri[sz]ed|may|might|could|can|if|unless|whether|features?|includes?|including|such as|"
-    r"symptoms? of|signs? of|e\.g|look for|check|ask|assess|rule out|excluded?|risk|chance|associated|generally|seen in|"
-    r"consider\w*|lead\w* to|due to|secondary to|leading|response to|known|conditions? like|potential\w*|possible|"
-    r"link\w*|related|like|maybe|perhaps|means?|worsening|controlling|preventing)\b|"
+    r"presents?|presenting with|characteri[sz]ed|may|might|could|can|if|unless|whether|features?|includes?|including|"
+    r"such as|symptoms? of|signs? of|e\.g|look for|check|ask|assess|rule out|excluded?|risk|chance|associated|"
+    r"generally|seen in|consider\w*|lead\w* to|due to|secondary to|leading|response to|known|conditions? like|"
+    r"potential\w*|possible|link\w*|related|like|maybe|perhaps|means?|worsening|controlling|preventing)\b|"
     r"通常|常见|典型|可有|可能有|会有|会出现|可出现|常有|应有|若|如果|假如|排除|需要|询问|特点|表现为|常表现|一般|"
     r"多见|引起|导致|常伴|可伴|是否|往往|多伴|可表现"
 )

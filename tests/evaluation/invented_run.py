@@ -144,7 +144,7 @@ def write_run(folder: Path, cases: list[Case], sft: list[Prediction], ppo: list[
         [{"step": 5 * i, "train/loss": 4 / (1 + i / 8) + rng.random() / 9} for i in range(90)],
     )
     rows = [
-        {"step": i, "train/reward": 0.5 + i / 250 + rng.gauss(0, 0.05), "train/kl": i / 250, "train/reasoning_tokens": 60 + i}
+        {"step": i, "train/reward": 0.5 + i / 250 + rng.random() / 9, "train/kl": i / 250, "train/reasoning_tokens": 60}
         | ({"validation/accuracy": 0.55 + i / 400} if i % 10 == 0 else {})
         for i in range(51)
     ]  # fmt: skip

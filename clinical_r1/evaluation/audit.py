@@ -1,0 +1,198 @@
+"""Audit of a verifier against labelled judgements: how often it errs, whether wording moves it, and what its errors do
+to a reported accuracy.
+
+Labelled rows are JSONL: the fields of a judgement and `correct`, a person's grade. Sources: Rogan and Gladen 1978 and
+Lang and Reiczigel 2014 (accuracy corrected for an imperfect judge), Cohen 1960 (kappa).
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from clinical_r1.atomic import write_text
+from clinical_r1.evaluation.judge import run_workers
+from clinical_r1.evaluation.page import render
+from clinical_r1.evaluation.stats import Interval, cohen_kappa, quantile, wilson
+from clinical_r1.schema import Language, Record, VerdictLabel, read_jsonl
+
+
+class LabelledJudgement(Record):
+    """One answer with a person's grade."""
+
+    question: str
+    reference: str
+    answer: str
+    language: Language
+    correct: bool
+    icd10: str = ""
+    options: list[str] = Field(default_factory=list)
+
+
+class Stability(Record):
+    """What one change of wording did to the verdicts on the answers that were judged before and after."""
+
+    n: int
+    changed: int
+    """Verdicts that changed although the meaning did not (or, for negation, did not change although it did)."""
+    rate: float
+    low: float
+    high: float
+
+
+class Audit(Record):
+    """The whole audit; audit.json."""
+
+    verifier: str
+    n: int
+    invalid: int
+    """Judgements that failed; left out of all rates."""
+    confusion: dict[str, int]
+    """true_accept, false_accept, false_reject, true_reject."""
+    sensitivity: float
+    """Share of right answers that it accepts (TPR), with its 95% Wilson interval."""
+    sensitivity_interval: tuple[float, float]
+    specificity: float
+    """Share of wrong answers that it rejects (TNR)."""
+    specificity_interval: tuple[float, float]
+    kappa: float
+    kappa_interval: tuple[float, float]
+    stability: dict[str, Stability]
+
+
+FRAMES = {
+    "paraphrase": {
+        "en": "After weighing all findings, my final diagnosis is {answer}.",
+        "zh": "综合全部所见，最终诊断为{answer}。",
+    },
+    "language": {"en": "最可能的诊断是 {answer}。", "zh": "The most likely diagnosis is {answer}."},
+    "negation": {"en": "The diagnosis is not {answer}.", "zh": "诊断不是{answer}。"},
+}
+"""Frames that leave the meaning (paraphrase, language of the frame) or reverse it (negation of a right answer)."""
+
+
+def audit_verifier(verifier: Any, rows: Sequence[LabelledJudgement], concurrency: int = 64) -> Audit:
+    """Judge all rows plainly and in each changed wording."""
+    plain = _judge(verifier, rows, concurrency)
+    known = [(row.correct, label) for row, label in zip(rows, plain, strict=True) if label is not None]
+    counts = {
+        "true_accept": sum(right and label for right, label in known),
+        "false_accept": sum(not right and label for right, label in known),
+        "false_reject": sum(right and not label for right, label in known),
+        "true_reject": sum(not right and not label for right, label in known),
+    }
+    positives, negatives = (
+        counts["true_accept"] + counts["false_reject"],
+        counts["false_accept"] + counts["true_reject"],
+    )
+    table = [[counts["true_accept"], counts["false_reject"]], [counts["false_accept"], counts["true_reject"]]]
+    kappa, kappa_interval = cohen_kappa(table)
+    return Audit(
+        verifier=verifier.name,
+        n=len(rows),
+        invalid=len(rows) - len(known),
+        confusion=counts,
+        sensitivity=counts["true_accept"] / positives if positives else 0.0,
+        sensitivity_interval=wilson(counts["true_accept"], positives),
+        specificity=counts["true_reject"] / negatives if negatives else 0.0,
+        specificity_interval=wilson(counts["true_reject"], negatives),
+        kappa=kappa,
+        kappa_interval=kappa_interval,
+        stability={name: _stability(verifier, name, rows, plain, concurrency) for name in (*FRAMES, "order")},
+    )
+
+
+def _stability(
+    verifier: Any, name: str, rows: Sequence[LabelledJudgement], plain: Sequence[bool | None], concurrency: int
+) -> Stability:
+    chosen = [(row, label) for row, label in zip(rows, plain, strict=True) if label is not None and _fits(name, row)]
+    after = _judge(verifier, [_reworded(name, row) for row, _ in chosen], concurrency)
+    pairs = [(before, now) for (_, before), now in zip(chosen, after, strict=True) if now is not None]
+    # A negated answer is wrong, whatever it was before: an acceptance is the error.
+    changed = sum(now for _, now in pairs) if name == "negation" else sum(before != now for before, now in pairs)
+    low, high = wilson(changed, len(pairs))
+    return Stability(n=len(pairs), changed=changed, rate=changed / len(pairs) if pairs else 0.0, low=low, high=high)
+
+
+def _fits(name: str, row: LabelledJudgement) -> bool:
+    if name == "order":
+        return len(row.options) > 1
+    return len(row.answer) < 80 and (name != "negation" or row.correct)
+
+
+def _reworded(name: str, row: LabelledJudgement) -> LabelledJudgement:
+    if name == "order":
+        return row.model_copy(update={"options": row.options[::-1]})
+    answer = row.answer.strip().rstrip(".。")
+    return row.model_copy(update={"answer": FRAMES[name][row.language].format(answer=answer)})
+
+
+def _judge(verifier: Any, rows: Sequence[LabelledJudgement], concurrency: int) -> list[bool | None]:
+    from clinical_r1.verifier.judgement import Judgement
+
+    labels: list[bool | None] = [None] * len(rows)
+    todo = list(range(len(rows)))[::-1]
+
+    async def worker() -> None:
+        while todo:
+            index = todo.pop()
+            verdict = await verifier.judge(Judgement(**rows[index].model_dump(exclude={"correct"})))
+            if verdict.label is not VerdictLabel.INVALID:
+                labels[index] = verdict.label is VerdictLabel.CORRECT
+
+    asyncio.run(run_workers([worker] * min(concurrency, len(rows))))
+    return labels
+
+
+def corrected_accuracy(correct: int, n: int, audit: Audit, confidence: float = 0.95) -> tuple[float, Interval, float]:
+    """(accuracy corrected for the judge's errors, its interval, the judge's bias in points of accuracy).
+
+    Lang and Reiczigel's interval, which carries the uncertainty of sensitivity and specificity. (0, 1) where the judge
+    is no better than chance.
+    """
+    z = quantile(confidence)
+    positives = audit.confusion["true_accept"] + audit.confusion["false_reject"]
+    negatives = audit.confusion["true_reject"] + audit.confusion["false_accept"]
+    n_, p = n + z * z, (correct + z * z / 2) / (n + z * z)
+    sensitivity = (audit.confusion["true_accept"] + 1) / (positives + 2)
+    specificity = (audit.confusion["true_reject"] + 1) / (negatives + 2)
+    youden = sensitivity + specificity - 1
+    raw_youden = audit.sensitivity + audit.specificity - 1
+    if youden <= 0 or raw_youden <= 0:
+        return correct / n, Interval(0.0, 1.0), 0.0
+    estimate = min(1.0, max(0.0, (correct / n + audit.specificity - 1) / raw_youden))
+    centre = (p + specificity - 1) / youden
+    shift = (
+        2
+        * z
+        * z
+        * (
+            centre * sensitivity * (1 - sensitivity) / (positives + 2)
+            - (1 - centre) * specificity * (1 - specificity) / (negatives + 2)
+        )
+    )
+    variance = (
+        p * (1 - p) / n_
+        + centre**2 * sensitivity * (1 - sensitivity) / (positives + 2)
+        + (1 - centre) ** 2 * specificity * (1 - specificity) / (negatives + 2)
+    )
+    half = z / youden * math.sqrt(max(variance, 0.0))
+    low, high = centre + shift - half, centre + shift + half
+    interval = Interval(max(0.0, min(low, estimate)), min(1.0, max(high, estimate)))
+    return estimate, interval, correct / n - estimate
+
+
+def read_labelled(path: Path) -> list[LabelledJudgement]:
+    """Labelled rows of a file; UserError names file, line and key."""
+    return read_jsonl(path, LabelledJudgement)
+
+
+def write_audit(audit: Audit, out_dir: Path, reported: dict[str, tuple[int, int]] | None = None) -> None:
+    """audit.json and audit.html; `reported` maps a model's name to (right, scored) under this verifier."""
+    corrected = {name: (k / n, *corrected_accuracy(k, n, audit)) for name, (k, n) in (reported or {}).items()}
+    page = render("audit.html.j2", title=f"Audit of the verifier {audit.verifier}", audit=audit, corrected=corrected)
+    write_text(Path(out_dir) / "audit.html", page)
+    write_text(Path(out_dir) / "audit.json", audit.model_dump_json(indent=1) + "\n")

@@ -1,0 +1,177 @@
+"""Build a benchmark in MedBench-Hard's form (7 specialties x 500, ICD-10 stratified) from the user's own records.
+
+Reproducible: which cases are drawn depends on the seed and their ids, not on their order. At most one case a patient.
+Contaminated cases are left out and counted. A difficulty filter by a model's failures is off by default: it flatters
+every rival of that model (regression to the mean), so it is recorded and disables the promotion gate for that model.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.contamination import overlaps
+from clinical_r1.evaluation.inputs import read_cases
+from clinical_r1.evaluation.metrics import chapter, is_right
+from clinical_r1.evaluation.stats import minimum_detectable_effect
+from clinical_r1.schema import Case, Prediction, read_jsonl, write_jsonl
+
+SPECIALTIES = (
+    "respiratory", "gastroenterology", "urology", "cardiology", "immunology", "neurology", "endocrinology",
+)  # fmt: skip
+MIN_UNFILTERED = 0.2
+
+
+class DifficultyFilter(BaseModel):
+    """Prefer cases that a model got wrong."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(min_length=1)
+    """The model, and the ancestor of those whose comparison on this benchmark is biased."""
+    predictions: Path
+    """Its judged predictions of the candidate cases."""
+    unfiltered: float = Field(MIN_UNFILTERED, ge=MIN_UNFILTERED, le=1)
+    """Share of every stratum that is drawn without looking at the model."""
+
+
+class BuilderConfig(BaseModel):
+    """What to build."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = "medbench-hard-form"
+    specialties: list[str] = Field(default_factory=lambda: list(SPECIALTIES), min_length=1)
+    """Strata; a specialty that has too few cases gets what there is, and the card says so."""
+    per_specialty: int = Field(500, ge=1)
+    """Cases of each specialty."""
+    seed: int = 0
+    contamination: float = Field(0.5, gt=0, le=1)
+    """Leave out cases of which a training case contains this share."""
+    difficulty: DifficultyFilter | None = None
+    """Off by default."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.specialties)) < len(self.specialties):
+            raise ValueError("specialties: one is named twice")
+        return self
+
+
+def build_benchmark(config: BuilderConfig, cases: Path, training: Path | None, out_dir: Path) -> dict[str, object]:
+    """Write cases.jsonl, benchmark.json and card.md; returns benchmark.json. UserError where nothing fits."""
+    pool = read_cases(cases)
+    leaked = {row.case_id for row in overlaps(pool, read_cases(training), config.contamination)} if training else set()
+    usable = _one_per_patient([case for case in pool if case.id not in leaked], config.seed)
+    hard = _failures(config.difficulty)
+    chosen = [case for name in config.specialties for case in _draw(config, name, usable, hard)]
+    if not chosen:
+        raise UserError(
+            f"{cases}: no case of the specialties {', '.join(config.specialties)}; map your specialties first"
+        )
+    counts = Counter(case.specialty for case in chosen)
+    report: dict[str, object] = {
+        "name": config.name,
+        "cases": len(chosen),
+        "pool": len(pool),
+        "contaminated": len(leaked),
+        "contamination_checked": training is not None,
+        "by_specialty": {name: counts[name] for name in config.specialties},
+        "short": [name for name in config.specialties if counts[name] < config.per_specialty],
+        "by_language": dict(Counter(case.language for case in chosen)),
+        "by_chapter": dict(Counter(chapter(case.icd10) for case in chosen).most_common()),
+        "filtered_by": config.difficulty.model if config.difficulty else "",
+        "unfiltered_share": config.difficulty.unfiltered if config.difficulty else 1.0,
+        "detectable_points": 100 * minimum_detectable_effect(len(chosen), 0.2),
+        "seed": config.seed,
+    }
+    out_dir = Path(out_dir)
+    write_jsonl(out_dir / "cases.jsonl", chosen)
+    report["sha256"] = hashlib.sha256((out_dir / "cases.jsonl").read_bytes()).hexdigest()
+    write_text(out_dir / "card.md", _card(report))
+    write_text(out_dir / "benchmark.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
+    return report
+
+
+def bias_of(benchmark: dict[str, object], models: Sequence[str], ancestors: Sequence[str] = ()) -> str:
+    """Why a comparison of these models on this benchmark is biased; "" where it is not. Goes to `GateInputs.biased`."""
+    filtered_by = str(benchmark.get("filtered_by", ""))
+    if filtered_by and filtered_by in {*models, *ancestors}:
+        return f"cases were chosen by the failures of {filtered_by}, which is compared or an ancestor"
+    return ""
+
+
+def _rank(seed: int, case: Case) -> str:
+    return hashlib.sha256(f"{seed}:{case.id}".encode()).hexdigest()
+
+
+def _one_per_patient(cases: Sequence[Case], seed: int) -> list[Case]:
+    first: dict[str, Case] = {}
+    for case in sorted(cases, key=lambda case: _rank(seed, case)):
+        first.setdefault(case.patient or case.id, case)
+    return list(first.values())
+
+
+def _failures(difficulty: DifficultyFilter | None) -> set[str] | None:
+    if difficulty is None:
+        return None
+    return {row.case_id for row in read_jsonl(difficulty.predictions, Prediction) if is_right(row) is False}
+
+
+def _draw(config: BuilderConfig, specialty: str, cases: Sequence[Case], hard: set[str] | None) -> list[Case]:
+    """Cases of one specialty, spread over its ICD-10 categories in turn; failed ones first after the unfiltered share."""
+    members = sorted((case for case in cases if case.specialty == specialty), key=lambda case: _rank(config.seed, case))
+    free = _in_turn(members, config.per_specialty)
+    if hard is None or config.difficulty is None:
+        return free
+    kept = free[: round(len(free) * config.difficulty.unfiltered + 0.499)]
+    taken = {case.id for case in kept}
+    failed = _in_turn([case for case in members if case.id in hard - taken], config.per_specialty - len(kept))
+    taken |= {case.id for case in failed}
+    return (kept + failed + [case for case in free if case.id not in taken])[: config.per_specialty]
+
+
+def _in_turn(cases: Sequence[Case], count: int) -> list[Case]:
+    queues: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        queues[case.icd10[:3]].append(case)
+    chosen: list[Case] = []
+    while len(chosen) < count and any(queues.values()):
+        for name in sorted(queues):
+            if queues[name] and len(chosen) < count:
+                chosen.append(queues[name].pop(0))
+    return chosen
+
+
+def _card(report: dict[str, object]) -> str:
+    specialties = report["by_specialty"]
+    assert isinstance(specialties, dict)
+    lines = [
+        f"# Benchmark {report['name']}",
+        "",
+        f"{report['cases']} cases from {report['pool']} records, seed {report['seed']}.",
+    ]
+    lines += ["", "| specialty | cases |", "|---|---|", *(f"| {name} | {n} |" for name, n in specialties.items()), ""]
+    if report["short"]:
+        lines.append(f"Fewer than asked for: {', '.join(map(str, report['short']))}.")  # type: ignore[arg-type]
+    if report["contamination_checked"]:
+        lines.append(f"Contamination: {report['contaminated']} records left out, contained in a training case.")
+        )
+    else:
+        lines.append("Contamination: not checked, no training set was given.")
+    if report["filtered_by"]:
+        lines.append(
+            f"**Biased comparison**: cases were chosen by failures of {report['filtered_by']}; do not compare it or its "
+            "descendants here. The promotion gate is disabled for them."
+        )
+    lines.append(
+        f"Paired differences of {report['detectable_points']:.1f} points are found with 80% power (20% discordance)."
+    )
+    lines += ["", "Intended use: research; not a test of a medical device."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,188 @@
+"""Expert review: a blinded, stratified queue as one HTML page (offline, keyboard, English and Chinese) and as CSV.
+
+A reviewer sees item numbers, never models, verdicts or case ids; the key file, which stays with the organiser, maps
+them back. The CSV survives a spreadsheet: quoting, line breaks, and cells that a spreadsheet would run as formulas.
+"""
+
+import csv
+import hashlib
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.metrics import is_right
+from clinical_r1.evaluation.page import render
+from clinical_r1.evaluation.stats import Interval, cohen_kappa
+from clinical_r1.schema import Case, Prediction, Record, first_problem, read_jsonl, write_jsonl
+
+Grade = Literal["correct", "partly", "incorrect", ""]
+GRADES = ("correct", "partly", "incorrect")
+COLUMNS = (
+    "item",
+    "language",
+    "question",
+    "reference",
+    "thinking",
+    "response",
+    "grade",
+    "reasoning",
+    "comment",
+    "reviewer",
+)
+
+
+class ReviewItem(Record):
+    """One answer as a reviewer sees it, with what the reviewer says."""
+
+    item: str
+    language: str
+    question: str
+    reference: str
+    thinking: str
+    response: str
+    grade: Grade = ""
+    """Is the diagnosis right?"""
+    reasoning: Literal["sound", "flawed", "invented", ""] = ""
+    """Is the thought sound; `invented`: it states what the case does not."""
+    comment: str = ""
+    reviewer: str = ""
+
+
+class KeyRow(Record):
+    """What an item number stands for; stays with the organiser."""
+
+    item: str
+    model: str
+    case_id: str
+    sample: int
+    verifier: bool | None
+    """The reward judge's verdict; None where it failed."""
+
+
+class Agreement(BaseModel):
+    """Agreement of two raters on the items that both graded (partly counts as incorrect)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    first: str
+    second: str
+    n: int
+    agreed: float
+    kappa: float
+    kappa_interval: Interval
+
+
+def build_queue(
+    cases: Sequence[Case], predictions: dict[str, Sequence[Prediction]], size: int, seed: int = 0
+) -> tuple[list[ReviewItem], list[KeyRow]]:
+    """`size` answers, spread evenly over model x specialty x language x verdict, in a random but reproducible order."""
+    by_id = {case.id: case for case in cases}
+    strata: dict[tuple[str, ...], list[tuple[str, Prediction]]] = defaultdict(list)
+    for model, rows in predictions.items():
+        for row in rows:
+            case = by_id[row.case_id]
+            strata[model, case.specialty, case.language, str(is_right(row))].append((model, row))
+    for members in strata.values():
+        members.sort(key=lambda pair: _rank(seed, pair[0], pair[1]))
+    queues, chosen = [strata[key] for key in sorted(strata)], []
+    while len(chosen) < size and any(queues):
+        for queue in queues:
+            if queue and len(chosen) < size:
+                chosen.append(queue.pop(0))
+    chosen.sort(key=lambda pair: _rank(seed + 1, pair[0], pair[1]))
+    items, keys = [], []
+    for number, (model, row) in enumerate(chosen, 1):
+        case, name = by_id[row.case_id], f"r{number:04d}"
+        items.append(
+            ReviewItem(
+                item=name, language=case.language, question=case.question, reference=case.reference,
+                thinking=row.thinking, response=row.response,
+            )
+        )  # fmt: skip
+        keys.append(KeyRow(item=name, model=model, case_id=row.case_id, sample=row.sample, verifier=is_right(row)))
+    return items, keys
+
+
+def _rank(seed: int, model: str, row: Prediction) -> str:
+    return hashlib.sha256(f"{seed}:{model}:{row.case_id}:{row.sample}".encode()).hexdigest()
+
+
+def write_queue(items: Sequence[ReviewItem], keys: Sequence[KeyRow], out_dir: Path) -> None:
+    """review.html and review.csv for the reviewers, key.jsonl for the organiser alone."""
+    out_dir = Path(out_dir)
+    # "<" is escaped so that no record text can end the script element.
+    data = json.dumps([item.model_dump() for item in items], ensure_ascii=False).replace("<", "\\u003c")
+    write_text(
+        out_dir / "review.html", render("review.html.j2", title="Expert review", data=data, columns=list(COLUMNS))
+    )
+    write_text(out_dir / "review.csv", to_csv(items))
+    write_jsonl(out_dir / "key.jsonl", keys)
+
+
+def to_csv(items: Sequence[ReviewItem]) -> str:
+    """CSV with a byte-order mark, so that spreadsheets read Chinese."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for item in items:
+        writer.writerow([_guard(getattr(item, column)) for column in COLUMNS])
+    return "\ufeff" + buffer.getvalue()
+
+
+def _guard(cell: str) -> str:
+    """A leading apostrophe keeps a spreadsheet from running a cell as a formula; `from_csv` takes it off again."""
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r", "'") else cell
+
+
+def from_csv(path: Path) -> list[ReviewItem]:
+    """Reviewed items of a CSV (ours, the page's export, or a spreadsheet's). UserError names file, row and column."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path}: cannot be read as UTF-8 CSV; export it again as CSV UTF-8") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = set(COLUMNS) - set(reader.fieldnames or ())
+    if missing:
+        raise UserError(f"{path}: column {sorted(missing)[0]} is missing; keep the columns of the queue")
+    items = []
+    for number, row in enumerate(reader, 2):
+        try:
+            cells = {column: (row[column] or "").removeprefix("'") for column in COLUMNS}
+            items.append(ReviewItem.model_validate(cells))
+        except ValidationError as error:
+            raise UserError(
+                f"{path}: row {number}: {first_problem(error)}; allowed grades: {', '.join(GRADES)}"
+            ) from None
+    return items
+
+
+def agreements(reviews: Sequence[ReviewItem], key_file: Path) -> list[Agreement]:
+    """Agreement of every two reviewers, and of each with the verifier."""
+    grades: dict[str, dict[str, bool]] = defaultdict(dict)
+    for review in reviews:
+        if review.grade:
+            grades[review.reviewer or "reviewer"][review.item] = review.grade == "correct"
+    for row in read_jsonl(key_file, KeyRow):
+        if row.verifier is not None:
+            grades["verifier"][row.item] = row.verifier
+    names = sorted(grades, key=lambda name: (name == "verifier", name))
+    return [_agreement(first, second, grades[first], grades[second]) for first, second in combinations(names, 2)]
+
+
+def _agreement(first: str, second: str, left: dict[str, bool], right: dict[str, bool]) -> Agreement:
+    counts = Counter((left[item], right[item]) for item in left.keys() & right.keys())
+    n = sum(counts.values())
+    kappa, interval = cohen_kappa([[counts[a, b] for b in (True, False)] for a in (True, False)])
+    agreed = (counts[True, True] + counts[False, False]) / n if n else 0.0
+    return Agreement(first=first, second=second, n=n, agreed=agreed, kappa=kappa, kappa_interval=interval)
+
+
+assert set(GRADES) | {""} == set(get_args(Grade))

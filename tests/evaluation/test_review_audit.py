@@ -1,0 +1,151 @@
+"""Expert review (queue, CSV round trip, agreement) and the verifier audit."""
+
+import json
+import random
+import re
+
+import pytest
+from invented_run import make_cases, make_predictions
+
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.audit import LabelledJudgement, audit_verifier, corrected_accuracy, write_audit
+from clinical_r1.evaluation.review import agreements, build_queue, from_csv, to_csv, write_queue
+from clinical_r1.schema import Verdict, VerdictLabel
+from clinical_r1.verifier.rule import RuleVerifier
+
+CASES = make_cases(140)
+
+
+def queue(size=60, seed=0):
+    answers = {"model-a": make_predictions(CASES, 0.5, 1), "model-b": make_predictions(CASES, 0.6, 2)}
+    return build_queue(CASES, answers, size, seed)
+
+
+def test_queue_is_blinded_stratified_and_reproducible(tmp_path):
+    items, keys = queue()
+    assert (items, keys) == queue()
+    assert items != queue(seed=1)[0]
+    assert {key.model for key in keys} == {"model-a", "model-b"}
+    assert {item.language for item in items} == {"en", "zh"}
+    write_queue(items, keys, tmp_path)
+    page = (tmp_path / "review.html").read_text(encoding="utf-8")
+    shown = page + (tmp_path / "review.csv").read_text(encoding="utf-8")
+    assert not re.search(r"model-b|llm:test", shown)
+    assert all(key.case_id not in shown for key in keys)
+    assert "https://" not in page
+    data = re.search(r"const items = (\[.*?\]), columns", page, re.S)[1]
+    assert [row["item"] for row in json.loads(data)] == [item.item for item in items]
+
+
+def test_csv_round_trip_loses_nothing(tmp_path):
+    items, _ = queue(4)
+    nasty = ['=HYPERLINK("x")', 'line\nbreak, comma; "quotes" \'', "'+1", "中文，备注"]
+    items = [
+        item.model_copy(update={"comment": text, "grade": "partly", "reasoning": "invented", "reviewer": "-a"})
+        for item, text in zip(items, nasty, strict=True)
+    ]
+    (tmp_path / "r.csv").write_bytes(to_csv(items).encode("utf-8"))
+    assert from_csv(tmp_path / "r.csv") == items
+
+
+def test_record_text_cannot_end_the_script(tmp_path):
+    items, keys = queue(1)
+    items = [items[0].model_copy(update={"question": "</script><script>alert(1)</script>"})]
+    write_queue(items, keys, tmp_path)
+    assert "</script><script>alert" not in (tmp_path / "review.html").read_text(encoding="utf-8")
+
+
+def test_agreement_of_experts_and_verifier(tmp_path):
+    items, keys = queue(60)
+    write_queue(items, keys, tmp_path)
+    truth = {key.item: key.verifier for key in keys}
+    reviews = []
+    for name, errors in (("first", 0), ("second", 6)):
+        for index, item in enumerate(items):
+            right = truth[item.item] != (index < errors)
+            reviews.append(item.model_copy(update={"grade": "correct" if right else "incorrect", "reviewer": name}))
+    result = {(a.first, a.second): a for a in agreements(reviews, tmp_path / "key.jsonl")}
+    assert result["first", "verifier"].kappa == pytest.approx(1)
+    assert result["first", "second"].agreed == pytest.approx(0.9)
+    assert result["first", "second"].n == 60
+
+
+def test_bad_reviews_are_user_errors(tmp_path):
+    items, _ = queue(2)
+    path = tmp_path / "r.csv"
+    path.write_text(to_csv(items).replace('""', '"perhaps"', 1), encoding="utf-8")
+    with pytest.raises(UserError, match="row 2: grade"):
+        from_csv(path)
+    path.write_text("item,grade\nr1,correct\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"column \w+ is missing"):
+        from_csv(path)
+
+
+def labelled(count: int) -> list[LabelledJudgement]:
+    rows = []
+    for index, case in enumerate(make_cases(count)):
+        right = index % 2 == 0
+        answer = case.reference if right else ("Common cold" if case.language == "en" else "感冒")
+        rows.append(
+            LabelledJudgement(
+                question=case.question, reference=case.reference, answer=answer, language=case.language, correct=right
+            )
+        )
+    return rows
+
+
+def test_audit_of_the_rule_verifier(tmp_path):
+    audit = audit_verifier(RuleVerifier(), labelled(80))
+    assert audit.confusion == {"true_accept": 40, "false_accept": 0, "false_reject": 0, "true_reject": 40}
+    assert audit.kappa == pytest.approx(1)
+    assert audit.stability["negation"].changed == 0
+    assert audit.stability["paraphrase"].n == 80
+    write_audit(audit, tmp_path, {"ours": (60, 100)})
+    assert "60.0%" in (tmp_path / "audit.html").read_text(encoding="utf-8")
+
+
+class Noisy:
+    """A judge that errs at known rates; some judgements fail."""
+
+    name = "noisy"
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+
+    async def judge(self, item):
+        right = item.reference == item.answer
+        accept = self.rng.random() < (0.9 if right else 0.15)
+        label = VerdictLabel.CORRECT if accept else VerdictLabel.INCORRECT
+        return Verdict(label=VerdictLabel.INVALID if self.rng.random() < 0.05 else label, judge=self.name)
+
+
+def test_audit_finds_the_error_rates_and_corrects_for_them():
+    audit = audit_verifier(Noisy(1), labelled(800))
+    assert audit.invalid > 10
+    assert audit.sensitivity == pytest.approx(0.9, abs=0.04)
+    assert audit.specificity == pytest.approx(0.85, abs=0.05)
+    reported = round(1000 * (0.6 * 0.9 + 0.4 * 0.15))
+    estimate, interval, bias = corrected_accuracy(reported, 1000, audit)
+    assert interval.low < 0.6 < interval.high
+    assert estimate == pytest.approx(0.6, abs=0.06)
+    assert bias == pytest.approx(reported / 1000 - estimate)
+
+
+def test_corrected_interval_covers():
+    rng, covered, runs = random.Random(5), 0, 300
+    base = audit_verifier(Noisy(2), labelled(40))
+    for _ in range(runs):
+        right = [rng.random() < 0.9 for _ in range(100)]
+        wrong = [rng.random() < 0.85 for _ in range(100)]
+        counts = {
+            "true_accept": sum(right), "false_reject": 100 - sum(right),
+            "true_reject": sum(wrong), "false_accept": 100 - sum(wrong),
+        }  # fmt: skip
+        audit = base.model_copy(
+            update={"confusion": counts, "sensitivity": sum(right) / 100, "specificity": sum(wrong) / 100}
+        )
+        reported = sum(rng.random() < 0.6 * 0.9 + 0.4 * 0.15 for _ in range(400))
+        covered += (
+            corrected_accuracy(reported, 400, audit)[1].low <= 0.6 <= corrected_accuracy(reported, 400, audit)[1].high
+        )
+    assert covered / runs >= 0.91
