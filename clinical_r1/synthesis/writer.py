@@ -20,7 +20,10 @@ def _plain(value: Any) -> Any:
     """Models return steps as a list now and then; a thought never carries the tags that will frame it."""
     if isinstance(value, list):
         value = "\n".join(_step(item) for item in value)
-    return value.replace(OPEN, "").replace(CLOSE, "").strip() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    whole = value.encode("utf-8", "replace").decode()  # half a surrogate pair can be in a reply, but not in a file
+    return whole.replace(OPEN, "").replace(CLOSE, "").strip()
 
 
 def _step(item: Any) -> str:

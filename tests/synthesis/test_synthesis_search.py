@@ -7,11 +7,12 @@ import pytest
 from clinical_r1.llm.client import Completion
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.failures import CallFailed
+from clinical_r1.llm.parse import parse_reply
 from clinical_r1.schema import Case, Strategy, Trace, TraceOutcome, Usage, Verdict, VerdictLabel
 from clinical_r1.synthesis.choices import choose_strategy
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.search import Search
-from clinical_r1.synthesis.writer import Metered, Writer
+from clinical_r1.synthesis.writer import AttemptReply, Metered, Writer
 from clinical_r1.verifier.judgement import Judgement
 
 RIGHT = "Pulmonary embolism"
@@ -180,3 +181,22 @@ def test_config_refuses_what_cannot_work() -> None:
         SynthesisConfig(synthesizer=ENDPOINT, strategies=[Strategy.GUIDED])
     with pytest.raises(ValueError, match="not below count"):
         SynthesisConfig.model_validate({"synthesizer": ENDPOINT, "shard": {"index": 2, "count": 2}})
+
+
+@pytest.mark.parametrize(
+    ("reply", "reasoning"),
+    [
+        ('{"reasoning": [{"step": "one"}, {"step": "two"}], "answer": "gout"}', "one\ntwo"),
+        ('{"reasoning": "<think>one</think>", "answer": "gout", "confidence": 1}', "one"),
+        ('{"reasoning": "half a pair: \\ud83d", "answer": "gout"}', "half a pair: ?"),
+    ],
+)
+def test_replies_are_taken_as_models_send_them(reply: str, reasoning: str) -> None:
+    parsed = parse_reply(reply, AttemptReply)
+    assert parsed is not None
+    assert parsed.reasoning == reasoning
+
+
+@pytest.mark.parametrize("reply", ['{"reasoning": " ", "answer": "gout"}', '{"reasoning": "one"}', '{"reasoning": "o'])
+def test_blank_or_incomplete_replies_are_none(reply: str) -> None:
+    assert parse_reply(reply, AttemptReply) is None
