@@ -125,7 +125,7 @@ def _failures(difficulty: DifficultyFilter | None) -> set[str] | None:
 
 
 def _draw(config: BuilderConfig, specialty: str, cases: Sequence[Case], hard: set[str] | None) -> list[Case]:
-    """Cases of one specialty, spread over its ICD-10 categories in turn; failed ones first after the unfiltered share."""
+    """Cases of one specialty, spread over its ICD-10 categories in turn; after the unfiltered share, failed ones."""
     members = sorted((case for case in cases if case.specialty == specialty), key=lambda case: _rank(config.seed, case))
     free = _in_turn(members, config.per_specialty)
     if hard is None or config.difficulty is None:
@@ -162,13 +162,12 @@ def _card(report: dict[str, object]) -> str:
         lines.append(f"Fewer than asked for: {', '.join(map(str, report['short']))}.")  # type: ignore[arg-type]
     if report["contamination_checked"]:
         lines.append(f"Contamination: {report['contaminated']} records left out, contained in a training case.")
-        )
     else:
         lines.append("Contamination: not checked, no training set was given.")
     if report["filtered_by"]:
         lines.append(
-            f"**Biased comparison**: cases were chosen by failures of {report['filtered_by']}; do not compare it or its "
-            "descendants here. The promotion gate is disabled for them."
+            f"**Biased comparison**: cases were chosen by failures of {report['filtered_by']}; do not compare it or "
+            "its descendants here. The promotion gate is disabled for them."
         )
     lines.append(
         f"Paired differences of {report['detectable_points']:.1f} points are found with 80% power (20% discordance)."

@@ -1,0 +1,131 @@
+"""The Markdown model card: data, results by subgroup, limits, known failures, intended use; all from files of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.atomic import write_text
+from clinical_r1.evaluation.metrics import Metrics
+from clinical_r1.evaluation.page import INTENDED_USE, INTENDED_USE_ZH, interval, percent
+
+AXES = ("specialty", "language", "sex", "age_band", "site")
+SMALL = 100
+"""Subgroups below this size are listed as unknown, not as good or bad."""
+
+
+class CardInputs(BaseModel):
+    """What the card is written from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    base_model: str = ""
+    licence: str = ""
+    simulated: bool = False
+    metrics: Metrics
+    summary: dict[str, Any] = Field(default_factory=dict)
+    """summary.json of the training report."""
+    gate: dict[str, Any] = Field(default_factory=dict)
+    """gate.json."""
+    hallucinated: tuple[int, int] | None = None
+    """(flagged, all) thoughts of the detector."""
+
+
+def model_card(inputs: CardInputs) -> str:
+    """The card as Markdown."""
+    overall = inputs.metrics.overall
+    lines = [f"# {inputs.name}", "", f"**Intended use.** {INTENDED_USE}", "", f"**用途。**{INTENDED_USE_ZH}", ""]
+    if inputs.simulated:
+        lines += ["**Simulated world.** Trained and tested on a simulator; it says nothing about patients.", ""]
+    lines += [
+        "## Model",
+        "",
+        f"- Base model: {inputs.base_model or 'not stated'}",
+        f"- Licence: {inputs.licence or 'not stated'}",
+    ]
+    lines += ["- Method: verified reasoning traces, SFT, PPO (ClinicalGPT-R1, arXiv 2504.09421)", "", "## Data", ""]
+    lines += _data(inputs.summary)
+    lines += [
+        "", "## Results", "",
+        f"Accuracy on {overall.n} cases of {inputs.metrics.benchmark or 'the test split'}: "
+        f"**{percent(overall.accuracy)}** (95% interval {interval(overall.low, overall.high)}).",
+    ]  # fmt: skip
+    if overall.independent:
+        lines.append(f"Under an independent judge: {percent(overall.independent.accuracy)}.")
+    if overall.unscored:
+        low, high = overall.bounds
+        lines.append(f"{overall.unscored} judgements failed; bounds {percent(low)} to {percent(high)}.")
+    lines.append(
+        f"Reasons before answering: {percent(overall.reasoning_rate)}; "
+        f"{overall.mean_reasoning_tokens:.0f} reasoning tokens on average."
+    )
+    lines += ["", "### Subgroups", ""]
+    lines += _subgroups(inputs.metrics)
+    lines += ["", "## Known failures and limits", ""]
+    lines += _limits(inputs)
+    if inputs.gate:
+        lines += [
+            "",
+            "## Promotion gate",
+            "",
+            f"Decision: **{inputs.gate['decision']}** against {inputs.gate['against']}.",
+            "",
+        ]
+        lines += [f"- {rule['rule']}: {rule['result']}; {rule['reason']}" for rule in inputs.gate["rules"]]
+    return "\n".join(lines) + "\n"
+
+
+def _data(summary: dict[str, Any]) -> list[str]:
+    if not summary:
+        return ["Not stated."]
+    outcomes = ", ".join(f"{count} {name}" for name, count in summary.get("outcomes", {}).items())
+    splits = ", ".join(f"{name} {count}" for name, count in summary.get("splits", {}).items())
+    return [f"- Cases: {summary.get('cases')} ({splits})", f"- Verified traces: {summary.get('traces')} ({outcomes})"]
+
+
+def _subgroups(metrics: Metrics) -> list[str]:
+    rows = ["| group | n | accuracy | 95% interval |", "|---|---|---|---|"]
+    for axis in AXES:
+        groups = metrics.by.get(axis, {})
+        if len(groups) < 2:
+            continue
+        for name, group in groups.items():
+            note = " (small: unknown)" if group.n < SMALL else ""
+            cells = (f"{axis.replace('_', ' ')}: {name}", group.n, percent(group.accuracy) + note)
+            rows.append("| " + " | ".join(map(str, (*cells, interval(group.low, group.high)))) + " |")
+    return rows
+
+
+def _limits(inputs: CardInputs) -> list[str]:
+    lines = [
+        "- A right answer is one that a judge accepts; the reference diagnosis is what the record says.",
+        "- Tested on cases of the same origin as the training data; another hospital may differ.",
+    ]
+    for outcome, count in inputs.metrics.outcomes.items():
+        if outcome != "ok" and count:
+            lines.append(f"- {count} outputs are `{outcome}`.")
+    if inputs.hallucinated is not None:
+        flagged, n = inputs.hallucinated
+        lines.append(f"- {flagged} of {n} thoughts state a finding, number or result that the case does not hold.")
+    lines += [f"- {note}" for note in inputs.metrics.notes]
+    worst = _worst(inputs.metrics)
+    if worst:
+        lines.append(f"- Weakest specialty: {worst}.")
+    return lines
+
+
+def _worst(metrics: Metrics) -> str:
+    groups = {name: group for name, group in metrics.by.get("specialty", {}).items() if group.n >= SMALL // 2}
+    if len(groups) < 2:
+        return ""
+    name = min(groups, key=lambda key: groups[key].accuracy)
+    return f"{name}, {percent(groups[name].accuracy)} (n = {groups[name].n})"
+
+
+def write_model_card(inputs: CardInputs, folders: Sequence[Path]) -> None:
+    """Write MODEL_CARD.md into each folder (the model's, the report's)."""
+    text = model_card(inputs)
+    for folder in folders:
+        write_text(Path(folder) / "MODEL_CARD.md", text)
