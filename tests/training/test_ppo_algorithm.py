@@ -107,6 +107,7 @@ def test_explained_variance():
     returns, mask = torch.tensor([[0.0, 1.0, 5.0]]), torch.tensor([[1.0, 1.0, 0.0]])
     assert explained_variance(returns, returns, mask) == pytest.approx(1.0)
     assert explained_variance(torch.full((1, 3), 0.5), returns, mask) == pytest.approx(0.0)
+    assert math.isnan(explained_variance(torch.randn(1, 3), torch.ones(1, 3), mask))
 
 
 def test_baseline_of_batch_and_of_prompt_leaves_failed_judgements_out():

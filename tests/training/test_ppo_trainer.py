@@ -155,3 +155,18 @@ def test_reward_rises(sft_model, splits, tmp_path):  # noqa: F811
     train(job(settings, sft_model, splits, tmp_path), NeverStop())
     summary = result(tmp_path)
     assert summary["reward_last"] > summary["reward_first"] + 0.1, summary
+
+
+def test_episodes_of_another_engine_are_weighed_and_forgetting_is_probed(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+    """The same decoder stands for the server: its probabilities agree, so the weights are 1 and nothing is cut."""
+    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.training.ppo import vllm_rollout
+
+    monkeypatch.setattr(vllm_rollout, "VLLMSampler", lambda _c, engines, _s: build_decoder(engines.policy.model))
+    rollout = {"max_new_tokens": 48, "engine": "vllm", "vllm_url": "http://127.0.0.1:9/v1"}
+    probe = {"every": 0, "cases": 4, "forgetting_cases": str(splits["validation"]), "forgetting_limit": 3}
+    train(job(config(steps=2, rollout=rollout, probe=probe), sft_model, splits, tmp_path), NeverStop())
+    rows = read_metrics(tmp_path / "out" / "metrics.jsonl")
+    assert all(row["train/sampler_gap"] < 1e-4 for row in rows if "train/reward" in row)
+    assert [row["forgetting/n"] for row in rows if "forgetting/n" in row] == [3, 3]
+    assert "forgetting_accuracy_before" in result(tmp_path)

@@ -74,10 +74,13 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
-    """1 - (unexplained / total) variance of the returns: 1 is a perfect critic, 0 one that knows only the mean."""
-    spread = ((returns - masked_mean(returns, mask)) ** 2 * mask).sum()
-    missed = ((returns - values) ** 2 * mask).sum()
-    return float(1 - missed / spread.clamp(min=1e-9))
+    """1 - (unexplained / total) variance of the returns: 1 is a perfect critic, 0 one that knows only the mean.
+
+    NaN where all returns are the same (every episode earned nothing, say): there is nothing to explain.
+    """
+    spread = masked_mean((returns - masked_mean(returns, mask)) ** 2, mask)
+    missed = masked_mean((returns - values) ** 2, mask)
+    return float(1 - missed / spread) if spread > 1e-6 else float("nan")
 
 
 @dataclass(frozen=True)

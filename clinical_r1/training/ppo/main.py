@@ -32,14 +32,16 @@ def train(job: PPOJob, stop: StopRequest) -> None:
     """The whole job in this process group: claim the state folder, train, export, leave `result.json`."""
     from clinical_r1.generation.decoder import build_decoder
     from clinical_r1.training.ppo.data import PromptSet, load_prompts
-    from clinical_r1.training.ppo.engines import build_engines, rank
+    from clinical_r1.training.ppo.engines import build_engines, rank, world_size
     from clinical_r1.training.ppo.saving import export
     from clinical_r1.training.ppo.scoring import JudgeThread
     from clinical_r1.training.ppo.summary import publish
     from clinical_r1.training.ppo.trainer import Trainer
+    from clinical_r1.training.preflight import check_here
 
     _claim(job)
     config = job.config
+    check_here(config, job.model, world_size())
     engines = build_engines(config, job.model)
     if config.rollout.engine == "vllm":
         from clinical_r1.training.ppo.vllm_rollout import VLLMSampler

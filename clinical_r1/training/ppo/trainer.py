@@ -1,5 +1,6 @@
 """The loop: probe, fit the critic, then step after step of rollout and updates, watched and resumable."""
 
+import math
 import random
 import time
 from pathlib import Path
@@ -171,7 +172,8 @@ class Trainer:
     def _tell(self, label: str, step: int, total: int, row: dict[str, float]) -> None:
         names = ("train/reward", "train/kl", "train/length", "warmup/explained_variance", "validation/accuracy")
         if rank() == 0:
-            report_progress(label, step, total, **{n.split("/")[1]: round(row[n], 4) for n in names if n in row})
+            known = {n.split("/")[1]: round(row[n], 4) for n in names if math.isfinite(row.get(n, math.nan))}
+            report_progress(label, step, total, **known)
 
     @staticmethod
     def _renamed(numbers: dict[str, float], prefix: str) -> dict[str, float]:
