@@ -16,7 +16,7 @@ _SUFFIX = (
     "Mall|Manors?|Meadows?|Mews|Mills?|Mission|Motorway|Mount|Mountains?|Neck|Orchard|Oval|Overpass|Parks?|Parkways|Pass|"
     "Passage|Path|Pike|Pines?|Plains?|Plaza|Points?|Ports?|Prairie|Radial|Ramp|Ranch|Rapids?|Rest|Ridges?|River|Roads|Route|"
     "Row|Run|Shoals?|Shores?|Skyway|Springs?|Spurs?|Squares|Station|Stravenue|Stream|Streets|Summit|Throughway|Trace|Track|"
-    "Trafficway|Tunnel|Turnpike|Underpass|Unions?|Valleys?|Viaduct|Via|Views?|Villages?|Ville|Vista|Walks?|Wall|Ways|Wells?"
+    "Trafficway|Tunnel|Turnpike|Underpass|Unions?|Valleys?|Viaduct|Via|Views?|Villages?|Ville|Vista|Walks?|Rue|Wall|Ways|Wells?|Well"
 )
 _STATE = (
     "AL|AK|AS|AZ|AR|CA|CO|CT|DE|DC|FL|FM|GA|GU|HI|ID|IL|IN|IA|KS|KY|LA|ME|MH|MD|MA|MI|MN|MS|MO|MT|NE|NV|NH|NJ|NM|NY|NC|ND|MP|"
@@ -49,6 +49,7 @@ _DOOR = r"(?:\s?(?:第?\s?[A-Za-z]?[\d一二三四五六七八九十百]{1,5}\s?
 _PATTERNS = [
     rf"(?<![\d.])\d{{1,6}}(?:-\d{{1,5}}|[A-Z])?\s{{1,2}}(?:[NSEW]\.?\s|North |South |East |West )?(?:{_WORD}|\d{{1,3}}(?:st|nd|rd|th))(?:\s{_WORD}){{0,3}}"
     rf"\s(?:{_SUFFIX})\b\.?{_UNIT}?(?:{_TAIL})?",
+    rf"(?<![\d.])\d{{1,6}}\s{{1,2}}(?:{_WORD}\s){{0,3}}{_WORD}{_UNIT}?,\s{{1,2}}{_CITY},\s{{1,2}}(?:{_STATE}|{_STATE_NAME})\b(?:[\s,]{{1,3}}{_ZIP})?",
     rf"(?i:\bp\.?\s?o\.?\s?box)\s?\d+(?:{_TAIL})?",
     rf"\b(?:PSC|Unit|CMR)\s\d{{1,5}}(?:,?\s?Box\s\d{{1,5}})?(?:[\s,]{{1,3}}(?:APO|FPO|DPO)\s(?:AA|AE|AP)(?:\s{_ZIP})?)?",
     rf"\bUS(?:S|NS|NV|CGC|V)\s{_WORD}(?:\s{_WORD})?[\s,]{{1,3}}(?:APO|FPO|DPO)\s(?:AA|AE|AP)(?:\s{_ZIP})?",

@@ -159,6 +159,7 @@ _LABELS: list[tuple[Kind, str]] = [
         Kind.BIOMETRIC,
         r"\bfingerprint|\bvoice ?print|\bretina\w*|\biris\b|\bbiometric|\bface ?id|\btemplate|指纹|声纹|虹膜|人脸|面容|掌纹",
     ),
+    (Kind.IP, r"\bip\b(?: address)?|\bhost\b|\bserver\b|地址|终端|主机"),
     (Kind.SSN, r"\bssn\b|\bsocial security|\btin\b"),
     (Kind.PHONE, r"\btel\b|\bphone|\bcell\b|\bmobile|\bfax|\bpager|\bcall\b|电话|手机|传真|联系方式|座机|致电"),
     (
