@@ -6,6 +6,7 @@ Under several nodes every process runs the same command; the rendezvous comes fr
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
@@ -46,7 +47,7 @@ def train(job: PPOJob, stop: StopRequest) -> None:
     if config.rollout.engine == "vllm":
         from clinical_r1.training.ppo.vllm_rollout import VLLMSampler
 
-        sampler = VLLMSampler(config.rollout, engines, job.state_dir)
+        sampler: Any = VLLMSampler(config.rollout, engines, job.state_dir)
     else:
         sampler = build_decoder(engines.policy.model, config.rollout.batch_tokens)
     window = engines.policy.causal.config.max_position_embeddings
