@@ -1,9 +1,9 @@
 """Settings of supervised fine-tuning; defaults are the paper's where it states them (3 epochs, lr 5e-6; 2.2.1)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.training.deepspeed import DeepSpeedConfig
 
@@ -87,6 +87,14 @@ class SFTConfig(BaseModel):
     """Write TensorBoard events as well."""
     seed: int = 0
     """Of the data order and of new weights."""
+
+    @model_validator(mode="after")
+    def _packing_possible(self) -> Self:
+        if self.packing and self.attention != "flash_attention_2":
+            raise ValueError(f"packing needs attention flash_attention_2 (with {self.attention} examples would mix)")
+        if self.packing and (not self.max_length or self.loss_norm == "constant"):
+            raise ValueError("packing needs max_length (the length of a filled sequence) and loss_norm batch")
+        return self
 
 
 class SFTJob(BaseModel):

@@ -39,7 +39,10 @@ class TraceTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return super()._get_train_sampler(train_dataset) if self.packed else self.order
+        if self.packed:  # the rows are filled sequences now, all of about one length
+            rows: Any = self.train_dataset
+            self.order.lengths = [0] * len(rows)
+        return self.order
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
