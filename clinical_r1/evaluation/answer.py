@@ -182,7 +182,7 @@ async def _ask_all(
                     rows.append(row)
                     if row.outcome is not Outcome.ABORTED:
                         unsaved.append(row)
-                    if len(unsaved) >= 32:
+                    if len(unsaved) >= 128:
                         journal.append(unsaved)
                         unsaved.clear()
                     advance(1)

@@ -158,8 +158,9 @@ def _card(report: dict[str, object]) -> str:
         f"{report['cases']} cases from {report['pool']} records, seed {report['seed']}.",
     ]
     lines += ["", "| specialty | cases |", "|---|---|", *(f"| {name} | {n} |" for name, n in specialties.items()), ""]
-    if report["short"]:
-        lines.append(f"Fewer than asked for: {', '.join(map(str, report['short']))}.")  # type: ignore[arg-type]
+    short = report["short"]
+    if isinstance(short, list) and short:
+        lines.append(f"Fewer than asked for: {', '.join(short)}.")
     if report["contamination_checked"]:
         lines.append(f"Contamination: {report['contaminated']} records left out, contained in a training case.")
     else:

@@ -125,7 +125,8 @@ def supported(case_text: str) -> tuple[set[str], set[str]]:
 
     A measured temperature, pulse or blood pressure lets the thought name fever, tachycardia and the like.
     """
-    present, denied = set(), set()
+    present: set[str] = set()
+    denied: set[str] = set()
     for mention in mentions(case_text):
         (denied if mention.stance == "denied" else present).add(mention.key)
     present |= {key for pattern, keys in _MEASURED for key in keys if pattern.search(case_text)}

@@ -41,7 +41,7 @@ class ForgettingRule(_Rule):
 class SpecialtyRule(_Rule):
     """No specialty may get worse."""
 
-    alpha: float = Field(0.05, gt=0, lt=0.5)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
     """Refuse where a specialty is worse at this one-sided level, uncorrected: missing harm is the worse error."""
     hold_below_points: Points = 8.0
     """Hold where the one-sided lower bound of a specialty is below minus this: too little is known."""
@@ -77,7 +77,7 @@ class Policy(_Rule):
     """Must the candidate be better, or only not worse by more than the margin?"""
     primary: PrimaryRule = Field(default_factory=PrimaryRule)
     forgetting: ForgettingRule = Field(default_factory=ForgettingRule)
-    specialty: SpecialtyRule = Field(default_factory=SpecialtyRule)
+    specialty: SpecialtyRule = Field(default_factory=lambda: SpecialtyRule())
     reasoning: ReasoningRule = Field(default_factory=ReasoningRule)
     hallucination: HallucinationRule = Field(default_factory=HallucinationRule)
     no_incumbent: NoIncumbentRule = Field(default_factory=NoIncumbentRule)

@@ -92,7 +92,8 @@ def build_queue(
             strata[model, case.specialty, case.language, str(is_right(row))].append((model, row))
     for members in strata.values():
         members.sort(key=lambda pair: _rank(seed, pair[0], pair[1]))
-    queues, chosen = [strata[key] for key in sorted(strata)], []
+    queues = [strata[key] for key in sorted(strata)]
+    chosen: list[tuple[str, Prediction]] = []
     while len(chosen) < size and any(queues):
         for queue in queues:
             if queue and len(chosen) < size:
