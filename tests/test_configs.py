@@ -18,11 +18,18 @@ MODELS = {
     "clinical_r1/training/configs/tiny*.yaml": "clinical_r1.training.tiny:TinyModelConfig",
     "clinical_r1/records/configs/*.yaml": "clinical_r1.records.config:RecordsConfig",
     "serving/configs/gateway*.yaml": "serving.gateway.config:GatewayConfig",
+    "clinical_r1/evaluation/configs/promotion*.yaml": "clinical_r1.evaluation.gate:PromotionPolicy",
     "clinical_r1/synthesis/configs/*.yaml": "clinical_r1.synthesis.config:SynthesisConfig",
+    "clinical_r1/evaluation/configs/promotion*.yaml": "clinical_r1.evaluation.policy:Policy",
 }
 """Where a configuration lies says which model parses it."""
 
-DATA = ("clinical_r1/records/specialty.yaml", "clinical_r1/records/phi/names_zh.yaml", "clinical_r1/reward_tables.yaml")
+DATA = (
+    "clinical_r1/records/specialty.yaml",
+    "clinical_r1/records/phi/measure_templates.yaml",
+    "clinical_r1/records/phi/names_zh.yaml",
+    "clinical_r1/reward_tables.yaml",
+)
 """YAML that is data and not configuration: its own room's tests load it; here it must at least be valid YAML."""
 
 

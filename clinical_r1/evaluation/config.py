@@ -49,7 +49,9 @@ class EvaluationConfig(BaseModel):
     batch_rows: int = Field(256, ge=1)
     """Prompts handed to the decoder at once, and journalled together; the decoder splits them to fit its memory."""
     device: str = "cpu"
+    """Where a local checkpoint runs: cpu, cuda, cuda:1."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Of a local checkpoint's weights; auto is what the folder says."""
     system_prompt: str = ""
     """Sent to endpoints only: a model of ours thinks without being told."""
     reward_judge: JudgeConfig = Field(default_factory=JudgeConfig)
