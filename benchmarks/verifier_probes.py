@@ -4,9 +4,9 @@
     ensemble python -m benchmarks.verifier_probes --base-url https://api.openai.com/v1 --model gpt-4o-mini
     --api-key-env OPENAI_API_KEY
 
-Kinds that must be refused: negated, hedged, list_everything, empty, wrong. Kinds that should be accepted: right,
-paraphrase. A false accept pays a wrong answer during training; a false reject only costs data. The last line is one
-JSON object.
+Kinds that must be refused: negated, hedged, list_everything, empty, wrong, unusual. Kinds that should be accepted:
+right, paraphrase. A false accept pays a wrong answer during training; a false reject only costs data. The last line
+is one JSON object.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from clinical_r1.verifier.judgement import Judgement, Verifier
 from clinical_r1.verifier.verifier import VerifierConfig, build_verifier
 from pipelines.simulated_endpoint import simulated_endpoint
 
-REFUSED = ("negated", "hedged", "list_everything", "empty", "wrong")
+REFUSED = ("negated", "hedged", "list_everything", "empty", "wrong", "unusual")
 ACCEPTED = ("right", "paraphrase")
 
 TABLE = Path(__file__).with_suffix(".yaml")

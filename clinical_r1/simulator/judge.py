@@ -24,12 +24,15 @@ _SENTENCE = re.compile(r"(?<=[a-z0-9)\]])\.(?=\s|$)|[。！？!?;；\n]+")
 _DOUBT = re.compile(
     r"\b(?:not|no|never|neither|nor|cannot|can't|isn't|doubt\w*|without|against|unlikely|improbable|less likely"
     r"|possibl[ey]|perhaps|may|might|could|maybe|exclud\w*|rul(?:e|es|ed|ing) out|to be ruled|incorrect|wrong|false"
-    r"|unclear|uncertain|unknown)\b"
-    r"|不|非|未|无法|没有|排除|除外|待排|否定|可能性小|待查|待定|或许|也许|(?<![最很极])可能|难以|错误|存疑",
+    r"|unclear|uncertain|unknown|if|unless|assuming|previous|prior|former|initially|rejected|differential|alternative)\b"
+    r"|不|非|未|无法|没有|排除|除外|待排|否定|可能性小|待查|待定|如果|若|假如|鉴别|既往|曾|或许|也许|(?<![最很极])可能|难以|错误|存疑",
     re.IGNORECASE,
 )
-_REASON = re.compile(r",?\s*\b(?:because|given|based on)\b|,?\s*(?:因为|由于|基于|根据)", re.IGNORECASE)
+_REASON = re.compile(r",?\s*\b(?:because|given|based on)\b|,?\s*(?:因为|由于|基于|根据|建议)", re.IGNORECASE)
 _BACK = re.compile(r"\b(?:this|that|it|however|but)\b|但|然而|该|此|上述|这", re.IGNORECASE)
+_TURN = re.compile(
+    r"^\s*(?:no|not|wait|correction|sorry|or|and|alternative|versus)\b|^\s*(?:或|更正|不对|不|和|及)", re.I
+)
 _BESIDE = re.compile(r"\b(?:also|alternatively|equally)\b|同样可能|也是|也可能", re.IGNORECASE)
 _NOTHING = re.compile(r"[^\w一-鿿]+")
 
@@ -57,6 +60,8 @@ def is_right(reference: str, answer: str) -> bool:
     """True where the answer concludes with the reference, and with it alone."""
     names = _names(reference)
     text = unicodedata.normalize("NFKC", answer)
+    if "?" in text:
+        return False
     if _plain(text) in names:
         return True
     cue = _CUE.search(text)
@@ -89,6 +94,8 @@ def _denies(before: str) -> bool:
 
 def _takes_back(sentence: str, names: frozenset[str]) -> bool:
     """A later sentence that denies what came before, or adds another diagnosis beside it."""
+    if _TURN.match(sentence):
+        return True
     plain = _plain(sentence)
     denied = _DOUBT.search(sentence) and (_BACK.search(sentence) or any(name in plain for name in names))
     return bool(denied) or bool(_BESIDE.search(sentence))

@@ -7,6 +7,7 @@ accepts a wrong answer teaches it.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from clinical_r1.verifier import cues
@@ -29,6 +30,7 @@ class Reading:
 class _Sentence:
     text: str
     item: bool
+    asks: bool = False
 
 
 def read(answer: str, matches: Match) -> Reading:
@@ -39,14 +41,14 @@ def read(answer: str, matches: Match) -> Reading:
     if cues.NO_ANSWER.match(text):
         return Reading("no_conclusion")
     if reason := matches(text.strip(" .。")):
-        return Reading("asserted", reason)
+        return Reading("hedged") if text.endswith(("?", "？")) else Reading("asserted", reason)
     sentences = _sentences(text)
     if reason := _whole_remainder(text, matches):
         return Reading("asserted", reason)
     concluding = _concluding(sentences)
     if not concluding:
         return Reading("several" if sum(sentence.item for sentence in sentences) > 1 else "no_conclusion")
-    readings = [_assess(sentences[index].text, start, matches) for index, start in concluding]
+    readings = [_assess(sentences[index], start, matches) for index, start in concluding]
     refused = next((reading for reading in readings if reading.finding != "asserted"), None)
     if refused is not None:
         both = any(reading.finding == "asserted" for reading in readings) and refused.finding == "different"
@@ -62,17 +64,15 @@ def read(answer: str, matches: Match) -> Reading:
 
 
 def _whole_remainder(text: str, matches: Match) -> str:
-    """Does all that follows a conclusion's cue restate the reference? (A reference may be several sentences long.)"""
-    for cue in cues.STRONG.finditer(text):
-        if cues.DIFFERENTIAL.search(text[: cue.end()]):
-            return ""
-        if reason := matches(text[cue.end() :].strip(" .。")):
-            before = _sentences(text[: cue.end()])
-            head = _neutral(before[-1].text) if before else ""
-            if cues.HEDGE.search(head) or cues.NEGATION.search(head):
-                return ""
-            return "" if any(_objects(sentence.text, False, matches) for sentence in before[:-1]) else reason
-    return ""
+    """Is the reference several sentences long, and restated by all that follows the first cue?"""
+    cue = cues.STRONG.search(text)
+    if cue is None or len(_sentences(text[cue.end() :])) < 2:
+        return ""
+    reason = matches(text[cue.end() :].strip(" .。"))
+    before = _sentences(text[: cue.end()])
+    if not reason or not before or _refused_head(before[-1].text):
+        return ""
+    return "" if any(_objects(sentence.text, False, matches) for sentence in before[:-1]) else reason
 
 
 def _sentences(text: str) -> list[_Sentence]:
@@ -80,13 +80,16 @@ def _sentences(text: str) -> list[_Sentence]:
     found: list[_Sentence] = []
     for line in text.splitlines():
         item = bool(cues.BULLET.match(line))
-        for part in cues.END.split(cues.BULLET.sub("", line)):
-            if not part or not part.strip():
+        rest = cues.BULLET.sub("", line)
+        while rest:
+            end = cues.END.search(rest)
+            part, mark = (rest[: end.start()], end.group()) if end else (rest, "")
+            rest = rest[end.end() :] if end else ""
+            if not part.strip():
                 continue
             if found and found[-1].text.rstrip().endswith((":", "：", "=")):
-                found[-1] = _Sentence(f"{found[-1].text.rstrip()} {part.strip()}", found[-1].item or item)
-            else:
-                found.append(_Sentence(part.strip(), item))
+                part, item = f"{found[-1].text.rstrip()} {part.strip()}", found.pop().item or item
+            found.append(_Sentence(part.strip(), item, "?" in mark or "？" in mark))
     return found
 
 
@@ -109,21 +112,37 @@ def _concluding(sentences: list[_Sentence]) -> list[tuple[int, int]]:
     return [(0, 0)] if len(sentences) == 1 else []
 
 
-def _assess(sentence: str, start: int, matches: Match) -> Reading:
+def _assess(sentence: _Sentence, start: int, matches: Match) -> Reading:
     """One concluding sentence: is what stands after its cue the reference, alone and affirmed?"""
-    lead = cues.LEAD.match(sentence[start:])
+    text = sentence.text
+    lead = cues.LEAD.match(text[start:])
     start += lead.end() if lead else 0
-    said, before = sentence[start:].rstrip(" .。\"'”"), sentence[:start]
+    said, before = text[start:].rstrip(" .。\"'”"), text[:start]
     hit, reason = _name(said, matches)
     if hit is None:
         return Reading(_why_not(before, said))
-    tail = said[len(hit) :]
+    refused = "hedged" if sentence.asks else _refused_head(before) or _tail(said[len(hit) :])
+    if refused is None and _states_another(before, matches):
+        return Reading("different")
+    return Reading(refused or "asserted", reason)
+
+
+def _refused_head(before: str) -> Finding | None:
+    """Does the sentence deny or doubt, before it names the diagnosis?"""
     head = _neutral(before)
     if cues.HEDGE.search(head):
-        return Reading("hedged")
-    if cues.NEGATION.search(head):
-        return Reading("negated")
-    return Reading(_tail(tail) or "asserted", reason)
+        return "hedged"
+    return "negated" if cues.NEGATION.search(head) or cues.BYGONE.search(head) else None
+
+
+def _states_another(before: str, matches: Match) -> bool:
+    """Does an earlier cue of the same sentence name something else?"""
+    found = list(cues.STRONG.finditer(before))
+    for cue, following in pairwise(found):
+        said = before[cue.end() : following.start()].strip(" ,，;；")
+        if normalise(cues.LEAD.sub("", said)) and _name(said, matches)[0] is None:
+            return True
+    return False
 
 
 def _name(said: str, matches: Match) -> tuple[str | None, str]:
@@ -180,6 +199,8 @@ def _objects(sentence: str, later: bool, matches: Match) -> Finding | None:
         return "negated" if denies else "hedged"
     if not later:
         return None
+    if cues.TURN.match(sentence):
+        return "several"
     if (denies or doubts) and cues.BACK.search(sentence):
         return "negated" if denies else "hedged"
     return "several" if cues.BESIDE.search(sentence) else None

@@ -19,7 +19,7 @@ END = re.compile(r"(?<!\bst)(?<!\bdr)(?<!\bvs)(?<!\bno)(?<!\be\.g)(?<!\bi\.e)(?<
 """End of a sentence: not the dot of an abbreviation or of a genus (`S. aureus`)."""
 
 STRONG = re.compile(
-    r"(?:diagnosis|diagnoses|answer|conclusion|condition|disease|disorder)"
+    r"(?:diagnosis|diagnoses|answer|conclusion|\b(?:the|this|likely|probable|underlying) (?:condition|disease|disorder))"
     r"(?: (?:here|in this case|for this patient|of this patient|for (?:the|this) case|that fits best))?"
     r"\s*(?:is|was|would be|should be|:|=)\s*|\bdiagnos(?:is of|ed (?:with|as))\s+"
     r"|(?:诊断|答案|结论|结果|疾病|判断)(?:[^\s，,。:是为]{0,4})?\s*(?:是|为|:|=)\s*"
@@ -103,14 +103,29 @@ HEDGE = re.compile(
             "may", "might", "could", "possibl[ey]", "possibility", "perhaps", "maybe", "suspect\\w*", "suspicious",
             "cannot (?:be )?(?:exclude|excluded|rule|ruled)", "can't (?:be )?(?:exclude|excluded|rule|ruled)",
             "not (?:be )?(?:excluded|ruled)", "to be (?:excluded|ruled out)", "r/o", "uncertain", "unclear", "unsure",
-            "equivocal", "doubt\\w*", "unconfirmed", "remains? (?:open|to be)", "either",
+            "equivocal", "doubt\\w*", "unconfirmed", "pending",
+            "provisional", "if", "unless", "assuming", "provided that", "remains? (?:open|to be)", "either",
         ),
         (
             "(?:不能|无法|尚不能|不|难以)(?:完全)?(?:除外|排除)", "待(?:排|查|除外|排除|确认|定)", "疑似",
-            "疑诊", "或许", "也许", "大概", "存疑", "可疑", "(?<![最很极有])可能(?!性(?:最?大|高))", "有待",
+            "疑诊", "或许", "也许", "大概", "存疑", "可疑",
+            "如果", "若(?!干)", "假如", "假设", "除非", "拟诊", "(?<![最很极有])可能(?!性(?:最?大|高))", "有待",
         ),
     )
 )  # fmt: skip
+BYGONE = re.compile(
+    _either(
+        ("previous(?:ly)?", "prior", "former", "past", "earlier", "initial(?:ly)?", "first", "rejected", "excluded",
+         "alternative", "considered", "textbook"),
+        ("既往", "曾", "以前", "此前", "起初", "最初", "原先", "被否", "误诊", "最不"),
+    )
+)  # fmt: skip
+"""Makes a stated diagnosis one that no longer stands."""
+TURN = re.compile(
+    r"^(?:no\b|not\b|wait\b|correction\b|sorry\b|actually\b|rather\b|instead\b|alternatives?\b|or\b|and\b|plus\b|versus\b|vs\b"
+    r"|scratch that|或|更正|修正|改为|不对|不,|不是|错|和|及|另)"
+)
+"""Begins a sentence that takes back the one before, or goes on listing."""
 BACK = re.compile(
     _either(
         (
