@@ -12,12 +12,14 @@ def prepare_records(
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Read, check, de-identify and split records; `sources_sha256` keys the cache to the content of the sources."""
+    from pathlib import Path
+
     from clinical_r1.records.config import RecordsConfig
     from clinical_r1.records.run import prepare
     from clinical_r1.step import flat_numbers, load_settings, record_step
 
     with record_step("records", splits.path) as record:
-        report = prepare(load_settings(RecordsConfig, config), splits.path)
+        report = prepare(load_settings(RecordsConfig, config), Path(splits.path))
         record.update(report.model_dump(mode="json"))
     for name, value in flat_numbers(record).items():
         metrics.log_metric(name, value)

@@ -18,7 +18,7 @@ MODELS = {
     "clinical_r1/training/configs/tiny*.yaml": "clinical_r1.training.tiny:TinyModelConfig",
     "clinical_r1/records/configs/*.yaml": "clinical_r1.records.config:RecordsConfig",
     "serving/configs/gateway*.yaml": "serving.gateway.config:GatewayConfig",
-    "clinical_r1/evaluation/configs/promotion*.yaml": "clinical_r1.evaluation.gate:PromotionPolicy",
+    "clinical_r1/evaluation/configs/promotion*.yaml": "clinical_r1.evaluation.policy:Policy",
     "clinical_r1/synthesis/configs/*.yaml": "clinical_r1.synthesis.config:SynthesisConfig",
     "clinical_r1/evaluation/configs/promotion*.yaml": "clinical_r1.evaluation.policy:Policy",
 }

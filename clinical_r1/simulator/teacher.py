@@ -1,8 +1,10 @@
 """What the simulated teacher writes: reasoning of more or less care, further tries after a failure, and the rewrite.
 
 The teacher stands for a large model that reasons unevenly. It knows only the chart. How careful an attempt is decides
-how far it goes: `direct` names a diagnosis, `hasty` takes up one or two findings, `medium` all of them
-and the first test, `careful` holds every test against the look-alikes. Everything is a pure function of its arguments
+how far it goes: `direct` names a diagnosis, `hasty` takes up one or two findings, `medium` all of them, and `careful`
+also holds every test against the look-alikes. Who does not look at the tests names one of a pair of look-alikes by
+their prior: if it always named the common one, the verifier would keep unchecked traces of common diseases only, and a model
+would learn to check where it already knows the answer. Everything is a pure function of its arguments
 and the given `random.Random`.
 """
 
@@ -16,11 +18,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clinical_r1.simulator.diseases import PAIRS, POINTS_TO, Language, finding_name
-from clinical_r1.simulator.world import FINDING_LABELS, TEST_LABELS, Chart, lab_name, lab_result
+from clinical_r1.simulator.world import FINDING_LABELS, P_RARE, TEST_LABELS, Chart, lab_name, lab_result
 
 Care = Literal["direct", "hasty", "medium", "careful"]
-CARE_FIRST: dict[Care, float] = {"direct": 0.03, "hasty": 0.25, "medium": 0.56, "careful": 0.16}
-CARE_RETRY: dict[Care, float] = {"direct": 0.0, "hasty": 0.40, "medium": 0.40, "careful": 0.20}
+CARE_FIRST: dict[Care, float] = {"direct": 0.03, "hasty": 0.27, "medium": 0.48, "careful": 0.22}
+CARE_RETRY: dict[Care, float] = {"direct": 0.0, "hasty": 0.34, "medium": 0.44, "careful": 0.22}
 
 
 @dataclass(frozen=True)
@@ -42,20 +44,20 @@ _PHRASES = {
     "en": {
         "first": "Okay, {label} {finding} suggests {names}. ", "next": "Also, {label} {finding} suggests {names}. ",
         "maybe": "Hmm, maybe {name}. ", "check": "Wait, check the look-alikes. ",
-        "for": "{label} {test} {result} speaks for {name}. ",
-        "against": "{label} {test} {result} speaks against {name}. ",
-        "more": "Also, ", "again": "Wait, ", "not": "So not {name}. ", "so": "So {name} fits best.", "separator": ", ",
-        "exploring_new_paths": "Wait, take another path. ", "backtracking": "Wait, go back to {label}. ",
-        "corrections": "Wait, not {name}. ", "response": "The most likely diagnosis is {name}.",
+        "for": "{label} {test} speaks for {name}. ",
+        "against": "{label} {test} speaks against {name}. ",
+        "so": "So {name} fits best.", "separator": ", ",
+        "exploring_new_paths": "But take another path. ", "backtracking": "But go back to {label}. ",
+        "corrections": "But not {name}. ", "response": "The most likely diagnosis is {name}.",
     },
     "zh": {
         "first": "好的， {label} {finding} 提示 {names}。", "next": "另外， {label} {finding} 提示 {names}。",
         "maybe": "嗯，可能是 {name}。", "check": "等等，检查相似病。",
-        "for": " {label} {test} {result} 支持 {name}。", "against": " {label} {test} {result} 不支持 {name}。",
-        "more": "另外，", "again": "等等，", "not": "所以不是 {name}。", "so": "所以 {name} 最符合。",
+        "for": " {label} {test} 支持 {name}。", "against": " {label} {test} 不支持 {name}。",
+        "so": "所以 {name} 最符合。",
         "separator": "、 ",
-        "exploring_new_paths": "等等，换个思路。", "backtracking": "等等，回到 {label} 。",
-        "corrections": "等等，不是 {name}。", "response": "最可能的诊断是 {name}。",
+        "exploring_new_paths": "不过换个思路。", "backtracking": "不过回到 {label} 。",
+        "corrections": "不过不是 {name}。", "response": "最可能的诊断是 {name}。",
     },
 }  # fmt: skip
 
@@ -85,28 +87,33 @@ def _guess(chart: Chart, positions: Collection[int], rng: random.Random, wrong: 
     return rng.choice([index for index in sorted(open_votes) if open_votes[index] == best])
 
 
-def _check(chart: Chart, guess: int, tests: range, opening: str = "check") -> tuple[str, str]:
-    """Hold some of the tests against the look-alikes; returns the text and the diagnosis that stands."""
+def _member(guess: int, rng: random.Random, language: Language, wrong: Collection[str] = ()) -> str:
+    """One of the two look-alikes by their prior, as one concludes who did not look at the tests."""
+    pair = PAIRS[guess]
+    names = [
+        d.name(language) for d in ((pair.rare, pair.common) if rng.random() < P_RARE else (pair.common, pair.rare))
+    ]
+    return next((name for name in names if name not in wrong), names[0])
+
+
+def _result(chart: Chart, index: int, positive: bool) -> str:
+    return f"{lab_name(index, chart.language)} {lab_result(index, positive, chart.language)}"
+
+
+def _check(chart: Chart, guess: int) -> tuple[str, str]:
+    """Hold every test against the look-alikes; returns the text and the diagnosis that stands."""
     language, pair = chart.language, PAIRS[guess]
-    parts, refuted = [], False
-    for position in tests:
-        index, positive = chart.tests[position]
-        refuted |= positive and index == guess
-        parts.append(_say(language, opening if position == tests.start else "more"))
+    parts, answer = [_say(language, "check")], pair.common
+    for label, (index, positive) in zip(TEST_LABELS, chart.tests, strict=False):
+        if positive and index == guess:
+            answer = pair.rare
         parts.append(
             _say(
-                language, "for" if positive else "against", label=TEST_LABELS[position],
-                test=lab_name(index, language), result=lab_result(index, positive, language),
-                name=PAIRS[index].rare.name(language),
+                language, "for" if positive else "against", label=label,
+                test=_result(chart, index, positive), name=PAIRS[index].rare.name(language),
             )
         )  # fmt: skip
-    if refuted:
-        parts.append(_say(language, "not", name=pair.common.name(language)))
-    return "".join(parts), (pair.rare if refuted else pair.common).name(language)
-
-
-def _tests_checked_with(chart: Chart, care: Care) -> range:
-    return range({"careful": len(chart.tests), "medium": 1}.get(care, 0))
+    return "".join(parts), answer.name(language)
 
 
 # --- attempts
@@ -121,47 +128,45 @@ def attempt(chart: Chart, care: Care, rng: random.Random) -> Written:
         positions = range(rng.choice((1, 2)) if care == "hasty" else len(chart.findings))
         guess = _guess(chart, positions, rng, ())
     text = "".join(_weigh(chart, position, position == 0) for position in positions)
-    return _finish(chart, text, guess, _tests_checked_with(chart, care))
+    return _finish(chart, text, guess, care == "careful", rng)
 
 
-def _finish(chart: Chart, text: str, guess: int, tests: range) -> Written:
-    answer = PAIRS[guess].common.name(chart.language)
+def _finish(
+    chart: Chart, text: str, guess: int, check: bool, rng: random.Random, wrong: Collection[str] = ()
+) -> Written:
+    answer = _member(guess, rng, chart.language, wrong)
     text += _say(chart.language, "maybe", name=answer)
-    if tests:
-        checked, answer = _check(chart, guess, tests)
+    if check:
+        checked, answer = _check(chart, guess)
         text += checked
     return Written(text + _say(chart.language, "so", name=answer), answer)
 
 
-def retry(
-    chart: Chart, strategy: str, first: str, wrong: Collection[str], care: Care, rng: random.Random
-) -> Written:
+def retry(chart: Chart, strategy: str, first: str, wrong: Collection[str], care: Care, rng: random.Random) -> Written:
     """Go on from a failed first try by one of the paper's strategies.
 
     The text is the continuation alone: it takes up the findings that the first try left out, so that the rewrite can
-    put both together. Verification holds on to the hypothesis and checks it; the others may look for another one.
+    put both together. Verification with care holds on to the hypothesis and checks it.
     """
     covered = covered_findings(chart, first)
     hypothesis = last_hypothesis(chart, first)
-    if strategy == "verification" and hypothesis is not None:
-        done = checked_tests(chart, first)
-        end = len(chart.tests) if done or care not in ("direct", "hasty") else 1
-        text, answer = _check(chart, hypothesis, range(done % len(chart.tests), end), "again" if done else "check")
+    if strategy == "verification" and hypothesis is not None and care == "careful" and not checks_look_alikes(first):
+        text, answer = _check(chart, hypothesis)
         return Written(text + _say(chart.language, "so", name=answer), answer)
-    text = _opening(chart, strategy, covered, hypothesis)
+    text = _opening(chart, strategy, covered, wrong)
     rest = [position for position in range(len(chart.findings)) if position not in covered]
     more = rest[:1] if care in ("direct", "hasty") else rest
     text += "".join(_weigh(chart, position, first=False) for position in more)
-    refuted = wrong if care != "careful" or strategy == "corrections" else ()
-    return _finish(chart, text, _guess(chart, [*covered, *more], rng, refuted), _tests_checked_with(chart, care))
+    guess = _guess(chart, [*covered, *more], rng, ())
+    return _finish(chart, text, guess, care == "careful", rng, wrong)
 
 
-def _opening(chart: Chart, strategy: str, covered: list[int], hypothesis: int | None) -> str:
+def _opening(chart: Chart, strategy: str, covered: list[int], wrong: Collection[str]) -> str:
     language = chart.language
     if strategy == "backtracking" and covered:
         return _say(language, "backtracking", label=FINDING_LABELS[covered[-1]])
-    if strategy == "corrections" and hypothesis is not None:
-        return _say(language, "corrections", name=PAIRS[hypothesis].common.name(language))
+    if strategy == "corrections" and wrong:
+        return _say(language, "corrections", name=list(wrong)[-1])
     return _say(language, "exploring_new_paths")
 
 
@@ -208,22 +213,22 @@ def covered_findings(chart: Chart, text: str) -> list[int]:
 
 
 def last_hypothesis(chart: Chart, text: str) -> int | None:
-    """The pair whose common disease a reasoning last thought of."""
+    """The pair that a reasoning last thought of."""
     head, tail = _say(chart.language, "maybe", name="\0").strip().split("\0")
-    names = {pair.common.name(chart.language): index for index, pair in enumerate(PAIRS)}
+    names = {d.name(chart.language): index for index, pair in enumerate(PAIRS) for d in (pair.common, pair.rare)}
     thoughts = [names[name] for name in re.findall(re.escape(head) + "(.+?)" + re.escape(tail), text) if name in names]
     return thoughts[-1] if thoughts else None
 
 
+def checks_look_alikes(text: str) -> bool:
+    return "check the look-alikes" in text or "检查相似病" in text
+
+
 def checked_tests(chart: Chart, text: str) -> int:
     """How many tests a reasoning holds against the look-alikes."""
-    verdicts = (" speaks for", " speaks against") if chart.language == "en" else (" 支持", " 不支持")
+    thought = text.split("</think>")[0]
     return sum(
-        any(
-            f" {label} {lab_name(index, chart.language)} {lab_result(index, positive, chart.language)}{verdict}" in text
-            for verdict in verdicts
-        )
-        for label, (index, positive) in zip(TEST_LABELS, chart.tests, strict=False)
+        f" {label} {_result(chart, *lab)}" in thought for label, lab in zip(TEST_LABELS, chart.tests, strict=False)
     )
 
 

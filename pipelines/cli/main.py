@@ -8,6 +8,7 @@ from rich.console import Console
 from clinical_r1 import __version__
 from clinical_r1.errors import UserError
 from pipelines.cli import compile as compile_command
+from pipelines.cli import data as data_commands
 from pipelines.cli import run as run_command
 from pipelines.cli import serve as serve_command
 
@@ -24,6 +25,8 @@ app = typer.Typer(
 app.command("run")(run_command.run)
 app.command("compile")(compile_command.compile_pipelines)
 app.command("serve")(serve_command.serve)
+app.command("chains")(data_commands.chains)
+app.command("forget")(data_commands.forget)
 
 
 @app.command("version")

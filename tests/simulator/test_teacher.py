@@ -19,8 +19,16 @@ def _accuracy(cases, care):
 
 def test_care_pays(cases):
     hasty, medium, careful = (_accuracy(cases, care) for care in ("hasty", "medium", "careful"))
-    assert hasty + 0.2 < medium < careful - 0.1
+    assert hasty + 0.05 < medium < careful - 0.3
     assert careful > 0.9
+
+
+def test_accepted_unchecked_attempts_have_both_kinds_of_truth(cases):
+    """Else checking would be a sign of the look-alike, and a model would check where it knows the answer already."""
+    rng = random.Random(3)
+    accepted = [case for case in cases if teacher.attempt(case.chart, "medium", rng).answer == case.reference]
+    share = sum(case.disease.rare for case in accepted) / len(accepted)
+    assert 0.2 < share < 0.45
 
 
 def test_an_attempt_is_a_function_of_its_seed(cases):
