@@ -84,7 +84,7 @@ def run_seed(options: argparse.Namespace, seed: int) -> dict[str, float]:
         "ppo": after["accuracy"],
         "no_critic": looks["ppo-no-critic"]["accuracy"],
         "gap_closed": (after["accuracy"] - before["accuracy"]) / (bayes - before["accuracy"]),
-        "length_ratio": after["reasoning_tokens"] / before["reasoning_tokens"],
+        "length_ratio": after["reasoning_tokens"] / max(before["reasoning_tokens"], 1e-9),
         "careful_before": before["careful"],
         "careful_after": after["careful"],
         "within_careful_before": before["within_careful"],
@@ -288,9 +288,12 @@ def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
     result |= {name: mean(name) for name in (*names, "no_thinking_accuracy", "explained_variance", "ev_of_ceiling")}
     low, high = _interval(effects)
     result |= {"critic_effect": statistics.fmean(effects), "critic_effect_low": low, "critic_effect_high": high}
-    rounded = {key: round(value, 4) if math.isfinite(value) else None for key, value in result.items()}
-    by_seed = [{key: round(value, 4) for key, value in row.items()} for row in rows]
-    return rounded | {"seeds": len(rows), "n": rows[0]["n"], "by_seed": by_seed}
+
+    def rounded(numbers: dict[str, float]) -> dict[str, float | None]:
+        return {key: round(value, 4) if math.isfinite(value) else None for key, value in numbers.items()}
+
+    by_seed = [rounded(row) for row in rows]
+    return rounded(result) | {"seeds": len(rows), "n": rows[0]["n"], "by_seed": by_seed}
 
 
 def _interval(values: list[float]) -> tuple[float, float]:
