@@ -19,7 +19,8 @@ END = re.compile(r"(?<!\bst)(?<!\bdr)(?<!\bvs)(?<!\bno)(?<!\be\.g)(?<!\bi\.e)(?<
 """End of a sentence: not the dot of an abbreviation or of a genus (`S. aureus`)."""
 
 STRONG = re.compile(
-    r"(?:diagnosis|diagnoses|answer|conclusion|\b(?:the|this|likely|probable|underlying) (?:condition|disease|disorder))"
+    r"(?:diagnosis|diagnoses|answer|conclusion"
+    r"|\b(?:the|this|likely|probable|underlying) (?:condition|disease|disorder))"
     r"(?: (?:here|in this case|for this patient|of this patient|for (?:the|this) case|that fits best))?"
     r"\s*(?:is|was|would be|should be|:|=)\s*|\bdiagnos(?:is of|ed (?:with|as))\s+"
     r"|(?:诊断|答案|结论|结果|疾病|判断)(?:[^\s，,。:是为]{0,4})?\s*(?:是|为|:|=)\s*"
