@@ -1,4 +1,4 @@
-"""What every pipeline step does around its work: read its settings, time itself, leave `step.json` beside its artifact."""
+"""What every pipeline step does around its work: read its settings, time itself, leave `step.json` behind."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def load_settings(model: type[SettingsT], text: str) -> SettingsT:
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
-            raise UserError(f"setting ${{{match[1]}}} of {model.__name__}: that environment variable is not set in the step")
+            raise UserError(f"setting ${{{match[1]}}} of {model.__name__}: the step's environment has no such variable")
         return json.dumps(os.environ[match[1]])[1:-1]
 
     try:

@@ -1,4 +1,4 @@
-"""Wrong input on the command line: one sentence that names the thing, the place and the fix; exit code 2; no traceback."""
+"""Wrong input on the command line: one sentence (the thing, the place, the fix), exit code 2, no traceback."""
 
 import json
 import subprocess
@@ -74,6 +74,9 @@ def test_help_teaches(arguments: tuple[str, ...]) -> None:
 
 def test_help_is_light() -> None:
     """No torch, kfp or openai for --help: it must answer at once."""
-    code = "import sys, pipelines.cli.main; print([m for m in ('torch', 'kfp', 'openai', 'pandas') if m in sys.modules])"
+    code = (
+        "import sys, pipelines.cli.main;"
+        "print([name for name in ('torch', 'kfp', 'openai', 'pandas') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

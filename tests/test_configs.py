@@ -20,7 +20,6 @@ MODELS = {
     "serving/configs/gateway*.yaml": "serving.gateway.config:GatewayConfig",
     "clinical_r1/evaluation/configs/promotion*.yaml": "clinical_r1.evaluation.policy:Policy",
     "clinical_r1/synthesis/configs/*.yaml": "clinical_r1.synthesis.config:SynthesisConfig",
-    "clinical_r1/evaluation/configs/promotion*.yaml": "clinical_r1.evaluation.policy:Policy",
 }
 """Where a configuration lies says which model parses it."""
 

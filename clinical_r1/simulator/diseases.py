@@ -128,7 +128,12 @@ _ROWS = (
 
 def _pair(index: int, row: tuple) -> Pair:
     specialty, common, rare, *rest = row
-    return Pair(Disease(*common, specialty, index, False), Disease(*rare, specialty, index, True), *rest)
+
+    def disease(names: tuple[str, str, str], is_rare: bool) -> Disease:
+        en, zh, icd10 = names
+        return Disease(en, zh, icd10, specialty, index, is_rare)
+
+    return Pair(disease(common, False), disease(rare, True), *rest)
 
 
 PAIRS: tuple[Pair, ...] = tuple(_pair(index, row) for index, row in enumerate(_ROWS))

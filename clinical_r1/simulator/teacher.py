@@ -3,9 +3,9 @@
 The teacher stands for a large model that reasons unevenly. It knows only the chart. How careful an attempt is decides
 how far it goes: `direct` names a diagnosis, `hasty` takes up one or two findings, `medium` all of them, and `careful`
 also holds every test against the look-alikes. Who does not look at the tests names one of a pair of look-alikes by
-their prior: if it always named the common one, the verifier would keep unchecked traces of common diseases only, and a model
-would learn to check where it already knows the answer. Everything is a pure function of its arguments
-and the given `random.Random`.
+their prior: if it always named the common one, the verifier would keep unchecked traces of common diseases only, and
+a model would learn to check where it already knows the answer. Everything is a pure function of its arguments and the
+given `random.Random`.
 """
 
 from __future__ import annotations

@@ -14,10 +14,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Literal
 
 from clinical_r1.schema import Case
 from clinical_r1.simulator.diseases import FINDINGS, PAIRS, Disease, Language, finding_name
 
+Sex = Literal["female", "male"]
+_SEXES: tuple[Sex, Sex] = ("female", "male")
 P_RARE = 0.38  # how often the look-alike is the truth
 P_TEST = 0.92  # how often the test that decides was done
 P_INCIDENTAL = 0.4  # how often a test that has nothing to do with the case is abnormal all the same
@@ -33,7 +36,7 @@ class Chart:
 
     language: Language
     age: int
-    sex: str
+    sex: Sex
     findings: tuple[str, ...]
     tests: tuple[tuple[int, bool], ...]
 
@@ -84,7 +87,7 @@ def sample_case(rng: random.Random, language: Language) -> WorldCase:
     chart = Chart(
         language=language,
         age=rng.randint(*pair.ages),
-        sex=pair.sex or rng.choice(("female", "male")),
+        sex=rng.choice(_SEXES) if pair.sex is None else pair.sex,
         findings=_draw_findings(rng, disease),
         tests=_draw_tests(rng, disease),
     )
@@ -142,7 +145,7 @@ def render_question(chart: Chart) -> str:
     return f"患者，{person}，{chart.age}岁。症状： {'， '.join(findings)}。检查： {'， '.join(tests)}。诊断是什么？"
 
 
-_QUESTION = {
+_QUESTION: dict[Language, re.Pattern[str]] = {
     "en": re.compile(r"An? (\d+)-year-old (woman|man) presents with: (.+?)\. Tests: (.+?)\. What is the diagnosis\?"),
     "zh": re.compile(r"患者，(女|男)，(\d+)岁。症状： (.+?)。检查： (.+?)。诊断是什么？"),
 }
@@ -160,7 +163,7 @@ def parse_question(text: str) -> Chart | None:
     return None
 
 
-def _chart(language: Language, age: int, sex: str, findings: str, tests: str) -> Chart | None:
+def _chart(language: Language, age: int, sex: Sex, findings: str, tests: str) -> Chart | None:
     separator = ", " if language == "en" else "， "
     named = {finding_name(finding, language): finding for finding in FINDINGS}
     results = {
