@@ -19,15 +19,17 @@ STEP_FILE = "step.json"
 
 
 @contextmanager
-def record_step(name: str, out_dir: str | Path) -> Iterator[dict[str, object]]:
+def record_step(name: str, out_dir: str | Path, spent: float = 0.0) -> Iterator[dict[str, object]]:
     """Time a step and write `out_dir/step.json` when it ends well; the block fills the yielded dict with metrics.
+
+    `spent` are seconds of earlier parts of the same step (its shards).
 
     A step that fails leaves no step.json, so a reader never takes a half-done folder for a finished one.
     """
     metrics: dict[str, object] = {}
     start = time.monotonic()
     yield metrics
-    record = {"step": name, "seconds": round(time.monotonic() - start, 2), "metrics": metrics}
+    record = {"step": name, "seconds": round(spent + time.monotonic() - start, 2), "metrics": metrics}
     write_text(Path(out_dir) / STEP_FILE, json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")
 
 

@@ -1,28 +1,61 @@
-"""Step 2: cases become verified reasoning traces (paper section 2.1.2)."""
+"""Step 2: cases become verified reasoning traces (paper section 2.1.2), in shards that are merged into one dataset."""
+
+from typing import List  # noqa: UP035  (kfp reads List, not list, in an artifact annotation)
 
 from kfp import dsl
 
 
 @dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
-def synthesize_traces(
+def synthesize_shard(
     config: str,
+    shard: str,
     state_dir: str,
     code_version: str,
     splits: dsl.Input[dsl.Dataset],
     traces: dsl.Output[dsl.Dataset],
-    metrics: dsl.Output[dsl.Metrics],
 ):
-    """Search, verify and rewrite; `state_dir` holds the journal, so that a retry pays for no finished call again."""
+    """Search, verify and rewrite the cases of one shard, written as "index/count".
+
+    The journal in `state_dir` makes sure that a retry pays for no finished call again.
+    """
     from pathlib import Path
 
-    from clinical_r1.step import flat_numbers, load_settings, record_step
-    from clinical_r1.synthesis.config import SynthesisConfig
+    from clinical_r1.step import load_settings, record_step
+    from clinical_r1.synthesis.config import Shard, SynthesisConfig
     from clinical_r1.synthesis.run import synthesize
 
     with record_step("synthesize", traces.path) as record:
+        settings = load_settings(SynthesisConfig, config)
+        settings = settings.model_copy(update={"shard": Shard.parse(shard)})
+        state = Path(state_dir) / f"synthesize-{shard.replace('/', '-of-')}"
+        report = synthesize(settings, Path(splits.path) / "sft.jsonl", Path(traces.path), state)
+        record.update(report.model_dump(mode="json"))
+
+
+@dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
+def merge_traces(
+    config: str,
+    state_dir: str,
+    code_version: str,
+    splits: dsl.Input[dsl.Dataset],
+    shards: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
+    traces: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """One dataset from all shards; the same as a run without shards gives, whatever the shards' number and timing."""
+    import json
+    from pathlib import Path
+
+    from clinical_r1.step import STEP_FILE, flat_numbers, load_settings, record_step
+    from clinical_r1.synthesis.config import SynthesisConfig
+    from clinical_r1.synthesis.dataset import merge_shards
+
+    folders = [Path(shard.path) for shard in shards]
+    searched = max(json.loads((folder / STEP_FILE).read_text())["seconds"] for folder in folders)
+    with record_step("synthesize", traces.path, spent=searched) as record:
+        settings = load_settings(SynthesisConfig, config)
         cases = Path(splits.path) / "sft.jsonl"
-        state = Path(state_dir) / "synthesize"
-        report = synthesize(load_settings(SynthesisConfig, config), cases, Path(traces.path), state)
+        report = merge_shards(settings, cases, folders, Path(traces.path), Path(state_dir) / "merge")
         record.update(report.model_dump(mode="json"))
     for name, value in flat_numbers(record).items():
         metrics.log_metric(name, value)

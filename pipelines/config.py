@@ -60,6 +60,8 @@ class RunConfig(BaseModel):
     """Start the simulated endpoint beside the run; None = the endpoints below are real."""
     records: RecordsConfig
     """Sources, PHI policy, splits."""
+    shards: int = Field(default=1, ge=1)
+    """Parts that synthesis is cut into (ParallelFor); the dataset does not depend on it."""
     synthesis: SynthesisConfig
     """Endpoints, strategies, filters."""
     base_model: BaseModelConfig

@@ -33,7 +33,7 @@ class LocalJob:
     """One run of one pipeline: `arguments` go to the pipeline function."""
 
     pipeline: str
-    arguments: dict[str, str]
+    arguments: dict[str, object]
     runs_dir: Path
     run_dir: Path
     titles: dict[str, str]

@@ -6,7 +6,7 @@ follows, and nothing before it. `code_version` is in every step's arguments beca
 code of the library in the image.
 """
 
-from typing import NamedTuple
+from typing import List, NamedTuple  # noqa: UP035
 
 from kfp import dsl
 
@@ -16,7 +16,7 @@ from components.ppo import reinforce
 from components.records import prepare_records
 from components.report import write_train_report
 from components.sft import fine_tune
-from components.synthesize import synthesize_traces
+from components.synthesize import merge_traces, synthesize_shard
 
 
 class Outputs(NamedTuple):
@@ -41,9 +41,10 @@ def train(
     sources_sha256: str,
     state_dir: str,
     code_version: str,
+    shards: List[str] = ["0/1"],  # noqa: B006, UP006  (kfp copies defaults into the YAML)
     image: str = "clinical-r1-trainer-python",
 ) -> Outputs:
-    """Every argument but the last four is the JSON of one section of a run configuration (pipelines/configs)."""
+    """Every argument up to `report` is the JSON of one section of a run configuration (pipelines/configs)."""
 
     def on_image(task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         return task.set_container_image(image).set_display_name(title)
@@ -52,8 +53,20 @@ def train(
         prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version), "records"
     )
     splits = prepared.outputs["splits"]
+    with dsl.ParallelFor(items=shards, name="synthesis shards") as shard:
+        part = synthesize_shard(
+            config=synthesis, shard=shard, state_dir=state_dir, code_version=code_version, splits=splits
+        )
+        on_image(part, "synthesize")
     synthesized = on_image(
-        synthesize_traces(config=synthesis, state_dir=state_dir, code_version=code_version, splits=splits), "synthesize"
+        merge_traces(
+            config=synthesis,
+            state_dir=state_dir,
+            code_version=code_version,
+            splits=splits,
+            shards=dsl.Collected(part.outputs["traces"]),
+        ),
+        "merge traces",
     )
     traces = synthesized.outputs["traces"]
     base = on_image(

@@ -28,7 +28,8 @@ SIMULATED_PATIENT_KEY = "patients of the simulated world are not people"
 
 TITLES = {
     "prepare-records": "records",
-    "synthesize-traces": "synthesize",
+    "synthesize-shard": "synthesize",
+    "merge-traces": "merge traces",
     "base-model": "base model",
     "fine-tune": "sft",
     "reinforce": "ppo",
@@ -149,9 +150,10 @@ def _state_name(config: RunConfig, sources_hash: str, fresh: bool) -> str:
     return f"{name}-{time.time_ns():x}" if fresh else name
 
 
-def _arguments(config: RunConfig, sources_hash: str, state_dir: Path) -> dict[str, str]:
+def _arguments(config: RunConfig, sources_hash: str, state_dir: Path) -> dict[str, object]:
     sections = ("records", "synthesis", "base_model", "sft", "ppo", "evaluation", "report")
-    arguments = {name: as_argument(getattr(config, name)) for name in sections}
+    arguments: dict[str, object] = {name: as_argument(getattr(config, name)) for name in sections}
+    arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
     return arguments | {"sources_sha256": sources_hash, "state_dir": str(state_dir), "code_version": code_version()}
 
 

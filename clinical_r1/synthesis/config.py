@@ -35,6 +35,14 @@ class Shard(BaseModel):
     count: int = Field(default=1, ge=1)
     """All shards; with more than one, `merge_shards` makes the dataset."""
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From "index/count", as a pipeline hands it out; raises UserError for anything else."""
+        index, _, count = text.partition("/")
+        if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+            raise UserError(f"shard '{text}': write it as index/count with index below count, such as 0/4")
+        return cls(index=int(index), count=int(count))
+
     @model_validator(mode="after")
     def _in_range(self) -> Self:
         if self.index >= self.count:
