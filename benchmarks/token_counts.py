@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from benchmarks.gateway import engines_python, free_port, running, say, wait_for
+from benchmarks.gateway import VLLM, environment_python, free_port, running, say, wait_for
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import check_model_folder
 from clinical_r1.reasoning import count_reasoning_tokens
@@ -193,7 +193,13 @@ def main() -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     port = free_port()
-    command = [str(engines_python()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
+    command = [
+        str(environment_python("bench-vllm", VLLM)),
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        "--model",
+        str(model),
+    ]
     command += ["--dtype", "float32", "--enforce-eager", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", "engine", "--max-num-seqs", "8"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
