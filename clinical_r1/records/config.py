@@ -103,6 +103,7 @@ class PhiConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     policy: Literal["scrub", "off"] = "scrub"
+    """scrub: identifiers are removed, doubtful records are kept back. off: text is left as it is, a stated choice."""
     off_because: Literal["", "synthetic", "public", "trusted_endpoints"] = ""
     """Required with policy off: the data are synthetic, public, or all endpoints are declared trusted."""
     key_env: str = DEFAULT_KEY_ENV
@@ -141,17 +142,21 @@ class RecordsConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sources: list[Source] = Field(min_length=1)
+    """Where the cases come from; all sources together make the four splits."""
     limit: int | None = Field(default=None, ge=1)
     """Take this many well-formed rows of all sources together; None takes all."""
     limit_by: Literal["seeded", "first"] = "seeded"
     """Which ones: drawn by the seed, or the first in file order."""
     seed: int = 0
+    """Seed of the splits and of `limit`."""
     splits: SplitConfig = Field(default_factory=SplitConfig)
+    """Sizes, or shares, of the four splits."""
     group_by: list[Literal["patient", "site"]] = Field(default=["patient"])
     """Cases that share one of these keys never part; the run fails if any did."""
     stratify_by: list[Literal["specialty", "icd10_chapter", "language", "site"]] = Field(
         default=["specialty", "icd10_chapter"]
     )
+    """What each split gets the same mix of."""
     max_reject_rate: float = Field(default=0.05, ge=0, le=1)
     """A larger share of malformed rows fails the step."""
     icd10_invalid: Literal["reject", "clear"] = "reject"
@@ -159,7 +164,10 @@ class RecordsConfig(BaseModel):
     specialties: str = ""
     """YAML file that replaces the shipped specialty mapping (clinical_r1/records/specialty.yaml)."""
     dedup: DedupConfig = Field(default_factory=DedupConfig)
+    """Duplicates within the data."""
     contamination: ContaminationConfig = Field(default_factory=ContaminationConfig)
+    """Benchmarks that training must not have seen."""
     leakage: Literal["drop", "mask", "keep"] = "drop"
     """The reference diagnosis stated in the question: drop the case, blank the words, or keep it (counted)."""
     phi: PhiConfig = Field(default_factory=PhiConfig)
+    """The PHI gate."""
