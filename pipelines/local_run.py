@@ -7,6 +7,7 @@ Layout under the runs folder (default `runs/`):
     .state/              journals and checkpoints: what lets a stopped run go on where it was
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +41,31 @@ class LocalJob:
     run_dir: Path
     titles: dict[str, str]
     """Task name in the compiled pipeline -> what the user reads, in the order of the definition."""
+    cache: str
+    """Folder under runs_dir/.cache where finished steps are looked up."""
     fresh: bool = False
-    """Reuse no finished step."""
+    """The user asked for --fresh (the word at the end of a stopped run says to leave it out)."""
+
+
+@contextmanager
+def only_run(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder: two runs at once would empty each other's checkpoints. Raises UserError where held."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    with open(state_dir.with_name(state_dir.name + ".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            runs = state_dir.parent.parent
+            raise UserError(
+                f"{runs}: another run on the same cases is under way: wait for it, or give --runs another folder"
+            ) from None
+        yield
+
+
+def forget_finished_steps(runs_dir: Path, state_dir: Path) -> None:
+    """Begin anew: drop the cache of finished steps, the journals and the checkpoints of one run's cases."""
+    shutil.rmtree(runs_dir / ".cache" / state_dir.name, ignore_errors=True)
+    shutil.rmtree(state_dir, ignore_errors=True)
 
 
 def run_local(job: LocalJob, console: Console) -> None:
@@ -59,7 +85,8 @@ def run_local(job: LocalJob, console: Console) -> None:
     except KeyboardInterrupt:
         _stop(process)
         where = f" in step '{tracker.current.title}'" if tracker.current else ""
-        console.print(f"stopped{where}; the same command goes on there", markup=False)
+        command = "the same command without --fresh" if job.fresh else "the same command"
+        console.print(f"stopped{where}; {command} goes on there", markup=False)
         raise
     if code != 0:
         failed = next((step.title for step in tracker.steps.values() if step.state in ("failed", "running")), "start")
@@ -78,11 +105,10 @@ def _start_worker(job: LocalJob) -> subprocess.Popen:
         "pipeline": job.pipeline,
         "arguments": job.arguments,
         "pipeline_root": str(job.runs_dir / ".outputs"),
-        "cache_root": str(job.runs_dir / ".cache"),
+        "cache_root": str(job.runs_dir / ".cache" / job.cache),
         "outputs_file": str(job.run_dir / "outputs.json"),
+        "parent": os.getpid(),
     }
-    if job.fresh:
-        shutil.rmtree(job.runs_dir / ".cache", ignore_errors=True)
     job_file = job.run_dir / "job.json"
     write_text(job_file, json.dumps(description, indent=1))
     return subprocess.Popen(

@@ -5,20 +5,35 @@ Usage: python -m pipelines.local_worker JOB.json
 """
 
 import json
+import os
+import signal
 import sys
+import threading
+import time
 import warnings
 
 from clinical_r1.atomic import write_text
 from pipelines.registry import load_pipeline
 
 
+def follow_parent(parent: int, every: float = 1.0) -> None:
+    """End this process and its steps when the command that started it is gone, even by kill -9.
+
+    SIGTERM to the whole group: training writes a checkpoint, as it does on Ctrl-C.
+    """
+    while os.getppid() == parent:
+        time.sleep(every)
+    os.killpg(os.getpgrp(), signal.SIGTERM)
+
+
 def main() -> None:
-    """JOB.json: {"pipeline", "arguments", "pipeline_root", "cache_root", "outputs_file"};
+    """JOB.json: {"pipeline", "arguments", "pipeline_root", "cache_root", "outputs_file", "parent"};
     the folders of the pipeline's output artifacts are written to outputs_file."""
     from kfp import local
 
     with open(sys.argv[1], encoding="utf-8") as handle:
         job = json.load(handle)
+    threading.Thread(target=follow_parent, args=(job["parent"],), daemon=True).start()
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     local.init(
         runner=local.SubprocessRunner(use_venv=False),

@@ -19,7 +19,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.step import STEP_FILE
 from pipelines.config import RunConfig, SimulatedWorldConfig, as_argument, load_config
-from pipelines.local_run import LocalJob, run_local
+from pipelines.local_run import LocalJob, forget_finished_steps, only_run, run_local
 from pipelines.simulated_endpoint import simulated_endpoint
 from pipelines.version import code_version
 
@@ -55,22 +55,24 @@ def run_train(
     runs_dir = runs_dir.resolve()
     config = _with_sources(config, case_files, limit, runs_dir)
     sources_hash = _hash_sources(config)
-    state_dir = runs_dir / ".state" / _state_name(config, sources_hash, fresh)
+    state_dir = runs_dir / ".state" / _state_name(config, sources_hash)
     run_dir = runs_dir / time.strftime("%Y%m%d-%H%M%S-train")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_text(
-        run_dir / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
-    )
-    _print_head(console, config, run_dir)
     if config.report.simulated:
         os.environ.setdefault(config.records.phi.key_env, SIMULATED_PATIENT_KEY)
     with ExitStack() as stack:
-        if config.simulator is not None:
-            arguments = _endpoint_arguments(config, bool(case_files), state_dir)
-            log, ready = run_dir / "simulator.log", state_dir / "simulator.ready"
-            stack.enter_context(simulated_endpoint(arguments, log, ready))
-        job = LocalJob("train", _arguments(config, sources_hash, state_dir), runs_dir, run_dir, TITLES, fresh)
-        run_local(job, console)
+        stack.enter_context(only_run(state_dir))
+        if fresh:
+            forget_finished_steps(runs_dir, state_dir)
+        # Reads the cases where the endpoint needs an answer key: malformed ones end here, before there is a run.
+        endpoint = _endpoint_arguments(config, bool(case_files), state_dir) if config.simulator else None
+        text = yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_text(run_dir / "config.yaml", text)
+        _print_head(console, config, run_dir)
+        if endpoint is not None:
+            stack.enter_context(simulated_endpoint(endpoint, run_dir / "simulator.log", state_dir / "simulator.ready"))
+        arguments = _arguments(config, sources_hash, state_dir)
+        run_local(LocalJob("train", arguments, runs_dir, run_dir, TITLES, state_dir.name, fresh), console)
     _publish(run_dir, runs_dir, console)
     return run_dir
 
@@ -144,10 +146,16 @@ def _hash_sources(config: RunConfig) -> str:
     return digest.hexdigest()
 
 
-def _state_name(config: RunConfig, sources_hash: str, fresh: bool) -> str:
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True) + sources_hash
-    name = "train-" + hashlib.sha256(text.encode()).hexdigest()[:12]
-    return f"{name}-{time.time_ns():x}" if fresh else name
+def _state_name(config: RunConfig, sources_hash: str) -> str:
+    """One folder of journals and checkpoints for the same cases and the same simulated endpoint.
+
+    It is an argument of the steps, and with it part of their cache keys: were the other settings in its name, changing
+    the last step's would redo them all. Steps tell themselves whether what they find there is theirs (a journal's keys
+    hold the prompts, a checkpoint its settings); what the simulated endpoint is told to be nothing else knows.
+    """
+    simulator = config.simulator.model_dump(mode="json") if config.simulator else None
+    text = json.dumps([simulator, sources_hash], sort_keys=True)
+    return "train-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _arguments(config: RunConfig, sources_hash: str, state_dir: Path) -> dict[str, object]:

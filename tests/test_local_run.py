@@ -1,0 +1,89 @@
+"""The local run around kfp: what a changed setting invalidates, one run at a time, no process left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from clinical_r1.errors import UserError
+from pipelines.config import load_config
+from pipelines.local_run import forget_finished_steps, only_run
+from pipelines.train_run import _arguments, _state_name
+
+# A stand-in for the worker: follows its parent, and has a child of its own as the worker has its steps.
+_WORKER = """
+import os, subprocess, sys, threading, time
+from pipelines.local_worker import follow_parent
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(os.getpid(), child.pid, flush=True)
+threading.Thread(target=follow_parent, args=(os.getppid(), 0.05), daemon=True).start()
+time.sleep(60)
+"""
+_COMMAND = """
+import subprocess, sys, time
+worker = subprocess.Popen([sys.executable, "-c", sys.argv[1]], start_new_session=True)
+time.sleep(60)
+"""
+
+
+def test_a_late_setting_changes_the_arguments_of_its_own_step_only(tmp_path: Path) -> None:
+    def arguments(*overrides: str) -> dict[str, object]:
+        config = load_config("demo", list(overrides))
+        return _arguments(config, "hash", tmp_path / _state_name(config, "hash"))
+
+    before, after = arguments(), arguments("report.samples=0")
+    assert [name for name in before if before[name] != after[name]] == ["report"]
+
+
+def test_another_simulated_teacher_gets_a_state_of_its_own() -> None:
+    plain, weaker = load_config("demo"), load_config("demo", ["simulator.endpoint.competence=0.3"])
+    assert _state_name(plain, "hash") != _state_name(weaker, "hash")
+    assert _state_name(plain, "hash") != _state_name(plain, "other cases")
+
+
+def test_two_runs_on_the_same_cases_are_refused(tmp_path: Path) -> None:
+    state = tmp_path / ".state" / "train-x"
+    with only_run(state):
+        with pytest.raises(UserError, match="under way"), only_run(state):
+            pass
+        with only_run(tmp_path / ".state" / "train-y"):
+            pass
+    with only_run(state):
+        pass
+
+
+def test_fresh_forgets_these_cases_only(tmp_path: Path) -> None:
+    state = tmp_path / ".state" / "train-x"
+    for folder in (state, tmp_path / ".cache" / "train-x", tmp_path / ".cache" / "train-y"):
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    forget_finished_steps(tmp_path, state)
+    assert not state.exists() and not (tmp_path / ".cache" / "train-x").exists()
+    assert (tmp_path / ".cache" / "train-y" / "file").exists()
+
+
+def test_a_killed_command_leaves_no_worker_and_no_step() -> None:
+    command = subprocess.Popen([sys.executable, "-c", _COMMAND, _WORKER], stdout=subprocess.PIPE, text=True)
+    assert command.stdout is not None
+    processes = [int(word) for word in command.stdout.readline().split()]
+    assert len(processes) == 2 and all(map(_alive, processes))
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+    deadline = time.monotonic() + 20
+    while any(map(_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_alive, processes))
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    # A zombie that nobody has collected yet is not alive.
+    status = Path(f"/proc/{process}/stat")
+    return not status.is_file() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
