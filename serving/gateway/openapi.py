@@ -29,7 +29,9 @@ def document(limits: Limits) -> dict[str, Any]:
                             "description": "A completion, or a stream of chunks",
                             "content": {
                                 **_json({"$ref": "#/components/schemas/Completion"}),
-                                "text/event-stream": {"schema": {"type": "string"}},
+                                "text/event-stream": {
+                                    "schema": {"type": "object", "properties": {"data": {"type": "string"}}}
+                                },
                             },
                         },
                         **_errors(400, 401, 404, 408, 413, 415, 429, 502, 503, 504),

@@ -382,8 +382,8 @@ def _fuzz(operation: Any, base: str) -> None:
 
         @given(case=operation.as_strategy(generation_mode=mode))
         @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-        def check(case: Any, mode: GenerationMode = mode) -> None:
-            if mode is GenerationMode.POSITIVE and isinstance(case.body, dict):
+        def check(case: Any) -> None:
+            if isinstance(case.body, dict) and len(case.body) % 2:
                 case.body["model"] = "engine-model"  # else all would end at the unknown model
             response = case.call(base_url=base, timeout=10)
             assert response.status_code < 500
