@@ -80,8 +80,18 @@ class TokenizerCounter:
         return (ids[0][0], ids[1][0]) if all(len(one) == 1 for one in ids) else None
 
     def encoded(self, text: str, thoughts: Spans, tags: Spans) -> Count:
-        """Encode the whole raw output again."""
+        """Encode the whole raw output again.
+
+        Half a character from the engine arrives as U+FFFD, which encodes to several byte tokens where the model had
+        one: tokens that share a U+FFFD count once.
+        """
         spans = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        if "\ufffd" in text:
+            spans = [
+                span
+                for previous, span in zip([(-1, -1), *spans], spans, strict=False)
+                if span != previous or text[span[0] : span[1]] != "\ufffd"
+            ]
         return _attribute(spans, thoughts, tags, "retokenized")
 
     def by_ids(self, token_ids: list[int], text: str, thoughts: Spans, tags: Spans) -> Count | None:

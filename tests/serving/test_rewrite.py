@@ -208,6 +208,13 @@ def test_tags_of_several_tokens_by_ids_and_by_text(tokenizer_file: Path, text: s
         assert exact.reasoning == 0
 
 
+def test_half_characters_count_once_each(tokenizer_file: Path) -> None:
+    """An engine that cuts a character sends U+FFFD for one token; encoded again it would be three."""
+    counter = TokenizerCounter(tokenizer_file)
+    assert counter.encoded("ab��c", [(2, 4)], []).reasoning == 2
+    assert counter.encoded("ab��c", [(2, 4)], []).total == counter.encoded("abc", [], []).total + 2
+
+
 def test_ids_of_another_tokenizer_fall_back_to_the_text(tokenizer_file: Path) -> None:
     observer = AnswerObserver(Thinks(tokenizer=TokenizerCounter(tokenizer_file)))
     observer.text("<think>fever</think>x", 1.0)
