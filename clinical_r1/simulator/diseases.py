@@ -4,8 +4,6 @@ Names and ICD-10 codes are real. The frequencies are rough, rounded teaching fig
 possible accuracy can be computed, they are not epidemiology.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

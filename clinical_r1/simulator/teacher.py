@@ -8,8 +8,6 @@ a model would learn to check where it already knows the answer. Everything is a 
 given `random.Random`.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections import Counter

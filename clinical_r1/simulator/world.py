@@ -6,8 +6,6 @@ has nothing to do with it), and two test results. The findings point to a pair o
 tells the two apart.
 """
 
-from __future__ import annotations
-
 import math
 import random
 import re
