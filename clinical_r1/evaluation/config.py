@@ -4,27 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.verifier.config import VerifierConfig
+from clinical_r1.llm.crossing import CrossingPolicy
+from clinical_r1.verifier.config import JudgeConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class JudgeConfig(BaseModel):
-    """A verifier and, where it asks a model, the endpoint that answers."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    verifier: VerifierConfig = Field(default_factory=VerifierConfig)
-    """Which verifier; the rule verifier (names, synonyms, ICD-10) needs no endpoint."""
-    endpoint: EndpointConfig | None = None
-    """Where an `llm` or `ensemble` verifier asks."""
-
-    @model_validator(mode="after")
-    def _has_endpoint(self) -> Self:
-        if self.verifier.kind != "rule" and self.endpoint is None:
-            raise ValueError(f"a verifier of kind {self.verifier.kind} needs an endpoint")
-        return self
 
 
 class EvaluationConfig(BaseModel):
@@ -60,6 +43,8 @@ class EvaluationConfig(BaseModel):
     """A judge that training never saw; a gain under the reward judge alone is not shown. None: leave it out."""
     judge_concurrency: int = Field(128, ge=1)
     """Judgements in flight."""
+    crossing: CrossingPolicy = Field(default_factory=CrossingPolicy)
+    """What may leave the security boundary where the evaluated model is an endpoint (each judge has its own)."""
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:

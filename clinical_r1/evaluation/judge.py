@@ -11,10 +11,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from clinical_r1.evaluation.config import JudgeConfig
 from clinical_r1.evaluation.journal import RowJournal, fingerprint
 from clinical_r1.evaluation.progress import progress
 from clinical_r1.schema import Case, Prediction, Record, Verdict, VerdictLabel
+from clinical_r1.verifier.config import JudgeConfig
+from clinical_r1.verifier.judgement import Judgement
 
 NO_ANSWER = "no_answer"
 """Reason of the verdict on an output without an answer."""
@@ -79,7 +80,7 @@ async def _judge_all(
         async def worker() -> None:
             while queue:
                 prediction = queue.popleft()
-                verdict = await verifier.judge(judgement(by_id[prediction.case_id], prediction.response))
+                verdict = await verifier.judge(Judgement.of(by_id[prediction.case_id], prediction.response))
                 row = JudgedRow(case_id=prediction.case_id, sample=prediction.sample, verdict=verdict)
                 rows.append(row)
                 if verdict.label is not VerdictLabel.INVALID:
@@ -94,20 +95,6 @@ async def _judge_all(
         finally:
             journal.append(unsaved)
     return rows
-
-
-def judgement(case: Case, answer: str) -> Any:
-    """What a verifier is asked about one answer."""
-    from clinical_r1.verifier.judgement import Judgement
-
-    return Judgement(
-        question=case.question,
-        reference=case.reference,
-        answer=answer,
-        language=case.language,
-        icd10=case.icd10,
-        options=case.options,
-    )
 
 
 async def run_workers(workers: Sequence[Any]) -> None:

@@ -17,6 +17,7 @@ from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, read_cases
 from clinical_r1.evaluation.judge import judge_predictions
 from clinical_r1.evaluation.metrics import measure
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.crossing import check_crossing, check_gate
 from clinical_r1.schema import Case, Prediction, write_jsonl
 
 
@@ -26,9 +27,10 @@ def evaluate(
     """Evaluate a model folder or an endpoint on a file of cases; returns metrics.json as a dict.
 
     Raises:
-        UserError: no cases, no such model, a dead endpoint.
+        UserError: no cases, no such model, a dead endpoint, or one that may not have these cases.
     """
     rows = read_cases(cases)
+    check_privacy(config, model, Path(cases))
     config = config.model_copy(
         update={
             "model_name": config.model_name or (model.name if isinstance(model, EndpointConfig) else Path(model).name),
@@ -49,6 +51,16 @@ def evaluate(
     metrics.notes += notes
     _write(config, rows, predictions, metrics.model_dump(mode="json"), Path(out_dir))
     return metrics.model_dump(mode="json")
+
+
+def check_privacy(config: EvaluationConfig, model: Path | EndpointConfig, cases: Path) -> None:
+    """Raise UserError where the model or a judge would be sent cases that its endpoint may not have."""
+    if isinstance(model, EndpointConfig):
+        check_crossing(model, config.crossing)
+        check_gate(model, config.crossing, cases)
+    for judge in (config.reward_judge, config.independent_judge):
+        if judge is not None:
+            judge.check_privacy(cases)
 
 
 def judge_twice(

@@ -80,39 +80,3 @@ class EndpointConfig(BaseModel):
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Price of one call."""
         return (prompt_tokens * self.price_prompt + completion_tokens * self.price_completion) / 1e6
-
-
-class CrossingPolicy(BaseModel):
-    """What may leave the security boundary. The default lets nothing out."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    allow_external: bool = False
-    """May scrubbed records go to endpoints that are not declared trusted?"""
-    regions: list[str] = Field(default_factory=list)
-    """Regions that an external endpoint may process in; empty means any that is stated."""
-    require_training_terms: bool = True
-    """Refuse an endpoint as synthesizer unless its terms let its outputs train models."""
-
-
-def check_crossing(endpoint: EndpointConfig, policy: CrossingPolicy, trains: bool = False) -> None:
-    """Raise UserError unless the policy lets records go to the endpoint.
-
-    `trains` says that the endpoint's outputs will train a model (a synthesizer; a judge's outputs do not).
-    """
-    if trains and policy.require_training_terms and endpoint.terms != "train" and not endpoint.trusted:
-        raise UserError(
-            f"endpoint {endpoint.name}: terms is {endpoint.terms!r}, so its outputs may not train a model; "
-            "state terms: train after reading its terms of use, or set require_training_terms: false"
-        )
-    if endpoint.trusted:
-        return
-    if not policy.allow_external:
-        raise UserError(
-            f"endpoint {endpoint.name}: records would leave the security boundary "
-            f"(data_region {endpoint.data_region!r}); "
-            "set trusted: true if it is inside, or allow_external: true to allow the crossing"
-        )
-    if endpoint.data_region == "unknown" or (policy.regions and endpoint.data_region not in policy.regions):
-        allowed = ", ".join(policy.regions) or "any stated region"
-        raise UserError(f"endpoint {endpoint.name}: data_region {endpoint.data_region!r} is not allowed ({allowed})")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from clinical_r1.atomic import write_text
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.crossing import GateState
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.report import Quantiles, SynthesisReport
 
@@ -59,6 +60,13 @@ Prompt versions: {prompts}
 """
 
 
+GATE: dict[GateState, str] = {
+    "passed": "passed, by the report of the records step",
+    "declared": "passed elsewhere, as the configuration declares",
+    "not passed": "not passed; endpoints were trusted ones only",
+}
+
+
 def write_card(report: SynthesisReport, config: SynthesisConfig, path: Path) -> None:
     """Write card.md; it carries counts only, no record text."""
     sections = (
@@ -81,7 +89,7 @@ def write_card(report: SynthesisReport, config: SynthesisConfig, path: Path) -> 
         guided_share=report.guided_share,
         cap=config.max_guided_share,
         licence=config.licence,
-        gate="passed" if config.gate_passed else "not passed; endpoints were trusted ones only",
+        gate=GATE[report.gate],
         seed=config.seed,
         synthesizer=_endpoint(config.synthesizer),
         judge="none (rules)" if config.verifier.kind == "rule" else _endpoint(config.judge_endpoint),

@@ -1,11 +1,13 @@
 """What a synthesis run is told: endpoints, verifier, search, filters, limits and what may leave the house."""
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.errors import UserError
-from clinical_r1.llm.config import CrossingPolicy, EndpointConfig, check_crossing
+from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.crossing import CrossingPolicy, check_crossing, check_gate
 from clinical_r1.schema import RETRY_STRATEGIES, Strategy
 from clinical_r1.synthesis.choices import Policy
 from clinical_r1.synthesis.filters import FilterConfig
@@ -103,10 +105,8 @@ class SynthesisConfig(BaseModel):
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     """Money or token limit of this run (of this shard)."""
 
-    gate_passed: bool = False
-    """Did the records pass the PHI gate? Without it they reach only endpoints that are declared trusted."""
     crossing: CrossingPolicy = Field(default_factory=CrossingPolicy)
-    """What may leave the security boundary, and whose outputs may train models."""
+    """What may leave the security boundary, whose outputs may train models, and whether the PHI gate was passed."""
     licence: str = "not stated"
     """Licence of the records, for the dataset card."""
 
@@ -124,16 +124,12 @@ class SynthesisConfig(BaseModel):
         """The endpoint behind a verifier that needs a model."""
         return self.judge or self.synthesizer
 
-    def check_privacy(self) -> None:
-        """Raise UserError where this run would send records to an endpoint that may not have them."""
-        check_crossing(self.synthesizer, self.crossing, trains=True)
+    def check_privacy(self, cases: Path) -> None:
+        """Raise UserError where this run would send the cases to an endpoint that may not have them."""
         endpoints = [self.synthesizer]
+        check_crossing(self.synthesizer, self.crossing, trains=True)
         if self.verifier.kind != "rule":
             check_crossing(self.judge_endpoint, self.crossing)
             endpoints.append(self.judge_endpoint)
         for endpoint in endpoints:
-            if not (endpoint.trusted or self.gate_passed):
-                raise UserError(
-                    f"endpoint {endpoint.name} is not trusted and the records did not pass the PHI gate; run the "
-                    "records step with its gate and set gate_passed: true, or use an endpoint inside (trusted: true)"
-                )
+            check_gate(endpoint, self.crossing, cases)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clinical_r1.atomic import atomic_writer, write_text
 from clinical_r1.errors import UserError
+from clinical_r1.llm.crossing import gate_state
 from clinical_r1.schema import Case, Trace, TraceOutcome, iter_jsonl
 from clinical_r1.synthesis.card import write_card
 from clinical_r1.synthesis.config import SynthesisConfig
@@ -58,7 +59,8 @@ def write_dataset(
             else:
                 refused.write(line)
     write_parquet(out_dir / TRACES, out_dir / PARQUET)
-    report = tally.report(config, digest.hexdigest(), file_sha256(cases), endpoints, seconds)
+    gate = gate_state(cases, config.crossing)
+    report = tally.report(config, digest.hexdigest(), file_sha256(cases), gate, endpoints, seconds)
     write_card(report, config, out_dir / CARD)
     write_text(out_dir / REPORT, report.model_dump_json(indent=1) + "\n")
     return report

@@ -5,6 +5,7 @@ from collections import Counter
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from clinical_r1.llm.crossing import GateState
 from clinical_r1.schema import Trace, TraceOutcome, Usage
 from clinical_r1.synthesis import prompts
 from clinical_r1.synthesis.config import SynthesisConfig
@@ -65,6 +66,8 @@ class SynthesisReport(BaseModel):
     """All cost over accepted traces."""
     prompts: dict[str, str]
     """Prompt versions."""
+    gate: GateState = "not passed"
+    """Did the cases pass the PHI gate?"""
     synthesizers: dict[str, int]
     """Accepted traces by endpoint and model id that the endpoint returned."""
     shard: str = ""
@@ -110,6 +113,7 @@ class Tally:
         config: SynthesisConfig,
         dataset_hash: str,
         cases_hash: str,
+        gate: GateState,
         endpoints: list[dict[str, object]],
         seconds: float,
     ) -> SynthesisReport:
@@ -134,6 +138,7 @@ class Tally:
             calls_per_trace=round(usage.calls / max(1, total), 3),
             cost_per_accepted=round(usage.cost / max(1, accepted), 6),
             prompts=prompts.versions(),
+            gate=gate,
             shard=f"{shard.index}/{shard.count}" if shard.count > 1 else "",
             endpoints=endpoints,
             seconds=round(seconds, 2),

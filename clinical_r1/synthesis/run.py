@@ -37,7 +37,7 @@ def synthesize(config: SynthesisConfig, cases: Path, out_dir: Path, state_dir: P
     `state_dir`, which outlives the run. Raises UserError for wrong input, an unusable endpoint, or a spent budget.
     """
     started = time.monotonic()
-    config.check_privacy()
+    config.check_privacy(Path(cases))
     total = _count_units(config, Path(cases))
     state_dir = Path(state_dir)
     state_dir.mkdir(parents=True, exist_ok=True)

@@ -103,14 +103,7 @@ class Search:
 
     async def _judge(self, case: Case, answer: str) -> Verdict:
         """A verdict; raises _RejectedError where the judge gives none."""
-        item = Judgement(
-            question=case.question,
-            reference=case.reference,
-            answer=answer,
-            language=case.language,
-            icd10=case.icd10,
-            options=case.options,
-        )
+        item = Judgement.of(case, answer)
         for _ in range(JUDGE_TRIES):
             verdict = await self._verifier.judge(item)
             if verdict.label is not VerdictLabel.INVALID:

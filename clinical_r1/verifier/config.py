@@ -1,9 +1,12 @@
-"""Which verifier, and how strict."""
+"""Which verifier, how strict, and where it asks."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.crossing import CrossingPolicy, check_crossing, check_gate
 
 IcdLevel = Literal["off", "code", "category", "block"]
 
@@ -27,3 +30,28 @@ class VerifierConfig(BaseModel):
     """Room for the judge's reply."""
     seed: int = 0
     """Seed of the judge's calls (at temperature 0)."""
+
+
+class JudgeConfig(BaseModel):
+    """A verifier and, where it asks a model, the endpoint that answers: the judge of rewards or of an evaluation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verifier: VerifierConfig = Field(default_factory=VerifierConfig)
+    """Which verifier; the rule verifier (names, synonyms, ICD-10) needs no endpoint."""
+    endpoint: EndpointConfig | None = None
+    """Where an `llm` or `ensemble` verifier asks."""
+    crossing: CrossingPolicy = Field(default_factory=CrossingPolicy)
+    """What may leave the security boundary: the judge is sent question, reference and answer."""
+
+    @model_validator(mode="after")
+    def _has_endpoint(self) -> Self:
+        if self.verifier.kind != "rule" and self.endpoint is None:
+            raise ValueError(f"a verifier of kind {self.verifier.kind} needs an endpoint")
+        return self
+
+    def check_privacy(self, cases: Path) -> None:
+        """Raise UserError where this judge would be sent cases that its endpoint may not have."""
+        if self.verifier.kind != "rule" and self.endpoint is not None:
+            check_crossing(self.endpoint, self.crossing)
+            check_gate(self.endpoint, self.crossing, cases)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from clinical_r1.schema import Language, Verdict
+from clinical_r1.schema import Case, Language, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,19 @@ class Judgement:
     """Choices of a multiple-choice item; then a bare letter is an answer."""
     subject: str = ""
     """Patient or case id: marks the judge's journal lines for `forget`."""
+
+    @classmethod
+    def of(cls, case: Case, answer: str) -> "Judgement":
+        """What is asked about one answer to a case."""
+        return cls(
+            question=case.question,
+            reference=case.reference,
+            answer=answer,
+            language=case.language,
+            icd10=case.icd10,
+            options=list(case.options),
+            subject=case.patient or case.id,
+        )
 
 
 class Verifier(Protocol):

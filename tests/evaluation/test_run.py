@@ -8,11 +8,12 @@ from invented_run import make_cases, make_predictions
 from clinical_r1.baseline import read_baseline
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation import answer as answer_module
-from clinical_r1.evaluation.config import EvaluationConfig, JudgeConfig
+from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.journal import RowJournal, model_fingerprint
 from clinical_r1.evaluation.judge import judge_predictions
 from clinical_r1.evaluation.run import evaluate
 from clinical_r1.schema import Prediction, VerdictLabel, read_jsonl, write_jsonl
+from clinical_r1.verifier.config import JudgeConfig
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +132,14 @@ def test_another_model_is_another_fingerprint(model, tmp_path):
     data[-1] ^= 1
     weights.write_bytes(data)
     assert model_fingerprint(copy) != model_fingerprint(model)
+
+
+def test_cases_go_to_no_endpoint_that_may_not_have_them(cases_file, tmp_path):
+    from clinical_r1.llm.config import EndpointConfig
+
+    outside = EndpointConfig(name="outside", base_url="http://127.0.0.1:9/v1", model="m", data_region="eu")
+    judge = JudgeConfig(verifier={"kind": "llm"}, endpoint=outside, crossing={"allow_external": True})
+    with pytest.raises(UserError, match="security boundary"):
+        evaluate(EvaluationConfig(), outside, cases_file, tmp_path / "out", tmp_path / "state")
+    with pytest.raises(UserError, match="PHI gate"):
+        evaluate(EvaluationConfig(reward_judge=judge), tmp_path, cases_file, tmp_path / "out", tmp_path / "state")

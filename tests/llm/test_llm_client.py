@@ -11,7 +11,8 @@ from llm_server import Answer, Start, attempt_messages, chat_reply, error_reply
 from clinical_r1.errors import UserError
 from clinical_r1.llm.budget import Budget
 from clinical_r1.llm.client import BudgetExhausted, CallFailed, EndpointUnusable, LLMClient
-from clinical_r1.llm.config import CrossingPolicy, EndpointConfig, check_crossing
+from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.crossing import CrossingPolicy, check_crossing
 from clinical_r1.llm.journal import Journal
 
 KEY = b"k" * 32
@@ -306,6 +307,7 @@ async def test_no_text_of_a_record_in_errors_or_logs(start: Start, caplog) -> No
     [
         ({}, {}, False, "leave the security boundary"),
         ({"trusted": True}, {}, True, None),
+        ({"trusted": True, "terms": "no_train"}, {}, True, "terms is 'no_train'"),
         ({"data_region": "eu"}, {"allow_external": True}, False, None),
         ({}, {"allow_external": True}, False, "data_region 'unknown' is not allowed"),
         ({"data_region": "us"}, {"allow_external": True, "regions": ["eu"]}, False, "data_region 'us'"),

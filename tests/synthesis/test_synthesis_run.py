@@ -166,15 +166,16 @@ def test_untrusted_endpoint_needs_the_gate_and_a_policy(endpoint: EndpointConfig
     crossing = {"allow_external": True}
     with pytest.raises(UserError, match="PHI gate"):
         synthesize(config(outside, crossing=crossing), cases, tmp_path / "out", tmp_path / "state")
+    declared = {"allow_external": True, "gate_passed": True}
     with pytest.raises(UserError, match="security boundary"):
-        synthesize(config(outside, gate_passed=True), cases, tmp_path / "out", tmp_path / "state")
-    config(outside, crossing=crossing, gate_passed=True).check_privacy()
+        synthesize(config(outside, crossing={"gate_passed": True}), cases, tmp_path / "out", tmp_path / "state")
+    config(outside, crossing=declared).check_privacy(cases)
     no_train = outside.model_copy(update={"terms": "no_train"})
     with pytest.raises(UserError, match="may not train"):
-        config(no_train, crossing=crossing, gate_passed=True).check_privacy()
+        config(no_train, crossing=declared).check_privacy(cases)
     judged = config(endpoint, judge=outside, verifier={"kind": "llm"})
     with pytest.raises(UserError, match="security boundary"):
-        judged.check_privacy()
+        judged.check_privacy(cases)
 
 
 def test_wrong_input_is_one_sentence_and_leaves_nothing(endpoint: EndpointConfig, tmp_path: Path) -> None:

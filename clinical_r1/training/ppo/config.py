@@ -4,28 +4,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.rewards import ReasoningRule, RewardTable, reward_table
 from clinical_r1.training.deepspeed import DeepSpeedConfig
 from clinical_r1.training.sft.config import LoraSettings
-from clinical_r1.verifier.config import VerifierConfig
-
-
-class JudgeConfig(BaseModel):
-    """The verifier that pays, and where it asks."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    verifier: VerifierConfig = Field(default_factory=VerifierConfig)
-    """Which verifier; the rule verifier needs no endpoint."""
-    endpoint: EndpointConfig | None = None
-    """Where an `llm` or `ensemble` verifier asks."""
-
-    @model_validator(mode="after")
-    def _endpoint_present(self) -> Self:
-        if self.verifier.kind != "rule" and self.endpoint is None:
-            raise ValueError(f"a verifier of kind {self.verifier.kind} needs an endpoint")
-        return self
+from clinical_r1.verifier.config import JudgeConfig
 
 
 class RolloutConfig(BaseModel):

@@ -26,7 +26,8 @@ def train_ppo(
         First and last reward, KL, length, ..., validation accuracy before and after, steps, seconds, stop_reason.
 
     Raises:
-        UserError: wrong input, out of memory, or a broken run (the sentence names the log).
+        UserError: wrong input, a judge that may not have these cases, out of memory, or a broken run (the sentence
+            names the log).
         Preempted: stopped by SIGTERM after writing a checkpoint.
     """
     check_model_folder(model)
@@ -34,6 +35,7 @@ def train_ppo(
     for path in (cases, validation):
         if not path.is_file():
             raise UserError(f"{path}: no such file; PPO needs the rl and validation splits of the records step")
+        config.judge.check_privacy(path)
     paths = {"model": model, "cases": cases, "validation": validation, "out_dir": out_dir, "state_dir": state_dir}
     job = PPOJob(config=config, **{name: path.resolve() for name, path in paths.items()})
     try:

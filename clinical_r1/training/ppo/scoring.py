@@ -17,10 +17,12 @@ from clinical_r1.reasoning import Outcome, Split, count_reasoning_tokens, split
 from clinical_r1.rewards import NO_RESULT, ReasoningRule, RewardTable, reward, with_reasoning
 from clinical_r1.schema import Case, Verdict, VerdictLabel
 from clinical_r1.training.ppo.batch import Episode
-from clinical_r1.training.ppo.config import JudgeConfig
+from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.verifier import build_verifier
 
+judgement = Judgement.of
+"""What the verifier is asked about one answer to a case."""
 NO_VERDICT = Verdict(label=VerdictLabel.INCORRECT, judge="none", reason="no_result")
 """For outputs that are no result: nobody is asked."""
 
@@ -112,8 +114,3 @@ class Scorer:
             tokens = episode.reasoning_tokens
             episode.score = reward(self.table, episode.outcome, verdict.label, tokens, parts.thinking, self.rule)
             episode.reasoned = with_reasoning(episode.outcome, tokens, parts.thinking, self.rule)
-
-
-def judgement(case: Case, answer: str) -> Judgement:
-    """What the verifier is asked about one answer."""
-    return Judgement(case.question, case.reference, answer, case.language, case.icd10, list(case.options))
