@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from clinical_r1.evaluation.hallucination import check
-from clinical_r1.evaluation.lexicon import findings, mentions, supported
 from clinical_r1.evaluation.stats import Interval, wilson
+from clinical_r1.lexicon.findings import findings, mentions, supported
 from clinical_r1.schema import Case, Prediction
 
 KINDS = ("finding", "number", "result", "conclusion")

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Literal, NamedTuple
 
-from clinical_r1.evaluation.lexicon import findings, mentions, stance, supported
 from clinical_r1.evaluation.samples import answer_key
+from clinical_r1.lexicon.findings import findings, mentions, stance, supported
 from clinical_r1.schema import Case, Prediction, VerdictLabel
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.rule import RuleVerifier

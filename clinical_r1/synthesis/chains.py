@@ -1,12 +1,10 @@
 """What is measured of one chain of thought: numbers that make two datasets comparable."""
 
-import re
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
-from clinical_r1.schema import Language, Strategy, Trace, TraceOutcome
+from clinical_r1.lexicon.findings import mentions
+from clinical_r1.schema import Strategy, Trace, TraceOutcome
 from clinical_r1.synthesis.text import (
     content_units,
     fold,
@@ -32,27 +30,14 @@ class Measure(NamedTuple):
     """The value of one trace; None where it has none (an answer that is never mentioned has no position)."""
 
 
-@cache
-def _findings(language: Language) -> tuple[re.Pattern[str], dict[str, int]]:
-    """One pattern over all names of common findings, and which finding each name stands for."""
-    column = 0 if language == "en" else 1
-    names: dict[str, int] = {}
-    for number, line in enumerate((Path(__file__).parent / "findings.tsv").read_text(encoding="utf-8").splitlines()):
-        for name in line.split("\t")[column].split("|"):
-            names.setdefault(name, number)
-    joined = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.compile(rf"\b({joined})(?:s|es)?\b" if language == "en" else f"({joined})"), names
-
-
-def findings(text: str, language: Language) -> set[int]:
-    """Which of about a hundred common findings a text mentions, whether as present or as absent."""
-    pattern, names = _findings(language)
-    return {names[found] for found in pattern.findall(fold(text))}
+def findings(text: str) -> set[str]:
+    """Which of the lexicon's findings a text mentions, whether as present or as absent."""
+    return {mention.key for mention in mentions(text)}
 
 
 def ungrounded_findings(trace: Trace) -> float:
     """Findings that the thinking mentions and the case does not (knowledge counts too: compare, do not judge)."""
-    return len(findings(trace.thinking, trace.language) - findings(trace.question, trace.language))
+    return len(findings(trace.thinking) - findings(trace.question))
 
 
 def first_mention(trace: Trace) -> float | None:

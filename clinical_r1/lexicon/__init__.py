@@ -1,0 +1,1 @@
+"""Clinical words that several rooms read: findings by name, English and Chinese."""
