@@ -26,7 +26,7 @@ from typing import Any
 
 from benchmarks.synthesis import child, configuration, finish, real_problems, world_cases
 from clinical_r1.atomic import write_text
-from clinical_r1.llm.journal import journaled_keys
+from clinical_r1.llm.lines import journaled_keys
 from clinical_r1.schema import Trace, read_jsonl, write_jsonl
 from pipelines.simulated_endpoint import simulated_endpoint
 

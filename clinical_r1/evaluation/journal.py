@@ -1,6 +1,7 @@
 """What a run has finished so far: one JSON line a prediction, appended and fsynced, so that a kill loses one batch.
 
 A file belongs to one fingerprint (model, cases, sampling); another fingerprint is another file, never a mixture.
+Unlike `llm.journal`, which keeps single paid calls of any prompt by keyed hash, this keeps finished rows of one job.
 """
 
 import hashlib

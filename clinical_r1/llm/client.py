@@ -15,8 +15,9 @@ from pydantic import BaseModel
 from clinical_r1.llm.budget import Budget
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.failures import BudgetExhausted, CallFailed, EndpointUnusable
-from clinical_r1.llm.journal import Entry, Journal
+from clinical_r1.llm.journal import Journal
 from clinical_r1.llm.limits import Gate, Pacer
+from clinical_r1.llm.lines import Entry
 from clinical_r1.llm.parse import parse_reply
 from clinical_r1.llm.reply import AttemptError, estimate_tokens
 from clinical_r1.llm.retrying import Attempts

@@ -1,7 +1,6 @@
 """Append-only log of finished calls, so that nothing is lost and no finished call is paid twice.
 
-One JSON object a line. The line begins with fields at fixed places (key, subject tag, usage), so that opening a
-journal is a scan without parsing. A call is finished when its line is fsynced; many calls share one fsync (group
+One JSON object a line (`lines.py`). A call is finished when its line is fsynced; many calls share one fsync (group
 commit). Keys and tags are keyed hashes: without the key file nobody can test whether a given text was sent. Replies
 are in the journal in full; it lives under its own prefix with its own retention.
 """
@@ -9,23 +8,16 @@ are in the journal in full; it lives under its own prefix with its own retention
 import asyncio
 import fcntl
 import hashlib
-import json
 import os
-import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from clinical_r1.atomic import atomic_writer
 from clinical_r1.errors import UserError
 from clinical_r1.llm.index import OffsetIndex
+from clinical_r1.llm.lines import HEAD, WASTE, Entry, entry_line, journaled_keys, line_at, parse_entry, usage_of
 from clinical_r1.schema import Usage
-
-_HEAD = re.compile(rb'\{"k":"([0-9a-f]{32})","s":"([0-9a-f]{16})?","u":\[(\d+),(\d+),(\d+),([0-9.e+-]+)\],')
-_WASTE = "0" * 32
-"""Key of lines that only account for attempts without a usable reply."""
-_CHUNK = 1 << 14
 
 
 def load_key(path: str | os.PathLike[str]) -> bytes:
@@ -43,17 +35,6 @@ def load_key(path: str | os.PathLike[str]) -> bytes:
 
 class _AbandonedError(Exception):
     """The first asker of a key was cancelled; the next one makes the call."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A finished call as it is kept."""
-
-    text: str
-    model: str
-    finish_reason: str
-    usage: Usage
-    prompt_version: str = ""
 
 
 class Journal:
@@ -119,8 +100,8 @@ class Journal:
         """The finished call of a key, or None."""
         prefix = f'{{"k":"{key}"'.encode()
         for offset in self._index.find(int(key[:16], 16)):
-            line = self._line_at(offset)
-            if line.startswith(prefix) and (entry := _parse(line)) is not None:
+            line = line_at(self._file, offset)
+            if line.startswith(prefix) and (entry := parse_entry(line)) is not None:
                 return entry
         return None
 
@@ -153,13 +134,13 @@ class Journal:
     async def append(self, key: str, entry: Entry, subject: str = "") -> None:
         """Write a line; returns when it is on disk."""
         self._count(entry.usage)
-        await self._write(key, _line(key, self.subject_tag(subject), entry))
+        await self._write(key, entry_line(key, self.subject_tag(subject), entry))
 
     async def append_waste(self, usage: Usage) -> None:
         """Account for attempts that were paid and gave nothing usable, so that a budget survives a restart."""
         if usage.calls:
             self._count(usage)
-            await self._write(_WASTE, _line(_WASTE, "", Entry("", "", "waste", usage)))
+            await self._write(WASTE, entry_line(WASTE, "", Entry("", "", "waste", usage)))
 
     def _count(self, usage: Usage) -> None:
         self.usage = self.usage + usage
@@ -193,7 +174,7 @@ class Journal:
                 self._interrupted = True
                 raise
             for key, line, done in batch:
-                if key != _WASTE:
+                if key != WASTE:
                     self._index.add(int(key[:16], 16), self._end)
                 self._end += len(line)
                 self.appended += 1
@@ -211,17 +192,6 @@ class Journal:
             os.ftruncate(self._file, start)
             raise
 
-    def _line_at(self, offset: int) -> bytes:
-        parts: list[bytes] = []
-        while part := os.pread(self._file, _CHUNK, offset):
-            end = part.find(b"\n")
-            if end >= 0:
-                parts.append(part[:end])
-                break
-            parts.append(part)
-            offset += len(part)
-        return b"".join(parts)
-
     # ------------------------------------------------------------------------------------------------ recovery, forget
 
     def _recover(self) -> int:
@@ -231,12 +201,12 @@ class Journal:
             for line in handle:
                 if not line.endswith(b"\n"):
                     break
-                head = _HEAD.match(line)
+                head = HEAD.match(line)
                 if head is None or not line.endswith(b"}\n"):
                     self.damaged += 1
                 else:
-                    self._count(_usage(head))
-                    if (key := head[1].decode()) != _WASTE:
+                    self._count(usage_of(head))
+                    if (key := head[1].decode()) != WASTE:
                         self._index.add(int(key[:16], 16), end)
                 end += len(line)
         if os.fstat(self._file).st_size > end:
@@ -255,7 +225,7 @@ class Journal:
         with open(self.path, "rb") as old, atomic_writer(self.path, "wb") as new:
             os.fchmod(new.fileno(), 0o600)
             for line in old:
-                head = _HEAD.match(line)
+                head = HEAD.match(line)
                 if head is not None and head[2] in tags:
                     removed += 1
                 else:
@@ -268,38 +238,6 @@ class Journal:
     def _rescan(self) -> None:
         self._index, self.usage, self.damaged, self._interrupted = OffsetIndex(), Usage(), 0, False
         self._end = self._recover()
-
-
-def journaled_keys(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Keys of the finished calls of a journal that nobody needs to have open; a torn last line is passed over."""
-    with open(path, "rb") as handle:
-        for line in handle:
-            head = _HEAD.match(line)
-            if head is not None and line.endswith(b"}\n") and (key := head[1].decode()) != _WASTE:
-                yield key
-
-
-def _usage(head: re.Match[bytes]) -> Usage:
-    calls, prompt, completion, cost = head.group(3, 4, 5, 6)
-    return Usage(calls=int(calls), prompt_tokens=int(prompt), completion_tokens=int(completion), cost=float(cost))
-
-
-def _line(key: str, tag: str, entry: Entry) -> bytes:
-    usage = entry.usage
-    numbers = f"{usage.calls},{usage.prompt_tokens},{usage.completion_tokens},{usage.cost:.9g}"
-    head = f'{{"k":"{key}","s":"{tag}","u":[{numbers}],'
-    rest = {"m": entry.model, "v": entry.prompt_version, "f": entry.finish_reason, "t": entry.text}
-    return (head + json.dumps(rest, ensure_ascii=False, separators=(",", ":"))[1:] + "\n").encode("utf-8", "replace")
-
-
-def _parse(line: bytes) -> Entry | None:
-    try:
-        row = json.loads(line)
-        calls, prompt, completion, cost = row["u"]
-        usage = Usage(calls=calls, prompt_tokens=prompt, completion_tokens=completion, cost=cost)
-        return Entry(row["t"], row["m"], row["f"], usage, row["v"])
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def _lock(path: Path) -> int:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 
 from clinical_r1.atomic import atomic_writer, write_text
 from clinical_r1.errors import UserError
+from clinical_r1.llm.crossing import RECORDS_REPORT
 from clinical_r1.llm.journal import Journal, load_key
 from clinical_r1.synthesis.dataset import PARQUET, REPORT, TRACES, file_sha256, write_parquet
 from clinical_r1.synthesis.report import SynthesisReport
@@ -70,6 +71,8 @@ def forget(
         if removed := _remove(path, wanted, ids, dry_run):
             result.lines[str(path.relative_to(root))] = removed
             hashes.add(before)
+            if not dry_run:
+                _renew_records_report(path, before)
             if path.name == TRACES and not dry_run:
                 _renew_dataset(path.parent, before, result)
                 changed.append((path.parent, before))
@@ -125,6 +128,17 @@ def _remove(path: Path, patients: set[str], ids: set[str], dry_run: bool) -> int
                 if not _is_about(row, patients, ids):
                     handle.write(line)
     return count
+
+
+def _renew_records_report(split: Path, old: str) -> None:
+    """The records report vouches for its splits by hash; what is left of one passed the gate as the whole did."""
+    path = split.with_name(RECORDS_REPORT)
+    if not path.is_file():
+        return
+    report = json.loads(path.read_text(encoding="utf-8"))
+    if report.get("hashes", {}).get(split.name) == old:
+        report["hashes"][split.name] = file_sha256(split)
+        write_text(path, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
 
 
 def _renew_dataset(folder: Path, old: str, result: Forgotten) -> None:

@@ -3,7 +3,6 @@
 The spool lives for one run. What survives a crash is the journal, from which the same traces are made again.
 """
 
-import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from clinical_r1.errors import UserError
+from clinical_r1.llm.lines import line_at
 from clinical_r1.schema import Trace, TraceOutcome
 from clinical_r1.synthesis.choices import draw
 
@@ -84,16 +84,4 @@ class Spool:
         self._file.flush()
         number = self._file.fileno()
         for index in sorted(range(len(self._positions)), key=self._positions.__getitem__):
-            yield self._positions[index], Trace.model_validate_json(_line_at(number, self._offsets[index]))
-
-
-def _line_at(number: int, offset: int) -> bytes:
-    parts = []
-    while part := os.pread(number, 1 << 14, offset):
-        end = part.find(b"\n")
-        if end >= 0:
-            parts.append(part[:end])
-            break
-        parts.append(part)
-        offset += len(part)
-    return b"".join(parts)
+            yield self._positions[index], Trace.model_validate_json(line_at(number, self._offsets[index]))

@@ -9,6 +9,9 @@ import pytest
 from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.crossing import CrossingPolicy, check_gate, gate_state
+from clinical_r1.records.config import RecordsConfig
+from clinical_r1.records.run import prepare
+from clinical_r1.schema import SPLITS
 
 DECLARED = CrossingPolicy(allow_external=True, gate_passed=True)
 
@@ -27,6 +30,20 @@ def test_the_records_report_decides(tmp_path: Path) -> None:
     cases.write_text("{} \n")
     assert gate_state(cases, DECLARED) == "not passed", "not the file that the gate saw"
     assert gate_state(prepared(tmp_path, "off"), DECLARED) == "not passed", "a setting does not overrule the report"
+
+
+@pytest.mark.parametrize(
+    ("phi", "state"),
+    [({"policy": "scrub"}, "passed"), ({"policy": "off", "off_because": "synthetic"}, "not passed")],
+)
+def test_what_the_records_step_writes_is_understood(phi: dict[str, str], state: str, tmp_path: Path) -> None:
+    rows = [{"question": f"Cough for {n} days. What is it?", "reference": f"disease {n}"} for n in range(1, 41)]
+    source = tmp_path / "cases.jsonl"
+    source.write_text("\n".join(map(json.dumps, rows)))
+    config = RecordsConfig.model_validate({"sources": [{"path": str(source)}], "phi": phi, "dedup": {"near": "off"}})
+    prepare(config, tmp_path / "splits")
+    for name in SPLITS:
+        assert gate_state(tmp_path / "splits" / f"{name}.jsonl", DECLARED) == state
 
 
 @pytest.mark.parametrize(

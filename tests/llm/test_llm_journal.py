@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm.index import OffsetIndex
-from clinical_r1.llm.journal import Entry, Journal, journaled_keys, load_key
+from clinical_r1.llm.journal import Journal, load_key
+from clinical_r1.llm.lines import Entry, journaled_keys
 from clinical_r1.schema import Usage
 
 KEY = b"k" * 32
@@ -164,7 +165,8 @@ def test_an_event_loop_that_ends_within_a_commit_leaves_the_journal_usable(tmp_p
 
 WRITER = """
 import asyncio, sys
-from clinical_r1.llm.journal import Entry, Journal
+from clinical_r1.llm.journal import Journal
+from clinical_r1.llm.lines import Entry
 from clinical_r1.schema import Usage
 
 async def main(journal):

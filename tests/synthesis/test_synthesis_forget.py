@@ -7,6 +7,7 @@ import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.crossing import CrossingPolicy, gate_state
 from clinical_r1.schema import Case, Trace, read_jsonl, write_jsonl
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.dataset import file_sha256, read_report, store_dataset
@@ -83,3 +84,12 @@ def test_wrong_input(tmp_path: Path) -> None:
         forget([PATIENT], [tmp_path / "missing"])
     with pytest.raises(UserError, match="no patient"):
         forget([""], [tmp_path])
+
+
+def test_what_is_left_of_a_gated_split_still_counts_as_gated(world_cases: list[Case], tmp_path: Path) -> None:
+    split = tmp_path / "sft.jsonl"
+    write_jsonl(split, world_cases)
+    report = {"phi": {"policy": "scrub"}, "hashes": {"sft.jsonl": file_sha256(split)}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert forget([PATIENT], [tmp_path]).lines
+    assert gate_state(split, CrossingPolicy()) == "passed"
