@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -42,6 +42,17 @@ def flat_numbers(metrics: dict[str, object], prefix: str = "") -> dict[str, floa
         elif isinstance(value, bool | int | float):
             flat[prefix + key] = float(value)
     return flat
+
+
+def publish_metrics(metrics: dict[str, object], artifact: Any) -> None:
+    """Put the numbers into a KFP `Metrics` artifact, as metadata for the dashboard and as its file.
+
+    Without the file kfp.local takes the artifact for lost, and a finished step is never reused.
+    """
+    numbers = flat_numbers(metrics)
+    for name, value in numbers.items():
+        artifact.log_metric(name, value)
+    write_text(artifact.path, json.dumps(numbers, indent=1) + "\n")
 
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

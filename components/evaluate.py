@@ -19,7 +19,7 @@ def evaluate_model(
 
     from clinical_r1.evaluation.config import EvaluationConfig
     from clinical_r1.evaluation.run import evaluate
-    from clinical_r1.step import flat_numbers, load_settings, record_step
+    from clinical_r1.step import load_settings, publish_metrics, record_step
 
     with record_step(f"evaluate_{name}", predictions.path) as record:
         cases = Path(splits.path) / "test.jsonl"
@@ -27,5 +27,4 @@ def evaluate_model(
         folder = Path(model.path) / "model"
         settings = load_settings(EvaluationConfig, config)
         record.update(evaluate(settings, folder, cases, Path(predictions.path), state))
-    for key, value in flat_numbers(record).items():
-        metrics.log_metric(key, value)
+    publish_metrics(record, metrics)

@@ -16,10 +16,9 @@ def reinforce(
     """Our own PPO on two DeepSpeed engines; sees `rl` and `validation`, never `test`."""
     from pathlib import Path
 
-    from clinical_r1.training.ppo.run import train_ppo
-
-    from clinical_r1.step import flat_numbers, load_settings, record_step
+    from clinical_r1.step import load_settings, publish_metrics, record_step
     from clinical_r1.training.ppo.config import PPOConfig
+    from clinical_r1.training.ppo.run import train_ppo
 
     with record_step("ppo", model.path) as record:
         data = Path(splits.path)
@@ -27,5 +26,4 @@ def reinforce(
         start = Path(sft_model.path) / "model"
         settings = load_settings(PPOConfig, config)
         record.update(train_ppo(settings, start, data / "rl.jsonl", data / "validation.jsonl", Path(model.path), state))
-    for name, value in flat_numbers(record).items():
-        metrics.log_metric(name, value)
+    publish_metrics(record, metrics)

@@ -16,10 +16,9 @@ def prepare_records(
 
     from clinical_r1.records.config import RecordsConfig
     from clinical_r1.records.run import prepare
-    from clinical_r1.step import flat_numbers, load_settings, record_step
+    from clinical_r1.step import load_settings, publish_metrics, record_step
 
     with record_step("records", splits.path) as record:
         report = prepare(load_settings(RecordsConfig, config), Path(splits.path))
         record.update(report.model_dump(mode="json"))
-    for name, value in flat_numbers(record).items():
-        metrics.log_metric(name, value)
+    publish_metrics(record, metrics)

@@ -23,7 +23,7 @@ def write_train_report(
 
     from clinical_r1.atomic import write_text
     from clinical_r1.evaluation.report import REPORT, ReportInputs, write_report
-    from clinical_r1.step import flat_numbers, record_step
+    from clinical_r1.step import publish_metrics, record_step
 
     with record_step("report", report.path) as record:
         inputs = ReportInputs(
@@ -38,6 +38,4 @@ def write_train_report(
         )
         record.update(write_report(inputs, Path(report.path)))
         write_text(page.path, (Path(report.path) / REPORT).read_text(encoding="utf-8"))
-    for name in ("mcnemar_p", "sft", "ppo"):
-        for key, value in flat_numbers({name: record[name]}).items():
-            metrics.log_metric(key, value)
+    publish_metrics({name: record[name] for name in ("mcnemar_p", "sft", "ppo")}, metrics)

@@ -16,15 +16,13 @@ def fine_tune(
     """TRL SFTTrainer under DeepSpeed, through torchrun; checkpoints live in `state_dir` and outlive the step."""
     from pathlib import Path
 
-    from clinical_r1.training.sft.run import train_sft
-
-    from clinical_r1.step import flat_numbers, load_settings, record_step
+    from clinical_r1.step import load_settings, publish_metrics, record_step
     from clinical_r1.training.sft.config import SFTConfig
+    from clinical_r1.training.sft.run import train_sft
 
     with record_step("sft", model.path) as record:
         state = Path(state_dir) / f"sft-{code_version}"
         source = Path(traces.path) / "traces.jsonl"
         settings = load_settings(SFTConfig, config)
         record.update(train_sft(settings, source, Path(base_model_folder), Path(model.path), state))
-    for name, value in flat_numbers(record).items():
-        metrics.log_metric(name, value)
+    publish_metrics(record, metrics)

@@ -46,7 +46,7 @@ def merge_traces(
     import json
     from pathlib import Path
 
-    from clinical_r1.step import STEP_FILE, flat_numbers, load_settings, record_step
+    from clinical_r1.step import STEP_FILE, load_settings, publish_metrics, record_step
     from clinical_r1.synthesis.config import SynthesisConfig
     from clinical_r1.synthesis.dataset import merge_shards
 
@@ -57,5 +57,4 @@ def merge_traces(
         cases = Path(splits.path) / "sft.jsonl"
         report = merge_shards(settings, cases, folders, Path(traces.path), Path(state_dir) / "merge")
         record.update(report.model_dump(mode="json"))
-    for name, value in flat_numbers(record).items():
-        metrics.log_metric(name, value)
+    publish_metrics(record, metrics)

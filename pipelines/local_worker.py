@@ -5,6 +5,7 @@ Usage: python -m pipelines.local_worker JOB.json
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -34,6 +35,8 @@ def main() -> None:
     with open(sys.argv[1], encoding="utf-8") as handle:
         job = json.load(handle)
     threading.Thread(target=follow_parent, args=(job["parent"],), daemon=True).start()
+    # kfp says at this level that it reuses a finished step; progress.py reads it.
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
