@@ -216,4 +216,4 @@ def first_problem(error: ValidationError) -> str:
     """The first problem of a pydantic error as `key: message`, without the offending value (it may be record text)."""
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(str(part) for part in problem["loc"]) or "record"
-    return f"{place}: {problem['msg']}"
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')}"

@@ -47,6 +47,8 @@ class ReportConfig(BaseModel):
     """Sample traces and predictions to print; 0 for a report without any record text."""
     simulated: bool = False
     """Say at the top that the cases come from a simulated world."""
+    simulated_teacher: bool = False
+    """Say at the top that teacher and judge are the simulated endpoint."""
     ceiling: float | None = Field(default=None, ge=0, le=1)
     """Best accuracy that anyone could reach on these cases, where it is known (a simulated world)."""
 
@@ -117,7 +119,10 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         place = place.setdefault(parent, {})
         if not isinstance(place, dict):
             raise UserError(f"--set {override}: '{parent}' is a value, not a section")
-    place[leaf] = yaml.safe_load(text)
+    try:
+        place[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not valid YAML: quote it or close its brackets") from None
 
 
 def _explain(error: ValidationError) -> str:

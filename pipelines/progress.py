@@ -21,6 +21,8 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _USER_ERROR = re.compile(r"clinical_r1\.errors\.UserError: (?P<message>.+)")
 _SHARE = re.compile(r"(\d+)\s*/\s*(\d+)|(\d+(?:\.\d+)?)\s*%")
 _NOISE = re.compile(r"^(\[KFP Executor|\d\d:\d\d:\d\d\.\d+ - |[{}\]\"]|Traceback|File |warnings\.warn|W\d{4} |\[W)")
+_QUOTED_CODE = " " * 5
+"""kfp.local indents what a step prints by four; deeper is a traceback's code or a dump."""
 
 
 @dataclass
@@ -62,7 +64,8 @@ class StepTracker:
 
     def read(self, line: str) -> None:
         """Take one line of output."""
-        text = _ANSI.sub("", line).strip()
+        plain = _ANSI.sub("", line)
+        text = plain.strip()
         if match := _EXECUTING.search(text):
             self._start(self._step(match["task"]))
         elif match := _FINISHED.search(text):
@@ -73,7 +76,7 @@ class StepTracker:
             self.view.changed(step, "reused")
         elif match := _USER_ERROR.search(text):
             self.user_error = match["message"].strip()
-        elif self._current and text and not _NOISE.match(text):
+        elif self._current and text and not plain.startswith(_QUOTED_CODE) and not _NOISE.match(text):
             self._say(self._current, text)
 
     def _step(self, task: str) -> Step:

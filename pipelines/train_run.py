@@ -18,6 +18,7 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.step import STEP_FILE
+from clinical_r1.training.base import check_base_model
 from pipelines.config import RunConfig, SimulatedWorldConfig, as_argument, load_config
 from pipelines.local_run import LocalJob, forget_finished_steps, only_run, run_local
 from pipelines.simulated_endpoint import simulated_endpoint
@@ -52,6 +53,7 @@ def run_train(
     """Run the `train` pipeline; returns the run's folder. Raises UserError for wrong input or a failed step."""
     console = Console(soft_wrap=True)
     config = load_config(config_name, _seeded(seed) + overrides)
+    check_base_model(config.base_model)
     runs_dir = runs_dir.resolve()
     config = _with_sources(config, case_files, limit, runs_dir)
     sources_hash = _hash_sources(config)
@@ -113,7 +115,8 @@ def _with_sources(config: RunConfig, case_files: list[Path], limit: int, runs_di
         updates["limit"] = limit
     records = type(config.records).model_validate(config.records.model_dump() | updates)
     simulated = config.simulator is not None and not case_files
-    report = config.report.model_copy(update={"simulated": simulated, "ceiling": _ceiling() if simulated else None})
+    facts = {"simulated": simulated, "simulated_teacher": config.simulator is not None}
+    report = config.report.model_copy(update=facts | {"ceiling": _ceiling() if simulated else None})
     return config.model_copy(update={"records": records, "report": report})
 
 

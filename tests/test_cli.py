@@ -50,6 +50,22 @@ def test_parameter_out_of_range() -> None:
     assert_refused(clinical_r1("run", "train", "--set", "synthesis.retries=99"), "demo.yaml", "synthesis.retries")
 
 
+def test_parameter_that_is_no_yaml() -> None:
+    assert_refused(clinical_r1("run", "train", "--set", "ppo.kl_beta=[1"), "ppo.kl_beta=[1", "YAML")
+
+
+def test_settings_that_do_not_fit_together_are_told_without_jargon() -> None:
+    done = clinical_r1("run", "train", "--set", "ppo.batch_size=17")
+    assert_refused(done, "ppo: batch_size 17", "multiple")
+
+
+def test_a_base_model_that_is_none_is_refused_before_any_step(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    done = clinical_r1("run", "train", "--set", f"base_model.folder={tmp_path}", "--runs", str(runs))
+    assert_refused(done, "base_model.folder", str(tmp_path), "config.json")
+    assert not runs.exists()
+
+
 def test_unknown_configuration() -> None:
     assert_refused(clinical_r1("run", "train", "--config", "dmeo"), "dmeo", "demo")
 
@@ -59,7 +75,7 @@ def test_malformed_lines_above_the_limit_name_file_and_line(tmp_path: Path) -> N
     lines = [json.dumps(good), "{broken", json.dumps(good | {"question": "A 41-year-old has wheeze."})]
     (tmp_path / "cases.jsonl").write_text("\n".join(lines) + "\n")
     done = clinical_r1("run", "train", "--cases", str(tmp_path / "cases.jsonl"), "--runs", str(tmp_path / "runs"))
-    assert_refused(done, "cases.jsonl", ":2")
+    assert_refused(done, "cases.jsonl", ":2", "lines 2)")
 
 
 def test_folder_that_is_no_model(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_tracker_follows_the_runner_and_keeps_the_user_error() -> None:
         "12:00:00.001 - INFO - Executing task \x1b[96m'fine-tune'\x1b[0m",
         "    [KFP Executor 12 INFO]: Got executor_input:",
         "    step 30/120 loss 1.25",
+        '      File "ephemeral_component.py", line 3, in <module>',
+        "        executor_main()",
         "    clinical_r1.errors.UserError: traces.jsonl:3: not a Trace: question: Field required",
     ):
         tracker.read(line)

@@ -35,6 +35,8 @@ class ReportInputs(BaseModel):
     """Printed under the heading."""
     simulated: bool = False
     """Say at the top that the cases come from a simulated world."""
+    simulated_teacher: bool = False
+    """Say at the top that teacher and judge are the simulated endpoint, with an answer key where the cases are real."""
     samples: int = Field(6, ge=0)
     """Sample traces and predictions to print; 0 for a page without any record text."""
     ceiling: float | None = None
@@ -146,6 +148,8 @@ def _summary(inputs: ReportInputs, data: _Loaded) -> dict[str, Any]:
         "by_language": _strata(data, "language"),
         "ceiling": inputs.ceiling,
         "simulated": inputs.simulated,
+        "simulated_teacher": inputs.simulated_teacher,
+        "phi_policy": data.records.get("phi", {}).get("policy", ""),
         "hyperparameters": [row.model_dump() for row in hyperparameters(inputs.sft, inputs.ppo)],
         "seconds": data.seconds,
         "intended_use": "research and clinician decision support; not a medical device, no autonomous diagnosis",

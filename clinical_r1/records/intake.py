@@ -99,7 +99,9 @@ def enforce_reject_rate(intake: Intake, config: RecordsConfig) -> None:
     if not intake.rejects or intake.reject_rate <= config.max_reject_rate:
         return
     first = intake.rejects[0]
+    lines = ", ".join(str(reject.line) for reject in intake.rejects[:10])
+    more = ", ..." if len(intake.rejects) > 10 else ""
     raise UserError(
         f"{first.file}:{first.line}: {first.reason}; {len(intake.rejects)} rows ({intake.reject_rate:.0%}) are "
-        f"malformed, more than max_reject_rate {config.max_reject_rate:.0%}: correct the rows named in rejects.jsonl"
+        f"malformed, more than max_reject_rate {config.max_reject_rate:.0%}: correct them (lines {lines}{more}) or raise the limit"
     )

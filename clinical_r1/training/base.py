@@ -28,6 +28,14 @@ def resolve_base_model(config: BaseModelConfig, texts: list[Path], out_dir: Path
     if not config.folder:
         make_base_model(config.tiny, texts, out_dir)
         return out_dir
+    check_base_model(config)
+    return Path(config.folder)
+
+
+def check_base_model(config: BaseModelConfig) -> None:
+    """Raise UserError where `folder` is no model folder; a run asks before it pays for traces."""
+    if not config.folder:
+        return
     folder = Path(config.folder)
     for name in ("config.json", "tokenizer_config.json"):
         if not (folder / name).is_file():
@@ -35,4 +43,3 @@ def resolve_base_model(config: BaseModelConfig, texts: list[Path], out_dir: Path
                 f"base_model.folder: {folder} is no model folder ({name} is missing): "
                 "give the folder of a downloaded Hugging Face model, or leave it empty for a tiny model"
             )
-    return folder

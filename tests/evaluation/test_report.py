@@ -114,3 +114,10 @@ def test_missing_predictions_name_the_file(run, tmp_path):
     with pytest.raises(UserError, match=r"predictions\.jsonl: no such file"):
         write_report(ReportInputs(**(run | {"ppo_predictions": tmp_path / "nowhere"})), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_real_cases_with_a_simulated_teacher_are_called_that(run, tmp_path):
+    write_report(ReportInputs(**run, simulated_teacher=True), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Cases supplied by the user" in page and "Teacher and judge are simulated" in page
+    assert "Simulated world" not in page and "de-identified" not in page
