@@ -7,6 +7,8 @@ for one, runs the pipeline through kfp.local, and puts report, summary and model
 import hashlib
 import json
 import os
+import shutil
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -212,7 +214,7 @@ def _publish(run_dir: Path, runs_dir: Path, console: Console) -> None:
         )
     console.print(f"paired McNemar p = {summary['mcnemar_p']:.2g}", markup=False, highlight=False)
     console.print(f"report: {_short(latest / 'report.html')}", markup=False)
-    console.print(f"serve it: clinical-r1 serve {_short(latest / 'model')}", markup=False)
+    console.print(f"serve it: {_command()} serve {_short(latest / 'model')}", markup=False)
 
 
 def _artifact_folders(run_dir: Path) -> dict[str, Path]:
@@ -229,6 +231,13 @@ def _link(link: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(target, link.parent))
     os.replace(temporary, link)
+
+
+def _command() -> str:
+    """How the user types our command here: by name where the shell finds it, else by its path in the environment."""
+    ours = Path(sys.executable).parent / "clinical-r1"
+    found = shutil.which("clinical-r1")
+    return "clinical-r1" if found and Path(found) == ours else _short(ours)
 
 
 def _short(path: Path) -> str:
