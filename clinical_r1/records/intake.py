@@ -103,5 +103,6 @@ def enforce_reject_rate(intake: Intake, config: RecordsConfig) -> None:
     more = ", ..." if len(intake.rejects) > 10 else ""
     raise UserError(
         f"{first.file}:{first.line}: {first.reason}; {len(intake.rejects)} rows ({intake.reject_rate:.0%}) are "
-        f"malformed, more than max_reject_rate {config.max_reject_rate:.0%}: correct them (lines {lines}{more}) or raise the limit"
+        f"malformed, more than max_reject_rate {config.max_reject_rate:.0%}: correct them (lines {lines}{more}) "
+        "or raise the limit"
     )
