@@ -1,0 +1,119 @@
+"""The small face that everything else sees: `open_store(uri)` -> put, get, list, stat, conditional put, delete.
+
+    store = open_store("s3://clinical-r1/reports")      # MinIO or any S3; or a folder: open_store("runs/reports")
+    store.put("2026/report.html", page.encode())
+
+A key is relative to the URI, with `/` between its parts. An object appears whole or not at all in both kinds of store.
+Every failure that a person can mend is a UserError (clinical_r1.objectstore.failures names the kinds).
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from clinical_r1.errors import UserError
+from clinical_r1.objectstore.settings import StoreSettings
+
+_PART = re.compile(r"[A-Za-z0-9_=+@,()-][A-Za-z0-9._=+@,() -]*")
+_SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://")
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a listing."""
+
+    key: str
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class Stat(Entry):
+    """What a store knows of one object."""
+
+    etag: str
+    """Changes whenever the content does; what `put_if_match` wants. Not a digest of the content in general."""
+    sha256: str
+    """Hex digest of the content; empty where the writer did not say (objects that another tool put there)."""
+
+
+class Store(Protocol):
+    """Objects under one URI. Safe to share between threads."""
+
+    uri: str
+    """Where the keys begin: `s3://bucket/prefix`, or the absolute path of a folder."""
+
+    def put(self, key: str, data: bytes) -> Stat:
+        """Write an object, over what was there."""
+
+    def put_file(self, key: str, path: Path, sha256: str = "") -> Stat:
+        """Write a file as an object, in parts where it is large; `sha256` (computed if empty) is kept with it."""
+
+    def put_if_absent(self, key: str, data: bytes) -> Stat:
+        """Write an object that is not there yet; raises Conflict where it is."""
+
+    def put_if_match(self, key: str, data: bytes, etag: str) -> Stat:
+        """Replace the very object that had `etag`; raises Conflict where another writer came first."""
+
+    def get(self, key: str) -> bytes:
+        """The whole object; raises NotFound."""
+
+    def get_file(self, key: str, path: Path) -> str:
+        """Write the object to a file, whole or not at all; returns the SHA-256 of what came. Raises NotFound."""
+
+    def stat(self, key: str) -> Stat | None:
+        """None where there is no such object."""
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """All objects whose key starts with `prefix`, in the order of their keys."""
+
+    def list_folders(self, prefix: str = "") -> tuple[str, ...]:
+        """Names of the "folders" right below `prefix` (which ends with "/" or is empty), sorted."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+
+def open_store(uri: str | Path, settings: StoreSettings | None = None) -> Store:
+    """The store at `s3://bucket[/prefix]`, `file:///folder` or a plain path (made on the first write).
+
+    Endpoint, credentials and CA bundle of S3 come from `settings`, else from the environment: see StoreSettings.
+    Nothing is contacted yet. Raises UserError for a URI that is none and for missing settings.
+    """
+    text = str(uri)
+    scheme = _SCHEME.match(text)
+    if scheme is None or scheme[1] == "file":
+        from clinical_r1.objectstore.folder import FolderStore
+
+        path = text.removeprefix("file://")
+        if not path:
+            raise UserError(f"object store '{text}': no folder given: write a path or s3://BUCKET/PREFIX")
+        return FolderStore(Path(path))
+    if scheme[1] not in ("s3", "minio"):
+        raise UserError(f"object store {text}: unknown scheme '{scheme[1]}': write s3://BUCKET/PREFIX or a folder")
+    bucket, _, prefix = text[scheme.end() :].partition("/")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        raise UserError(f"object store {text}: '{bucket}' is no bucket name: write s3://BUCKET/PREFIX")
+    from clinical_r1.objectstore.s3 import S3Store
+
+    return S3Store(bucket, prefix.strip("/"), settings or StoreSettings.from_environment())
+
+
+def check_key(key: str) -> str:
+    """The key itself; UserError for one that could leave its prefix or that some store would not take."""
+    if key.endswith("/") or len(key) > 900 or not all(_PART.fullmatch(part) for part in key.split("/")):
+        raise UserError(
+            f"object key '{key}': use letters, digits and . _ - = + @ , ( ) between slashes; no part may be empty or "
+            "begin with a dot"
+        )
+    return key
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
