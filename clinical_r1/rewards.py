@@ -8,6 +8,7 @@ A judgement that failed is no reward: `reward` returns None and the episode is m
 import re
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import yaml
@@ -26,6 +27,10 @@ SHORT_UNIT_RUN = 12
 """A unit must fill at least this many words besides repeating, so that "very, very, very" is not a loop."""
 
 
+Level = Literal["category", "block"]
+"""ICD-10 levels of a near miss, the closer one first (J18 is a category, J09-J18 its block)."""
+
+
 class RewardTable(BaseModel):
     """What each kind of episode earns."""
 
@@ -41,6 +46,9 @@ class RewardTable(BaseModel):
     """Wrong, without (enough) reasoning."""
     no_result: float
     """Null: cut off inside the thought, no answer, several blocks, aborted."""
+    near_miss: dict[Level, float] = Field(default_factory=dict)
+    """ICD-10 level that a wrong diagnosis shares with the reference -> how far its reward lies on the way from wrong
+    (0) to correct (1). Empty: a near miss is a miss."""
 
 
 class ReasoningRule(BaseModel):
@@ -77,16 +85,23 @@ def reward(
     reasoning_tokens: int,
     thinking: str,
     rule: ReasoningRule | None = None,
+    level: Level | None = None,
 ) -> float | None:
-    """The reward of one episode; None where its judgement failed: mask it out, never pay or punish it."""
+    """The reward of one episode; None where its judgement failed: mask it out, never pay or punish it.
+
+    `level` is what a wrong answer shares with the reference (`clinical_r1.verifier.grade`); for graded tables only.
+    """
     if outcome in NO_RESULT:
         return table.no_result
     if label is VerdictLabel.INVALID:
         return None
     correct = label is VerdictLabel.CORRECT
     if with_reasoning(outcome, reasoning_tokens, thinking, rule or ReasoningRule()):
-        return table.reasoning_correct if correct else table.reasoning_incorrect
-    return table.plain_correct if correct else table.plain_incorrect
+        right, wrong = table.reasoning_correct, table.reasoning_incorrect
+    else:
+        right, wrong = table.plain_correct, table.plain_incorrect
+    near = table.near_miss.get(level, 0.0) if level else 0.0
+    return right if correct else wrong + near * (right - wrong)
 
 
 def with_reasoning(outcome: Outcome, reasoning_tokens: int, thinking: str, rule: ReasoningRule) -> bool:

@@ -72,5 +72,16 @@ def test_own_table_and_rule():
 
 
 def test_unknown_table_names_the_known_ones():
-    with pytest.raises(UserError, match="accuracy, huatuo, paper"):
+    with pytest.raises(UserError, match="accuracy, huatuo, icd10_graded, paper"):
         reward_table("papr")
+
+
+def test_a_graded_table_pays_near_misses_between_wrong_and_correct():
+    def earned(name, label, level):
+        return reward(reward_table(name), Outcome.OK, label, 20, THOUGHT, level=level)
+
+    assert earned("icd10_graded", INCORRECT, "block") == pytest.approx(0.3)
+    assert earned("icd10_graded", INCORRECT, "category") == pytest.approx(0.6)
+    assert earned("icd10_graded", INCORRECT, None) == 0.0
+    assert earned("icd10_graded", CORRECT, "category") == 1.0
+    assert earned("paper", INCORRECT, "block") == 0.0

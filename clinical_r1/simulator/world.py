@@ -10,11 +10,12 @@ import math
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Literal
 
 from clinical_r1.schema import Case
+from clinical_r1.simulator.dialect import DIALECT, local_name
 from clinical_r1.simulator.diseases import FINDINGS, PAIRS, Disease, Language, finding_name
 
 Sex = Literal["female", "male"]
@@ -78,8 +79,8 @@ def _draw_tests(rng: random.Random, disease: Disease) -> tuple[tuple[int, bool],
     return tuple(results)
 
 
-def sample_case(rng: random.Random, language: Language) -> WorldCase:
-    """One patient, drawn from the world."""
+def sample_case(rng: random.Random, language: Language, dialect_site: str = "") -> WorldCase:
+    """One patient, drawn from the world; `dialect_site` writes findings in its own words (dialect.py)."""
     pair = rng.choice(PAIRS)
     disease = pair.rare if rng.random() < P_RARE else pair.common
     chart = Chart(
@@ -89,12 +90,13 @@ def sample_case(rng: random.Random, language: Language) -> WorldCase:
         findings=_draw_findings(rng, disease),
         tests=_draw_tests(rng, disease),
     )
+    patient, site = f"P{rng.randrange(10**8):08d}", rng.choice(SITES)
     return WorldCase(
         chart=chart,
         disease=disease,
-        question=render_question(chart),
-        patient=f"P{rng.randrange(10**8):08d}",
-        site=rng.choice(SITES),
+        question=render_question(chart, dialect=site == dialect_site),
+        patient=patient,
+        site=site,
         recorded=date(2024, 1, 1) + timedelta(days=rng.randrange(700)),
     )
 
@@ -117,7 +119,11 @@ def lab_result(index: int, speaks_for_rare: bool, language: Language) -> str:
     return (pair.positive if speaks_for_rare else pair.negative)[language == "zh"]
 
 
-def render_question(chart: Chart) -> str:
+def _written(finding: str, language: Language, dialect: bool) -> str:
+    return (local_name(finding, language) if dialect else None) or finding_name(finding, language)
+
+
+def render_question(chart: Chart, dialect: bool = False) -> str:
     """The case as a clinician would put it, findings and tests lettered as in a problem list.
 
     Letters give the model something to walk along. In Chinese a space stands before every term, as it does anyway
@@ -125,7 +131,7 @@ def render_question(chart: Chart) -> str:
     """
     language = chart.language
     findings = [
-        f"{label} {finding_name(finding, language)}"
+        f"{label} {_written(finding, language, dialect)}"
         for label, finding in zip(FINDING_LABELS, chart.findings, strict=False)
     ]
     tests = [
@@ -164,6 +170,7 @@ def parse_question(text: str) -> Chart | None:
 def _chart(language: Language, age: int, sex: Sex, findings: str, tests: str) -> Chart | None:
     separator = ", " if language == "en" else "， "
     named = {finding_name(finding, language): finding for finding in FINDINGS}
+    named |= {_written(finding, language, dialect=True): finding for finding in DIALECT}
     results = {
         f"{lab_name(index, language)} {lab_result(index, positive, language)}": (index, positive)
         for index in range(len(PAIRS))
@@ -231,30 +238,51 @@ def bayes_ceiling(n: int = 2000, seed: int = 0) -> float:
     return sum(best_answer(case.chart) == case.disease for case in cases) / n
 
 
-def sample_cases(n: int, seed: int, zh_share: float = 0.5) -> Iterator[WorldCase]:
+def sample_cases(n: int, seed: int, zh_share: float = 0.5, dialect_site: str = "") -> Iterator[WorldCase]:
     """n distinct cases, languages mixed."""
     rng = random.Random(f"world-{seed}")
     seen: set[str] = set()
     while len(seen) < n:
-        case = sample_case(rng, "zh" if rng.random() < zh_share else "en")
+        case = sample_case(rng, "zh" if rng.random() < zh_share else "en", dialect_site)
         if case.question not in seen:
             seen.add(case.question)
             yield case
 
 
-def sample_records(n: int, seed: int, zh_share: float = 0.5) -> Iterator[Case]:
-    """The same cases as records, as a hospital's export would hold them."""
-    for case in sample_cases(n, seed, zh_share):
-        yield Case(
-            language=case.chart.language,
-            question=case.question,
-            reference=case.reference,
-            specialty=case.disease.specialty,
-            icd10=case.disease.icd10,
-            source="simulator",
-            site=case.site,
-            patient=case.patient,
-            sex=case.chart.sex,
-            age_band=age_band(case.chart.age),
-            recorded=case.recorded.isoformat(),
-        )
+def twin(case: WorldCase) -> WorldCase:
+    """The same patient, written in the other language."""
+    chart = replace(case.chart, language="zh" if case.chart.language == "en" else "en")
+    return replace(case, chart=chart, question=render_question(chart))
+
+
+def sample_records(
+    n: int, seed: int, zh_share: float = 0.5, twins: bool = False, dialect_site: str = ""
+) -> Iterator[Case]:
+    """The same cases as records, as a hospital's export would hold them.
+
+    `twins`: n / 2 patients, each written in both languages, with ids that differ in the language alone (w-17-en,
+    w-17-zh). `dialect_site`: that site writes findings in its own words; not with twins.
+    """
+    if not twins:
+        for case in sample_cases(n, seed, zh_share, dialect_site):
+            yield _record(case)
+        return
+    for number, case in enumerate(sample_cases(n // 2, seed, zh_share=0.0)):
+        for one in (case, twin(case)):
+            yield _record(one).model_copy(update={"id": f"w-{number}-{one.chart.language}"})
+
+
+def _record(case: WorldCase) -> Case:
+    return Case(
+        language=case.chart.language,
+        question=case.question,
+        reference=case.reference,
+        specialty=case.disease.specialty,
+        icd10=case.disease.icd10,
+        source="simulator",
+        site=case.site,
+        patient=case.patient,
+        sex=case.chart.sex,
+        age_band=age_band(case.chart.age),
+        recorded=case.recorded.isoformat(),
+    )

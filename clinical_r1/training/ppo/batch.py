@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from clinical_r1.reasoning import Outcome
+from clinical_r1.rewards import Level
 from clinical_r1.schema import VerdictLabel
 from clinical_r1.training.ppo.algorithm import length_mask
 
@@ -27,6 +28,8 @@ class Episode:
     label: VerdictLabel = VerdictLabel.INVALID
     score: float | None = None
     """The reward; None where the judgement failed: masked out."""
+    level: Level | None = None
+    """ICD-10 level that the answer shares with the reference; only where the reward table is graded."""
     reasoning_tokens: int = 0
     reasoned: bool = False
 

@@ -18,6 +18,7 @@ from clinical_r1.rewards import NO_RESULT, ReasoningRule, RewardTable, reward, w
 from clinical_r1.schema import Case, Verdict, VerdictLabel
 from clinical_r1.training.ppo.batch import Episode
 from clinical_r1.verifier.config import JudgeConfig
+from clinical_r1.verifier.grade import near_miss
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.verifier import build_verifier
 
@@ -95,6 +96,7 @@ class Scorer:
 
     def __init__(self, judge: JudgeThread, reader: Reader, table: RewardTable, rule: ReasoningRule) -> None:
         self.judge, self.reader, self.table, self.rule = judge, reader, table, rule
+        self._level = near_miss if table.near_miss else None
 
     def start(self, episodes: list[Episode], cases: list[Case]) -> "tuple[list[Split], Future[list[Verdict]]]":
         """Read the episodes and start their judgements; hand the result to `finish`."""
@@ -104,7 +106,9 @@ class Scorer:
             one, episode.reasoning_tokens = self.reader.read(episode.completion, episode.finished)
             episode.outcome = one.outcome
             parts.append(one)
-            items.append(None if one.outcome in NO_RESULT else judgement(cases[episode.case], one.response))
+            item = None if one.outcome in NO_RESULT else judgement(cases[episode.case], one.response)
+            items.append(item)
+            episode.level = self._level(item) if self._level and item is not None else None
         return parts, self.judge.submit(items)
 
     def finish(self, episodes: list[Episode], started: "tuple[list[Split], Future[list[Verdict]]]") -> None:
@@ -112,5 +116,7 @@ class Scorer:
         for episode, parts, verdict in zip(episodes, started[0], started[1].result(), strict=True):
             episode.label = verdict.label
             tokens = episode.reasoning_tokens
-            episode.score = reward(self.table, episode.outcome, verdict.label, tokens, parts.thinking, self.rule)
+            episode.score = reward(
+                self.table, episode.outcome, verdict.label, tokens, parts.thinking, self.rule, episode.level
+            )
             episode.reasoned = with_reasoning(episode.outcome, tokens, parts.thinking, self.rule)
