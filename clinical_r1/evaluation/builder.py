@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
+from clinical_r1.evaluation.chapters import chapter
 from clinical_r1.evaluation.contamination import overlaps
 from clinical_r1.evaluation.inputs import read_cases
-from clinical_r1.evaluation.metrics import chapter, is_right
+from clinical_r1.evaluation.metrics import is_right
 from clinical_r1.evaluation.stats import minimum_detectable_effect
 from clinical_r1.schema import Case, Prediction, read_jsonl, write_jsonl
 

@@ -1,12 +1,14 @@
 """Two models on the same cases: paired difference, McNemar, Holm over strata, and what the sample size could show."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.errors import UserError
+from clinical_r1.evaluation.credit import CREDIT, Coder
 from clinical_r1.evaluation.metrics import AXES, Judge, is_right
-from clinical_r1.evaluation.resampling import cluster_interval
+from clinical_r1.evaluation.resampling import cluster_interval, sign_flip
 from clinical_r1.evaluation.stats import (
     Interval,
     Pairs,
@@ -17,6 +19,8 @@ from clinical_r1.evaluation.stats import (
     paired_interval,
 )
 from clinical_r1.schema import Case, Prediction
+
+METHODS: tuple[Literal["exact"], Literal["mid-p"]] = ("exact", "mid-p")
 
 
 class PairedResult(BaseModel):
@@ -39,7 +43,7 @@ class PairedResult(BaseModel):
     high: float
     """95% interval: Tango's score interval, or the cluster bootstrap where patients or samples repeat."""
     p_exact: float
-    """McNemar's exact test."""
+    """McNemar's exact test; its form for clusters (signs flip by patient) where patients or samples repeat."""
     p_mid: float
     """McNemar's mid-p test."""
     p_holm: float | None = None
@@ -52,6 +56,20 @@ class PairedResult(BaseModel):
         return Pairs(self.both, self.first_only, self.second_only, self.neither)
 
 
+class CreditDifference(BaseModel):
+    """Paired difference of ICD-10-aware partial credit, second minus first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    n: int
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    """95% bootstrap interval, resampled by patient within specialties."""
+
+
 class Comparison(BaseModel):
     """A paired comparison overall and by stratum, under both judges."""
 
@@ -62,9 +80,12 @@ class Comparison(BaseModel):
     overall: PairedResult
     independent: PairedResult | None = None
     """The same under the independent judge: a gain that it does not share is not shown."""
+    credit: CreditDifference | None = None
+    """Second metric: partial credit under the reward judge; None where no reference has a code."""
     by: dict[str, dict[str, PairedResult]] = Field(default_factory=dict)
+    """Axis -> stratum -> result; p values are adjusted after Holm within each axis."""
     clustered: bool = False
-    """Whether intervals come from the cluster bootstrap; McNemar's p then treats repeated patients as independent."""
+    """Whether patients or samples repeat: intervals are then the cluster bootstrap's, and p flips signs by patient."""
 
     @property
     def verdict(self) -> str:
@@ -84,7 +105,7 @@ def compare(
     first: Sequence[Prediction],
     second: Sequence[Prediction],
     names: tuple[str, str] = ("first", "second"),
-    axes: Sequence[str] = ("specialty", "language"),
+    axes: Sequence[str] = tuple(AXES),
 ) -> Comparison:
     """Compare two models case by case. Raises UserError unless both predicted the same cases and samples."""
     by_id = {case.id: case for case in cases}
@@ -117,8 +138,29 @@ def compare(
         second=names[1],
         overall=paired(of, a, b, "reward", clustered),
         independent=paired(of, a, b, "independent", clustered) if has_independent else None,
+        credit=_credit(cases, of, a, b),
         by=strata,
         clustered=clustered,
+    )
+
+
+def _credit(
+    cases: Sequence[Case], of: Sequence[Case], first: Sequence[Prediction], second: Sequence[Prediction]
+) -> CreditDifference | None:
+    coder = Coder(cases)
+    rows = []
+    for case, a, b in zip(of, first, second, strict=True):
+        levels = coder.level(case, a, a.verdict), coder.level(case, b, b.verdict)
+        if levels[0] is not None and levels[1] is not None:
+            rows.append((CREDIT[levels[0]], CREDIT[levels[1]], case.specialty, case.patient or case.id))
+    if not rows:
+        return None
+    left, right, strata, units = (list(column) for column in zip(*rows, strict=True))
+    differences = [y - x for x, y in zip(left, right, strict=True)]
+    low, high = cluster_interval(differences, strata, units)
+    n = len(rows)
+    return CreditDifference(
+        n=n, first=sum(left) / n, second=sum(right) / n, difference=sum(differences) / n, low=low, high=high
     )
 
 
@@ -136,10 +178,12 @@ def paired(
              and (y := is_right(second[i], judge)) is not None]  # fmt: skip
     pairs = pair_up([x for _, x, _ in known], [y for _, _, y in known])
     interval: Interval = paired_interval(pairs)
+    p_exact, p_mid = (mcnemar(pairs.first_only, pairs.second_only, method) for method in METHODS)
     if clustered and known:
         differences = [float(y) - float(x) for _, x, y in known]
         units = [cases[i].patient or cases[i].id for i, _, _ in known]
         interval = cluster_interval(differences, [cases[i].specialty for i, _, _ in known], units)
+        p_exact, p_mid = sign_flip([int(d) for d in differences], units)
     n = pairs.n or 1
     return PairedResult(
         n=pairs.n,
@@ -150,7 +194,7 @@ def paired(
         difference=pairs.difference,
         low=interval.low,
         high=interval.high,
-        p_exact=mcnemar(pairs.first_only, pairs.second_only, "exact"),
-        p_mid=mcnemar(pairs.first_only, pairs.second_only),
+        p_exact=p_exact,
+        p_mid=p_mid,
         minimum_detectable=minimum_detectable_effect(pairs.n, max(pairs.discordance, 0.05)),
     )

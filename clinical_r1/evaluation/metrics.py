@@ -11,9 +11,11 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.resampling import cluster_interval
+from clinical_r1.evaluation.chapters import chapter
+from clinical_r1.evaluation.credit import Coder, Level, PartialCredit, partial_credit
+from clinical_r1.evaluation.resampling import mean_interval
 from clinical_r1.evaluation.samples import calibrate, pass_at_k, votes
-from clinical_r1.evaluation.stats import wilson
+from clinical_r1.evaluation.stats import Interval, minimum_detectable_effect, wilson
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction, Verdict, VerdictLabel
 
@@ -49,6 +51,13 @@ class Accuracy(BaseModel):
     """95% bootstrap interval, resampled by patient (or by case with several samples) within specialties; None where
     every prediction is its own cluster and the Wilson interval says it all."""
 
+    @property
+    def interval(self) -> Interval:
+        """The interval to show: by patient where patients (or samples) repeat, else Wilson's."""
+        if self.cluster_low is None or self.cluster_high is None:
+            return Interval(self.low, self.high)
+        return Interval(self.cluster_low, self.cluster_high)
+
 
 class Group(Accuracy):
     """One stratum."""
@@ -58,6 +67,10 @@ class Group(Accuracy):
     reasoning_rate: float
     """Share of outputs with one closed, non-empty thought and an answer."""
     mean_reasoning_tokens: float
+    partial: PartialCredit | None = None
+    """ICD-10-aware partial credit under the reward judge; None where no reference has a code."""
+    minimum_detectable: float = 1.0
+    """Smallest paired difference to another model that this many patients show with 80% power at 20% discordance."""
 
 
 class Metrics(BaseModel):
@@ -90,6 +103,9 @@ class Metrics(BaseModel):
     notes: list[str] = Field(default_factory=list)
 
 
+DISCORDANCE = 0.2
+"""Share of cases on which two models are assumed to differ, where only one of them is known."""
+
 AXES: dict[str, Callable[[Case], str]] = {
     "specialty": lambda case: case.specialty or "unknown",
     "language": lambda case: case.language,
@@ -98,25 +114,6 @@ AXES: dict[str, Callable[[Case], str]] = {
     "age_band": lambda case: case.age_band or "unknown",
     "site": lambda case: case.site or "unknown",
 }
-
-_CHAPTER_STARTS = (
-    ("A00", "I"), ("C00", "II"), ("D50", "III"), ("E00", "IV"), ("F00", "V"), ("G00", "VI"), ("H00", "VII"),
-    ("H60", "VIII"), ("I00", "IX"), ("J00", "X"), ("K00", "XI"), ("L00", "XII"), ("M00", "XIII"), ("N00", "XIV"),
-    ("O00", "XV"), ("P00", "XVI"), ("Q00", "XVII"), ("R00", "XVIII"), ("S00", "XIX"), ("U00", "XXII"), ("V00", "XX"),
-    ("Z00", "XXI"),
-)  # fmt: skip
-
-
-def chapter(icd10: str) -> str:
-    """WHO ICD-10 chapter (roman numeral) of a code; "unknown" where there is none."""
-    category = icd10.strip().upper()[:3]
-    if len(category) < 3 or not category[0].isalpha() or not category[1].isdigit():
-        return "unknown"
-    found = "unknown"
-    for start, name in _CHAPTER_STARTS:
-        if category >= start:
-            found = name
-    return found
 
 
 def join(cases: Iterable[Case], predictions: Iterable[Prediction]) -> list[Scored]:
@@ -169,24 +166,36 @@ def accuracy(right: Sequence[bool | None]) -> Accuracy:
     )
 
 
-def group(items: Sequence[Scored]) -> Group:
-    """The numbers of one stratum."""
+def group(items: Sequence[Scored], levels: Sequence[Level | None] | None = None) -> Group:
+    """The numbers of one stratum; `levels` are the aligned nearnesses of partial credit."""
     right = [is_right(item.prediction) for item in items]
-    base = accuracy(right)
     keys = [item.case.patient or item.case.id for item in items]
-    if len(set(keys)) < len(keys):
-        kept = [index for index, hit in enumerate(right) if hit is not None]
-        base.cluster_low, base.cluster_high = cluster_interval(
-            [float(bool(right[i])) for i in kept], [items[i].case.specialty for i in kept], [keys[i] for i in kept]
-        )
+    base = _clustered(accuracy(right), items, right, keys)
+    other = [is_right(item.prediction, "independent") for item in items]
     has_independent = any(item.prediction.independent is not None for item in items)
+    placed = [(level, item.case.specialty, key) for level, item, key in zip(levels or (), items, keys, strict=True)
+              if level is not None] if levels else []  # fmt: skip
     n = len(items) or 1
     return Group(
         **base.model_dump(),
-        independent=accuracy([is_right(item.prediction, "independent") for item in items]) if has_independent else None,
+        independent=_clustered(accuracy(other), items, other, keys) if has_independent else None,
         reasoning_rate=sum(item.prediction.outcome is Outcome.OK for item in items) / n,
         mean_reasoning_tokens=sum(item.prediction.reasoning_tokens for item in items) / n,
+        partial=partial_credit(*map(list, zip(*placed, strict=True))) if placed else None,
+        minimum_detectable=minimum_detectable_effect(
+            len({key for key, hit in zip(keys, right, strict=True) if hit is not None}), DISCORDANCE
+        ),
     )
+
+
+def _clustered(base: Accuracy, items: Sequence[Scored], right: Sequence[bool | None], keys: Sequence[str]) -> Accuracy:
+    """The accuracy with its interval by patient, where a patient (or a case) occurs more than once."""
+    if len(set(keys)) < len(keys):
+        kept = [index for index, hit in enumerate(right) if hit is not None]
+        base.cluster_low, base.cluster_high = mean_interval(
+            [float(bool(right[i])) for i in kept], [items[i].case.specialty for i in kept], [keys[i] for i in kept]
+        )
+    return base
 
 
 def measure(cases: Sequence[Case], predictions: Sequence[Prediction], model: str = "", benchmark: str = "") -> Metrics:
@@ -194,7 +203,9 @@ def measure(cases: Sequence[Case], predictions: Sequence[Prediction], model: str
     items = join(cases, predictions)
     if not items:
         raise UserError(f"{benchmark or 'cases'}: no case to evaluate; give a non-empty case file")
-    by = {axis: _strata(items, key) for axis, key in AXES.items()}
+    coder = Coder(cases)
+    levels = [coder.level(item.case, item.prediction, item.prediction.verdict) for item in items]
+    by = {axis: _strata(items, levels, key) for axis, key in AXES.items()}
     outcomes = dict.fromkeys((str(outcome) for outcome in Outcome), 0)
     for item in items:
         outcomes[item.prediction.outcome] += 1
@@ -204,7 +215,7 @@ def measure(cases: Sequence[Case], predictions: Sequence[Prediction], model: str
         benchmark=benchmark,
         cases=len(cases),
         samples=max(item.prediction.sample for item in items) + 1,
-        overall=group(items),
+        overall=group(items, levels),
         by=by,
         outcomes=outcomes,
         abstained=sum(not item.prediction.response for item in items),
@@ -216,11 +227,14 @@ def measure(cases: Sequence[Case], predictions: Sequence[Prediction], model: str
     return metrics
 
 
-def _strata(items: Sequence[Scored], key: Callable[[Case], str]) -> dict[str, Group]:
-    strata: dict[str, list[Scored]] = {}
-    for item in items:
-        strata.setdefault(key(item.case), []).append(item)
-    return {name: group(members) for name, members in sorted(strata.items())}
+def _strata(items: Sequence[Scored], levels: Sequence[Level | None], key: Callable[[Case], str]) -> dict[str, Group]:
+    strata: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        strata.setdefault(key(item.case), []).append(index)
+    return {
+        name: group([items[i] for i in members], [levels[i] for i in members])
+        for name, members in sorted(strata.items())
+    }
 
 
 def _judges(items: Sequence[Scored]) -> tuple[float | None, float | None]:

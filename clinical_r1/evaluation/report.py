@@ -97,7 +97,7 @@ def _load(inputs: ReportInputs) -> _Loaded:
         ppo=ppo,
         sft_metrics=_metrics(cases, sft, "SFT", inputs.sft_predictions),
         ppo_metrics=_metrics(cases, ppo, "SFT + PPO", inputs.ppo_predictions),
-        comparison=compare(cases, sft, ppo, ("SFT", "SFT + PPO"), axes=("specialty", "language", "sex", "age_band")),
+        comparison=compare(cases, sft, ppo, ("SFT", "SFT + PPO")),
         records=_read_json(inputs.records / "report.json"),
         synthesis=_read_json(inputs.traces / "report.json") if inputs.traces else {},
         seconds=_seconds(inputs),

@@ -1,12 +1,12 @@
-"""Stratified cluster bootstrap: patients (or cases with several samples) are drawn whole, within their stratum.
+"""Stratified cluster bootstrap and a cluster permutation test.
 
-Observations of one patient are alike, so resampling them one by one would make the interval too narrow. Efron and
-Tibshirani 1993, ch. 8; percentile interval.
+Observations of one patient are alike, so patients (or cases with several samples) are drawn, or flipped, whole; one by
+one the interval would be too narrow. Efron and Tibshirani 1993, ch. 8 (percentile interval) and 15.
 """
 
 from collections.abc import Hashable, Sequence
 
-from clinical_r1.evaluation.stats import Interval
+from clinical_r1.evaluation.stats import Interval, wilson
 
 
 def cluster_interval(
@@ -37,6 +37,42 @@ def cluster_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(sums / counts, [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def mean_interval(values: Sequence[float], strata: Sequence[Hashable], clusters: Sequence[Hashable]) -> Interval:
+    """95% interval of a mean of values in [0, 1]: the bootstrap's; where all values are alike, which a bootstrap takes
+    for certainty, Wilson's for as many observations as there are clusters. (0, 1) where there is nothing."""
+    if not values:
+        return Interval(0.0, 1.0)
+    if min(values) == max(values):
+        n = len(set(clusters))
+        return wilson(round(values[0] * n), n)
+    return cluster_interval(values, strata, clusters)
+
+
+def sign_flip(differences: Sequence[int], clusters: Sequence[Hashable]) -> tuple[float, float]:
+    """(exact, mid-p) two-sided p of no difference: each patient's sum of differences keeps its size and flips its sign.
+
+    McNemar's test for clustered pairs: where every pair is its own cluster it is McNemar's exact test. The distribution
+    is computed whole, by convolution, so nothing is drawn.
+    """
+    import numpy as np
+
+    totals: dict[Hashable, int] = {}
+    for value, cluster in zip(differences, clusters, strict=True):
+        totals[cluster] = totals.get(cluster, 0) + value
+    sizes = [abs(total) for total in totals.values() if total]
+    if not sizes:
+        return 1.0, 1.0
+    reach = sum(sizes)
+    chance = np.zeros(2 * reach + 1)
+    chance[reach] = 1.0
+    for size in sizes:
+        chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2
+    distance = np.abs(np.arange(-reach, reach + 1))
+    seen = abs(sum(totals.values()))
+    exact = min(1.0, float(chance[distance >= seen].sum()))
+    return exact, (exact - float(chance[distance == seen].sum()) / 2 if seen else 1.0)
 
 
 def _cluster_totals(

@@ -4,8 +4,9 @@ import pytest
 from invented_run import make_cases, make_prediction, make_predictions
 
 from clinical_r1.errors import UserError
+from clinical_r1.evaluation.chapters import chapter
 from clinical_r1.evaluation.compare import compare
-from clinical_r1.evaluation.metrics import chapter, measure
+from clinical_r1.evaluation.metrics import measure
 from clinical_r1.reasoning import Outcome
 
 

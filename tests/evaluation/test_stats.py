@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from clinical_r1.evaluation.resampling import cluster_interval
+from clinical_r1.evaluation.resampling import cluster_interval, mean_interval, sign_flip
 from clinical_r1.evaluation.stats import (
     Pairs,
     cohen_kappa,
@@ -180,3 +180,52 @@ def test_cluster_interval_widens_with_repeated_patients():
     clustered = cluster_interval(values, [0] * 200, patients)
     single = cluster_interval(values, [0] * 200, range(200))
     assert clustered.high - clustered.low > 2.5 * (single.high - single.low)
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (5, 15), (12, 12), (0, 8), (70, 120)])
+def test_sign_flip_without_clusters_is_mcnemars_exact_test(b, c):
+    differences = [-1] * b + [1] * c + [0] * 30
+    exact, mid = sign_flip(differences, range(len(differences)))
+    assert exact == pytest.approx(mcnemar(b, c, "exact"), abs=1e-9)
+    assert mid == pytest.approx(mcnemar(b, c), abs=1e-9)
+
+
+def test_sign_flip_equals_scipys_permutation_test():
+    stats, np = pytest.importorskip("scipy.stats"), pytest.importorskip("numpy")
+    totals = [3, -1, 2, 2, -4, 1, 1, 5]
+    expected = stats.permutation_test(
+        (np.array(totals),), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+    ).pvalue
+    differences = [int(math.copysign(1, total)) for total in totals for _ in range(abs(total))]
+    clusters = [index for index, total in enumerate(totals) for _ in range(abs(total))]
+    assert sign_flip(differences, clusters)[0] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_thousand_nulls_with_repeated_patients():
+    """Four alike answers a patient: McNemar's p would reject far too often, the clustered one keeps its level."""
+    rng, runs, rejected, naive = random.Random(5), 1000, 0, 0
+    for _ in range(runs):
+        differences, clusters = [], []
+        for patient in range(60):
+            value = rng.choice((-1, 0, 0, 1))
+            differences += [value] * 4
+            clusters += [patient] * 4
+        rejected += sign_flip(differences, clusters)[1] < 0.05
+        naive += mcnemar(differences.count(-1), differences.count(1)) < 0.05
+    assert rejected / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+    assert rejected / runs >= 0.02
+    assert naive / runs > 0.2
+
+
+def test_bootstrap_equals_scipys():
+    stats, np = pytest.importorskip("scipy.stats"), pytest.importorskip("numpy")
+    values = np.array([0.0, 0.25, 0.5, 0.75, 1.0] * 40)
+    expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=3).confidence_interval
+    low, high = cluster_interval(values.tolist(), [0] * 200, range(200))
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.006)
+
+
+def test_an_interval_of_equal_values_is_no_certainty():
+    assert mean_interval([1.0] * 6, ["a"] * 6, range(6)) == wilson(6, 6)
+    assert mean_interval([1.0] * 6, ["a"] * 6, [0, 0, 1, 1, 2, 2]) == wilson(3, 3)
+    assert mean_interval([], [], []) == (0.0, 1.0)
