@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from benchmarks.gateway import VLLM, environment_python, free_port, running, say, wait_for
+from benchmarks.gateway_load.parties import VLLM, environment_python, free_port, running, say, wait_for
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import check_model_folder
 from clinical_r1.reasoning import count_reasoning_tokens

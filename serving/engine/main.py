@@ -18,7 +18,8 @@ from aiohttp import web
 from clinical_r1.baseline import FILE_NAME as BASELINE_FILE
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import check_model_folder, load_model
-from serving.engine.api import Served, build_app
+from serving.engine.answer import Served
+from serving.engine.api import build_app
 from serving.engine.scheduler import Scheduler
 from serving.gateway.config import INTENDED_USE, GatewayConfig, Timeouts
 

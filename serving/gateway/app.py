@@ -18,7 +18,8 @@ from serving.gateway.errors import RejectionError
 from serving.gateway.exchange import new_request_id
 from serving.gateway.keys import KeyRing
 from serving.gateway.openapi import document
-from serving.gateway.proxy import GATEWAY, REQUEST_ID, Gateway, chat
+from serving.gateway.proxy import chat
+from serving.gateway.state import GATEWAY, REQUEST_ID, Gateway
 from serving.gateway.upstream import Upstream
 from serving.metrics import GatewayMetrics
 
@@ -59,6 +60,7 @@ def build_app(gateway: Gateway) -> web.Application:
         [
             web.post("/v1/chat/completions", chat),
             web.get("/v1/models", models, allow_head=False),
+            web.get("/health", ready),  # vLLM's name, for clients and probes that know that one
             web.get("/healthz/live", live),
             web.get("/healthz/ready", ready),
             web.get("/metrics", metrics, allow_head=False),

@@ -48,6 +48,7 @@ def document(limits: Limits) -> dict[str, Any]:
                     },
                 }
             },
+            "/health": {"get": _plain("health", "application/json", 200, 503)},
             "/healthz/live": {"get": _plain("live", "application/json", 200)},
             "/healthz/ready": {"get": _plain("ready", "application/json", 200, 503)},
             "/metrics": {"get": _plain("metrics", "text/plain", 200)},

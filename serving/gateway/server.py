@@ -8,16 +8,17 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
 from clinical_r1.errors import UserError
 from serving.gateway.app import build_app, build_gateway
 from serving.gateway.config import GatewayConfig
-from serving.gateway.proxy import Gateway
+from serving.gateway.state import Gateway
 
 log = logging.getLogger("clinical_r1.gateway")
+KEEPALIVE = 75.0
+"""Seconds that a served connection may be silent; longer than most load balancers wait."""
 
 
 def _wordless(record: logging.LogRecord) -> bool:
@@ -32,7 +33,25 @@ http_log.addFilter(_wordless)
 
 
 class GatewayProtocol(web.RequestHandler):
-    """aiohttp's protocol, whose answer to broken HTTP repeats nothing of it."""
+    """aiohttp's protocol, whose answer to broken HTTP repeats nothing of it; it knows its age, for the sweeper."""
+
+    __slots__ = ("made", "seen", "seen_at")
+    made: float
+    """Loop time of the connection."""
+    seen: Any
+    """The request that the sweeper met here last."""
+    seen_at: float
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the time."""
+        self.made, self.seen, self.seen_at = self._loop.time(), None, 0.0
+        super().connection_made(transport)
+
+    def cut(self) -> None:
+        """End it now, whatever is still to be written."""
+        if self.transport:
+            self.transport.abort()
+        self.force_close()
 
     def handle_error(
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -59,7 +78,6 @@ class Listener:
         self._runner = web.AppRunner(self.app, handler_cancellation=True)
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
-        self._idle_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
 
     async def start(self) -> None:
         """Listen. Raises UserError if the port is taken."""
@@ -75,7 +93,7 @@ class Listener:
                 loop=loop,
                 access_log=None,  # type: ignore[arg-type]
                 logger=http_log,
-                keepalive_timeout=75.0,
+                keepalive_timeout=KEEPALIVE,
                 lingering_time=0.0,
             )
 
@@ -89,25 +107,32 @@ class Listener:
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def _sweep(self) -> None:
-        """Close connections on which no request is under way for too long (half-open ones, forgotten ones)."""
-        limit, most = self.gateway.config.timeouts.header, self.gateway.config.max_connections
+        """Close connections that never speak, that hold a request for longer than any may last, and surplus ones."""
+        limits, most = self.gateway.config.timeouts, self.gateway.config.max_connections
+        longest = limits.body + limits.total + limits.idle
+        manager, loop = self._runner.server, asyncio.get_running_loop()
+        assert manager is not None
         while True:
-            await asyncio.sleep(min(1.0, limit / 2))
-            now = asyncio.get_running_loop().time()
-            assert self._runner.server is not None
-            idle: list[tuple[float, Any]] = []
-            for connection in self._runner.server.connections:
-                if connection._current_request is not None:
-                    self._idle_since.pop(connection, None)
-                else:
-                    idle.append((self._idle_since.setdefault(connection, now), connection))
-            idle.sort(key=lambda pair: pair[0])
-            surplus = len(self._runner.server.connections) - most
-            for number, (since, connection) in enumerate(idle):
-                if now - since > limit or number < surplus:
-                    if connection.transport:
-                        connection.transport.abort()
-                    connection.force_close()
+            await asyncio.sleep(min(1.0, limits.header / 2))
+            now = loop.time()
+            idle: list[GatewayProtocol] = []
+            for connection in manager.connections:
+                assert isinstance(connection, GatewayProtocol)
+                request = connection._current_request
+                if request is None:
+                    # Once it has been served, aiohttp's keep-alive timer bounds its silence.
+                    if not connection._request_count and now - connection.made > limits.header:
+                        connection.cut()
+                    else:
+                        idle.append(connection)
+                elif connection.seen is not request:
+                    connection.seen, connection.seen_at = request, now
+                elif now - connection.seen_at > longest:  # the answer is not fetched
+                    connection.cut()
+            surplus = len(manager.connections) - most
+            if surplus > 0:
+                for connection in sorted(idle, key=lambda one: one._next_keepalive_close_time)[:surplus]:
+                    connection.cut()
 
     async def drain(self) -> None:
         """Unready first, then deaf, then gone: nobody who was accepted is dropped before the time is up."""

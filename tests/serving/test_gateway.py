@@ -195,7 +195,7 @@ async def test_the_engine_goes_and_comes_back() -> None:
 
 
 async def test_drain_lets_running_answers_finish_and_cuts_the_rest() -> None:
-    async with running(timeouts={"settle": 0.2, "drain": 0.5}) as r:
+    async with running(timeouts={"settle": 0.2, "drain": 3}) as r:
         r.engine.script = Script(delay=0.01)
         short = asyncio.create_task(r.stream())
         await asyncio.sleep(0.1)

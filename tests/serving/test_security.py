@@ -363,7 +363,7 @@ def test_schemathesis_finds_nothing() -> None:
         assert ready.wait(20)
         schema = schemathesis.openapi.from_url(found["base"] + "/openapi.json")
         operations = [operation.ok() for operation in schema.get_all_operations()]
-        assert len(operations) == 6
+        assert len(operations) == 7
         for operation in operations:
             _fuzz(operation, found["base"])
     finally:

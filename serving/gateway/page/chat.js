@@ -14,6 +14,7 @@ const TEXTS = {
     waiting: "waiting", isThinking: "thinking", answering: "answering", done: "done", cut: "cut at the token limit",
     stopped: "stopped", failed: "failed", noThought: "The model answered without thinking.",
     noAnswer: "No answer came after the thought.",
+    api: "API description", metrics: "Metrics", health: "Health",
   },
   zh: {
     use: "仅供科研与临床医生决策支持使用。本系统不是医疗器械，不作自主诊断。请勿输入可识别患者身份的信息。",
@@ -27,6 +28,7 @@ const TEXTS = {
     waiting: "等待中", isThinking: "思考中", answering: "回答中", done: "完成", cut: "达到词元上限而中断",
     stopped: "已停止", failed: "失败", noThought: "模型未经思考直接作答。",
     noAnswer: "思考之后没有给出回答。",
+    api: "接口说明", metrics: "指标", health: "健康状态",
   },
 };
 
