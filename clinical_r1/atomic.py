@@ -1,5 +1,9 @@
-"""Files appear whole or not at all: write to a temporary name, fsync, rename (POSIX rename is atomic)."""
+"""Files appear whole or not at all: write to a temporary name, fsync, rename (POSIX rename is atomic).
 
+And the one way to say which bytes a file holds.
+"""
+
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,3 +36,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a whole UTF-8 text file atomically."""
     with atomic_writer(path) as handle:
         handle.write(text)
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Hex SHA-256 of a file's bytes, streamed."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

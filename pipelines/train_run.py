@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from clinical_r1.atomic import write_text
+from clinical_r1.atomic import file_sha256, write_text
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.step import STEP_FILE
@@ -146,8 +146,7 @@ def _hash_sources(config: RunConfig) -> str:
         for file in files:
             if not file.is_file():
                 raise UserError(f"records.sources: {file}: no such file")
-            with open(file, "rb") as handle:
-                digest.update(hashlib.file_digest(handle, "sha256").digest())
+            digest.update(file_sha256(file).encode())
     return digest.hexdigest()
 
 

@@ -4,13 +4,13 @@ Whether the gate passed is read from the report that the records step leaves bes
 counts only where there is no such report.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
 
@@ -70,9 +70,7 @@ def gate_state(cases: Path, policy: CrossingPolicy) -> GateState:
         return "declared" if policy.gate_passed else "not passed"
     if report["phi"].get("policy") != "scrub" or not cases.is_file():
         return "not passed"
-    with cases.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return "passed" if report.get("hashes", {}).get(cases.name) == digest else "not passed"
+    return "passed" if report.get("hashes", {}).get(cases.name) == file_sha256(cases) else "not passed"
 
 
 def check_gate(endpoint: EndpointConfig, policy: CrossingPolicy, cases: Path) -> None:

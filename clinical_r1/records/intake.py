@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
 from clinical_r1.records import icd10
 from clinical_r1.records.config import RecordsConfig, Source
 from clinical_r1.records.readers.registry import UNVERIFIED, read_source, resolved_format
-from clinical_r1.records.report import sha256_of
 from clinical_r1.records.row import Reject, Row
 from clinical_r1.records.specialty import SpecialtyMapping, load_mapping
 
@@ -59,9 +59,9 @@ def read_all(config: RecordsConfig) -> Intake:
 def _digest(source: Source) -> str:
     path = Path(source.path)
     if path.is_file():
-        return sha256_of(path)
+        return file_sha256(path)
     names = sorted(child for child in path.rglob("*") if child.is_file())
-    return hashlib.sha256("".join(sha256_of(child) for child in names).encode()).hexdigest()
+    return hashlib.sha256("".join(file_sha256(child) for child in names).encode()).hexdigest()
 
 
 def _check(row: Row, config: RecordsConfig, mapping: SpecialtyMapping, intake: Intake) -> None:

@@ -1,9 +1,7 @@
 """What the records step did, as numbers: report.json for machines, card.md for people. Never text of a record."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,12 +51,6 @@ class RecordsReport(BaseModel):
     config_hash: str
     hashes: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of the split files."""
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def counts(values: Iterable[str]) -> dict[str, int]:

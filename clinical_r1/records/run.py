@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from clinical_r1.atomic import write_text
+from clinical_r1.atomic import file_sha256, write_text
 from clinical_r1.errors import UserError
 from clinical_r1.records import icd10
 from clinical_r1.records.config import RecordsConfig
@@ -19,7 +19,7 @@ from clinical_r1.records.identity import load_key
 from clinical_r1.records.intake import Intake, enforce_reject_rate, read_all
 from clinical_r1.records.phi.gate import GateResult, open_gate
 from clinical_r1.records.policies import Kept, apply_policies
-from clinical_r1.records.report import RecordsReport, card, counts, sha256_of
+from clinical_r1.records.report import RecordsReport, card, counts
 from clinical_r1.records.split import Item, assign, groups_of
 from clinical_r1.schema import SPLITS, Case, write_jsonl
 
@@ -78,7 +78,7 @@ def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
         sources=intake.sources,
         seed=config.seed,
         config_hash=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
-        hashes={f"{name}.jsonl": sha256_of(out_dir / f"{name}.jsonl") for name in SPLITS},
+        hashes={f"{name}.jsonl": file_sha256(out_dir / f"{name}.jsonl") for name in SPLITS},
     )
     write_text(out_dir / "card.md", card(report, splits))
     write_text(out_dir / "report.json", report.model_dump_json(indent=2) + "\n")

@@ -35,12 +35,6 @@ def claim(state_dir: Path, identity: dict[str, Any]) -> bool:
     return False
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def folder_hash(folder: Path) -> str:
     """Cheap identity of a model folder: config and tokenizer bytes, names and sizes of the weights, their headers."""
     digest = hashlib.sha256()

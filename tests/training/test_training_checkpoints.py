@@ -1,4 +1,4 @@
-from clinical_r1.training.checkpoints import claim, file_hash, is_complete, latest, prune, save, step_folder
+from clinical_r1.training.checkpoints import claim, is_complete, latest, prune, save, step_folder
 
 
 def test_the_newest_whole_checkpoint_wins_and_torsos_go(tmp_path):
@@ -32,8 +32,3 @@ def test_state_of_another_run_is_removed(tmp_path):
     assert claim(state, {"config": 1}) and latest(state / "checkpoints")
     assert not claim(state, {"config": 2})
     assert latest(state / "checkpoints") is None
-
-
-def test_file_hash_is_of_the_bytes(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_hash(tmp_path / "a").startswith("ba7816bf")

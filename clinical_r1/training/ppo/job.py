@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from clinical_r1.training.checkpoints import file_hash, folder_hash
+from clinical_r1.atomic import file_sha256
+from clinical_r1.training.checkpoints import folder_hash
 from clinical_r1.training.ppo.config import PPOConfig
 
 
@@ -32,6 +33,6 @@ class PPOJob(BaseModel):
         return {
             "config": self.config.model_dump(mode="json", exclude={"save_every"}),
             "model": folder_hash(self.model),
-            "cases": file_hash(self.cases),
-            "validation": file_hash(self.validation),
+            "cases": file_sha256(self.cases),
+            "validation": file_sha256(self.validation),
         }

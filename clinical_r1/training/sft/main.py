@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clinical_r1.atomic import write_text
+from clinical_r1.atomic import file_sha256, write_text
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import check_model_folder, load_tokenizer, save_model
-from clinical_r1.training.checkpoints import claim, file_hash, folder_hash, latest, prune, step_of
+from clinical_r1.training.checkpoints import claim, folder_hash, latest, prune, step_of
 from clinical_r1.training.curves import Panel, write_curves
 from clinical_r1.training.deepspeed import check_requirements, init_process_group, prepare_environment
 from clinical_r1.training.launcher import report_progress
@@ -105,7 +105,7 @@ def _claim(job: SFTJob, world: int) -> None:
     job.state_dir.mkdir(parents=True, exist_ok=True)
     identity = {
         "config": job.config.model_dump(mode="json"),
-        "traces": file_hash(job.traces),
+        "traces": file_sha256(job.traces),
         "base_model": folder_hash(job.base_model),
         "processes": world,
     }
