@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -57,6 +57,16 @@ def words(name: str) -> str:
     return name.replace("_", " ").capitalize() if name.islower() and len(name) > 2 else name
 
 
+def axis_name(axis: str) -> str:
+    """How a page calls a kind of subgroup."""
+    return {"icd10_chapter": "ICD-10 chapter", "age_band": "Age"}.get(axis, axis.capitalize())
+
+
+def credit_shares(partial: Any) -> list[tuple[str, float, str]]:
+    """Nearness of answers as shares of a whole, for a stacked bar."""
+    return [(name, count / (partial.n or 1), f"c{i}") for i, (name, count) in enumerate(partial.levels.items(), 1)]
+
+
 def now() -> str:
     """Today, as the page's head prints it."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -76,7 +86,7 @@ def environment() -> "Environment":
     )
     env.filters |= {
         "percent": percent, "points": points, "p_value": p_value, "duration": duration, "words": words,
-        "number": charts.number,
+        "number": charts.number, "axis_name": axis_name, "credit_shares": credit_shares,
     }  # fmt: skip
     env.globals |= {
         "interval": interval, "bar": charts.bar, "difference": charts.difference, "stacked": charts.stacked,

@@ -16,7 +16,9 @@ from clinical_r1.evaluation.curves import read_curves
 from clinical_r1.evaluation.hyperparameters import hyperparameters
 from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, read_cases
 from clinical_r1.evaluation.metrics import Metrics, measure
-from clinical_r1.evaluation.page import p_value, percent, points, render
+from clinical_r1.evaluation.page import render
+from clinical_r1.evaluation.results import reach_of
+from clinical_r1.evaluation.sentences import answer_sentence, answer_sentence_zh, second_opinion
 from clinical_r1.evaluation.show import length_chart, outcome_rows, sample_predictions, sample_traces
 from clinical_r1.schema import Case, Prediction, read_jsonl
 from clinical_r1.step import STEP_FILE
@@ -213,7 +215,7 @@ def _page(inputs: ReportInputs, data: _Loaded, summary: dict[str, Any]) -> str:
         outcomes=outcome_rows(data.sft_metrics, data.ppo_metrics),
         traces=sample_traces(inputs.traces / "traces.jsonl", inputs.samples) if inputs.traces else [],
         predictions=sample_predictions(data.cases, data.sft, data.ppo, inputs.samples),
-        reach=_reach(data.comparison),
+        reach=reach_of(data.comparison),
     )
 
 
@@ -234,52 +236,3 @@ def _flow(data: _Loaded) -> list[tuple[str, str]]:
         flow.append((f"{splits['rl']:,}", "other cases for reinforcement learning (PPO) with a verifier's reward"))
     flow.append((f"{len(data.cases):,}", "test cases that no training step has seen, opened once"))
     return flow
-
-
-def _reach(comparison: Comparison) -> float:
-    """Half-width of the difference axis: every interval fits, in steps of 10 points."""
-    results = [
-        comparison.overall,
-        *comparison.by.get("specialty", {}).values(),
-        *comparison.by.get("language", {}).values(),
-    ]
-    widest = max(max(abs(result.low), abs(result.high)) for result in results if result.n)
-    return min(1.0, max(0.1, -(-widest * 10 // 1) / 10))
-
-
-def answer_sentence(comparison: Comparison) -> str:
-    """The answer in one sentence, with its interval."""
-    overall, verdict = comparison.overall, comparison.verdict
-    start = (
-        f"On {overall.n:,} unseen cases {comparison.second} names the right diagnosis in "
-        f"{percent(overall.second_accuracy)}, {comparison.first} alone in {percent(overall.first_accuracy)}: "
-    )
-    bounds = f"95% interval {points(overall.low)} to {points(overall.high)}; McNemar p {p_value(overall.p_exact)}"
-    if verdict == "gain":
-        return f"{start}a gain of {points(overall.difference)} points ({bounds})."
-    if verdict == "loss":
-        return f"{start}a loss of {points(overall.difference)} points ({bounds})."
-    return f"{start}a gain is not shown ({points(overall.difference)} points; {bounds})."
-
-
-def answer_sentence_zh(comparison: Comparison) -> str:
-    """The same in Chinese."""
-    overall = comparison.overall
-    word = {"gain": "提高", "loss": "下降", "not shown": "未显示出确切差异："}[comparison.verdict]
-    return (
-        f"在 {overall.n} 个未见病例上，{comparison.second} 的诊断正确率为 {percent(overall.second_accuracy)}，"
-        f"{comparison.first} 为 {percent(overall.first_accuracy)}，{word} {points(overall.difference)} 个百分点"
-        f"（95% 区间 {points(overall.low)} 至 {points(overall.high)}；McNemar p {p_value(overall.p_exact)}）。"
-    )
-
-
-def second_opinion(comparison: Comparison) -> str:
-    """What the independent judge says of the same answers."""
-    other = comparison.independent
-    if other is None or other.n == 0:
-        return "No independent judge was asked: the figures rest on the judge that also paid the reward."
-    numbers = f"{points(other.difference)} points, 95% interval {points(other.low)} to {points(other.high)}"
-    signs = [(r.low > 0) - (r.high < 0) for r in (comparison.overall, other)]
-    if signs[0] == signs[1]:
-        return f"An independent judge that training never saw agrees ({numbers})."
-    return f"An independent judge that training never saw does not confirm this ({numbers}): it counts as not shown."

@@ -7,6 +7,12 @@ from clinical_r1.schema import Case
 
 NAME = "cases"
 ABOUT = "JSONL of schema.Case: a test split, or a benchmark built in MedBench-Hard's form"
+FILES = ("cases.jsonl", "test.jsonl")
+
+
+def looks_like(row: dict) -> bool:
+    """Is this a row of such a file?"""
+    return {"language", "question", "reference"} <= row.keys()
 
 
 def load(path: Path) -> list[Case]:

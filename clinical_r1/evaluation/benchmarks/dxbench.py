@@ -9,11 +9,17 @@ from clinical_r1.schema import Case, Language
 
 NAME = "dxbench"
 ABOUT = "DxBench (1,148 cases, 15 departments), one JSON list; no licence stated"
+FILES = ("DxBench_en.json", "DxBench_zh.json")
 
 TEXT = {
     "en": ("The patient reports: {have}.", " Denied: {have_not}.", " What is the most likely diagnosis?", ", "),
     "zh": ("患者表现为：{have}。", "否认：{have_not}。", "最可能的诊断是什么？", "、"),
 }
+
+
+def looks_like(row: dict) -> bool:
+    """Is this a row of such a file?"""
+    return {"explicit_symptoms", "implicit_symptoms", "disease"} <= row.keys()
 
 
 def load(path: Path) -> list[Case]:

@@ -11,6 +11,12 @@ from clinical_r1.schema import Case
 
 NAME = "medqa"
 ABOUT = "MedQA (USMLE), JSONL with question, options {A: ...}, answer; MIT"
+FILES = ("medqa.jsonl", "medqa_test.jsonl", "medqa_test_1273.jsonl")
+
+
+def looks_like(row: dict) -> bool:
+    """Is this a row of such a file?"""
+    return isinstance(row.get("options"), dict) and {"question", "answer"} <= row.keys()
 
 
 def load(path: Path) -> list[Case]:
