@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -82,17 +83,17 @@ def wait_for(url: str, process: subprocess.Popen[Any], seconds: float = 120) -> 
 
 @contextlib.contextmanager
 def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """A child process that is ended at the end."""
-    process = subprocess.Popen(command, **options)
+    """A child process that is ended at the end, together with the processes that it started (vLLM's engine is one)."""
+    process = subprocess.Popen(command, start_new_session=True, **options)
     try:
         yield process
     finally:
         process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
 
 
 def rss_mb(pid: int) -> float:
@@ -120,7 +121,7 @@ def gateway(upstream: str, folder: Path, **settings: Any) -> Iterator[tuple[str,
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "serving.gateway", "--config", str(path)]
-    with running(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+    with running(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         url = f"http://127.0.0.1:{port}"
         wait_for(url + "/healthz/ready", process)
         yield url, key, process.pid

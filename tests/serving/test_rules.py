@@ -19,7 +19,7 @@ LANG = f'{V},language="en"'
 ROOT = Path(__file__).parents[2]
 
 Series = dict[str, str]
-"""Series in promtool's notation, one value a minute."""
+"""Series in promtool's notation, one value a step."""
 
 
 def run(rate: float, minutes: int, before: float = 0, reset: bool = False) -> str:
@@ -39,7 +39,7 @@ def answers(rates: dict[str, float], minutes: int, reset: bool = False) -> Serie
 
 def baseline(shares: dict[str, float]) -> Series:
     return {
-        f'clinical_r1_baseline_outcome_share{{{V},outcome="{name}"}}': f"{share}x6000" for name, share in shares.items()
+        f'clinical_r1_baseline_outcome_share{{{V},outcome="{name}"}}': f"{share}x600" for name, share in shares.items()
     }
 
 
@@ -51,8 +51,8 @@ def lengths(rates: dict[str, float], minutes: int, reset: bool = False) -> Serie
             f'clinical_r1_reasoning_length_total{{{V},bucket="{b}"}}': run(rates.get(b, 0), minutes, reset=reset)
             for b in LENGTH_BUCKETS
         },
-        **{f'clinical_r1_baseline_length_share{{{V},bucket="{b}"}}': f"{base.get(b, 0)}x6000" for b in LENGTH_BUCKETS},
-        f"clinical_r1_baseline_answers{{{V}}}": "1000x6000",
+        **{f'clinical_r1_baseline_length_share{{{V},bucket="{b}"}}': f"{base.get(b, 0)}x600" for b in LENGTH_BUCKETS},
+        f"clinical_r1_baseline_answers{{{V}}}": "1000x600",
     }
 
 
@@ -91,6 +91,10 @@ def ready(*pods: str) -> Series:
     return {f'clinical_r1_upstream_ready{{{V},pod="{number}"}}': values for number, values in enumerate(pods)}
 
 
+def reloads(values: str) -> Series:
+    return {'clinical_r1_api_key_reloads_total{result="failed"}': values}
+
+
 SAME, LONGER = {"0064": 5.0, "0128": 5.0}, {"0256": 5.0, "0512": 5.0}
 CASES: list[tuple[str, str, Series, str, bool]] = [
     # alert, scenario, series, when, fires
@@ -110,14 +114,17 @@ CASES: list[tuple[str, str, Series, str, bool]] = [
     ("UnclosedThoughts", "silent", answers({"ok": 10}, 100), "90m", False),
     ("UnclosedThoughts", "low traffic", answers({"unclosed": 0.5}, 100), "90m", False),
     ("UnclosedThoughts", "reset", answers({"ok": 10, "unclosed": 0.2}, 100, reset=True), "90m", False),
+    ("UnclosedThoughts", "fires over a reset", answers({"ok": 8, "unclosed": 2}, 100, reset=True), "90m", True),
     ("ReasoningLengthDrift", "fires", lengths(LONGER, 500), "480m", True),
     ("ReasoningLengthDrift", "silent", lengths(SAME, 500), "480m", False),
     ("ReasoningLengthDrift", "low traffic", lengths({"0512": 1.0}, 500), "480m", False),
     ("ReasoningLengthDrift", "reset", lengths(SAME, 500, reset=True), "480m", False),
+    ("ReasoningLengthDrift", "fires over a reset", lengths(LONGER, 500, reset=True), "480m", True),
     ("TokenCountOff", "fires", checks(9, 1, 100), "95m", True),
     ("TokenCountOff", "silent", checks(10, 0, 100), "95m", False),
     ("TokenCountOff", "low traffic", checks(0.3, 0.3, 100), "95m", False),
     ("TokenCountOff", "reset", checks(10, 0, 100, reset=True), "95m", False),
+    ("TokenCountOff", "fires over a reset", checks(9, 1, 100, reset=True), "95m", True),
     ("EngineDown", "fires", ready("1x10 0x20", "1x10 0x20"), "20m", True),
     ("EngineDown", "silent with one left", ready("1x30", "0x30"), "20m", False),
     ("EngineDown", "short", ready("1x18 0x1 1x20"), "20m", False),
@@ -125,34 +132,41 @@ CASES: list[tuple[str, str, Series, str, bool]] = [
     ("EngineDegraded", "silent", ready("1x30", "1x30"), "20m", False),
     ("GatewayAbsent", "fires", {"up": "1x30"}, "20m", True),
     ("GatewayAbsent", "silent", ready("0x30"), "20m", False),
-    ("ApiKeysNotReloaded", "fires", {'clinical_r1_api_key_reloads_total{result="failed"}': "0x10 1x20"}, "12m", True),
-    ("ApiKeysNotReloaded", "silent", {'clinical_r1_api_key_reloads_total{result="failed"}': "0x30"}, "12m", False),
-    ("FirstAnswerBurnFast", "fires", first(1, 9, 100), "90m", True),
-    ("FirstAnswerBurnFast", "silent", first(98, 2, 100), "90m", False),
-    ("FirstAnswerBurnFast", "low traffic", first(0, 0.2, 100), "90m", False),
-    ("FirstAnswerBurnFast", "reset", first(98, 2, 100, reset=True), "90m", False),
-    ("FirstAnswerBurnSlow", "fires", first(5, 5, 500), "480m", True),
-    ("FirstAnswerBurnSlow", "silent", first(9, 1, 500), "480m", False),
-    ("FirstAnswerBurnTicket", "fires", first(9, 1, 5000), "4500m", True),
-    ("FirstAnswerBurnTicket", "silent", first(98, 2, 5000), "4500m", False),
-    ("LatencyBurnFast", "fires", latency(1, 9, 100), "90m", True),
-    ("LatencyBurnFast", "silent", latency(98, 2, 100), "90m", False),
-    ("LatencyBurnFast", "low traffic", latency(0, 0.2, 100), "90m", False),
-    ("LatencyBurnFast", "reset", latency(98, 2, 100, reset=True), "90m", False),
-    ("LatencyBurnSlow", "fires", latency(5, 5, 500), "480m", True),
-    ("LatencyBurnSlow", "silent", latency(9, 1, 500), "480m", False),
-    ("LatencyBurnTicket", "fires", latency(9, 1, 5000), "4500m", True),
-    ("LatencyBurnTicket", "silent", latency(98, 2, 5000), "4500m", False),
-    ("ErrorBudgetBurnFast", "fires", aborts(90, 10, 100), "90m", True),
-    ("ErrorBudgetBurnFast", "silent", aborts(100, 0.1, 100), "90m", False),
-    ("ErrorBudgetBurnFast", "clients who leave are no errors", aborts(90, 10, 100, by="client"), "90m", False),
-    ("ErrorBudgetBurnFast", "low traffic", aborts(0, 0.2, 100), "90m", False),
-    ("ErrorBudgetBurnFast", "reset", aborts(100, 0.1, 100, reset=True), "90m", False),
-    ("ErrorBudgetBurnSlow", "fires", aborts(95, 5, 500), "480m", True),
-    ("ErrorBudgetBurnSlow", "silent", aborts(100, 0.1, 500), "480m", False),
-    ("ErrorBudgetBurnTicket", "fires", aborts(99, 1, 5000), "4500m", True),
-    ("ErrorBudgetBurnTicket", "silent", aborts(100, 0.1, 5000), "4500m", False),
+    ("ApiKeysNotReloaded", "fires", reloads("0x10 1x20"), "12m", True),
+    ("ApiKeysNotReloaded", "silent", reloads("0x30"), "12m", False),
+    ("ApiKeysNotReloaded", "reset", reloads("3x20 0x20"), "30m", False),
+    ("ApiKeysNotReloaded", "fires over a reset", reloads("3x20 0x5 1x20"), "30m", True),
 ]
+STEPS = {"Slow": "5m", "Ticket": "30m"}
+"""Distance of the samples where it is not a minute: long windows of minutes only cost time."""
+BAD_OF_100 = {
+    # speed: samples, when to look, bad answers that fire for SLOs of 95% and of 99.5%, and too few answers a sample
+    "Fast": (100, "90m", 90, 10, 0.2),
+    "Slow": (100, "480m", 50, 5, 0.5),
+    "Ticket": (170, "4500m", 10, 1, 0.9),
+}
+SLOS = {"FirstAnswer": (first, 0), "Latency": (latency, 0), "ErrorBudget": (aborts, 1)}
+
+
+def burn_cases() -> list[tuple[str, str, Series, str, bool]]:
+    """Every burn-rate alert in every scenario; a reset changes nothing, neither for the silent nor for the firing."""
+    cases = []
+    for slo, (series, kind) in SLOS.items():
+        for speed, (samples, when, *bad, few) in BAD_OF_100.items():
+            name, many, fine = f"{slo}Burn{speed}", bad[kind], (2, 0.1)[kind]
+            for reset, suffix in ((False, ""), (True, " over a reset")):
+                cases += [
+                    (name, "fires" + suffix, series(100 - many, many, samples, reset), when, True),
+                    (name, "reset" if reset else "silent", series(100 - fine, fine, samples, reset), when, False),
+                ]
+            cases.append((name, "low traffic", series(0, few, samples), when, False))
+    gone = aborts(90, 10, 100, by="client")
+    return [*cases, ("ErrorBudgetBurnFast", "clients who leave are no errors", gone, "90m", False)]
+
+
+CASES += burn_cases()
+GAUGES = ("EngineDown", "EngineDegraded", "GatewayAbsent")
+"""No counters, hence no resets; they must fire without any traffic."""
 
 
 def promtool(tmp_path: Path, tests: list[dict[str, object]], interval: str) -> subprocess.CompletedProcess[str]:
@@ -178,7 +192,7 @@ def test_alerts(tmp_path: Path) -> None:
         tests = [
             {
                 "name": f"{name}: {scenario}",
-                "interval": "1m",
+                "interval": next((step for speed, step in STEPS.items() if name.endswith(speed)), "1m"),
                 "input_series": [{"series": key, "values": value} for key, value in series.items()],
                 "promql_expr_test": [
                     {
@@ -195,11 +209,15 @@ def test_alerts(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_is_tested_for_fire_and_silence() -> None:
+def test_every_alert_is_tested_in_every_scenario() -> None:
     alerts = {r["alert"].removeprefix("ClinicalR1") for g in rule_file()["groups"] for r in g["rules"] if "alert" in r}
     assert alerts == {name for name, *_ in CASES}
     for name in alerts:
+        scenarios = {scenario for other, scenario, *_ in CASES if other == name}
         assert {fires for other, *_, fires in CASES if other == name} == {True, False}
+        if name not in GAUGES:
+            assert {"fires", "silent", "reset", "fires over a reset"} <= scenarios, name
+            assert "low traffic" in scenarios or name == "ApiKeysNotReloaded", name
 
 
 @needs_promtool
