@@ -9,22 +9,25 @@ KUBERNETES_MINOR=34
 BUILD_SECONDS=${BUILD_SECONDS:-900}
 CACHE=${CLINICAL_R1_CACHE:-$HOME/.cache/clinical-r1}
 FOLDER=$CACHE/chart-tools-helm-$HELM_VERSION-kubeconform-$KUBECONFORM_VERSION-k8s-1.$KUBERNETES_MINOR
-command -v go >/dev/null || { echo "error: go is not installed; install Go 1.24 or newer to check the chart" >&2; exit 2; }
 mkdir -p "$FOLDER"
 
-build() { # build NAME PACKAGE VERSION
+build() { # build NAME PACKAGE VERSION [LDFLAGS]
   [ ! -x "$FOLDER/$1" ] || return 0
+  command -v go >/dev/null || { echo "error: go is not installed; install Go 1.24 or newer to check the chart" >&2; exit 2; }
   echo "building $1 $3 from its Go module (at most $BUILD_SECONDS s)" >&2
-  local scratch
+  local scratch deadline=$((SECONDS + BUILD_SECONDS)) try
   scratch=$(mktemp -d "$FOLDER/.build-XXXXXX")
-  if ! (cd "$scratch" && CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN=$scratch nice -n 19 timeout "$BUILD_SECONDS" \
-    go install -trimpath -ldflags "-s -w ${4:-}" "$2@$3" >&2); then
-    rm -rf "$scratch"
-    echo "error: $1 $3 was not built within $BUILD_SECONDS s; run again with BUILD_SECONDS=3600, or look above" >&2
-    exit 3
-  fi
-  mv "$scratch/$1" "$FOLDER/$1" # a program is there whole or not at all
+  for try in 1 2 3; do # a module proxy hiccups now and then
+    if (cd "$scratch" && CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN=$scratch nice -n 19 timeout $((deadline - SECONDS)) \
+      go install -trimpath -ldflags "-s -w ${4:-}" "$2@$3" >&2); then
+      mv "$scratch/$1" "$FOLDER/$1" # a program is there whole or not at all
+      break
+    fi
+    [ $((deadline - SECONDS)) -gt 10 ] || break
+    sleep $((try * 5))
+  done
   rm -rf "$scratch"
+  [ -x "$FOLDER/$1" ] || { echo "error: $1 $3 was not built (its messages are above); with more time: BUILD_SECONDS=3600" >&2; exit 3; }
 }
 
 build kubeconform github.com/yannh/kubeconform/cmd/kubeconform $KUBECONFORM_VERSION

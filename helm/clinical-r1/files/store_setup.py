@@ -1,6 +1,7 @@
 """Makes the bucket, its lifecycle rules and, on a MinIO of ours, one user and policy a prefix. Safe to run again.
 
-python setup.py PLAN SECRETS: PLAN holds plan.json and policy-<user>.json, SECRETS one mounted Secret a user, and `root`.
+python setup.py PLAN SECRETS: PLAN holds plan.json and policy-<user>.json, SECRETS one mounted Secret for each user and
+for root.
 """
 
 import json

@@ -68,7 +68,8 @@ capabilities: { drop: [ALL] }
 {{- if $has -}}true{{- end -}}
 {{- else if .value -}}
 {{- if not $has -}}
-{{- fail (printf "%s needs %s, which this cluster does not have: %s; or set %s=false. (With `helm template`, say what the cluster has: --api-versions %s)" .key .api .fix .key .api) -}}
+{{- $off := ternary (printf ", or set %s=false" .key) "" (hasSuffix ".enabled" .key) -}}
+{{- fail (printf "%s needs %s, which this cluster does not have: %s%s. (With `helm template`, say what the cluster has: --api-versions %s)" .key .api .fix $off .api) -}}
 {{- end -}}
 true
 {{- end -}}
