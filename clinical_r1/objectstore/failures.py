@@ -21,3 +21,7 @@ class StoreFull(UserError):  # noqa: N818
 
 class StoreUnavailable(UserError):  # noqa: N818
     """No usable answer within the patience that was given; what was finished stays finished."""
+
+
+class Damaged(UserError):  # noqa: N818
+    """An object is not what its manifest says."""

@@ -3,15 +3,14 @@
 import fcntl
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clinical_r1.atomic import atomic_writer
+from clinical_r1.atomic import atomic_writer, file_sha256
 from clinical_r1.errors import UserError
 from clinical_r1.objectstore.failures import Conflict, NotFound, StoreFull, StoreRefused
-from clinical_r1.objectstore.store import BLOCK, Entry, Stat, check_key, file_sha256
+from clinical_r1.objectstore.store import BLOCK, Entry, Stat, Watch, check_digest, check_key, copy_hashed
 
 _NO_SPACE = {28, 122}  # ENOSPC, EDQUOT
 
@@ -28,10 +27,10 @@ class FolderStore:
             handle.write(data)
         return _stat(key, data)
 
-    def put_file(self, key: str, path: Path, sha256: str = "") -> Stat:
+    def put_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> Stat:
         with self._writing(key) as target, open(path, "rb") as source, atomic_writer(target, "wb") as handle:
-            shutil.copyfileobj(source, handle, BLOCK)
-        digest = sha256 or file_sha256(path)
+            digest = copy_hashed(iter(lambda: source.read(BLOCK), b""), handle, watch)
+            check_digest(str(path), digest, sha256)
         return Stat(key, path.stat().st_size, digest, digest)
 
     def put_if_absent(self, key: str, data: bytes) -> Stat:
@@ -43,7 +42,9 @@ class FolderStore:
 
     def put_if_match(self, key: str, data: bytes, etag: str) -> Stat:
         with self._writing(key) as path, self._lock():
-            if not path.is_file() or file_sha256(path) != etag:
+            if not path.is_file():
+                raise NotFound(f"{self.uri}/{key}: no such object")
+            if file_sha256(path) != etag:
                 raise Conflict(f"{self.uri}/{key}: changed since it was read: another writer came first")
             self.put(key, data)
         return _stat(key, data)
@@ -52,13 +53,10 @@ class FolderStore:
         with self._reading(key) as path:
             return path.read_bytes()
 
-    def get_file(self, key: str, path: Path) -> str:
-        digest = hashlib.sha256()
+    def get_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> str:
         with self._reading(key) as source, open(source, "rb") as handle, atomic_writer(path, "wb") as out:
-            while block := handle.read(BLOCK):
-                digest.update(block)
-                out.write(block)
-        return digest.hexdigest()
+            digest = copy_hashed(iter(lambda: handle.read(BLOCK), b""), out, watch)
+            return check_digest(f"{self.uri}/{key}", digest, sha256)
 
     def stat(self, key: str) -> Stat | None:
         path = self.root / check_key(key)

@@ -3,22 +3,23 @@
 import hashlib
 import io
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 import urllib3
 from minio import Minio
 from minio.credentials import Credentials, Provider
 from minio.error import S3Error, ServerError
 
-from clinical_r1.atomic import atomic_writer
-from clinical_r1.objectstore.failures import Conflict, NotFound
+from clinical_r1.atomic import atomic_writer, file_sha256
+from clinical_r1.objectstore.failures import Conflict, NotFound, StoreRefused
 from clinical_r1.objectstore.settings import StoreSettings
-from clinical_r1.objectstore.store import BLOCK, Entry, Stat, check_key, file_sha256
+from clinical_r1.objectstore.store import BLOCK, Entry, Stat, Watch, check_digest, check_key, copy_hashed
 from clinical_r1.objectstore.trying import keep_trying
 
-PART_SIZE = 64 << 20
-"""Bytes of one part of a large object; the SDK holds up to three in memory for each file under way."""
+PART_SIZE = 16 << 20
+"""Bytes of one part of a large object (S3 takes 10,000 of them); up to three are in memory for each file under way."""
 _PARTS_AT_ONCE = 2
 _META = "sha256"
 _CONNECTIONS = 32
@@ -34,6 +35,18 @@ class _SecretFiles(Provider):
     def retrieve(self) -> Credentials:
         access, secret = self._settings.keys()
         return Credentials(access, secret, self._settings.session_token or None)
+
+
+class _Watched:
+    """A file whose reader reports each block; the SDK asks for nothing but `read`."""
+
+    def __init__(self, handle: IO[bytes], watch: Watch) -> None:
+        self._handle, self._watch = handle, watch
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._handle.read(size)
+        self._watch(len(block))
+        return block
 
 
 class S3Store:
@@ -67,7 +80,7 @@ class S3Store:
         )
         return Stat(key, len(data), self._try(key, write).etag or "", digest)
 
-    def put_file(self, key: str, path: Path, sha256: str = "") -> Stat:
+    def put_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> Stat:
         digest = sha256 or file_sha256(path)
         name, size = self._name(key), path.stat().st_size
 
@@ -76,7 +89,7 @@ class S3Store:
                 return self._client.put_object(
                     self.bucket,
                     name,
-                    handle,
+                    cast(BinaryIO, _Watched(handle, watch) if watch else handle),
                     size,
                     part_size=PART_SIZE if size > PART_SIZE else 0,
                     num_parallel_uploads=_PARTS_AT_ONCE,
@@ -123,38 +136,48 @@ class S3Store:
             return None
 
     def get(self, key: str) -> bytes:
-        out = io.BytesIO()
-        self._try(key, lambda: self._read(key, out))
-        return out.getvalue()
-
-    def get_file(self, key: str, path: Path) -> str:
-        def read() -> str:
-            with atomic_writer(path, "wb") as out:
-                return self._read(key, out)
+        def read() -> bytes:
+            out = io.BytesIO()
+            self._read(key, out, None)
+            return out.getvalue()
 
         return self._try(key, read)
 
-    def _read(self, key: str, out: Any) -> str:
-        out.seek(0)
-        out.truncate()
-        digest = hashlib.sha256()
+    def get_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> str:
+        def read() -> str:
+            with atomic_writer(path, "wb") as out:
+                return check_digest(f"{self.uri}/{key}", self._read(key, out, watch), sha256)
+
+        return self._try(key, read)
+
+    def _read(self, key: str, out: IO[bytes], watch: Watch | None) -> str:
         response = self._client.get_object(self.bucket, self._name(key))
         try:
-            for block in response.stream(BLOCK):
-                digest.update(block)
-                out.write(block)
+            return copy_hashed(response.stream(BLOCK), out, watch)
         finally:
             response.close()
             response.release_conn()
-        return digest.hexdigest()
 
     def stat(self, key: str) -> Stat | None:
+        name = self._name(key)
         try:
-            found = self._try(key, lambda: self._client.stat_object(self.bucket, self._name(key)))
-        except NotFound:
+            found = self._try(key, lambda: self._client.stat_object(self.bucket, name))
+        except (NotFound, StoreRefused):
+            self._why_not(key)
             return None
         digest = (found.metadata or {}).get(f"x-amz-meta-{_META}", "")
         return Stat(key, found.size or 0, found.etag or "", digest)
+
+    def _why_not(self, key: str) -> None:
+        """HEAD has no body and so no reason: a GET tells an absent object from an absent bucket or a wrong key."""
+
+        def ask() -> None:
+            response = self._client.get_object(self.bucket, self._name(key))
+            response.close()
+            response.release_conn()
+
+        with suppress(NotFound):
+            self._try(key, ask)
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         start = f"{self.prefix}/{prefix}".lstrip("/")

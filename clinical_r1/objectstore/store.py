@@ -9,15 +9,18 @@ Every failure that a person can mend is a UserError (clinical_r1.objectstore.fai
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from clinical_r1.errors import UserError
+from clinical_r1.objectstore.failures import Damaged
 from clinical_r1.objectstore.settings import StoreSettings
 
 _PART = re.compile(r"[A-Za-z0-9_=+@,()-][A-Za-z0-9._=+@,() -]*")
+Watch = Callable[[int], None]
+"""Told of every block that was read, in bytes; what it raises stops the transfer."""
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://")
 BLOCK = 1 << 20
 
@@ -38,7 +41,7 @@ class Stat(Entry):
     etag: str
     """Changes whenever the content does; what `put_if_match` wants. Not a digest of the content in general."""
     sha256: str
-    """Hex digest of the content; empty where the writer did not say (objects that another tool put there)."""
+    """Hex digest of the content; S3 knows it of what `put` and `put_file` wrote, else it is empty."""
 
 
 class Store(Protocol):
@@ -50,20 +53,23 @@ class Store(Protocol):
     def put(self, key: str, data: bytes) -> Stat:
         """Write an object, over what was there."""
 
-    def put_file(self, key: str, path: Path, sha256: str = "") -> Stat:
+    def put_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> Stat:
         """Write a file as an object, in parts where it is large; `sha256` (computed if empty) is kept with it."""
 
     def put_if_absent(self, key: str, data: bytes) -> Stat:
         """Write an object that is not there yet; raises Conflict where it is."""
 
     def put_if_match(self, key: str, data: bytes, etag: str) -> Stat:
-        """Replace the very object that had `etag`; raises Conflict where another writer came first."""
+        """Replace the very object that had `etag`; raises Conflict where another writer came first, and NotFound."""
 
     def get(self, key: str) -> bytes:
         """The whole object; raises NotFound."""
 
-    def get_file(self, key: str, path: Path) -> str:
-        """Write the object to a file, whole or not at all; returns the SHA-256 of what came. Raises NotFound."""
+    def get_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> str:
+        """Write the object to a file, whole or not at all; returns the SHA-256 of what came.
+
+        Raises NotFound, and Damaged where `sha256` is given and something else came.
+        """
 
     def stat(self, key: str) -> Stat | None:
         """None where there is no such object."""
@@ -113,7 +119,19 @@ def check_key(key: str) -> str:
     return key
 
 
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def copy_hashed(blocks: Iterable[bytes], out: IO[bytes], watch: Watch | None = None) -> str:
+    """Write the blocks to `out`; returns their SHA-256."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+        out.write(block)
+        if watch is not None:
+            watch(len(block))
+    return digest.hexdigest()
+
+
+def check_digest(place: str, digest: str, expected: str) -> str:
+    """The digest; raises Damaged where another one was expected."""
+    if expected and digest != expected:
+        raise Damaged(f"{place}: its SHA-256 is not the one in the manifest: the object was changed; publish it again")
+    return digest

@@ -16,6 +16,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 # Busy or starting: the same request may well succeed later.
 _PASSING = {
     "ConditionalRequestConflict",
+    "IncompleteBody",
     "InternalError",
     "OperationAborted",
     "RequestTimeout",
@@ -71,6 +72,8 @@ def explain(error: S3Error, settings: StoreSettings, bucket: str, place: str) ->
     """The sentence for an S3 error code, with what to do."""
     code, store = error.code or "unknown", f"object store {settings.endpoint}"
     user = settings.keys()[0]
+    if code == "AccessDenied" and "not valid yet" in (error.message or ""):
+        code = "RequestTimeTooSkewed"  # how a signed URL from the future is refused
     if code in ("NoSuchKey", "NoSuchObject", "ResourceNotFound"):
         return NotFound(f"{place}: no such object")
     if code == "PreconditionFailed":

@@ -1,0 +1,278 @@
+"""Models in a store: published once under `NAME/VERSION/`, found by alias, promoted by a person, rolled back.
+
+The store's URI is that of all models, such as s3://clinical-r1/models; a version's files lie at
+s3://clinical-r1/models/NAME/VERSION, which is the `storageUri` that KServe takes.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from clinical_r1.errors import UserError
+from clinical_r1.objectstore.failures import Conflict, NotFound
+from clinical_r1.objectstore.manifest import ALIASES, MANIFEST, Aliases, Facts, Gate, ModelManifest, Move
+from clinical_r1.objectstore.store import Store
+from clinical_r1.objectstore.transfer import (
+    FileEntry,
+    Transferred,
+    describe_files,
+    download_files,
+    size_text,
+    upload_files,
+)
+from clinical_r1.schema import first_problem
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_MOVES = 20
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Say = Callable[[str], None]
+
+
+def publish(
+    store: Store,
+    name: str,
+    folder: Path,
+    facts: Facts,
+    extra: dict[str, Path] | None = None,
+    version: str = "",
+    by: str = "",
+    say: Say = print,
+) -> ModelManifest:
+    """Upload a model folder, write its manifest last, and point `candidate` to it; returns the manifest.
+
+    The version is the hash of the files unless one is given: the same model published twice is one version, and an
+    upload that was stopped goes on with the files that are not finished. `extra` files (name -> path) go beside the
+    weights. Raises UserError for a folder that is no model and for a version that holds another model.
+    """
+    _check_name(name)
+    check_model_folder(folder)
+    files = describe_files(folder, extra)
+    version = version or content_version(list(files))
+    _check_name(version)
+    prefix = f"{name}/{version}"
+    say(f"{store.uri}/{prefix}: {len(files)} files, {size_text(sum(entry.size for entry in files))}")
+    upload_files(store, prefix, files, say=say)
+    manifest = ModelManifest(
+        **facts.model_dump(), name=name, version=version, created=_now(), files=sorted(files, key=lambda e: e.path)
+    )
+    try:
+        store.put_if_absent(f"{prefix}/{MANIFEST}", _json(manifest))
+    except Conflict:
+        there = read_manifest(store, name, version)
+        if there.files != manifest.files:
+            raise UserError(
+                f"{store.uri}/{prefix}: this version is another model already: give another --version"
+            ) from None
+        manifest = there
+        say(f"{store.uri}/{prefix}: was published on {there.created}; its manifest stays as it is")
+    move = Move(at=_now(), action="publish", alias="candidate", version=version, by=by)
+    _change_aliases(store, name, lambda aliases: _moved(aliases, move))
+    return manifest
+
+
+def check_model_folder(folder: Path) -> None:
+    """Raise UserError unless the folder holds a whole Hugging Face checkpoint in safetensors."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: no config.json: give the folder of a Hugging Face checkpoint")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = set(re.findall(r'"([\w./-]+\.safetensors)"', index.read_text(encoding="utf-8")))
+        missing = sorted(name for name in names if not (folder / name).is_file())
+        if missing:
+            raise UserError(f"{folder}: {missing[0]} is missing ({len(missing)} of {len(names)} shards): copy it again")
+    elif not any(folder.glob("*.safetensors")):
+        raise UserError(f"{folder}: no *.safetensors file: save the checkpoint with safe serialization")
+
+
+def content_version(files: list[FileEntry]) -> str:
+    """`v-` and 12 hex digits: the same files give the same version."""
+    lines = "".join(f"{entry.sha256}  {entry.path}\n" for entry in sorted(files, key=lambda e: e.path))
+    return "v-" + hashlib.sha256(lines.encode()).hexdigest()[:12]
+
+
+def names(store: Store) -> tuple[str, ...]:
+    """Names of all models."""
+    return store.list_folders()
+
+
+def versions(store: Store, name: str) -> list[tuple[str, ModelManifest | None]]:
+    """Each version with its manifest, oldest first; None and last where an upload did not end."""
+    found = [(version, _read(store, f"{name}/{version}/{MANIFEST}", ModelManifest)) for version in
+             store.list_folders(f"{_check_name(name)}/")]  # fmt: skip
+    return sorted(found, key=lambda pair: (pair[1] is None, pair[1].created if pair[1] else "", pair[0]))
+
+
+def resolve(store: Store, name: str, version: str) -> str:
+    """The version behind an alias, or the version itself. Raises UserError where the alias points nowhere."""
+    if version not in ("candidate", "production", "previous"):
+        return version
+    found = str(getattr(read_aliases(store, name)[0], version))
+    if not found:
+        raise UserError(f"{store.uri}/{name}: no version is '{version}' yet: see `clinical-r1 models show {name}`")
+    return found
+
+
+def read_manifest(store: Store, name: str, version: str) -> ModelManifest:
+    """The manifest of a version or an alias. Raises UserError where there is none."""
+    version = resolve(store, _check_name(name), version)
+    found = _read(store, f"{name}/{_check_name(version)}/{MANIFEST}", ModelManifest)
+    if found is None:
+        raise UserError(
+            f"{store.uri}/{name}/{version}: no such version, or its upload did not end: see `clinical-r1 models list`"
+        )
+    return found
+
+
+def read_aliases(store: Store, name: str) -> tuple[Aliases, str]:
+    """Aliases of a model, and the etag of what was read ("" where there is none yet)."""
+    key = f"{_check_name(name)}/{ALIASES}"
+    # The etag first: a change in between makes the conditional write fail, never succeed on what was not seen.
+    stat = store.stat(key)
+    if stat is None:
+        return Aliases(), ""
+    return _read(store, key, Aliases) or Aliases(), stat.etag
+
+
+def fetch(store: Store, name: str, version: str, folder: Path, say: Say = print) -> Transferred:
+    """Download a version (or what an alias points to), each file checked against the manifest."""
+    manifest = read_manifest(store, name, version)
+    return download_files(store, f"{name}/{manifest.version}", manifest.files, folder, say=say)
+
+
+def promote(
+    store: Store,
+    name: str,
+    version: str,
+    approved_by: str,
+    reason: str,
+    gate: Gate | None = None,
+    override_hold: bool = False,
+) -> Aliases:
+    """Point `production` to a version and `previous` to what it was; a person answers for it.
+
+    `gate` is a newer result than the manifest's. Raises UserError without a person and a reason, without a gate, for
+    a refused model, and for a held one unless `override_hold`.
+    """
+    if not approved_by.strip() or not reason.strip():
+        raise UserError("promote: production needs a person and a reason: give --approved-by and --reason")
+    manifest = read_manifest(store, name, version)
+    gate = gate or manifest.gate
+    _check_gate(manifest, gate, override_hold)
+    assert gate is not None
+    approval = {"approved_by": approved_by, "approval_reason": reason, "approved_at": _now()}
+    _rewrite_manifest(store, manifest, approval | {"gate": gate})
+    held = gate.decision == "hold"
+    move = Move(
+        at=_now(),
+        action="promote",
+        alias="production",
+        version=manifest.version,
+        by=approved_by,
+        reason=reason,
+        gate=gate.decision,
+        override=held,
+    )
+    return _change_aliases(store, name, lambda aliases: _into_production(aliases, move))
+
+
+def rollback(store: Store, name: str, by: str, reason: str) -> Aliases:
+    """Swap `production` and `previous`. Raises UserError where there is no previous version or no reason is given."""
+    if not by.strip() or not reason.strip():
+        raise UserError("rollback: the history wants a person and a reason: give --by and --reason")
+
+    def back(aliases: Aliases) -> Aliases:
+        if not aliases.previous:
+            raise UserError(f"{store.uri}/{name}: nothing to roll back to: no version was in production before")
+        move = Move(at=_now(), action="rollback", alias="production", version=aliases.previous, by=by, reason=reason)
+        return _into_production(aliases, move)
+
+    read_manifest(store, name, "previous")
+    return _change_aliases(store, name, back)
+
+
+def _check_gate(manifest: ModelManifest, gate: Gate | None, override_hold: bool) -> None:
+    label = f"{manifest.name}/{manifest.version}"
+    if gate is None:
+        raise UserError(f"promote: {label} has no gate result: run the gate and give its file with --gate gate.json")
+    why = (gate.reasons() or ["no reason given"])[0]
+    if gate.decision == "refuse":
+        raise UserError(f"promote: {label} was refused by the gate ({why}): train a better candidate")
+    if gate.decision == "hold" and not override_hold:
+        raise UserError(
+            f"promote: {label} is held by the gate ({why}): evaluate more cases, or take responsibility with "
+            "--override-hold and a reason"
+        )
+
+
+def _into_production(aliases: Aliases, move: Move) -> Aliases:
+    if aliases.production == move.version:
+        return aliases
+    previous = aliases.production
+    return _moved(aliases, move).model_copy(update={"previous": previous})
+
+
+def _moved(aliases: Aliases, move: Move) -> Aliases:
+    before = str(getattr(aliases, move.alias))
+    if before == move.version:
+        return aliases
+    history = [*aliases.history, move.model_copy(update={"before": before})]
+    return aliases.model_copy(update={move.alias: move.version, "history": history})
+
+
+def _change_aliases(store: Store, name: str, change: Callable[[Aliases], Aliases]) -> Aliases:
+    """Read, change, write on condition that nobody else wrote; begin again where somebody did."""
+    key = f"{name}/{ALIASES}"
+    for _ in range(_MOVES):
+        aliases, etag = read_aliases(store, name)
+        changed = change(aliases)
+        if changed == aliases:
+            return aliases
+        try:
+            if etag:
+                store.put_if_match(key, _json(changed), etag)
+            else:
+                store.put_if_absent(key, _json(changed))
+        except Conflict:
+            continue
+        return changed
+    raise Conflict(f"{store.uri}/{key}: other writers came first {_MOVES} times: try again later")
+
+
+def _rewrite_manifest(store: Store, manifest: ModelManifest, changes: dict[str, object]) -> None:
+    key = f"{manifest.name}/{manifest.version}/{MANIFEST}"
+    stat = store.stat(key)
+    if stat is None:
+        raise NotFound(f"{store.uri}/{key}: the manifest has gone")
+    store.put_if_match(key, _json(manifest.model_copy(update=changes)), stat.etag)
+
+
+def _read(store: Store, key: str, model: type[ModelT]) -> ModelT | None:
+    try:
+        return model.model_validate_json(store.get(key))
+    except NotFound:
+        return None
+    except ValidationError as error:
+        raise UserError(
+            f"{store.uri}/{key}: {first_problem(error)}: written by another version of clinical-r1?"
+        ) from None
+
+
+def _json(record: BaseModel) -> bytes:
+    return (record.model_dump_json(indent=1) + "\n").encode()
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"model '{name}': use lower-case letters, digits and dashes, at most 63, for names and versions"
+        )
+    return name
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,179 @@
+"""Folders to and from a store: files in parallel, what is finished is not sent again, sizes and SHA-256 of all."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.atomic import file_sha256
+from clinical_r1.errors import UserError
+from clinical_r1.objectstore.store import Store, check_key
+
+WORKERS = 4
+"""Files under way at once."""
+_REPORT_EVERY = 2.0
+
+
+class FileEntry(BaseModel):
+    """One file of a published folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    """Relative to the folder, with `/` between its parts."""
+    size: int = Field(ge=0)
+    """Bytes."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Hex digest of the content."""
+
+
+class Transferred(BaseModel):
+    """What a transfer did."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    files: int = 0
+    """Files of the folder."""
+    sent: list[str] = Field(default_factory=list)
+    """Those that travelled now."""
+    skipped: int = 0
+    """Those that were there already."""
+    bytes_sent: int = 0
+
+
+def describe_files(folder: Path, extra: dict[str, Path] | None = None, workers: int = WORKERS) -> dict[FileEntry, Path]:
+    """Every file below `folder`, and `extra` files under the names given there, with size and SHA-256.
+
+    Names with a leading dot are left out (temporary files, caches). Raises UserError where there is no file.
+    """
+    found = {path.relative_to(folder).as_posix(): path for path in _files(folder)} | (extra or {})
+    if not found:
+        raise UserError(f"{folder}: no files to publish: give the folder that holds the model")
+    with ThreadPoolExecutor(workers) as pool:
+        digests = list(pool.map(file_sha256, found.values()))
+    entries = zip(found.items(), digests, strict=True)
+    return {
+        FileEntry(path=check_key(name), size=path.stat().st_size, sha256=digest): path
+        for (name, path), digest in sorted(entries)
+    }
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder: give the folder that holds the model")
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(root) / name for name in sorted(names) if not name.startswith("."))
+
+
+def upload_files(
+    store: Store, prefix: str, files: dict[FileEntry, Path], workers: int = WORKERS, say: Callable[[str], None] = print
+) -> Transferred:
+    """Send files to `prefix/path`. An object of the same size and SHA-256 is finished and not sent again."""
+
+    def send(entry: FileEntry, watch: Callable[[int], None]) -> bool:
+        key = f"{prefix}/{entry.path}"
+        there = store.stat(key)
+        if there is not None and (there.size, there.sha256) == (entry.size, entry.sha256):
+            return False
+        store.put_file(key, files[entry], entry.sha256, watch)
+        return True
+
+    return _in_parallel(files, send, workers, "uploaded", say)
+
+
+def download_files(
+    store: Store,
+    prefix: str,
+    entries: Iterable[FileEntry],
+    folder: Path,
+    workers: int = WORKERS,
+    say: Callable[[str], None] = print,
+) -> Transferred:
+    """Fetch `prefix/path` of each entry into `folder`, checked by SHA-256. Files that are there already stay."""
+
+    def fetch(entry: FileEntry, watch: Callable[[int], None]) -> bool:
+        target = folder / check_key(entry.path)
+        if target.is_file() and target.stat().st_size == entry.size and file_sha256(target) == entry.sha256:
+            return False
+        store.get_file(f"{prefix}/{entry.path}", target, entry.sha256, watch)
+        return True
+
+    return _in_parallel(entries, fetch, workers, "downloaded", say)
+
+
+class _Stopped(Exception):  # noqa: N818
+    """Another file failed: this one need not go on."""
+
+
+def _in_parallel(
+    entries: Iterable[FileEntry],
+    move: Callable[[FileEntry, Callable[[int], None]], bool],
+    workers: int,
+    verb: str,
+    say: Callable[[str], None],
+) -> Transferred:
+    """Largest first, so that no big file is left alone at the end; the first failure stops the others."""
+    queue = sorted(entries, key=lambda entry: -entry.size)
+    progress = _Progress(queue, verb, say)
+    with ThreadPoolExecutor(workers) as pool, progress.stopping():
+        futures = {pool.submit(move, entry, progress.watch): entry for entry in queue}
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            failed = next((f for f in done if f.exception() and not isinstance(f.exception(), _Stopped)), None)
+            if failed is not None:
+                failed.result()
+        except BaseException:
+            progress.stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    sent = [entry for future, entry in futures.items() if future.result()]
+    total = sum(entry.size for entry in sent)
+    say(f"{verb} {len(sent)} files, {size_text(total)}; {len(queue) - len(sent)} were there already")
+    return Transferred(
+        files=len(queue), sent=sorted(e.path for e in sent), skipped=len(queue) - len(sent), bytes_sent=total
+    )
+
+
+class _Progress:
+    """Counts bytes of all threads and says so now and then."""
+
+    def __init__(self, entries: list[FileEntry], verb: str, say: Callable[[str], None]) -> None:
+        self.stop = threading.Event()
+        self._total, self._verb, self._say = sum(entry.size for entry in entries), verb, say
+        self._done, self._lock, self._last = 0, threading.Lock(), time.monotonic()
+
+    def watch(self, count: int) -> None:
+        if self.stop.is_set():
+            raise _Stopped
+        with self._lock:
+            self._done += count
+            due = time.monotonic() - self._last > _REPORT_EVERY
+            if due:
+                self._last = time.monotonic()
+        if due:
+            self._say(f"{self._verb} {size_text(self._done)} of {size_text(self._total)}")
+
+    @contextmanager
+    def stopping(self) -> Any:
+        """Whatever ends the block early (Ctrl-C too) ends the threads at their next block."""
+        try:
+            yield
+        except BaseException:
+            self.stop.set()
+            raise
+
+
+def size_text(count: float) -> str:
+    """Bytes as a person writes them: 15.2 GB."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

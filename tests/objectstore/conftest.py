@@ -1,0 +1,51 @@
+"""A real MinIO for the whole session, a bucket for each test."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from minio_server import MinioServer, minio_binary
+
+from clinical_r1.objectstore.store import Store, open_store
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
+    binary = minio_binary()
+    if binary is None:
+        pytest.skip("no minio binary on the PATH or in ~/.cache/clinical-r1/bin-minio-*: the cluster tests build it")
+    with MinioServer(binary, tmp_path_factory.mktemp("minio") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(minio: MinioServer) -> str:
+    """s3:// URI of an empty bucket."""
+    return minio.make_bucket(f"bucket-{next(_numbers)}")
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Both kinds of store, empty."""
+    if request.param == "folder":
+        return open_store(tmp_path / "store")
+    server: MinioServer = request.getfixturevalue("minio")
+    return open_store(f"{request.getfixturevalue('bucket')}/some/prefix", server.settings())
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """Files in the form of a checkpoint; no tensors that anything could load."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen2"}')
+    (folder / "tokenizer.json").write_text("{}")
+    for index in (1, 2, 3):
+        (folder / f"model-0000{index}-of-00003.safetensors").write_bytes(bytes([index]) * (300_000 + index))
+    weights = {f"w{index}": f"model-0000{index}-of-00003.safetensors" for index in (1, 2, 3)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    return folder

@@ -1,0 +1,124 @@
+"""A real MinIO on loopback, for tests and benchmarks; it can be killed and started again on the same port and data.
+
+The binary is looked up at CLINICAL_R1_MINIO, on the PATH, and in the cache folder that the cluster tests fill
+(~/.cache/clinical-r1/bin-minio-VERSION/minio).
+"""
+
+import os
+import random
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+from clinical_r1.objectstore.settings import StoreSettings
+
+CACHE = Path(os.environ.get("CLINICAL_R1_CACHE", "~/.cache/clinical-r1")).expanduser()
+_START_SECONDS = 150
+
+
+def minio_binary() -> Path | None:
+    """The newest binary there is; None where there is none."""
+    named = os.environ.get("CLINICAL_R1_MINIO") or shutil.which("minio")
+    if named:
+        return Path(named)
+    built = [path for path in CACHE.glob("bin-minio-*/minio") if os.access(path, os.X_OK)]
+    return max(built, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _free_port() -> int:
+    """A free port below those that the kernel hands to clients: a client that waits for a restart of the server would
+    otherwise be given the very port one day, and connect to itself."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class MinioServer:
+    """One server process; use as a context manager."""
+
+    def __init__(self, binary: Path, folder: Path, tls: Path | None = None) -> None:
+        self.folder, self.log = folder, folder.parent / f"{folder.name}.log"
+        self.port = _free_port()
+        self.access_key, self.secret_key = "test-" + secrets.token_hex(4), secrets.token_hex(16)
+        self.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self._command = [str(binary), "server", "--quiet", "--address", f"127.0.0.1:{self.port}", str(folder)]
+        self._command += ["--certs-dir", str(tls)] if tls else []
+        self._process: subprocess.Popen | None = None
+
+    def settings(self, **changes: object) -> StoreSettings:
+        """How a client reaches this server."""
+        given = {"endpoint": self.endpoint, "access_key": self.access_key, "secret_key": self.secret_key}
+        return StoreSettings.model_validate({"patience": 60} | given | changes)
+
+    def environment(self) -> dict[str, str]:
+        """The same for a child process."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+        }
+
+    def start(self, wait: bool = True) -> None:
+        """Start and wait until it answers that it is live."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **os.environ,
+            "MINIO_ROOT_USER": self.access_key,
+            "MINIO_ROOT_PASSWORD": self.secret_key,
+            "MINIO_BROWSER": "off",
+            "MINIO_UPDATE": "off",
+            "MINIO_CI_CD": "1",  # allows a folder on the machine's root disk
+            "GOMAXPROCS": "2",
+        }
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
+        if wait:
+            self._wait_until_live()
+
+    def kill(self) -> None:
+        """SIGKILL, as when a node goes away."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(30)
+
+    def make_bucket(self, name: str) -> str:
+        """An empty bucket; returns its URI."""
+        from minio import Minio
+
+        host = self.endpoint.partition("://")[2]
+        Minio(host, self.access_key, self.secret_key, secure=False, region="us-east-1").make_bucket(name)
+        return f"s3://{name}"
+
+    def __enter__(self) -> "MinioServer":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def _wait_until_live(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"minio ended with code {self._process.returncode}: {self.log.read_text()[-500:]}")
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                    pass
+                if self.endpoint.startswith("https"):
+                    return
+                with urllib.request.urlopen(f"{self.endpoint}/minio/health/ready", timeout=2):
+                    return
+            except OSError:
+                time.sleep(0.1)
+        raise RuntimeError(f"minio was not ready after {_START_SECONDS} s: {self.log.read_text()[-500:]}")

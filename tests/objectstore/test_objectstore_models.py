@@ -1,0 +1,129 @@
+"""Publishing is atomic, versions never change, and nothing reaches production without a gate and a person."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from clinical_r1.errors import UserError
+from clinical_r1.objectstore import models
+from clinical_r1.objectstore.failures import StoreUnavailable
+from clinical_r1.objectstore.manifest import Facts, Gate
+from clinical_r1.objectstore.store import Store, open_store
+
+HOLD = Gate(decision="hold", rules=[{"rule": "accuracy", "result": "hold", "reason": "+1.0 points"}])
+REFUSE = Gate(decision="refuse", rules=[{"rule": "forgetting", "result": "refuse", "reason": "-9.0 points"}])
+
+
+def publish(store: Store, folder: Path, weights: bytes, gate: Gate | None = None) -> str:
+    (folder / "model-00001-of-00003.safetensors").write_bytes(weights)
+    facts = Facts(base_model="Qwen/Qwen2.5-7B", base_revision="abc", gate=gate, licence="apache-2.0", run_id="run-1")
+    return models.publish(store, "r1", folder, facts).version
+
+
+def test_a_published_model_is_found_by_its_alias_and_comes_back(
+    store: Store, model_folder: Path, tmp_path: Path
+) -> None:
+    version = publish(store, model_folder, b"first", Gate(decision="promote"))
+    assert models.names(store) == ("r1",)
+    manifest = models.read_manifest(store, "r1", "candidate")
+    assert manifest.version == version and manifest.base_revision == "abc" and manifest.gate == Gate(decision="promote")
+    models.fetch(store, "r1", "candidate", tmp_path / "back")
+    assert (tmp_path / "back" / "model-00001-of-00003.safetensors").read_bytes() == b"first"
+    stored = json.loads(store.get(f"r1/{version}/manifest.json"))
+    assert {entry["path"] for entry in stored["files"]} >= {"config.json", "model-00001-of-00003.safetensors"}
+
+
+def test_the_same_model_twice_is_one_version_with_its_first_manifest(store: Store, model_folder: Path) -> None:
+    version = publish(store, model_folder, b"first")
+    created = store.get(f"r1/{version}/manifest.json")
+    assert publish(store, model_folder, b"first", REFUSE) == version
+    assert store.get(f"r1/{version}/manifest.json") == created
+    assert len(models.read_aliases(store, "r1")[0].history) == 1
+
+
+def test_a_version_is_never_overwritten_by_another_model(store: Store, model_folder: Path) -> None:
+    models.publish(store, "r1", model_folder, Facts(), version="one")
+    (model_folder / "tokenizer.json").write_text("[1]")
+    with pytest.raises(UserError, match="another model already"):
+        models.publish(store, "r1", model_folder, Facts(), version="one")
+
+
+def test_an_upload_that_did_not_end_is_no_version(tmp_path: Path, model_folder: Path) -> None:
+    store = open_store(tmp_path / "store")
+
+    def fails(*_: object) -> None:
+        raise StoreUnavailable("gone")
+
+    whole = store.put_if_absent
+    store.put_if_absent = fails  # type: ignore[method-assign,assignment]
+    with pytest.raises(StoreUnavailable):
+        models.publish(store, "r1", model_folder, Facts())
+    [(version, manifest)] = models.versions(store, "r1")
+    assert manifest is None
+    with pytest.raises(UserError, match="its upload did not end"):
+        models.read_manifest(store, "r1", version)
+    store.put_if_absent = whole  # type: ignore[method-assign]
+    assert models.publish(store, "r1", model_folder, Facts()).version == version
+
+
+def test_promotion_needs_gate_person_and_reason(store: Store, model_folder: Path) -> None:
+    bare, held = publish(store, model_folder, b"bare"), publish(store, model_folder, b"held", HOLD)
+    refused = publish(store, model_folder, b"refused", REFUSE)
+    for version, arguments, words in (
+        (bare, {}, "has no gate result"),
+        (held, {}, r"held by the gate \(accuracy: \+1\.0 points\).*--override-hold"),
+        (refused, {"override_hold": True}, "refused by the gate .*forgetting"),
+        (held, {"reason": " ", "override_hold": True}, "needs a person and a reason"),
+        ("absent", {}, "no such version"),
+    ):
+        with pytest.raises(UserError, match=words):
+            models.promote(store, "r1", version, **({"approved_by": "Dr. Li", "reason": "trial"} | arguments))
+    assert models.read_aliases(store, "r1")[0].production == ""
+    models.promote(store, "r1", held, "Dr. Li", "small site, reviewed by hand", override_hold=True)
+    manifest = models.read_manifest(store, "r1", "production")
+    assert (manifest.approved_by, manifest.approval_reason) == ("Dr. Li", "small site, reviewed by hand")
+    last = models.read_aliases(store, "r1")[0].history[-1]
+    assert last.override and last.gate == "hold" and last.by == "Dr. Li"
+    models.promote(store, "r1", bare, "Dr. Li", "judged later", gate=Gate(decision="promote"))
+    assert models.read_manifest(store, "r1", bare).gate == Gate(decision="promote")
+
+
+def test_rollback_swaps_production_and_previous(store: Store, model_folder: Path) -> None:
+    first = publish(store, model_folder, b"first", Gate(decision="promote"))
+    second = publish(store, model_folder, b"second", Gate(decision="promote"))
+    models.promote(store, "r1", first, "Dr. Li", "first")
+    with pytest.raises(UserError, match="no version is 'previous' yet"):
+        models.rollback(store, "r1", "Dr. Li", "worse")
+    models.promote(store, "r1", "candidate", "Dr. Li", "better")
+    aliases = models.read_aliases(store, "r1")[0]
+    assert (aliases.production, aliases.previous) == (second, first)
+    models.rollback(store, "r1", "Dr. Li", "slow in the ward")
+    aliases = models.read_aliases(store, "r1")[0]
+    assert (aliases.production, aliases.previous) == (first, second)
+    assert [move.action for move in aliases.history] == ["publish", "publish", "promote", "promote", "rollback"]
+    assert models.resolve(store, "r1", "previous") == second
+
+
+def test_moves_at_the_same_time_are_all_kept(store: Store, model_folder: Path) -> None:
+    versions = [publish(store, model_folder, bytes([i]), Gate(decision="promote")) for i in range(5)]
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(lambda version: models.promote(store, "r1", version, "Dr. Li", version), versions))
+    history = models.read_aliases(store, "r1")[0].history
+    assert sorted(move.version for move in history if move.action == "promote") == sorted(versions)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+        (lambda folder: (folder / "model-00002-of-00003.safetensors").unlink(), "model-00002.*is missing"),
+    ],
+)
+def test_a_folder_that_is_no_whole_model_is_not_published(
+    tmp_path: Path, model_folder: Path, spoil, words: str
+) -> None:  # type: ignore[no-untyped-def]
+    spoil(model_folder)
+    with pytest.raises(UserError, match=words):
+        models.publish(open_store(tmp_path / "store"), "r1", model_folder, Facts())

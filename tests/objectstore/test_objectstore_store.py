@@ -1,0 +1,94 @@
+"""Both kinds of store behave alike: the same tests run on a folder and on a real MinIO."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from clinical_r1.errors import UserError
+from clinical_r1.objectstore.failures import Conflict, Damaged, NotFound
+from clinical_r1.objectstore.s3 import PART_SIZE
+from clinical_r1.objectstore.store import Entry, Store, open_store
+
+
+def test_what_was_put_is_got_listed_and_deleted(store: Store) -> None:
+    written = store.put("2026/a.json", b"one")
+    store.put("2026/b.json", b"three")
+    store.put("other.json", b"")
+    assert store.get("2026/a.json") == b"one" and store.get("other.json") == b""
+    assert list(store.list("2026/")) == [Entry("2026/a.json", 3), Entry("2026/b.json", 5)]
+    assert [entry.key for entry in store.list()] == ["2026/a.json", "2026/b.json", "other.json"]
+    assert store.list_folders() == ("2026",)
+    assert store.stat("2026/a.json") == written
+    store.delete("2026/a.json")
+    store.delete("2026/a.json")
+    assert store.stat("2026/a.json") is None
+    with pytest.raises(NotFound, match=r"2026/a\.json: no such object"):
+        store.get("2026/a.json")
+
+
+def test_put_overwrites_and_changes_the_etag(store: Store) -> None:
+    first = store.put("a", b"one")
+    assert store.put("a", b"two").etag != first.etag
+    assert store.get("a") == b"two"
+
+
+def test_conditional_writes(store: Store) -> None:
+    written = store.put_if_absent("a", b"one")
+    with pytest.raises(Conflict, match="already there"):
+        store.put_if_absent("a", b"two")
+    store.put_if_match("a", b"three", written.etag)
+    with pytest.raises(Conflict, match="changed since it was read"):
+        store.put_if_match("a", b"four", written.etag)
+    with pytest.raises(NotFound):
+        store.put_if_match("absent", b"five", written.etag)
+    assert store.get("a") == b"three"
+
+
+def test_of_many_writers_on_one_condition_one_wins(store: Store) -> None:
+    etag = store.put("counter", b"0").etag
+
+    def write(number: int) -> bool:
+        try:
+            store.put_if_match("counter", str(number).encode(), etag)
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(write, range(1, 17)))
+    assert sum(won) == 1
+    assert store.get("counter") == str(won.index(True) + 1).encode()
+
+
+@pytest.mark.parametrize("size", [0, 1, PART_SIZE + 12_345], ids=["empty", "small", "parts"])
+def test_files_travel_whole(store: Store, tmp_path: Path, size: int) -> None:
+    source, seen = tmp_path / "source", []
+    source.write_bytes(b"\x5a" * size)
+    written = store.put_file("big/file.bin", source, watch=seen.append)
+    assert sum(seen) == size and written.size == size
+    assert store.stat("big/file.bin") == written
+    back = tmp_path / "back"
+    assert store.get_file("big/file.bin", back, written.sha256) == written.sha256
+    assert back.read_bytes() == source.read_bytes()
+
+
+def test_a_damaged_object_never_becomes_a_file(store: Store, tmp_path: Path) -> None:
+    store.put("a", b"not what the manifest says")
+    with pytest.raises(Damaged, match="SHA-256"):
+        store.get_file("a", tmp_path / "back", "0" * 64)
+    assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/a", "a/", "a//b", "../a", "a/../../b", ".hidden", "a/.b", "a\nb", "a?b", "x" * 901]
+)
+def test_keys_stay_below_their_prefix(store: Store, key: str) -> None:
+    with pytest.raises(UserError, match="object key"):
+        store.put(key, b"")
+
+
+@pytest.mark.parametrize("uri", ["gs://bucket/a", "s3://", "s3://UPPER/a", "file://"])
+def test_uris_that_are_none(uri: str) -> None:
+    with pytest.raises(UserError, match="object store"):
+        open_store(uri)
