@@ -175,6 +175,7 @@ async def _ask_all(
     with progress(label, done + len(todo), done) as advance:
         # Cut off is cut off: asking again for a shorter answer would flatter the model.
         async with LLMClient(endpoint.model_copy(update={"max_resamples": 0})) as client:
+            await client.check()  # a dead endpoint ends here, not after minutes of retries
 
             async def worker() -> None:
                 while queue:

@@ -8,16 +8,20 @@ Lang and Reiczigel 2014 (accuracy corrected for an imperfect judge), Cohen 1960 
 import asyncio
 import math
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.judge import run_workers
 from clinical_r1.evaluation.page import render
+from clinical_r1.evaluation.progress import progress
 from clinical_r1.evaluation.stats import Interval, cohen_kappa, quantile, wilson
 from clinical_r1.schema import Language, Record, VerdictLabel, read_jsonl
+from clinical_r1.verifier.config import JudgeConfig
 
 
 class LabelledJudgement(Record):
@@ -68,15 +72,65 @@ FRAMES = {
         "en": "After weighing all findings, my final diagnosis is {answer}.",
         "zh": "综合全部所见，最终诊断为{answer}。",
     },
+    "order": {
+        "en": "The final diagnosis is {answer}. This follows from the history and the findings taken together.",
+        "zh": "最终诊断为{answer}。以上结论综合病史与各项所见得出。",
+    },
     "language": {"en": "最可能的诊断是 {answer}。", "zh": "The most likely diagnosis is {answer}."},
     "negation": {"en": "The diagnosis is not {answer}.", "zh": "诊断不是{answer}。"},
 }
-"""Frames that leave the meaning (paraphrase, language of the frame) or reverse it (negation of a right answer)."""
+"""Frames that leave the meaning (conclusion last, conclusion first, a frame of the other language) or reverse it (a
+right answer denied). With choices, `order` lists them the other way round."""
+
+Labels = list[bool | None]
 
 
 def audit_verifier(verifier: Any, rows: Sequence[LabelledJudgement], concurrency: int = 64) -> Audit:
-    """Judge all rows plainly and in each changed wording."""
-    plain = _judge(verifier, rows, concurrency)
+    """Judge all rows plainly and in each changed wording, by a verifier that needs no endpoint."""
+    return asyncio.run(_audit(verifier, rows, concurrency))
+
+
+def audit_judge(
+    config: JudgeConfig,
+    labelled: Path,
+    out_dir: Path,
+    state_dir: Path,
+    reported: dict[str, tuple[int, int]] | None = None,
+    concurrency: int = 64,
+) -> Audit:
+    """Audit a configured judge on a labelled file and write audit.json and audit.html (`write_audit`).
+
+    Calls to an endpoint are journaled in `state_dir`: the same audit again, or after a kill, pays for none twice.
+    Raises UserError where the file has no rows, the endpoint may not have them, or does not answer.
+    """
+    rows = read_labelled(labelled)
+    if not rows:
+        raise UserError(f"{labelled}: no labelled answers in it; give JSONL with question, reference, answer, correct")
+    config.check_privacy(Path(labelled))
+    audit = asyncio.run(_audit_configured(config, rows, Path(state_dir), concurrency))
+    write_audit(audit, out_dir, reported)
+    return audit
+
+
+async def _audit_configured(
+    config: JudgeConfig, rows: Sequence[LabelledJudgement], state_dir: Path, concurrency: int
+) -> Audit:
+    from clinical_r1.verifier.verifier import build_verifier
+
+    async with AsyncExitStack() as stack:
+        client = None
+        if config.endpoint is not None:
+            from clinical_r1.llm.client import LLMClient
+            from clinical_r1.llm.journal import Journal, load_key
+
+            journal = stack.enter_context(Journal(state_dir / "audit.jsonl", load_key(state_dir / "audit.key")))
+            client = await stack.enter_async_context(LLMClient(config.endpoint, journal))
+            await client.check()
+        return await _audit(build_verifier(config.verifier, client), rows, concurrency)
+
+
+async def _audit(verifier: Any, rows: Sequence[LabelledJudgement], concurrency: int) -> Audit:
+    plain = await _judge(verifier, rows, concurrency, "labelled answers")
     known = [(row.correct, label) for row, label in zip(rows, plain, strict=True) if label is not None]
     counts = {
         "true_accept": sum(right and label for right, label in known),
@@ -90,6 +144,7 @@ def audit_verifier(verifier: Any, rows: Sequence[LabelledJudgement], concurrency
     )
     table = [[counts["true_accept"], counts["false_reject"]], [counts["false_accept"], counts["true_reject"]]]
     kappa, kappa_interval = cohen_kappa(table)
+    stability = {name: await _stability(verifier, name, rows, plain, concurrency) for name in FRAMES}
     return Audit(
         verifier=verifier.name,
         n=len(rows),
@@ -101,15 +156,15 @@ def audit_verifier(verifier: Any, rows: Sequence[LabelledJudgement], concurrency
         specificity_interval=wilson(counts["true_reject"], negatives),
         kappa=kappa,
         kappa_interval=kappa_interval,
-        stability={name: _stability(verifier, name, rows, plain, concurrency) for name in (*FRAMES, "order")},
+        stability=stability,
     )
 
 
-def _stability(
-    verifier: Any, name: str, rows: Sequence[LabelledJudgement], plain: Sequence[bool | None], concurrency: int
+async def _stability(
+    verifier: Any, name: str, rows: Sequence[LabelledJudgement], plain: Labels, concurrency: int
 ) -> Stability:
     chosen = [(row, label) for row, label in zip(rows, plain, strict=True) if label is not None and _fits(name, row)]
-    after = _judge(verifier, [_reworded(name, row) for row, _ in chosen], concurrency)
+    after = await _judge(verifier, [_reworded(name, row) for row, _ in chosen], concurrency, f"the same, {name}")
     pairs = [(before, now) for (_, before), now in zip(chosen, after, strict=True) if now is not None]
     # A negated answer is wrong, whatever it was before: an acceptance is the error.
     changed = sum(now for _, now in pairs) if name == "negation" else sum(before != now for before, now in pairs)
@@ -118,32 +173,34 @@ def _stability(
 
 
 def _fits(name: str, row: LabelledJudgement) -> bool:
-    if name == "order":
-        return len(row.options) > 1
+    if name == "order" and len(row.options) > 1:
+        return len(row.answer.strip(" .。()（）")) > 1  # a bare letter means another choice in another order
     return len(row.answer) < 80 and (name != "negation" or row.correct)
 
 
 def _reworded(name: str, row: LabelledJudgement) -> LabelledJudgement:
-    if name == "order":
+    if name == "order" and len(row.options) > 1:
         return row.model_copy(update={"options": row.options[::-1]})
     answer = row.answer.strip().rstrip(".。")
     return row.model_copy(update={"answer": FRAMES[name][row.language].format(answer=answer)})
 
 
-def _judge(verifier: Any, rows: Sequence[LabelledJudgement], concurrency: int) -> list[bool | None]:
+async def _judge(verifier: Any, rows: Sequence[LabelledJudgement], concurrency: int, label: str) -> Labels:
     from clinical_r1.verifier.judgement import Judgement
 
-    labels: list[bool | None] = [None] * len(rows)
+    labels: Labels = [None] * len(rows)
     todo = list(range(len(rows)))[::-1]
+    with progress(label, len(rows)) as advance:
 
-    async def worker() -> None:
-        while todo:
-            index = todo.pop()
-            verdict = await verifier.judge(Judgement(**rows[index].model_dump(exclude={"correct"})))
-            if verdict.label is not VerdictLabel.INVALID:
-                labels[index] = verdict.label is VerdictLabel.CORRECT
+        async def worker() -> None:
+            while todo:
+                index = todo.pop()
+                verdict = await verifier.judge(Judgement(**rows[index].model_dump(exclude={"correct"})))
+                if verdict.label is not VerdictLabel.INVALID:
+                    labels[index] = verdict.label is VerdictLabel.CORRECT
+                advance(1)
 
-    asyncio.run(run_workers([worker] * min(concurrency, len(rows))))
+        await run_workers([worker] * min(concurrency, len(rows)))
     return labels
 
 

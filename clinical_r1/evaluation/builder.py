@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -17,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.chapters import chapter
-from clinical_r1.evaluation.contamination import overlaps
+from clinical_r1.evaluation.contamination import Overlap, overlaps
 from clinical_r1.evaluation.inputs import read_cases
 from clinical_r1.evaluation.metrics import is_right
+from clinical_r1.evaluation.sampling import rank
 from clinical_r1.evaluation.stats import minimum_detectable_effect
-from clinical_r1.schema import Case, Prediction, read_jsonl, write_jsonl
+from clinical_r1.schema import Case, Prediction, Trace, read_jsonl, write_jsonl
 
 SPECIALTIES = (
     "respiratory", "gastroenterology", "urology", "cardiology", "immunology", "neurology", "endocrinology",
@@ -65,10 +67,17 @@ class BuilderConfig(BaseModel):
         return self
 
 
-def build_benchmark(config: BuilderConfig, cases: Path, training: Path | None, out_dir: Path) -> dict[str, object]:
-    """Write cases.jsonl, benchmark.json and card.md; returns benchmark.json. UserError where nothing fits."""
+def build_benchmark(
+    config: BuilderConfig, cases: Path, training: Path | Sequence[Path] | None, out_dir: Path
+) -> dict[str, object]:
+    """Write cases.jsonl, benchmark.json, contamination.json and card.md; returns benchmark.json.
+
+    `training` are files of cases or of traces. Raises UserError where nothing fits.
+    """
     pool = read_cases(cases)
-    leaked = {row.case_id for row in overlaps(pool, read_cases(training), config.contamination)} if training else set()
+    files = [training] if isinstance(training, str | Path) else list(training or ())
+    found = overlaps(pool, [case for file in files for case in read_training(Path(file))], 0.0)
+    leaked = {row.case_id for row in found if row.containment >= config.contamination}
     usable = _one_per_patient([case for case in pool if case.id not in leaked], config.seed)
     hard = _failures(config.difficulty)
     chosen = [case for name in config.specialties for case in _draw(config, name, usable, hard)]
@@ -82,7 +91,7 @@ def build_benchmark(config: BuilderConfig, cases: Path, training: Path | None, o
         "cases": len(chosen),
         "pool": len(pool),
         "contaminated": len(leaked),
-        "contamination_checked": training is not None,
+        "contamination_checked": bool(files),
         "by_specialty": {name: counts[name] for name in config.specialties},
         "short": [name for name in config.specialties if counts[name] < config.per_specialty],
         "by_language": dict(Counter(case.language for case in chosen)),
@@ -96,8 +105,37 @@ def build_benchmark(config: BuilderConfig, cases: Path, training: Path | None, o
     write_jsonl(out_dir / "cases.jsonl", chosen)
     report["sha256"] = hashlib.sha256((out_dir / "cases.jsonl").read_bytes()).hexdigest()
     write_text(out_dir / "card.md", _card(report))
+    if files:
+        contamination = _contamination(config, files, found, {case.id for case in chosen})
+        write_text(out_dir / "contamination.json", json.dumps(contamination, indent=1) + "\n")
     write_text(out_dir / "benchmark.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     return report
+
+
+def read_training(path: Path) -> list[Case]:
+    """What a model was trained on, as cases: a file of cases, or of traces."""
+    with open(path, encoding="utf-8") if path.is_file() else nullcontext([""]) as lines:
+        first = next(iter(lines), "")
+    if '"case_id"' not in first or '"attempts"' not in first:
+        return read_cases(path)
+    return [
+        Case(id=row.case_id, language=row.language, question=row.question, reference=row.reference)
+        for row in read_jsonl(path, Trace)
+    ]
+
+
+def _contamination(
+    config: BuilderConfig, files: Sequence[Path], found: Sequence[Overlap], kept: set[str]
+) -> dict[str, object]:
+    """The report: which records were left out and why, and how near the kept ones come. Ids only, no text."""
+    steps = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    return {
+        "training": [str(file) for file in files],
+        "threshold": config.contamination,
+        "left_out": [row._asdict() for row in found if row.containment >= config.contamination],
+        "records_at_least": {f"{step:.1f}": sum(row.containment >= step for row in found) for step in steps},
+        "highest_kept": max((row.containment for row in found if row.case_id in kept), default=0.0),
+    }
 
 
 def bias_of(benchmark: dict[str, object], models: Sequence[str], ancestors: Sequence[str] = ()) -> str:
@@ -108,13 +146,9 @@ def bias_of(benchmark: dict[str, object], models: Sequence[str], ancestors: Sequ
     return ""
 
 
-def _rank(seed: int, case: Case) -> str:
-    return hashlib.sha256(f"{seed}:{case.id}".encode()).hexdigest()
-
-
 def _one_per_patient(cases: Sequence[Case], seed: int) -> list[Case]:
     first: dict[str, Case] = {}
-    for case in sorted(cases, key=lambda case: _rank(seed, case)):
+    for case in sorted(cases, key=lambda case: rank(seed, case.id)):
         first.setdefault(case.patient or case.id, case)
     return list(first.values())
 
@@ -127,7 +161,8 @@ def _failures(difficulty: DifficultyFilter | None) -> set[str] | None:
 
 def _draw(config: BuilderConfig, specialty: str, cases: Sequence[Case], hard: set[str] | None) -> list[Case]:
     """Cases of one specialty, spread over its ICD-10 categories in turn; after the unfiltered share, failed ones."""
-    members = sorted((case for case in cases if case.specialty == specialty), key=lambda case: _rank(config.seed, case))
+    own = (case for case in cases if case.specialty == specialty)
+    members = sorted(own, key=lambda case: rank(config.seed, case.id))
     free = _in_turn(members, config.per_specialty)
     if hard is None or config.difficulty is None:
         return free

@@ -1,5 +1,6 @@
-"""What an evaluation is told: how to sample, and who judges."""
+"""What an evaluation is told: how to sample, and who judges; and what the promotion gate is told."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,6 +20,8 @@ class EvaluationConfig(BaseModel):
     """What reports call the model; the folder's or the endpoint's name where empty."""
     benchmark: str = ""
     """What reports call the cases; the file's stem where empty."""
+    ancestors: list[str] = Field(default_factory=list)
+    """Names of the models that this one was trained from: what one of them filtered is biased for this one too."""
     samples: int = Field(1, ge=1)
     """Answers to each case; more than one gives pass@k, majority vote and calibration."""
     temperature: float = Field(0.0, ge=0)
@@ -51,3 +54,20 @@ class EvaluationConfig(BaseModel):
         if self.samples > 1 and self.temperature == 0:
             raise ValueError("samples above 1 need a temperature above 0: greedy samples are all the same")
         return self
+
+
+class GateConfig(BaseModel):
+    """The promotion gate at the end of a training pipeline."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    policy: Path | None = None
+    """Policy file; None: the shipped one (clinical_r1/evaluation/configs/promotion.yaml)."""
+    incumbent: Path | None = None
+    """Folder of the model in use; None: there is none, and the rival is the base model plus an absolute minimum."""
+    cases: int = Field(0, ge=0)
+    """Test cases that the rival answers too, drawn by the seed; 0: all."""
+    forgetting: Path | None = None
+    """Forgetting benchmark in MedQA form; None: the test cases themselves, made into choices (a weak substitute)."""
+    forgetting_cases: int = Field(0, ge=0)
+    """Items of it, drawn by the seed; 0: all."""

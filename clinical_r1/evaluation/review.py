@@ -8,20 +8,18 @@ import csv
 import hashlib
 import io
 import json
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from itertools import combinations
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.metrics import is_right
 from clinical_r1.evaluation.page import render
-from clinical_r1.evaluation.stats import Interval, cohen_kappa
-from clinical_r1.schema import Case, Prediction, Record, first_problem, read_jsonl, write_jsonl
+from clinical_r1.schema import Case, Prediction, Record, first_problem, write_jsonl
 
 Grade = Literal["correct", "partly", "incorrect", ""]
 GRADES = ("correct", "partly", "incorrect")
@@ -67,21 +65,8 @@ class KeyRow(Record):
     """The reward judge's verdict; None where it failed."""
 
 
-class Agreement(BaseModel):
-    """Agreement of two raters on the items that both graded (partly counts as incorrect)."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    first: str
-    second: str
-    n: int
-    agreed: float
-    kappa: float
-    kappa_interval: Interval
-
-
 def build_queue(
-    cases: Sequence[Case], predictions: dict[str, Sequence[Prediction]], size: int, seed: int = 0
+    cases: Sequence[Case], predictions: Mapping[str, Sequence[Prediction]], size: int, seed: int = 0
 ) -> tuple[list[ReviewItem], list[KeyRow]]:
     """`size` answers, spread evenly over model x specialty x language x verdict, in a random but reproducible order."""
     by_id = {case.id: case for case in cases}
@@ -163,27 +148,6 @@ def from_csv(path: Path) -> list[ReviewItem]:
                 f"{path}: row {number}: {first_problem(error)}; allowed grades: {', '.join(GRADES)}"
             ) from None
     return items
-
-
-def agreements(reviews: Sequence[ReviewItem], key_file: Path) -> list[Agreement]:
-    """Agreement of every two reviewers, and of each with the verifier."""
-    grades: dict[str, dict[str, bool]] = defaultdict(dict)
-    for review in reviews:
-        if review.grade:
-            grades[review.reviewer or "reviewer"][review.item] = review.grade == "correct"
-    for row in read_jsonl(key_file, KeyRow):
-        if row.verifier is not None:
-            grades["verifier"][row.item] = row.verifier
-    names = sorted(grades, key=lambda name: (name == "verifier", name))
-    return [_agreement(first, second, grades[first], grades[second]) for first, second in combinations(names, 2)]
-
-
-def _agreement(first: str, second: str, left: dict[str, bool], right: dict[str, bool]) -> Agreement:
-    counts = Counter((left[item], right[item]) for item in left.keys() & right.keys())
-    n = sum(counts.values())
-    kappa, interval = cohen_kappa([[counts[a, b] for b in (True, False)] for a in (True, False)])
-    agreed = (counts[True, True] + counts[False, False]) / n if n else 0.0
-    return Agreement(first=first, second=second, n=n, agreed=agreed, kappa=kappa, kappa_interval=interval)
 
 
 assert set(GRADES) | {""} == set(get_args(Grade))

@@ -1,8 +1,9 @@
 """Evaluate one model on one set of cases: answer, judge twice, measure.
 
-Writes into `out_dir`: predictions.jsonl (schema.Prediction), metrics.json (metrics.Metrics), config.json (what was
-asked) and reasoning_baseline.json (what serving compares live traffic with). Each file appears whole or not at all;
-what was answered and judged before an interruption is in `state_dir` and is not asked again.
+Writes into `out_dir`: predictions.jsonl (schema.Prediction), cases.jsonl (what was asked), metrics.json
+(metrics.Metrics), config.json (how), evaluation.html, and reasoning_baseline.json (what serving compares live traffic
+with). Each file appears whole or not at all; what was answered and judged before an interruption is in `state_dir` and
+is not asked again.
 """
 
 import json
@@ -13,9 +14,10 @@ from clinical_r1.atomic import write_text
 from clinical_r1.baseline import make_baseline, write_baseline
 from clinical_r1.evaluation.answer import answer_by_endpoint, answer_locally
 from clinical_r1.evaluation.config import EvaluationConfig
-from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, read_cases
+from clinical_r1.evaluation.inputs import CASES, METRICS, PREDICTIONS, read_cases
 from clinical_r1.evaluation.judge import judge_predictions
-from clinical_r1.evaluation.metrics import measure
+from clinical_r1.evaluation.metrics import Metrics, measure
+from clinical_r1.evaluation.results import write_evaluation
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.crossing import check_crossing, check_gate
 from clinical_r1.schema import Case, Prediction, write_jsonl
@@ -29,14 +31,22 @@ def evaluate(
     Raises:
         UserError: no cases, no such model, a dead endpoint, or one that may not have these cases.
     """
-    rows = read_cases(cases)
-    check_privacy(config, model, Path(cases))
-    config = config.model_copy(
-        update={
-            "model_name": config.model_name or (model.name if isinstance(model, EndpointConfig) else Path(model).name),
-            "benchmark": config.benchmark or Path(cases).stem,
-        }
-    )
+    config = config.model_copy(update={"benchmark": config.benchmark or Path(cases).stem})
+    return evaluate_cases(config, model, read_cases(cases), Path(cases), out_dir, state_dir)
+
+
+def evaluate_cases(
+    config: EvaluationConfig,
+    model: Path | EndpointConfig,
+    rows: list[Case],
+    source: Path,
+    out_dir: Path,
+    state_dir: Path,
+) -> dict[str, Any]:
+    """As `evaluate`, for cases that were read from `source` (a benchmark's own file), all of them or some."""
+    check_privacy(config, model, source)
+    default = model.name if isinstance(model, EndpointConfig) else Path(model).name
+    config = config.model_copy(update={"model_name": config.model_name or default})
     notes = []
     if isinstance(model, EndpointConfig):
         predictions, failed = answer_by_endpoint(config, model, rows, Path(state_dir))
@@ -49,7 +59,7 @@ def evaluate(
     predictions = judge_twice(config, rows, predictions, Path(state_dir))
     metrics = measure(rows, predictions, config.model_name, config.benchmark)
     metrics.notes += notes
-    _write(config, rows, predictions, metrics.model_dump(mode="json"), Path(out_dir))
+    _write(config, rows, predictions, metrics, Path(out_dir))
     return metrics.model_dump(mode="json")
 
 
@@ -86,11 +96,13 @@ def _write(
     config: EvaluationConfig,
     cases: list[Case],
     predictions: list[Prediction],
-    metrics: dict[str, Any],
+    metrics: Metrics,
     out_dir: Path,
 ) -> None:
     out_dir.mkdir(parents=True, exist_ok=True)
     write_text(out_dir / "config.json", config.model_dump_json(indent=1) + "\n")
+    write_jsonl(out_dir / CASES, cases)
     write_jsonl(out_dir / PREDICTIONS, predictions)
     write_baseline(make_baseline(predictions, cases, config.model_name, config.benchmark), out_dir)
-    write_text(out_dir / METRICS, json.dumps(metrics, ensure_ascii=False, indent=1) + "\n")
+    write_evaluation(metrics, out_dir)
+    write_text(out_dir / METRICS, json.dumps(metrics.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")

@@ -1,0 +1,102 @@
+"""What the experts' grades say: agreement among them and with the verifier, and labelled answers for its audit."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.audit import LabelledJudgement
+from clinical_r1.evaluation.review import KeyRow, ReviewItem, from_csv
+from clinical_r1.evaluation.stats import Interval, cohen_kappa
+from clinical_r1.schema import Case, read_jsonl, write_jsonl
+
+
+class Agreement(BaseModel):
+    """Agreement of two raters on the items that both graded (partly counts as incorrect)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    first: str
+    second: str
+    n: int
+    agreed: float
+    kappa: float
+    kappa_interval: Interval
+
+
+def import_reviews(
+    files: Sequence[Path], key_file: Path, out_dir: Path, cases: Mapping[str, Case] | None = None
+) -> list[Agreement]:
+    """Read the experts' CSV files; write agreement.json, grades.jsonl (all that they said) and, where the cases are
+    given, labelled.jsonl (answers with the majority's grade, ties left out) for `audit-verifier`.
+
+    Raises UserError for a row that is none of the queue, and where nothing is graded.
+    """
+    reviews = []
+    for file in files:
+        rows = from_csv(file)
+        name = Path(file).stem  # two experts who gave no name must not become one
+        reviews += [row.model_copy(update={"reviewer": row.reviewer or name}) for row in rows]
+    key = {row.item: row for row in read_jsonl(key_file, KeyRow)}
+    stranger = next((row.item for row in reviews if row.item not in key), None)
+    if stranger is not None:
+        raise UserError(f"{key_file}: no item {stranger}; give the key of the queue that the experts graded")
+    if not any(row.grade for row in reviews):
+        raise UserError(f"{files[0]}: no item is graded; save the CSV after grading")
+    found = agreements(reviews, key_file)
+    write_jsonl(Path(out_dir) / "grades.jsonl", reviews)
+    table = [row.model_dump(mode="json") for row in found]
+    write_text(Path(out_dir) / "agreement.json", json.dumps(table, ensure_ascii=False, indent=1) + "\n")
+    if cases:
+        write_jsonl(Path(out_dir) / "labelled.jsonl", labelled(reviews, key, cases))
+    return found
+
+
+def labelled(
+    reviews: Sequence[ReviewItem], key: Mapping[str, KeyRow], cases: Mapping[str, Case]
+) -> list[LabelledJudgement]:
+    """Graded answers with what most experts said; ties and cases that are not given are left out."""
+    grades: dict[str, list[bool]] = defaultdict(list)
+    items = {}
+    for review in reviews:
+        if review.grade:
+            grades[review.item].append(review.grade == "correct")
+            items[review.item] = review
+    rows = []
+    for name, votes in grades.items():
+        case = cases.get(key[name].case_id)
+        if case is None or 2 * sum(votes) == len(votes):
+            continue
+        rows.append(
+            LabelledJudgement(
+                question=case.question, reference=case.reference, answer=items[name].response, language=case.language,
+                correct=2 * sum(votes) > len(votes), icd10=case.icd10, options=case.options,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def agreements(reviews: Sequence[ReviewItem], key_file: Path) -> list[Agreement]:
+    """Agreement of every two reviewers, and of each with the verifier."""
+    grades: dict[str, dict[str, bool]] = defaultdict(dict)
+    for review in reviews:
+        if review.grade:
+            grades[review.reviewer or "reviewer"][review.item] = review.grade == "correct"
+    for row in read_jsonl(key_file, KeyRow):
+        if row.verifier is not None:
+            grades["verifier"][row.item] = row.verifier
+    names = sorted(grades, key=lambda name: (name == "verifier", name))
+    return [_agreement(first, second, grades[first], grades[second]) for first, second in combinations(names, 2)]
+
+
+def _agreement(first: str, second: str, left: dict[str, bool], right: dict[str, bool]) -> Agreement:
+    counts = Counter((left[item], right[item]) for item in left.keys() & right.keys())
+    n = sum(counts.values())
+    kappa, interval = cohen_kappa([[counts[a, b] for b in (True, False)] for a in (True, False)])
+    agreed = (counts[True, True] + counts[False, False]) / n if n else 0.0
+    return Agreement(first=first, second=second, n=n, agreed=agreed, kappa=kappa, kappa_interval=interval)

@@ -1,0 +1,132 @@
+"""The promotion gate as a step: evaluate the rival and the forgetting benchmark, decide, and let a person approve."""
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from clinical_r1.atomic import write_text
+from clinical_r1.baseline import read_baseline, write_baseline
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.builder import bias_of
+from clinical_r1.evaluation.choices import multiple_choice
+from clinical_r1.evaluation.config import EvaluationConfig, GateConfig
+from clinical_r1.evaluation.gate import GATE, GateInputs, GateResult, approve, manifest_fields, write_gate
+from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases, read_evaluated
+from clinical_r1.evaluation.policy import DEFAULT_POLICY, Policy, read_policy
+from clinical_r1.evaluation.registry import load_benchmark
+from clinical_r1.evaluation.run import evaluate_cases
+from clinical_r1.evaluation.sampling import sample_of
+from clinical_r1.schema import Case, Prediction, first_problem, read_jsonl
+from clinical_r1.verifier.config import JudgeConfig
+
+MANIFEST = "manifest.json"
+
+
+def run_gate(
+    config: GateConfig,
+    evaluation: EvaluationConfig,
+    models: tuple[Path, Path],
+    predictions: Path,
+    cases: Path,
+    out_dir: Path,
+    state_dir: Path,
+) -> GateResult:
+    """Decide on a candidate that was evaluated on `cases` (its predictions.jsonl lies in the folder `predictions`).
+
+    `models` are the folders of base model and candidate. The incumbent, or the base model where there is none, answers
+    the same cases (some of them, where the config says so); base and candidate answer the forgetting benchmark. Writes
+    gate.json, gate.html, reasoning_baseline.json, and the evaluations behind them in folders.
+    """
+    base, candidate = models
+    policy = read_policy(config.policy or DEFAULT_POLICY)
+    test = read_cases(cases)
+    compared = sample_of(test, config.cases, evaluation.seed)
+    wanted = {case.id for case in compared}
+    own = [row for row in read_jsonl(predictions / PREDICTIONS, Prediction) if row.case_id in wanted]
+    rival_name = "model in use" if config.incumbent else "base model"
+
+    def answers(name: str, model: Path, rows: list[Case], settings: EvaluationConfig, kind: str) -> list[Prediction]:
+        folder = Path(out_dir) / f"{name.replace(' ', '-')}-{kind}"
+        named = settings.model_copy(update={"model_name": name, "benchmark": kind})
+        evaluate_cases(named, model, rows, cases, folder, state_dir)
+        return read_jsonl(folder / PREDICTIONS, Prediction)
+
+    probe = _forgetting_cases(config, test, evaluation.seed)
+    # Choices need no judge of meaning: the rules decide, and nothing leaves.
+    simple = evaluation.model_copy(update={"reward_judge": JudgeConfig(), "independent_judge": None})
+    inputs = GateInputs(
+        cases=compared,
+        candidate=own,
+        rival=answers(rival_name, config.incumbent or base, compared, evaluation, "test"),
+        names=(rival_name, "candidate"),
+        incumbent=config.incumbent is not None,
+        forgetting_cases=probe,
+        forgetting_candidate=answers("candidate", candidate, probe, simple, "forgetting"),
+        forgetting_base=answers("base model", base, probe, simple, "forgetting"),
+        benchmark=f"test split, {len(compared):,} of {len(test):,} cases",
+    )
+    return write_gate(inputs, policy, out_dir)
+
+
+def _forgetting_cases(config: GateConfig, test: list[Case], seed: int) -> list[Case]:
+    if config.forgetting is not None:
+        return sample_of(load_benchmark("medqa", config.forgetting), config.forgetting_cases, seed)
+    return multiple_choice(sample_of(test, config.forgetting_cases, seed), seed=seed)
+
+
+def decide_on_folders(
+    candidate: Path,
+    rival: Path,
+    forgetting: tuple[Path, Path] | None,
+    incumbent: bool,
+    policy: Policy,
+    out_dir: Path,
+) -> GateResult:
+    """The gate on finished evaluations; `forgetting` are those of candidate and base model. Raises UserError for a
+    benchmark that one of the two (or an ancestor) filtered."""
+    new, old = read_evaluated(candidate), read_evaluated(rival)
+    probe = [read_evaluated(folder) for folder in forgetting] if forgetting else []
+    inputs = GateInputs(
+        cases=new.cases,
+        candidate=new.predictions,
+        rival=old.predictions,
+        names=(old.name, new.name),
+        incumbent=incumbent,
+        forgetting_cases=probe[0].cases if probe else [],
+        forgetting_candidate=probe[0].predictions if probe else [],
+        forgetting_base=probe[1].predictions if probe else [],
+        benchmark=new.config.benchmark,
+        biased=bias_of(
+            new.benchmark or old.benchmark, [new.name, old.name], [*new.config.ancestors, *old.config.ancestors]
+        ),
+    )
+    return write_gate(inputs, policy, out_dir)
+
+
+def read_gate(folder: Path) -> GateResult:
+    """gate.json of a folder; UserError where there is none."""
+    path = Path(folder) / GATE
+    if not path.is_file():
+        raise UserError(f"{path}: no decision here; run `clinical-r1 gate decide` or a pipeline with a gate first")
+    try:
+        return GateResult.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise UserError(f"{path}: not a gate's decision: {first_problem(error)}; decide again") from None
+
+
+def approve_folder(folder: Path, by: str, reason: str, model: Path | None, override_hold: bool = False) -> GateResult:
+    """Record a person's approval in gate.json and, where a model folder is given, in its manifest.json (whose other
+    fields stay), with the reasoning baseline beside the weights."""
+    result = approve(read_gate(folder), by, reason, override_hold)
+    baseline = read_baseline(Path(folder))
+    if model is not None:
+        if not (Path(model) / "config.json").is_file():
+            raise UserError(f"{model}: no config.json in it; give the folder of the model")
+        path = Path(model) / MANIFEST
+        manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        fields = manifest_fields(result, baseline, manifest.get("evaluation", []))
+        write_baseline(baseline, model)
+        write_text(path, json.dumps(manifest | fields, ensure_ascii=False, indent=1) + "\n")
+    write_text(Path(folder) / GATE, result.model_dump_json(indent=1) + "\n")
+    return result

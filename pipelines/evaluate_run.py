@@ -1,0 +1,175 @@
+"""What the evaluation commands do: find model, benchmarks and settings, run the library, say what came out."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from rich.console import Console
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.builder import bias_of
+from clinical_r1.evaluation.compare import compare
+from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.evaluation.inputs import BENCHMARK, PREDICTIONS, Evaluated, read_evaluated
+from clinical_r1.evaluation.metrics import measure
+from clinical_r1.evaluation.page import interval, p_value, percent, points
+from clinical_r1.evaluation.registry import CaseSet, find
+from clinical_r1.evaluation.results import write_comparison
+from clinical_r1.evaluation.run import evaluate_cases
+from clinical_r1.evaluation.sampling import sample_of
+from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.schema import first_problem
+from pipelines.config import apply_override
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def read_settings(kind: type[ModelT], path: Path | None, overrides: Sequence[str] = ()) -> ModelT:
+    """Settings from a YAML file (or the defaults) and KEY=VALUE overrides; UserError names file and key."""
+    data: dict = {}
+    if path is not None:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; give a YAML file with settings of {kind.__name__}")
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML; mend the indentation") from None
+        if not isinstance(data, dict):
+            raise UserError(f"{path}: expected a mapping with settings of {kind.__name__}")
+    for override in overrides:
+        apply_override(data, override)
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        known = ", ".join(kind.model_fields)
+        hint = f" (known: {known})" if "Extra inputs" in first_problem(error) else ""
+        raise UserError(f"{path or '--set'}: {first_problem(error)}{hint}") from None
+
+
+def model_of(model: str, endpoint: dict[str, object]) -> Path | EndpointConfig:
+    """A model folder, an endpoint's URL (with its `model` id and more in `endpoint`), or a YAML file of an endpoint."""
+    if model.startswith(("http://", "https://")):
+        if not endpoint.get("model"):
+            raise UserError(f"{model}: which model of this endpoint? give --model ID, such as --model gpt-4o")
+        try:
+            return EndpointConfig(name=str(endpoint["model"]), base_url=model, **endpoint)  # type: ignore[arg-type]
+        except ValidationError as error:
+            raise UserError(f"{model}: {first_problem(error)}") from None
+    path = Path(model)
+    if path.suffix in (".yaml", ".yml"):
+        return read_settings(EndpointConfig, path)
+    if not path.exists():
+        raise UserError(f"{model}: no such model folder; give a folder, an endpoint's URL, or a YAML file of one")
+    return path
+
+
+def run_evaluation(
+    model: Path | EndpointConfig,
+    benchmarks: Sequence[str],
+    data: Path,
+    config: EvaluationConfig,
+    out: Path,
+    limit: int = 0,
+) -> list[Path]:
+    """Evaluate one model on every benchmark, one folder each; returns the folders. Goes on where it was stopped."""
+    console = Console(soft_wrap=True, highlight=False)
+    sets = [case_set for wanted in benchmarks for case_set in find(wanted, data)]
+    name = config.model_name or _name_of(model)
+    folders = []
+    for number, case_set in enumerate(sets, 1):
+        cases = sample_of(case_set.load(), limit, config.seed)
+        folder = out / _safe(name) / case_set.name
+        console.print(f"[{number}/{len(sets)}] {name} on {case_set.name}: {len(cases)} cases", markup=False)
+        own = config.model_copy(update={"model_name": name, "benchmark": case_set.name})
+        state = out / ".state" / _safe(name)
+        metrics = evaluate_cases(own, model, cases, case_set.path, folder, state)
+        _copy_card(case_set, folder)
+        _say(console, metrics, folder)
+        folders.append(folder)
+    return folders
+
+
+def _name_of(model: Path | EndpointConfig) -> str:
+    """A folder that is called `model` says little: put its parent's name before it."""
+    if isinstance(model, EndpointConfig):
+        return model.name
+    plain = model.absolute()
+    return f"{plain.parent.name}-{plain.name}" if plain.name in ("model", "sft-model") else plain.name
+
+
+def _safe(name: str) -> str:
+    return "".join(char if char.isalnum() or char in "-_." else "-" for char in name)
+
+
+def _copy_card(case_set: CaseSet, folder: Path) -> None:
+    card = case_set.path.parent / BENCHMARK
+    if case_set.module.NAME == "cases" and card.is_file():
+        write_text(folder / BENCHMARK, card.read_text(encoding="utf-8"))
+
+
+def _say(console: Console, metrics: dict, folder: Path) -> None:
+    all_ = metrics["overall"]
+    parts = [f"accuracy {percent(all_['accuracy'])} ({interval(all_['low'], all_['high'])}), n = {all_['n']}"]
+    if all_["independent"]:
+        parts.append(f"independent judge {percent(all_['independent']['accuracy'])}")
+    if all_["unscored"]:
+        parts.append(f"{all_['unscored']} unscored (bounds {interval(*all_['bounds'])})")
+    parts.append(f"without an answer {metrics['abstained']}")
+    for text in [", ".join(parts), *metrics["notes"], f"page: {folder / 'evaluation.html'}"]:
+        console.print(f"  {text}", markup=False)
+
+
+def compare_folders(first: Path, second: Path, out: Path, ancestors: Sequence[str] = ()) -> None:
+    """Compare two evaluations, or all benchmarks that two folders of evaluations share; says what came out."""
+    console = Console(soft_wrap=True, highlight=False)
+    pairs = [(first, second, out)]
+    if not (first / PREDICTIONS).is_file():
+        shared = sorted(
+            path.parent.name for path in first.glob(f"*/{PREDICTIONS}") if (second / path.parent.name).is_dir()
+        )
+        pairs = [(first / name, second / name, out / name) for name in shared]
+    if not pairs:
+        raise UserError(
+            f"{first} and {second}: no evaluation that both hold; evaluate both on the same benchmark first"
+        )
+    for left, right, target in pairs:
+        a, b = read_evaluated(left), read_evaluated(right)
+        biased = bias_between(a, b, ancestors)
+        comparison = compare(a.cases, a.predictions, b.predictions, (a.name, b.name))
+        metrics = tuple(measure(one.cases, one.predictions, one.name, one.config.benchmark) for one in (a, b))
+        page = write_comparison(comparison, (metrics[0], metrics[1]), target, a.config.benchmark, biased)
+        overall = comparison.overall
+        if biased:
+            console.print(f"biased comparison: {biased}; the promotion gate is disabled", style="yellow", markup=False)
+        console.print(
+            f"{a.config.benchmark}: {b.name} {percent(overall.second_accuracy)}, {a.name} "
+            f"{percent(overall.first_accuracy)}; {points(overall.difference)} points ({points(overall.low)} to "
+            f"{points(overall.high)}), McNemar p {p_value(overall.p_exact)}; verdict: {comparison.verdict}",
+            markup=False,
+        )
+        console.print(f"  page: {page}", markup=False)
+
+
+def bias_between(a: Evaluated, b: Evaluated, ancestors: Sequence[str] = ()) -> str:
+    """Why comparing two evaluations would mislead (a difficulty filter by one of them or an ancestor); "" if not."""
+    known = [*ancestors, *a.config.ancestors, *b.config.ancestors]
+    return bias_of(a.benchmark or b.benchmark, [a.name, b.name], known)
+
+
+def reported_of(folders: Sequence[Path]) -> dict[str, tuple[int, int]]:
+    """(right, scored) of finished evaluations by name, for an audit's correction."""
+    found = {}
+    for folder in folders:
+        path = folder / "metrics.json"
+        if not path.is_file():
+            raise UserError(f"{folder}: no metrics.json in it; give the folder that `clinical-r1 evaluate` wrote")
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        overall = metrics["overall"]
+        name = f"{metrics['model']}, {metrics['benchmark']}"
+        found[name] = (overall["correct"], overall["n"] - overall["unscored"])
+    return found
