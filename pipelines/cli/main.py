@@ -9,6 +9,7 @@ from clinical_r1 import __version__
 from clinical_r1.errors import UserError
 from pipelines.cli import compile as compile_command
 from pipelines.cli import data as data_commands
+from pipelines.cli import evaluation as evaluation_commands
 from pipelines.cli import run as run_command
 from pipelines.cli import serve as serve_command
 
@@ -27,6 +28,13 @@ app.command("compile")(compile_command.compile_pipelines)
 app.command("serve")(serve_command.serve)
 app.command("chains")(data_commands.chains)
 app.command("forget")(data_commands.forget)
+app.command("evaluate")(evaluation_commands.evaluate)
+app.command("compare")(evaluation_commands.compare)
+app.command("build-benchmark")(evaluation_commands.build_benchmark)
+app.command("audit-verifier")(evaluation_commands.audit_verifier)
+app.add_typer(evaluation_commands.review, name="review")
+app.command("check-reasoning")(evaluation_commands.check_reasoning)
+app.add_typer(evaluation_commands.gate, name="gate")
 
 
 @app.command("version")
