@@ -10,6 +10,7 @@ from clinical_r1.errors import UserError
 from pipelines.cli import compile as compile_command
 from pipelines.cli import data as data_commands
 from pipelines.cli import evaluation as evaluation_commands
+from pipelines.cli import models as model_commands
 from pipelines.cli import run as run_command
 from pipelines.cli import serve as serve_command
 
@@ -26,6 +27,8 @@ app = typer.Typer(
 app.command("run")(run_command.run)
 app.command("compile")(compile_command.compile_pipelines)
 app.command("serve")(serve_command.serve)
+app.add_typer(model_commands.app, name="models")
+app.command("import-model")(model_commands.import_model)
 app.command("chains")(data_commands.chains)
 app.command("forget")(data_commands.forget)
 app.command("evaluate")(evaluation_commands.evaluate)

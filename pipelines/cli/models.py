@@ -1,0 +1,174 @@
+"""`clinical-r1 models ...` and `clinical-r1 import-model`: what is published, what is in production, who let it in."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from clinical_r1.objectstore.manifest import Gate
+
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        envvar="CLINICAL_R1_MODELS",
+        help="URI of the models: s3://BUCKET/models (endpoint and keys from AWS_ENDPOINT_URL, ...) or a folder.",
+    ),
+]
+NameArgument = Annotated[str, typer.Argument(help="Name of the model in the store.")]
+VersionArgument = Annotated[str, typer.Argument(help="A version, or candidate, production, previous.")]
+DEFAULT_STORE = "runs/models"
+
+app = typer.Typer(
+    help="Published models: list, show, promote, roll back.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+
+@app.command("list")
+def list_models(
+    name: Annotated[str, typer.Argument(help="Only this model; all without it.")] = "",
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """One line a version: aliases, size, gate, when it was published, by which run.
+
+    Example: clinical-r1 models list --store s3://clinical-r1/models
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.store import open_store
+    from clinical_r1.objectstore.transfer import size_text
+
+    place = open_store(store)
+    found = (name,) if name else models.names(place)
+    table = Table("model", "version", "alias", "size", "gate", "published", "run", box=None, pad_edge=False)
+    for each in found:
+        aliases, _ = models.read_aliases(place, each)
+        for version, manifest in models.versions(place, each):
+            label = ", ".join(aliases.of(version))
+            if manifest is None:
+                table.add_row(each, version, label, "", "", "unfinished upload", "")
+                continue
+            gate = manifest.gate.decision if manifest.gate else "none"
+            row = (each, version, label, size_text(manifest.size), gate, manifest.created, manifest.run_id)
+            table.add_row(*row)
+    if not table.row_count:
+        typer.echo(f"{place.uri}: no models yet: a run of the train pipeline publishes one, or import-model")
+        return
+    Console(soft_wrap=True).print(table)
+
+
+@app.command("show")
+def show(name: NameArgument, version: VersionArgument = "candidate", store: StoreOption = DEFAULT_STORE) -> None:
+    """The manifest of one version as JSON, with its URI and aliases: origin, data, evaluation, gate, approval, files.
+
+    Example: clinical-r1 models show clinicalgpt-r1 production
+    """
+    import json
+
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.store import open_store
+
+    place = open_store(store)
+    manifest = models.read_manifest(place, name, version)
+    aliases, _ = models.read_aliases(place, name)
+    record: dict[str, Any] = {"uri": f"{place.uri}/{name}/{manifest.version}", "aliases": aliases.of(manifest.version)}
+    record |= manifest.model_dump(mode="json")
+    record["history"] = [
+        m.model_dump(mode="json") for m in aliases.history if manifest.version in (m.version, m.before)
+    ]
+    typer.echo(json.dumps(record, ensure_ascii=False, indent=1))
+
+
+@app.command("promote")
+def promote(
+    name: NameArgument,
+    version: VersionArgument = "candidate",
+    approved_by: Annotated[str, typer.Option(help="The person who answers for it.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; stands in the manifest for good.")] = "",
+    gate: Annotated[Path | None, typer.Option(help="A newer gate.json than that of the manifest.")] = None,
+    override_hold: Annotated[
+        bool, typer.Option("--override-hold", help="Promote although the gate says hold.")
+    ] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Take a version into production. The gate must say promote; a refused model is never promoted.
+
+    Example: clinical-r1 models promote clinicalgpt-r1 candidate --approved-by "Dr. Li" --reason "better in cardiology"
+    """
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.store import open_store
+
+    place = open_store(store)
+    newer = _read_gate(gate) if gate else None
+    aliases = models.promote(place, name, version, approved_by, reason, newer, override_hold)
+    typer.echo(f"production: {place.uri}/{name}/{aliases.production}")
+    typer.echo(f"previous: {aliases.previous or 'none'}")
+    typer.echo("serve it with `clinical-r1 rollout`, or set this URI in the chart's serving values")
+
+
+@app.command("rollback")
+def rollback(
+    name: NameArgument,
+    by: Annotated[str, typer.Option(help="Who rolls back.")] = "",
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Swap production and previous.
+
+    Example: clinical-r1 models rollback clinicalgpt-r1 --by "Dr. Li" --reason "slow on long records"
+    """
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.store import open_store
+
+    place = open_store(store)
+    aliases = models.rollback(place, name, by, reason)
+    typer.echo(f"production: {place.uri}/{name}/{aliases.production}")
+    typer.echo(f"previous: {aliases.previous}")
+
+
+def import_model(
+    folder: Annotated[Path, typer.Argument(help="A Hugging Face checkpoint on disk, with safetensors.")],
+    name: Annotated[str, typer.Option(help="Name in the store, such as qwen2-5-7b-instruct.")],
+    base_model: Annotated[str, typer.Option(help="Where it came from, such as Qwen/Qwen2.5-7B-Instruct.")] = "",
+    revision: Annotated[str, typer.Option(help="Its commit; read from the folder's name in a Hub cache.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence of the weights, such as apache-2.0.")] = "",
+    version: Annotated[str, typer.Option(help="Version; the hash of the files without it.")] = "",
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Bring a base model into the store of an air-gapped cluster; interrupted, the same command goes on.
+
+    On a machine with internet: `hf download Qwen/Qwen2.5-7B-Instruct --local-dir qwen`; carry the folder; then here:
+    clinical-r1 import-model qwen --name qwen2-5-7b-instruct --base-model Qwen/Qwen2.5-7B-Instruct --licence apache-2.0
+
+    Runs read it by the URI that is printed: --set base_model.uri=s3://clinical-r1/models/NAME/VERSION
+    """
+    import re
+
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.manifest import Facts
+    from clinical_r1.objectstore.store import open_store
+
+    commit = folder.resolve().name
+    known = revision or (commit if re.fullmatch(r"[0-9a-f]{40}", commit) else "")
+    place = open_store(store)
+    facts = Facts(origin="imported", base_model=base_model, base_revision=known, licence=licence)
+    manifest = models.publish(place, name, folder, facts, version=version, by="import-model", say=typer.echo)
+    typer.echo(f"imported: {place.uri}/{name}/{manifest.version}")
+
+
+def _read_gate(path: Path) -> "Gate":
+    from pydantic import ValidationError
+
+    from clinical_r1.errors import UserError
+    from clinical_r1.objectstore.manifest import Gate
+    from clinical_r1.schema import first_problem
+
+    if not path.is_file():
+        raise UserError(f"--gate {path}: no such file: give the gate.json that the gate wrote")
+    try:
+        return Gate.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise UserError(f"--gate {path}: not a gate result: {first_problem(error)}") from None
