@@ -41,14 +41,18 @@ def merge_traces(
     shards: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     traces: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
+    datasets_dir: str = "",
 ):
-    """One dataset from all shards; the same as a run without shards gives, whatever the shards' number and timing."""
+    """One dataset from all shards; the same as a run without shards gives, whatever the shards' number and timing.
+
+    A copy goes to its immutable address `datasets_dir`/traces/<name>/<hash>; an empty `datasets_dir` keeps none.
+    """
     import json
     from pathlib import Path
 
     from clinical_r1.step import STEP_FILE, load_settings, publish_metrics, record_step
     from clinical_r1.synthesis.config import SynthesisConfig
-    from clinical_r1.synthesis.dataset import merge_shards
+    from clinical_r1.synthesis.dataset import merge_shards, store_dataset
 
     folders = [Path(shard.path) for shard in shards]
     searched = max(json.loads((folder / STEP_FILE).read_text())["seconds"] for folder in folders)
@@ -57,4 +61,5 @@ def merge_traces(
         cases = Path(splits.path) / "sft.jsonl"
         report = merge_shards(settings, cases, folders, Path(traces.path), Path(state_dir) / "merge")
         record.update(report.model_dump(mode="json"))
+        record["address"] = str(store_dataset(Path(traces.path), Path(datasets_dir))) if datasets_dir else ""
     publish_metrics(record, metrics)

@@ -79,9 +79,12 @@ def test_bad_cells_are_rejects_with_their_line(tmp_path):
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({}, "map lacks question and reference"),
-        ({"question": "complaint"}, "map lacks reference"),
-        ({"question": "complaint", "reference": "nope"}, "map reference=nope: no such column; the file has complaint"),
+        ({}, "no column question and reference; say which columns"),
+        ({"question": "complaint"}, "the map lacks reference"),
+        (
+            {"question": "complaint", "reference": "nope"},
+            "--map reference=nope: no such column; the file has complaint",
+        ),
         ({"question": "complaint", "reference": "dx", "colour": "x"}, "unknown fields colour"),
     ],
 )

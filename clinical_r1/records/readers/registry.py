@@ -59,6 +59,16 @@ def resolved_format(source: Source) -> str:
     return detect_format(source.path)
 
 
+def check_source(source: Source) -> None:
+    """Raise UserError where format, map or columns cannot be right; reads no further than the first row."""
+    name = resolved_format(source)
+    if source.map and name not in TABLES:
+        raise UserError(f"{source.path}: a map is for {', '.join(TABLES)}, and this is {name}; leave the map out")
+    if name in TABLES:
+        first = next((entry for entry in tabular.table_items(source.path, name) if not isinstance(entry, Reject)), None)
+        tabular.check_columns(source, first[1] if first else {})
+
+
 def read_source(source: Source) -> Iterator[Row | Reject]:
     """Rows and rejects of one source, in file order, with the source's defaults filled in."""
     count = 0

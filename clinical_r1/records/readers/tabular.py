@@ -24,13 +24,18 @@ _SEX = {"f": "female", "female": "female", "女": "female", "m": "male", "male":
 
 
 def check_map(source: Source) -> dict[str, list[str]]:
-    """The map as field -> columns; a UserError for unknown fields, or where question or reference is missing."""
+    """The map as field -> columns (without one, our own names); a UserError for unknown fields, or where question or
+    reference is missing."""
+    if not source.map:
+        return {field: [field] for field in FIELDS}
     unknown = sorted(set(source.map) - set(FIELDS))
     if unknown:
-        raise UserError(f"{source.path}: map names unknown fields {', '.join(unknown)}; known: {', '.join(FIELDS)}")
+        raise UserError(f"{source.path}: the map names unknown fields {', '.join(unknown)}; known: {', '.join(FIELDS)}")
     missing = [field for field in ("question", "reference") if field not in source.map]
     if missing:
-        raise UserError(f"{source.path}: map lacks {' and '.join(missing)}; give map question=COLUMN,reference=COLUMN")
+        raise UserError(
+            f"{source.path}: the map lacks {' and '.join(missing)}; give --map question=COLUMN,reference=COLUMN"
+        )
     return {field: [column.strip() for column in columns.split("+")] for field, columns in source.map.items()}
 
 
@@ -144,11 +149,20 @@ def table_items(path: str, kind: str) -> Iterator[tuple[int, dict[str, Any]] | R
 
 def check_columns(source: Source, item: dict[str, Any]) -> None:
     """A mapped column that the first row lacks is a mistake in the map, not in the rows."""
+    if not source.map:
+        missing = [field for field in ("question", "reference") if field not in item]
+        if missing:
+            columns = ", ".join(list(item)[:20]) or "none"
+            raise UserError(
+                f"{source.path}: no column {' and '.join(missing)}; say which columns hold them with "
+                f"--map question=COLUMN,reference=COLUMN (the file has {columns})"
+            )
+        return
     for field, names in check_map(source).items():
         for name in names:
             if name not in item and name.split(".")[0] not in item:
                 columns = ", ".join(list(item)[:20])
-                raise UserError(f"{source.path}: map {field}={name}: no such column; the file has {columns}")
+                raise UserError(f"{source.path}: --map {field}={name}: no such column; the file has {columns}")
 
 
 def table_format(path: str) -> str:
