@@ -77,6 +77,10 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "serving.engine.sharedMemory": QUANTITY,
     "serving.gateway.auth": {"enum": ["keys", "none"]},
     "serving.gateway.config": {"type": "object"},
+    "serving.gateway.sampling.rate": {
+        # `helm --set` hands fractions over as text.
+        "oneOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": "^(0?\\.[0-9]+|0|1)$"}]
+    },
     "serving.replicas.min": {"type": "integer", "minimum": 1},
     "serving.replicas.max": {"type": "integer", "minimum": 1},
     "serving.autoscaling.prometheus": {"type": "string", "pattern": "^$|^https?://[^ ]+$"},

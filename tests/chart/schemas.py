@@ -1,6 +1,6 @@
 """JSON schemas for kubeconform, strict: Kubernetes' own kinds and the real CRDs, all out of Go modules.
 
-`python -m tests.chart.schemas` prints the folder; it is made once per set of versions, outside the checkout.
+`python tests/chart/schemas.py` prints the folder; it is made once per set of versions, outside the checkout.
 """
 
 import json

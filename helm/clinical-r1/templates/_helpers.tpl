@@ -89,7 +89,7 @@ true
 {{- end -}}
 
 {{/* The object store. */}}
-{{- define "clinical-r1.storeUsers" -}}records traces journal models reports pipelines serving{{- end -}}
+{{- define "clinical-r1.storeUsers" -}}records traces journal models reports pipelines audit serving{{- end -}}
 
 {{- define "clinical-r1.storeUrl" -}}
 {{- if eq .Values.objectStore.mode "minio" -}}

@@ -1,4 +1,4 @@
-{{/* Policy of a store user as JSON: (list BUCKET (list PREFIX...) WRITES) */}}
+{{/* Policy of a store user as JSON: (list BUCKET (list PREFIX...) RIGHTS), where RIGHTS is readwrite, read or write */}}
 {{- define "clinical-r1.policy" -}}
 {{- $bucket := printf "arn:aws:s3:::%s" (index . 0) -}}
 {{- $seen := list -}}{{- $objects := list -}}
@@ -6,10 +6,9 @@
 {{- $seen = concat $seen (list $prefix (printf "%s/" $prefix) (printf "%s/*" $prefix)) -}}
 {{- $objects = append $objects (printf "%s/%s/*" $bucket $prefix) -}}
 {{- end -}}
-{{- $actions := list "s3:GetObject" -}}
-{{- if index . 2 -}}
-{{- $actions = list "s3:GetObject" "s3:PutObject" "s3:DeleteObject" "s3:AbortMultipartUpload" "s3:ListMultipartUploadParts" -}}
-{{- end -}}
+{{- $writes := list "s3:PutObject" "s3:AbortMultipartUpload" "s3:ListMultipartUploadParts" -}}
+{{- $actions := index (dict "read" (list "s3:GetObject") "write" $writes "readwrite" (concat (list "s3:GetObject" "s3:DeleteObject") $writes)) (index . 2) -}}
+
 {{- dict "Version" "2012-10-17" "Statement" (list
   (dict "Effect" "Allow" "Action" (list "s3:GetBucketLocation") "Resource" (list $bucket))
   (dict "Effect" "Allow" "Action" (list "s3:ListBucket") "Resource" (list $bucket)
