@@ -151,8 +151,10 @@ class RecordsConfig(BaseModel):
     """Seed of the splits and of `limit`."""
     splits: SplitConfig = Field(default_factory=SplitConfig)
     """Sizes, or shares, of the four splits."""
-    group_by: list[Literal["patient", "site"]] = Field(default=["patient"])
-    """Cases that share one of these keys never part; the run fails if any did."""
+    group_by: list[Literal["patient", "site"]] = Field(default=["patient", "site"])
+    """Cases that share one of these keys never part; the run fails where that leaves a split empty. A row without a
+    patient, in a source whose other rows have one, is dropped; a row without a site is grouped by its patient alone.
+    Data of one or two sites cannot be split by site: set [patient]."""
     stratify_by: list[Literal["specialty", "icd10_chapter", "language", "site"]] = Field(
         default=["specialty", "icd10_chapter"]
     )

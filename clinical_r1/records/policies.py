@@ -61,18 +61,20 @@ def _reject(result: Policies, row: Row, kind: Kind, reason: str) -> None:
 
 
 def _grouped(passed: list[Passed], config: RecordsConfig, result: Policies) -> list[Passed]:
-    """A case without a group key, in a source that has them, cannot be kept apart from its siblings: dropped."""
-    keep = passed
-    for key in config.group_by:
-        files = {entry.row.file for entry in keep if getattr(entry.case, key)}
-        kept = []
-        for entry in keep:
-            if entry.row.file in files and not getattr(entry.case, key):
-                _reject(result, entry.row, "ungrouped", f"{key}: empty in a source whose other rows have one")
-            else:
-                kept.append(entry)
-        keep = kept
-    return keep
+    """A case without a patient, in a source that knows patients, cannot be kept apart from its siblings: dropped.
+
+    One without a site stays: it is grouped by its patient, and shares no stated site with any other.
+    """
+    if "patient" not in config.group_by:
+        return passed
+    files = {entry.row.file for entry in passed if entry.case.patient}
+    kept = []
+    for entry in passed:
+        if entry.row.file in files and not entry.case.patient:
+            _reject(result, entry.row, "ungrouped", "patient: empty in a source whose other rows have one")
+        else:
+            kept.append(entry)
+    return kept
 
 
 def _deduplicated(passed: list[Passed], config: RecordsConfig, result: Policies) -> list[Passed]:

@@ -35,6 +35,8 @@ class RecordsReport(BaseModel):
     group_by: list[str]
     without_patient: int
     """Cases of sources that know no patients; each is its own patient."""
+    without_site: int = 0
+    """Cases that name no site; each is grouped by its patient alone."""
     group_overlap: int = 0
     """Groups in more than one split; the step fails unless 0."""
     languages: dict[str, int]

@@ -69,6 +69,7 @@ def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
         groups=len(groups_of(items)),
         group_by=list(config.group_by),
         without_patient=sum(not case.patient for case in every),
+        without_site=sum(not case.site for case in every),
         languages=counts(case.language for case in every),
         specialties=counts(case.specialty for case in every),
         chapters=counts(icd10.chapter(case.icd10) or "none" for case in every),

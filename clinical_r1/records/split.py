@@ -75,12 +75,16 @@ def assign(items: Sequence[Item], config: SplitConfig, seed: int) -> tuple[dict[
         first = min(items[i].id for i in group)
         return -len(group), hashlib.sha256(f"{seed}\x1f{first}".encode()).hexdigest()
 
-    for group in sorted(groups_of(items), key=order):
+    groups = sorted(groups_of(items), key=order)
+    for number, group in enumerate(groups):
         share = Counter(items[i].stratum for i in group)
         if any(items[i].test_only for i in group):
             chosen = "test"
         else:
             fitting = [name for name in names if room[name] >= len(group)] or [max(names, key=lambda n: room[n])]
+            bare = [name for name in names if name != UNUSED and not result[name]]
+            if len(groups) - number <= len(bare):  # few large groups, such as sites: each of the last fills a split
+                fitting = bare
             need = {n: sum(min(lacking[n][s], k) for s, k in share.items()) for n in fitting}
             chosen = max(fitting, key=lambda n: (round(need[n], 9), room[n] / sizes[n], -names.index(n)))
         result[chosen].extend(group)
@@ -92,8 +96,9 @@ def assign(items: Sequence[Item], config: SplitConfig, seed: int) -> tuple[dict[
     empty = [name for name in SPLITS if (sizes[name] or config.fractions[name]) and not result[name]]
     if empty:
         raise UserError(
-            f"splits: {len(items)} cases in {len(groups_of(items))} groups leave {', '.join(empty)} empty; "
-            "add cases, or name fewer keys in group_by"
+            f"splits: {len(items)} cases in {len(groups_of(items))} groups (one patient's or site's cases stay "
+            f"together) leave {', '.join(empty)} empty; add cases or sites, or set records.group_by to fewer keys, "
+            "such as [patient]"
         )
     return {name: sorted(found) for name, found in result.items()}, rule
 

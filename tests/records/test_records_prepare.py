@@ -44,7 +44,7 @@ def splits_of(folder: Path) -> dict[str, list[Case]]:
 
 def test_exact_counts_are_met_and_stratified(tmp_path):
     wanted = {"sft": 100, "rl": 40, "validation": 20, "test": 40}
-    source = write(tmp_path / "cases.jsonl", rows(240))
+    source = write(tmp_path / "cases.jsonl", rows(240, sites=240))
     report = prepare(config(source, splits=SplitConfig(counts=wanted)), tmp_path / "out")
     splits = splits_of(tmp_path / "out")
     assert {name: len(cases) for name, cases in splits.items()} == wanted == report.splits
@@ -56,7 +56,7 @@ def test_exact_counts_are_met_and_stratified(tmp_path):
 
 
 def test_too_few_cases_fall_back_to_fractions_or_fail(tmp_path):
-    source = write(tmp_path / "cases.jsonl", rows(50))
+    source = write(tmp_path / "cases.jsonl", rows(50, sites=50))
     wanted = {"sft": 100, "rl": 40, "validation": 20, "test": 40}
     report = prepare(config(source, splits=SplitConfig(counts=wanted)), tmp_path / "out")
     assert report.split_rule == "fractions" and report.splits == {"sft": 25, "rl": 10, "validation": 5, "test": 10}
@@ -86,10 +86,28 @@ def test_groups_never_part(tmp_path, group_by):
     assert sum(report.splits.values()) == 400 and all(report.splits.values())
 
 
-def test_one_group_cannot_fill_four_splits(tmp_path):
+def test_patients_and_sites_are_kept_whole_by_default_and_five_sites_fill_four_splits(tmp_path):
+    source = write(tmp_path / "cases.jsonl", rows(200, patients=50, sites=5))
+    report = prepare(config(source), tmp_path / "out")
+    splits = splits_of(tmp_path / "out")
+    assert report.group_by == ["patient", "site"] and all(report.splits.values())
+    assert overlap(splits, "patient") == overlap(splits, "site") == 0
+
+
+def test_a_row_without_a_site_is_grouped_by_its_patient(tmp_path):
+    lines = rows(200, sites=8)
+    for line in lines[::3]:
+        del line["site"]
+    report = prepare(config(write(tmp_path / "cases.jsonl", lines)), tmp_path / "out")
+    splits = splits_of(tmp_path / "out")
+    assert report.cases == 200 and report.without_site == 67 and not report.dropped
+    assert overlap(splits, "patient") == overlap(splits, "site") == 0
+
+
+def test_one_site_cannot_fill_four_splits(tmp_path):
     source = write(tmp_path / "cases.jsonl", rows(100, sites=1))
-    with pytest.raises(UserError, match=r"leave .* empty"):
-        prepare(config(source, group_by=["site"]), tmp_path / "out")
+    with pytest.raises(UserError, match=r"leave .* empty; .* set records.group_by to fewer keys"):
+        prepare(config(source), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
