@@ -171,7 +171,9 @@ def test_fhir_identity_is_scrubbed_from_the_note(tmp_path, monkeypatch):
         note = f"Quartermain, Allan ({i} visits) of 12 Ivory Lane called 555-0142-77. ID ZX 4471. Crushing pain {i}."
         text = json.dumps(bundle(note)).replace('"p1"', f'"p{i}"').replace("Patient/p1", f"Patient/p{i}")
         (tmp_path / f"{i}.json").write_text(text)
-    config = RecordsConfig(sources=[Source(path=str(tmp_path), format="fhir")], max_reject_rate=0.6)
+    config = RecordsConfig(
+        sources=[Source(path=str(tmp_path), format="fhir")], max_reject_rate=0.6, group_by=["patient"]
+    )
     config.dedup.near = "off"
     report = prepare(config, tmp_path / "out")
     written = "".join((tmp_path / "out" / f"{name}.jsonl").read_text() for name in SPLITS)
