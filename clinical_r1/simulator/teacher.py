@@ -1,11 +1,11 @@
 """What the simulated teacher writes: reasoning of more or less care, further tries after a failure, and the rewrite.
 
 The teacher stands for a large model that reasons unevenly. It knows only the chart. How careful an attempt is decides
-how far it goes: `direct` names a diagnosis, `hasty` takes up one or two findings, `medium` all of them, and `careful`
-also holds every test against the look-alikes. Who does not look at the tests names one of a pair of look-alikes by
-their prior: if it always named the common one, the verifier would keep unchecked traces of common diseases only, and
-a model would learn to check where it already knows the answer. Everything is a pure function of its arguments and the
-given `random.Random`.
+how far it goes: `direct` names a diagnosis, `hasty` takes up one or two findings, `medium` all of them and a test that
+does not matter to the case, and `careful` also looks up the test that tells the look-alikes apart. Who does not look it
+up names one of the pair by its prior: if it always named the common one, the verifier would keep unchecked traces of
+common diseases only, and a model would learn to check where it already knows the answer. Everything is a pure function
+of its arguments and the given `random.Random`.
 """
 
 import random
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clinical_r1.simulator.diseases import PAIRS, POINTS_TO, Language, finding_name
-from clinical_r1.simulator.world import FINDING_LABELS, P_RARE, TEST_LABELS, Chart, lab_name, lab_result
+from clinical_r1.simulator.world import FINDING_LABELS, P_RARE, Chart, lab_name, lab_result
 
 Care = Literal["direct", "hasty", "medium", "careful"]
 CARE_FIRST: dict[Care, float] = {"direct": 0.03, "hasty": 0.27, "medium": 0.48, "careful": 0.22}
@@ -41,17 +41,17 @@ def draw_care(rng: random.Random, mix: dict[Care, float]) -> Care:
 _PHRASES = {
     "en": {
         "first": "Okay, {label} {finding} suggests {names}. ", "next": "Also, {label} {finding} suggests {names}. ",
-        "maybe": "Hmm, maybe {name}. ", "check": "Wait, check the look-alikes. ",
-        "for": "{label} {test} speaks for {name}. ",
-        "against": "{label} {test} speaks against {name}. ",
+        "aside": "Also, {test}, no help. ", "maybe": "Hmm, maybe {name}. ", "check": "Wait, check the look-alikes. ",
+        "for": "{test} speaks for {name}. ", "undone": "{test} was not done. ",
+        "against": "{test} speaks against {name}. ",
         "so": "So {name} fits best.", "separator": ", ",
         "exploring_new_paths": "But take another path. ", "backtracking": "But go back to {label}. ",
         "corrections": "But not {name}. ", "response": "The most likely diagnosis is {name}.",
     },
     "zh": {
         "first": "好的， {label} {finding} 提示 {names}。", "next": "另外， {label} {finding} 提示 {names}。",
-        "maybe": "嗯，可能是 {name}。", "check": "等等，检查相似病。",
-        "for": " {label} {test} 支持 {name}。", "against": " {label} {test} 不支持 {name}。",
+        "aside": "另外， {test} ，无助于判断。", "maybe": "嗯，可能是 {name}。", "check": "等等，检查相似病。",
+        "for": " {test} 支持 {name}。", "against": " {test} 不支持 {name}。", "undone": " {test} 未做。",
         "so": "所以 {name} 最符合。",
         "separator": "、 ",
         "exploring_new_paths": "不过换个思路。", "backtracking": "不过回到 {label} 。",
@@ -99,19 +99,14 @@ def _result(chart: Chart, index: int, positive: bool) -> str:
 
 
 def _check(chart: Chart, guess: int) -> tuple[str, str]:
-    """Hold every test against the look-alikes; returns the text and the diagnosis that stands."""
+    """Look up the test that tells the pair apart; returns the text and the diagnosis that stands."""
     language, pair = chart.language, PAIRS[guess]
-    parts, answer = [_say(language, "check")], pair.common
-    for label, (index, positive) in zip(TEST_LABELS, chart.tests, strict=False):
-        if positive and index == guess:
-            answer = pair.rare
-        parts.append(
-            _say(
-                language, "for" if positive else "against", label=label,
-                test=_result(chart, index, positive), name=PAIRS[index].rare.name(language),
-            )
-        )  # fmt: skip
-    return "".join(parts), answer.name(language)
+    name, found = pair.rare.name(language), dict(chart.tests).get(guess)
+    opening = _say(language, "check")
+    if found is None:
+        return opening + _say(language, "undone", test=lab_name(guess, language)), pair.common.name(language)
+    said = _say(language, "for" if found else "against", test=_result(chart, guess, found), name=name)
+    return opening + said, (pair.rare if found else pair.common).name(language)
 
 
 # --- attempts
@@ -126,7 +121,15 @@ def attempt(chart: Chart, care: Care, rng: random.Random) -> Written:
         positions = range(rng.choice((1, 2)) if care == "hasty" else len(chart.findings))
         guess = _guess(chart, positions, rng, ())
     text = "".join(_weigh(chart, position, position == 0) for position in positions)
+    if care in ("medium", "careful"):
+        text += _aside(chart, guess, rng)
     return _finish(chart, text, guess, care == "careful", rng)
+
+
+def _aside(chart: Chart, guess: int, rng: random.Random) -> str:
+    """A look at the test that does not matter here: what reading a result takes is practised in every second trace."""
+    others = [test for test in chart.tests if test[0] != guess]
+    return _say(chart.language, "aside", test=_result(chart, *rng.choice(others))) if others else ""
 
 
 def _finish(
@@ -222,14 +225,8 @@ def checks_look_alikes(text: str) -> bool:
     return "check the look-alikes" in text or "检查相似病" in text
 
 
-def checked_tests(chart: Chart, text: str) -> int:
-    """How many tests a reasoning holds against the look-alikes."""
-    thought = text.split("</think>")[0]
-    return sum(
-        f" {label} {_result(chart, *lab)}" in thought for label, lab in zip(TEST_LABELS, chart.tests, strict=False)
-    )
-
-
 def is_careful(chart: Chart, text: str) -> bool:
-    """All findings weighed and all tests held against the look-alikes."""
-    return checked_tests(chart, text) == len(chart.tests) and len(covered_findings(chart, text)) == len(chart.findings)
+    """The look-alikes were checked, by what the chart says of the test that tells the last hypothesis' pair apart."""
+    thought = text.split("</think>")[0]
+    hypothesis = last_hypothesis(chart, thought)
+    return hypothesis is not None and _check(chart, hypothesis)[0].strip() in thought

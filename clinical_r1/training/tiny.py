@@ -133,6 +133,7 @@ def _texts(corpus: list[Path], limit: int) -> Iterator[str]:
                 if number > limit:
                     break
                 row = json.loads(line)
+                yield "user\nassistant\n"  # the chat format's own words, so that they are one token each
                 for key in ("question", "thinking", "response", "reference"):
                     if row.get(key):
                         yield row[key]

@@ -1,6 +1,7 @@
 """What the simulated teacher writes: care pays, strategies continue, chains are rewritten into one thought."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -40,7 +41,17 @@ def test_a_careful_attempt_weighs_all_findings_and_checks(cases):
     for case in cases[:100]:
         text = teacher.attempt(case.chart, "careful", random.Random(1)).reasoning
         assert teacher.is_careful(case.chart, text)
+        assert len(teacher.covered_findings(case.chart, text)) == len(case.chart.findings)
         assert not teacher.is_careful(case.chart, teacher.attempt(case.chart, "medium", random.Random(1)).reasoning)
+
+
+def test_a_check_that_reads_the_wrong_result_is_not_careful(cases):
+    """What counts is what the chart says, not the words of a check."""
+    for case in cases[:100]:
+        text = teacher.attempt(case.chart, "careful", random.Random(1)).reasoning
+        turned = replace(case.chart, tests=tuple((index, not positive) for index, positive in case.chart.tests))
+        guess = teacher.last_hypothesis(case.chart, text)
+        assert teacher.is_careful(turned, text) == (guess not in dict(case.chart.tests))
 
 
 def test_verification_mends_an_overlooked_look_alike(cases):
