@@ -6,6 +6,7 @@ Labels come from closed sets only: `model_version` (one a process), `language` (
 
 import bisect
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
@@ -45,6 +46,20 @@ class Finished:
     thinking: float = 0.0
 
 
+class _OfLanguage(NamedTuple):
+    """The children that belong to one language."""
+
+    started: Counter
+    truncated: Counter
+    reasoning: Histogram
+    answer: Histogram
+    first_thought: Histogram
+    first_answer: Histogram
+    think: Histogram
+    latency: Histogram
+    outcomes: dict[Outcome, Counter]
+
+
 class GatewayMetrics:
     """The gateway's registry and the only places that write to it."""
 
@@ -69,6 +84,7 @@ class GatewayMetrics:
             "reasoning_length", "Answers by bucket of reasoning length, not cumulative", (*version, "bucket")
         )
         self.sampled = counter("audit_samples", "Answers kept for out-of-band judging", version)
+        self.samples_lost = counter("audit_samples_lost", "Kept answers that could not be stored", version)
         self.keys_reloads = counter("api_key_reloads", "Reloads of the API key file by result", ("result",))
 
         self.reasoning = histogram("reasoning_tokens", "Tokens inside of the thought", language, EDGES)
@@ -118,39 +134,49 @@ class GatewayMetrics:
     def _create(self, method: Method, gateway_version: str) -> None:
         """Every series, at zero."""
         v = self.model_version
-        for language in LANGUAGES:
-            for metric in (self.started, self.truncated):
-                metric.labels(v, language)
-            for family in (self.reasoning, self.answer, self.first_thought, self.first_answer, self.think):
-                family.labels(v, language)
-            self.latency.labels(v, language)
-            for outcome in Outcome:
-                self.answers.labels(v, language, outcome.value)
-        for mode in MODES:
-            self.requests.labels(v, mode)
+        # Looking a child up by its labels costs as much as counting in it, so those of every request are kept.
+        self._of = {
+            language: _OfLanguage(
+                *(
+                    family.labels(v, language)
+                    for family in (
+                        self.started,
+                        self.truncated,
+                        self.reasoning,
+                        self.answer,
+                        self.first_thought,
+                        self.first_answer,
+                        self.think,
+                        self.latency,
+                    )
+                ),
+                {outcome: self.answers.labels(v, language, outcome.value) for outcome in Outcome},
+            )
+            for language in LANGUAGES
+        }
+        self._modes = {mode: self.requests.labels(v, mode) for mode in MODES}
         for reason in REASONS:
             self.rejections.labels(reason)
         for kind in UPSTREAM_KINDS:
             self.upstream_errors.labels(v, kind)
         for by in ABORTED_BY:
             self.aborts.labels(v, by)
-        for result in CHECKS:
-            self.checks.labels(v, result)
+        self._checks = {result: self.checks.labels(v, result) for result in CHECKS}
+        self._lengths = {bucket: self.lengths.labels(v, bucket) for bucket in LENGTH_BUCKETS}
         for bucket in LENGTH_BUCKETS:
-            self.lengths.labels(v, bucket)
             self.baseline_share.labels(v, bucket)
         for outcome in Outcome:
             self.baseline_outcome.labels(v, outcome.value)
         for result in ("ok", "failed"):
             self.keys_reloads.labels(result)
         self.sampled.labels(v)
+        self.samples_lost.labels(v)
         self.baseline_answers.labels(v)
         self.inter_token_child = self.inter_token.labels(v)
         self.in_flight_child = self.in_flight.labels(v)
         self.ready_child = self.ready.labels(v)
-        for kind in ("input", "output"):
-            self.gen_ai_tokens.labels(v, kind)
-        self.gen_ai_duration.labels(v)
+        self._gen_ai_in, self._gen_ai_out = (self.gen_ai_tokens.labels(v, kind) for kind in ("input", "output"))
+        self._gen_ai_duration = self.gen_ai_duration.labels(v)
         self._gateway_version = gateway_version
         self.set_method(method)
 
@@ -182,34 +208,39 @@ class GatewayMetrics:
         for outcome, share in baseline.shares().items():
             self.baseline_outcome.labels(self.model_version, outcome).set(share)
 
+    def opened(self, language: str, mode: str, answers: int) -> None:
+        """Count one request that is sent to the engine, and the answers asked of it."""
+        self._of[language].started.inc(answers)
+        self._modes[mode].inc()
+        self.in_flight_child.inc()
+
     def answered(self, done: Finished, request_id: str) -> None:
         """Count one ended answer."""
-        v, language = self.model_version, done.language
-        self.answers.labels(v, language, done.outcome.value).inc()
+        of = self._of[done.language]
+        of.outcomes[done.outcome].inc()
         if done.truncated:
-            self.truncated.labels(v, language).inc()
+            of.truncated.inc()
         exemplar = {"request_id": request_id}
         # What was cut off from outside says nothing about how long the model would have thought.
         if done.outcome is not Outcome.ABORTED and done.reasoning_tokens is not None:
-            self.reasoning.labels(v, language).observe(done.reasoning_tokens, exemplar)
-            self.lengths.labels(v, length_bucket(done.reasoning_tokens)).inc()
-            self.answer.labels(v, language).observe(done.answer_tokens or 0)
+            of.reasoning.observe(done.reasoning_tokens, exemplar)
+            self._lengths[length_bucket(done.reasoning_tokens)].inc()
+            of.answer.observe(done.answer_tokens or 0)
         if done.to_first_thought:
-            self.first_thought.labels(v, language).observe(done.to_first_thought)
+            of.first_thought.observe(done.to_first_thought)
         if done.to_first_answer:
-            self.first_answer.labels(v, language).observe(done.to_first_answer, exemplar)
+            of.first_answer.observe(done.to_first_answer, exemplar)
         if done.thinking:
-            self.think.labels(v, language).observe(done.thinking)
+            of.think.observe(done.thinking)
 
     def request_done(self, language: str, seconds: float, tokens_in: int, tokens_out: int, request_id: str) -> None:
         """Count one ended request."""
-        v = self.model_version
-        self.latency.labels(v, language).observe(seconds, {"request_id": request_id})
-        self.gen_ai_duration.labels(v).observe(seconds)
+        self._of[language].latency.observe(seconds, {"request_id": request_id})
+        self._gen_ai_duration.observe(seconds)
         if tokens_in:
-            self.gen_ai_tokens.labels(v, "input").observe(tokens_in)
+            self._gen_ai_in.observe(tokens_in)
         if tokens_out:
-            self.gen_ai_tokens.labels(v, "output").observe(tokens_out)
+            self._gen_ai_out.observe(tokens_out)
 
     def checked(self, counted: int | None, usage: int | None) -> None:
         """Compare the own count with the engine's."""
@@ -218,7 +249,7 @@ class GatewayMetrics:
         else:
             gap = abs(counted - usage)
             result = "exact" if gap == 0 else "near" if gap <= 2 else "off"
-        self.checks.labels(self.model_version, result).inc()
+        self._checks[result].inc()
 
 
 def length_bucket(tokens: float) -> str:

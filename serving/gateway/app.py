@@ -12,13 +12,14 @@ from prometheus_client.exposition import choose_encoder
 
 from clinical_r1.baseline import read_baseline
 from clinical_r1.errors import UserError
-from serving.gateway.audit import AuditLog, Sampler
+from serving.gateway.audit import AuditLog
 from serving.gateway.config import INTENDED_USE, GatewayConfig
 from serving.gateway.errors import RejectionError
 from serving.gateway.exchange import new_request_id
 from serving.gateway.keys import KeyRing
 from serving.gateway.openapi import document
 from serving.gateway.proxy import chat
+from serving.gateway.sampling import Sampler
 from serving.gateway.state import GATEWAY, REQUEST_ID, Gateway
 from serving.gateway.upstream import Upstream
 from serving.metrics import GatewayMetrics
@@ -32,6 +33,7 @@ PAGE_FILES = {
     "/chat.css": ("chat.css", "text/css"),
 }
 KEYS_POLL_SECONDS = 5.0
+SAMPLES_POLL_SECONDS = 10.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -48,7 +50,7 @@ def build_gateway(config: GatewayConfig) -> Gateway:
         upstream=Upstream(config, metrics),
         keys=KeyRing(config.keys_file) if config.auth == "keys" and config.keys_file else None,
         audit=AuditLog(config.audit_file),
-        sampler=Sampler(config.sampling),
+        sampler=Sampler(config.sampling, metrics),
     )
 
 
@@ -80,13 +82,14 @@ async def lifespan(app: web.Application) -> AsyncIterator[None]:
     """The pool to the engine and the key file's watcher live as long as the app."""
     gateway = app[GATEWAY]
     await gateway.upstream.start()
-    watcher = asyncio.create_task(watch_keys(gateway))
+    watchers = [asyncio.create_task(watch_keys(gateway)), asyncio.create_task(flush_samples(gateway))]
     yield
-    watcher.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watcher
+    for watcher in watchers:
+        watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watcher
     await gateway.upstream.stop()
-    await asyncio.to_thread(gateway.sampler.flush)
+    await asyncio.to_thread(gateway.sampler.close)
     gateway.audit.close()
 
 
@@ -97,6 +100,13 @@ async def watch_keys(gateway: Gateway) -> None:
         changed = await asyncio.to_thread(gateway.keys.reload_if_changed)
         if changed is not None:
             gateway.metrics.keys_reloads.labels("ok" if changed else "failed").inc()
+
+
+async def flush_samples(gateway: Gateway) -> None:
+    """Quiet hours must not keep samples back."""
+    while gateway.config.sampling.rate:
+        await asyncio.sleep(min(SAMPLES_POLL_SECONDS, gateway.config.sampling.seconds))
+        gateway.sampler.flush_if_due()
 
 
 @web.middleware

@@ -78,10 +78,13 @@ class Sampling(BaseModel):
 
     rate: float = Field(default=0.0, ge=0, le=1)
     """Share of answers to keep; 0 keeps none."""
-    folder: Path | None = None
-    """Where segments of JSON lines are written; the cluster mounts its store here. Contains text of patients."""
+    store: str = ""
+    """Where segments of JSON lines are written: a folder, or s3://BUCKET/PREFIX with the credentials of the environment
+    (clinical_r1.objectstore). Contains text of patients: a prefix of its own, encrypted, with retention."""
     segment: int = Field(default=100, ge=1)
-    """Answers in one file; a file appears only when it is whole, or at shutdown."""
+    """Answers in one object."""
+    seconds: float = Field(default=300.0, gt=0)
+    """An object is written after so long even if it is not full, and at shutdown."""
 
 
 class GatewayConfig(BaseModel):

@@ -6,7 +6,7 @@ that we train, this is `clinical_r1.reasoning.count_reasoning_tokens`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,6 +124,27 @@ class TokenizerCounter:
         if piece is None or any(character not in self._bytes for character in piece):
             return None
         return len(piece)
+
+
+def share_gap(counts: list[Count], stated: int) -> list[Count]:
+    """Retokenised counts, brought to the number of tokens that the engine states for all of them together.
+
+    A model may spell a text in other tokens than its tokenizer would, and where it did so cannot be seen in the text:
+    the difference goes to the parts by their lengths (largest remainder). `total` stays what was counted, so that the
+    self-check still compares two independent numbers.
+    """
+    parts = [part for count in counts for part in (count.reasoning, count.answer)]
+    weight, gap = sum(parts), stated - sum(count.total for count in counts)
+    if not gap or not weight:
+        return counts
+    exact = [part + gap * part / weight for part in parts]
+    shared = [max(0, int(value)) for value in exact]
+    missing = max(0, weight + gap) - sum(shared)
+    for index in sorted(range(len(parts)), key=lambda i: int(exact[i]) - exact[i])[: max(0, missing)]:
+        shared[index] += 1
+    return [
+        replace(count, reasoning=shared[2 * index], answer=shared[2 * index + 1]) for index, count in enumerate(counts)
+    ]
 
 
 def _attribute(spans: Spans, thoughts: Spans, tags: Spans, method: Method) -> Count:

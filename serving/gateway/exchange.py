@@ -6,14 +6,15 @@ So the sum of outcomes equals the answers asked for, also on disconnect, engine 
 
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from clinical_r1.reasoning import Outcome
-from serving.gateway.audit import AuditLog, Sampler
+from serving.gateway.audit import AuditLog
 from serving.gateway.observer import AnswerObserver, Thinks
 from serving.gateway.request import Asked
+from serving.gateway.sampling import Sampler
 from serving.metrics import Finished, GatewayMetrics
 
 
@@ -42,11 +43,9 @@ class Exchange:
     closed: bool = False
 
     def __post_init__(self) -> None:
-        self.answers = [AnswerObserver(self.thinks) for _ in range(self.asked.n)]
-        m = self.metrics
-        m.started.labels(m.model_version, self.asked.language).inc(self.asked.n)
-        m.requests.labels(m.model_version, "stream" if self.asked.stream else "unary").inc()
-        m.in_flight_child.inc()
+        thinks = replace(self.thinks, stops=True) if "stop" in self.asked.forward else self.thinks
+        self.answers = [AnswerObserver(thinks) for _ in range(self.asked.n)]
+        self.metrics.opened(self.asked.language, "stream" if self.asked.stream else "unary", self.asked.n)
 
     def close(self) -> None:
         """Settle the books; further calls do nothing."""
@@ -79,8 +78,7 @@ class Exchange:
         tokens_in = tokens_in if isinstance(tokens_in, int) else 0
         m.request_done(self.asked.language, now - self.arrived, tokens_in, usage_tokens or total or 0, self.request_id)
         self.audit.write(self._line(now, tokens_in, usage_tokens or total, reasoning, whole))
-        if self.sampler.take(self.request_id, self.asked, self.answers, m.model_version):
-            m.sampled.labels(m.model_version).inc()
+        self.sampler.take(self.request_id, self.asked, self.answers)
 
     def _finished(self, answer: AnswerObserver, reasoning: int | None, rest: int | None) -> Finished:
         stream = self.asked.stream

@@ -33,6 +33,7 @@ def engine_body(asked: Asked, gateway: Gateway) -> bytes:
 async def forward(request: web.Request, gateway: Gateway, exchange: Exchange) -> web.StreamResponse:
     """Send it to the engine; whatever happens, the books are closed."""
     problem: RejectionError
+    written = False
     try:
         limits = gateway.config.timeouts
         first = limits.first_byte if exchange.asked.stream else limits.total
@@ -41,7 +42,9 @@ async def forward(request: web.Request, gateway: Gateway, exchange: Exchange) ->
                 _check_status(upstream.status, gateway)
                 if exchange.asked.stream:
                     return await stream(request, gateway, exchange, upstream, timer)
-                return await _whole(gateway, exchange, upstream)
+                response = await _whole(gateway, exchange, upstream)
+                written = True
+                return response
     except TimeoutError:
         if STARTED in request and request[STARTED].blocked:
             exchange.aborted_by = "client"  # it does not read what it asked for
@@ -69,7 +72,11 @@ async def forward(request: web.Request, gateway: Gateway, exchange: Exchange) ->
         exchange.aborted_by = "client"
         raise ConnectionResetError from None
     finally:
-        exchange.close()
+        if written:
+            # The handler goes on to write the answer without a pause: the books can wait until that is done.
+            asyncio.get_running_loop().call_soon(exchange.close)
+        else:
+            exchange.close()
     if STARTED not in request:
         raise problem
     return await request[STARTED].tell(problem)

@@ -3,10 +3,11 @@
 Unary and streamed answers go through the same object, which is why they agree.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from clinical_r1.reasoning import CLOSE, OPEN, Outcome, Piece, Split, Splitter
-from serving.gateway.counting import Count, IdCounter, Method, TokenizerCounter
+from serving.gateway.counting import Count, IdCounter, Method, TokenizerCounter, share_gap
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Thinks:
     tag_ids: tuple[int, int] | None = None
     tokenizer: TokenizerCounter | None = None
     token_ids: bool = True
+    stops: bool = False
+    """The client gave stop strings: what was generated and then cut off cannot be seen in the text."""
 
     @property
     def method(self) -> Method:
@@ -97,6 +100,15 @@ class AnswerObserver:
             self._count, self._counted = self._counting(), True
         return self._count
 
+    def correct(self, count: Count) -> None:
+        """Put a better count in place of the own one."""
+        self._count = count
+
+    @property
+    def cut_by_stops(self) -> bool:
+        """A stop string may have ended it."""
+        return self._thinks.stops and self.finish_reason == "stop"
+
     def _counting(self) -> Count | None:
         if self._ids and (self._ids.total or not self._text):
             return self._ids.count()
@@ -108,7 +120,10 @@ class AnswerObserver:
             placed = counter.by_ids(self._kept_ids, text, splitter.thought_spans, splitter.tag_spans)
             if placed:
                 return placed
-        return counter.encoded(text, splitter.thought_spans, splitter.tag_spans)
+        count = counter.encoded(text, splitter.thought_spans, splitter.tag_spans)
+        if self.finish_reason == "stop" and not self._thinks.stops:  # the end token is in no text
+            return replace(count, answer=count.answer + 1, total=count.total + 1)
+        return count
 
     def _seen(self, pieces: list[Piece], now: float) -> list[Piece]:
         for part, _ in pieces:
@@ -120,3 +135,11 @@ class AnswerObserver:
         if self.first_thought and not self.thought_end and self._splitter.part == "answer":
             self.thought_end = now
         return pieces
+
+
+def reconcile(answers: Sequence[AnswerObserver], stated: object) -> None:
+    """Once all answers of a request have ended: bring retokenised counts to the engine's `completion_tokens`."""
+    counts = [count for answer in answers if (count := answer.count()) and count.method == "retokenized"]
+    if isinstance(stated, int) and len(counts) == len(answers) and not any(answer.cut_by_stops for answer in answers):
+        for answer, count in zip(answers, share_gap(counts, stated), strict=True):
+            answer.correct(count)

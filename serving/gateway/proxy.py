@@ -55,6 +55,11 @@ async def read_body(request: web.Request, limit: int, timeout: float) -> bytes:
         raise RejectionError(415, "bad_media_type", "send Content-Type: application/json")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise RejectionError(415, "bad_media_type", "send the body without Content-Encoding")
+    if request.content.is_eof():  # it came along with the headers
+        body = request.content.read_nowait()
+        if len(body) > limit:
+            raise too_large
+        return body
     chunks, size = [], 0
     try:
         async with asyncio.timeout(timeout):

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from clinical_r1.reasoning import Piece
-from serving.gateway.observer import AnswerObserver
+from serving.gateway.observer import AnswerObserver, reconcile
 
 _CONTENT = re.compile(rb'"content":\s*("(?:[^"\\]|\\.)*")')
 _TOKEN_IDS = re.compile(rb',\s*"token_ids":\s*(?:null|\[[\d,\s]*\])')
@@ -51,6 +51,7 @@ def unary(body: bytes, answers: list[AnswerObserver], now: float) -> tuple[bytes
         raise BadAnswerError from None
     if not all(answer.ended for answer in answers) or not isinstance(usage, dict):
         raise BadAnswerError
+    reconcile(answers, usage.get("completion_tokens"))
     head = {name: given[name] for name in _HEAD if name in given}
     out = {**head, "choices": choices, "usage": with_details(usage, reasoning_total(answers))}
     return orjson.dumps(out), usage
@@ -171,7 +172,8 @@ class StreamRewriter:
         return b"".join(events)
 
     def ending(self, include_usage: bool) -> bytes:
-        """The usage chunk, if the client asked for it, and the end mark."""
+        """The usage chunk, if the client asked for it, and the end mark. After the answers ended."""
+        reconcile(self._answers, self.usage.get("completion_tokens"))
         if not include_usage:
             return b"data: [DONE]\n\n"
         usage = with_details(self.usage, reasoning_total(self._answers))

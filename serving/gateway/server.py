@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -174,6 +175,8 @@ async def run_gateway(config: GatewayConfig, announce: Callable[[int], None]) ->
     """Serve until SIGINT or SIGTERM, then drain; `announce` is told the port. Raises UserError."""
     listener = Listener(build_gateway(config))
     await listener.start()
+    gc.collect()
+    gc.freeze()  # what lives as long as the process need not be walked again in the middle of a request
     try:
         announce(listener.port)
         await until_signal()

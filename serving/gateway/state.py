@@ -6,10 +6,11 @@ from typing import Any
 
 from aiohttp import web
 
-from serving.gateway.audit import AuditLog, Sampler
+from serving.gateway.audit import AuditLog
 from serving.gateway.config import GatewayConfig
 from serving.gateway.errors import RejectionError
 from serving.gateway.keys import KeyRing
+from serving.gateway.sampling import Sampler
 from serving.gateway.upstream import Upstream
 from serving.metrics import GatewayMetrics
 

@@ -323,23 +323,8 @@ def test_configuration_problems_name_file_and_key(tmp_path: Path) -> None:
             load_config(path)
     with pytest.raises(UserError, match="keys_file"):
         build_gateway(GatewayConfig())
-    with pytest.raises(UserError, match=r"sampling\.folder"):
+    with pytest.raises(UserError, match=r"sampling\.store"):
         build_gateway(GatewayConfig.model_validate({"auth": "none", "sampling": {"rate": 0.5}}))
-
-
-async def test_sampling_is_off_by_default_and_writes_whole_segments(tmp_path: Path) -> None:
-    async with running() as r:
-        await r.unary()
-        assert await r.sample("clinical_r1_audit_samples_total") == 0
-    async with running(sampling={"rate": 1.0, "folder": str(tmp_path), "segment": 2}) as r:
-        for _ in range(3):
-            await r.unary()
-        assert len(list(tmp_path.glob("samples-*.jsonl"))) == 1
-        assert await r.sample("clinical_r1_audit_samples_total") == 3
-    rows = [json.loads(line) for path in tmp_path.glob("*.jsonl") for line in path.read_text().splitlines()]
-    assert len(rows) == 3
-    assert rows[0]["thinking"] == "weigh it"
-    assert rows[0]["messages"] == ASK["messages"]
 
 
 def test_schemathesis_finds_nothing() -> None:
