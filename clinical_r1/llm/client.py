@@ -65,7 +65,7 @@ class LLMClient:
             budget.adopt(journal)
 
     async def __aenter__(self) -> Self:
-        from clinical_r1.llm.transport import Transport  # the SDK takes most of a second to import
+        from clinical_r1.llm.transport import Transport
 
         self._transport = Transport(self.endpoint)
         self.gate = Gate(self.endpoint.max_concurrency)
