@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT ?= 0
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup run test lint format bench compile lock clean
+.PHONY: help setup run test lint format bench compile manifests lint-chart lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,13 @@ bench: setup  ## one benchmark; its last line is one JSON object: NAME=synthesis
 
 compile: setup  ## compile the pipelines to manifests/pipelines
 	$(BIN)/clinical-r1 compile all
+
+manifests: setup  ## render the chart to manifests/rendered, make its README and schema
+	PYTHON=$(BIN)/python tests/chart/render.sh
+
+lint-chart: setup  ## helm lint, schemas, the chart's tests; builds helm and kubeconform once (minutes)
+	PYTHON=$(BIN)/python tests/chart/render.sh check
+	$(BIN)/python -m pytest tests/chart
 
 lock: setup  ## renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra dev --generate-hashes --no-emit-package clinical-r1 \
