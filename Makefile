@@ -5,13 +5,15 @@ BIN := $(VENV)/bin
 PIPELINE ?= train
 PIPELINE_ARGS ?=
 NAME ?=
+EXPERIMENTS ?=
+EXPERIMENTS_ARGS ?=
 # Threads that spin while they wait slow a small machine down several times over.
 export OMP_WAIT_POLICY ?= passive
 export GOMP_SPINCOUNT ?= 0
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help setup run test lint format bench compile manifests lint-chart lock clean
+.PHONY: help setup run experiments-demo test lint format bench compile manifests lint-chart lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +28,9 @@ setup: $(VENV)/.ready  ## make the virtual environment from requirements.lock
 
 run: setup  ## run the whole pipeline on this machine: PIPELINE=train PIPELINE_ARGS="--cases FILE --limit 300"
 	$(BIN)/clinical-r1 run $(PIPELINE) $(PIPELINE_ARGS)
+
+experiments-demo: setup  ## the experiments on the simulated world: EXPERIMENTS="audit-verifier held-out-site", none = all six
+	$(BIN)/clinical-r1 experiments $(EXPERIMENTS) $(EXPERIMENTS_ARGS)
 
 test: setup  ## run the tests
 	$(BIN)/python -m pytest

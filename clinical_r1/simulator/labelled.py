@@ -1,4 +1,7 @@
-"""Answers with a grade that is known by construction: what experts' grades are for a real audit of a verifier."""
+"""Answers with a grade that is known by construction: what experts' grades are for a real audit of a verifier.
+
+Answers are bare names: the audit puts them into sentences itself.
+"""
 
 import random
 from collections.abc import Iterator
@@ -6,10 +9,6 @@ from collections.abc import Iterator
 from clinical_r1.simulator.diseases import PAIRS, Disease
 from clinical_r1.simulator.world import WorldCase, sample_cases
 
-_FRAMES = {
-    "en": ("The most likely diagnosis is {name}.", "{name}", "Final diagnosis: {name}."),
-    "zh": ("最可能的诊断是{name}。", "{name}", "最终诊断：{name}。"),
-}
 _DISEASES: tuple[Disease, ...] = tuple(disease for pair in PAIRS for disease in (pair.common, pair.rare))
 P_LOOK_ALIKE = 0.6  # a wrong answer is the pair's other member so often, else any disease
 P_CLOSED = 0.25  # rows that come with a list of choices
@@ -27,7 +26,7 @@ def sample_judgements(
         yield {
             "question": case.question,
             "reference": case.reference,
-            "answer": rng.choice(_FRAMES[language]).format(name=said.name(language)),
+            "answer": said.name(language),
             "language": language,
             "correct": right,
             "icd10": case.disease.icd10,

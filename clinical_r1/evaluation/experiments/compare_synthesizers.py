@@ -1,0 +1,134 @@
+"""compare-synthesizers: whose traces teach better? Two endpoints, everything else equal (the paper: two runs, no test).
+
+The same cases, the same base model and tokenizer, the same recipe; only the endpoint that wrote the traces differs.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clinical_r1.evaluation.experiments.arms import (
+    ACCURACY_HEAD,
+    ArmsReport,
+    accuracy_row,
+    cases_of,
+    compare_runs,
+    confirmed,
+    difference_row,
+    difference_table,
+    estimate_of,
+    paired_row,
+    read_arms,
+    strata_table,
+)
+from clinical_r1.evaluation.experiments.finding import (
+    Cell,
+    Estimate,
+    Finding,
+    Table,
+    conclude,
+    over_cases,
+    planted,
+    write_finding,
+)
+from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases
+from clinical_r1.evaluation.page import percent
+from clinical_r1.schema import Case, Prediction, Trace, TraceOutcome, iter_jsonl, read_jsonl
+
+QUESTION = "Do the traces of the second synthesizer teach a better model than those of the first?"
+
+
+def report(
+    settings: ArmsReport,
+    splits: Path,
+    traces: tuple[Path, Path],
+    chains: Path,
+    first: Path,
+    runs: Sequence[Path],
+    out_dir: Path,
+) -> Finding:
+    """Models taught by either synthesizer on the same cases, and how the two synthesizers themselves differ."""
+    cases = cases_of(splits)
+    before = read_jsonl(Path(first) / PREDICTIONS, Prediction)
+    after = read_arms(settings.arms, runs)
+    names = _names(traces)
+    pooled = compare_runs(cases, [before], list(after.values()), names)
+    estimate = estimate_of(pooled.overall)
+    at_once = first_try(read_cases(Path(splits) / "sft.jsonl"), traces)
+    finding = conclude(
+        "compare-synthesizers",
+        QUESTION,
+        estimate,
+        settings.design_points,
+        f"Taught by {names[1]} the model is right in {percent(pooled.overall.second_accuracy)} of {len(cases):,} "
+        f"unseen cases, taught by {names[0]} in {percent(pooled.overall.first_accuracy)}: {estimate.words()}.",
+        f"在 {len(cases)} 个未见病例上，由 {names[1]} 的推理数据训练的模型正确率 "
+        f"{percent(pooled.overall.second_accuracy)}，由 {names[0]} 训练的为 "
+        f"{percent(pooled.overall.first_accuracy)}，相差 {100 * estimate.value:+.1f} 个百分点"
+        f"（95% 区间 {100 * estimate.low:+.1f} 至 {100 * estimate.high:+.1f}）。",
+        confirmed=confirmed(pooled),
+    )
+    finding.simulated = settings.simulated
+    if settings.planted_points is not None:
+        finding.planted = [planted("a better synthesizer (right at the first try)", settings.planted_points, at_once)]
+    finding.limits = [
+        "One model a synthesizer and seed: a difference of this size may also come from training with another seed; "
+        "give more seeds to tell them apart. The tokenizer is that of the first synthesizer's traces for both."
+    ]
+    rows = [paired_row(f"models: {names[1]} minus {names[0]}", pooled.overall)]
+    if pooled.independent is not None:
+        rows.append(paired_row("models, independent judge", pooled.independent))
+    rows.append(difference_row("synthesizers: right at the first try", at_once))
+    tables = [
+        difference_table("What differs", rows),
+        strata_table("By specialty", pooled, "specialty"),
+        strata_table("By language", pooled, "language"),
+        Table(title="Accuracy", head=ACCURACY_HEAD,
+              rows=[accuracy_row(names[0], before), *(accuracy_row(name, run) for name, run in after.items())]),
+        *_chains(json.loads((Path(chains) / "chains.json").read_text(encoding="utf-8"))),
+    ]  # fmt: skip
+    return write_finding(finding, tables, out_dir, "Two synthesizers, everything else equal")
+
+
+def first_try(cases: Sequence[Case], traces: tuple[Path, Path]) -> Estimate:
+    """Share of cases right at the first attempt, second synthesizer minus first, paired by case."""
+    direct = [
+        {
+            row.case_id: row.outcome is TraceOutcome.DIRECT
+            for name in ("traces.jsonl", "rejected.jsonl")
+            for row in iter_jsonl(Path(folder) / name, Trace)
+        }
+        for folder in traces
+    ]
+    both = [case for case in cases if case.id in direct[0] and case.id in direct[1]]
+    return over_cases([float(direct[1][case.id]) - float(direct[0][case.id]) for case in both], both)
+
+
+def _names(traces: tuple[Path, Path]) -> tuple[str, str]:
+    names = [next(iter_jsonl(Path(folder) / "traces.jsonl", Trace)).synthesizer for folder in traces]
+    return (names[0], names[1]) if names[0] != names[1] else ("the first synthesizer", "the second synthesizer")
+
+
+def _chains(comparison: dict[str, Any]) -> list[Table]:
+    """The chain analysis (clinical_r1.synthesis.analysis), one table a language."""
+    head = ["measure", *comparison["names"], "effect size (95% interval)", "p (Holm)"]
+    return [
+        Table(
+            title=f"How their chains differ: {section['title']}",
+            note="Amounts: Hedges' g, shares: Cohen's h; bootstrap over cases. The whole analysis is in chains.html.",
+            head=head,
+            rows=[_chain_row(row) for row in section["rows"]],
+        )
+        for section in comparison["sections"]
+    ]
+
+
+def _chain_row(row: dict[str, Any]) -> list[Cell]:
+    values = [percent(mean) if row["share"] else f"{mean:.3g}" for mean in row["mean"]]
+    effect = "–"
+    if row["effect"] is not None and row["effect_interval"]:
+        low, high = row["effect_interval"]
+        effect = f"{row['effect']:+.2f} ({low:+.2f} to {high:+.2f})"
+    p = "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
+    return [Cell(text=row["title"]), *(Cell(text=value) for value in values), Cell(text=effect), Cell(text=p)]

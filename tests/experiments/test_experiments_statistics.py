@@ -1,0 +1,174 @@
+"""The statistics of the experiments: planted effects are found, absent ones are not claimed, seeds are clustered."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.audit import Audit, Stability
+from clinical_r1.evaluation.experiments import ablate_rewards, ablate_rl, audit_verifier, cross_language, held_out_site
+from clinical_r1.evaluation.experiments.arms import Arm, ArmsReport
+from clinical_r1.evaluation.experiments.finding import Estimate, conclude, planted
+from clinical_r1.evaluation.experiments.held_out_site import HeldOutReport
+from clinical_r1.reasoning import Outcome
+from clinical_r1.schema import Case, Prediction, Trace, TraceOutcome, Verdict, VerdictLabel, write_jsonl
+from clinical_r1.simulator.world import sample_records
+
+
+def answers(cases: list[Case], right: dict[str, bool]) -> list[Prediction]:
+    rows = []
+    for case in cases:
+        label = VerdictLabel.CORRECT if right[case.id] else VerdictLabel.INCORRECT
+        verdict = Verdict(label=label, judge="rule")
+        rows.append(
+            Prediction(
+                case_id=case.id, output="", thinking="t", response="r", outcome=Outcome.OK, reasoning_tokens=9,
+                answer_tokens=3, verdict=verdict, independent=verdict,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def coin(cases: list[Case], chance: float, seed: int) -> dict[str, bool]:
+    rng = random.Random(seed)
+    return {case.id: rng.random() < chance for case in cases}
+
+
+def folder(path: Path, cases: list[Case], right: dict[str, bool]) -> Path:
+    write_jsonl(path / "predictions.jsonl", answers(cases, right))
+    return path
+
+
+def splits(path: Path, cases: list[Case]) -> Path:
+    write_jsonl(path / "test.jsonl", cases)
+    return path
+
+
+def test_power_and_detectable_effect_belong_together() -> None:
+    estimate = Estimate(value=0.1, low=0.04, high=0.16, n=500)
+    assert estimate.power(estimate.detectable) == pytest.approx(0.9, abs=1e-3)
+    assert estimate.power(0.0) == pytest.approx(0.025, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "confirmed", "verdict"),
+    [(0.01, 0.2, True, "shown"), (0.01, 0.2, False, "not shown"), (-0.2, -0.01, True, "opposite"),
+     (-0.1, 0.1, True, "not shown")],
+)  # fmt: skip
+def test_verdicts(low: float, high: float, confirmed: bool, verdict: str) -> None:
+    estimate = Estimate(value=(low + high) / 2, low=low, high=high, n=100)
+    assert conclude("x", "?", estimate, 5, "a", "b", confirmed=confirmed).verdict == verdict
+
+
+def test_a_planted_effect_is_found_on_its_own_side_only() -> None:
+    estimate = Estimate(value=-0.3, low=-0.4, high=-0.2, n=100)
+    assert planted("loss", -20, estimate).found and not planted("gain", 20, estimate).found
+
+
+def test_ablate_rl_pools_seeds_by_case(tmp_path: Path) -> None:
+    cases = list(sample_records(300, seed=1))
+    sft = folder(tmp_path / "sft", cases, coin(cases, 0.5, 1))
+    runs = [folder(tmp_path / f"r{seed}", cases, coin(cases, 0.75, 10 + seed)) for seed in range(3)]
+    settings = ArmsReport(arms=[Arm(name=f"s{seed}", seed=seed) for seed in range(3)], design_points=10)
+    finding = ablate_rl.report(settings, splits(tmp_path, cases), sft, runs, tmp_path / "out")
+    assert finding.verdict == "shown" and 15 < finding.effect < 35
+    # Three times the answers are not three times the cases: the interval stays that of 300 patients.
+    assert finding.ci[1] - finding.ci[0] > 8
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "s2" in page and "90%" in page and cases[0].question not in page
+
+
+def test_ablate_rewards_claims_nothing_between_equal_tables(tmp_path: Path) -> None:
+    cases = list(sample_records(300, seed=2))
+    sft = folder(tmp_path / "sft", cases, coin(cases, 0.5, 1))
+    arms = [Arm(name=f"{table}-{seed}", seed=seed, factors={"table": table}) for table in "ab" for seed in (0, 1)]
+    runs = [folder(tmp_path / arm.name, cases, coin(cases, 0.7, index)) for index, arm in enumerate(arms)]
+    settings = ArmsReport(arms=arms, design_points=5)
+    finding = ablate_rewards.report(settings, splits(tmp_path, cases), sft, runs, tmp_path / "out")
+    assert finding.verdict == "not shown" and finding.ci[0] < 0 < finding.ci[1]
+
+
+def test_cross_language_attributes_the_loss_to_the_base_model(tmp_path: Path) -> None:
+    cases = list(sample_records(400, seed=3, twins=True))
+    arms, runs = [], []
+    for base, other in (("scratch", 0.05), ("bilingual", 0.5)):
+        for language in ("en", "zh"):
+            name = f"{base}-{language}"
+            own, foreign = coin(cases, 0.7, len(runs)), coin(cases, other, 50 + len(runs))
+            right = {case.id: (own if case.language == language else foreign)[case.id] for case in cases}
+            arms.append(Arm(name=name, factors={"base": base, "train": language}))
+            runs.append(folder(tmp_path / name, cases, right))
+    before = folder(tmp_path / "base", cases, coin(cases, 0.8, 99))
+    settings = ArmsReport(arms=arms, design_points=10, planted_points=20)
+    finding = cross_language.report(settings, splits(tmp_path, cases), before, runs, tmp_path / "out")
+    assert finding.verdict == "shown" and 30 < finding.effect < 60
+    assert finding.n == 200 and finding.planted[0].found and finding.planted[0].effect < -15
+    with pytest.raises(UserError, match="id-aligned"):
+        cross_language.twins_of(list(sample_records(20, seed=3)))
+
+
+def traces(path: Path, cases: list[Case]) -> Path:
+    rows = [
+        Trace(
+            case_id=case.id, language=case.language, question=case.question, reference=case.reference,
+            outcome=TraceOutcome.DIRECT, thinking="t", response="r",
+        )
+        for case in cases
+    ]  # fmt: skip
+    write_jsonl(path / "traces.jsonl", rows)
+    return path
+
+
+def test_held_out_site_finds_the_site_and_the_leak(tmp_path: Path) -> None:
+    cases = list(sample_records(900, seed=4, dialect_site="hillside"))
+    train = list(sample_records(300, seed=5))
+    at_site = [case for case in cases if case.site == "hillside"]
+    without, with_site = coin(cases, 0.7, 1), coin(cases, 0.7, 2)
+    without |= coin(at_site, 0.4, 3)
+    names = ["without", "with", "leaking"]
+    runs = [
+        folder(tmp_path / name, cases, right) for name, right in zip(names, (without, with_site, without), strict=True)
+    ]
+    made = [traces(tmp_path / name, train) for name in names[:2]]
+    made.append(traces(tmp_path / names[2], [*train, *at_site[:60]]))
+    settings = HeldOutReport(
+        arms=[Arm(name=name) for name in names], design_points=10, planted_points=20, site="hillside",
+        leak_points=100 * 60 / len(at_site),
+    )  # fmt: skip
+    finding = held_out_site.report(settings, splits(tmp_path, cases), made, runs, tmp_path / "out")
+    assert finding.verdict == "shown" and finding.n == len(at_site)
+    site, leak = finding.planted
+    assert site.found and leak.found and leak.effect == pytest.approx(leak.size, abs=1)
+    with pytest.raises(UserError, match="harbour"):
+        held_out_site.report(
+            settings.model_copy(update={"site": "harbour"}), tmp_path, made, runs, tmp_path / "out"
+        )  # fmt: skip
+
+
+def audit(name: str, accepts_wrong: int) -> Audit:
+    stable = Stability(n=10, changed=0, rate=0.0, low=0.0, high=0.3)
+    return Audit(
+        verifier=name, n=400, invalid=0,
+        confusion={"true_accept": 200, "false_accept": accepts_wrong, "false_reject": 0,
+                   "true_reject": 200 - accepts_wrong},
+        sensitivity=1.0, sensitivity_interval=(0.98, 1.0), specificity=1 - accepts_wrong / 200,
+        specificity_interval=(0.8, 1.0), kappa=0.9, kappa_interval=(0.8, 1.0), stability={"paraphrase": stable},
+    )  # fmt: skip
+
+
+def test_audit_verifier_corrects_what_a_lenient_judge_reports(tmp_path: Path) -> None:
+    cases = list(sample_records(500, seed=6))
+    folders, runs = [], []
+    for name, wrong in (("rule", 0), ("lenient", 20)):
+        place = tmp_path / name
+        place.mkdir()
+        (place / "audit.json").write_text(audit(name, wrong).model_dump_json())
+        folders.append(place)
+        runs.append(folder(place, cases, coin(cases, 0.6 if name == "rule" else 0.64, 7)))
+    settings = audit_verifier.AuditReport(
+        arms=[Arm(name="rule"), Arm(name="lenient")], design_points=5, planted_points=5, suspect="lenient"
+    )
+    finding = audit_verifier.report(settings, splits(tmp_path, cases), folders, runs, tmp_path / "out")
+    assert finding.effect == pytest.approx(5.0) and finding.verdict == "shown" and finding.planted[0].found
+    assert finding.planted[0].power > 0.9
