@@ -7,6 +7,7 @@ from rich.console import Console
 
 from clinical_r1 import __version__
 from clinical_r1.errors import UserError
+from pipelines.cli import cluster as cluster_commands
 from pipelines.cli import compile as compile_command
 from pipelines.cli import data as data_commands
 from pipelines.cli import evaluation as evaluation_commands
@@ -27,6 +28,10 @@ app = typer.Typer(
 app.command("run")(run_command.run)
 app.command("compile")(compile_command.compile_pipelines)
 app.command("serve")(serve_command.serve)
+app.command("submit")(cluster_commands.submit)
+app.command("runs")(cluster_commands.runs)
+app.command("doctor")(cluster_commands.doctor)
+app.command("rollout")(cluster_commands.rollout)
 app.add_typer(model_commands.app, name="models")
 app.command("import-model")(model_commands.import_model)
 app.command("chains")(data_commands.chains)

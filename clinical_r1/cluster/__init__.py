@@ -1,0 +1,1 @@
+"""The only door to Kubernetes: training jobs, rollouts of the served model, and what is wrong with a cluster."""

@@ -1,0 +1,189 @@
+"""One namespace of a cluster, through the official Python client; its refusals as sentences.
+
+Inside a pod the service account speaks, elsewhere the kubeconfig (KUBECONFIG, --context).
+"""
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clinical_r1.errors import UserError
+
+Object = dict[str, Any]
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+FIELD_MANAGER = "clinical-r1"
+
+
+class Kind(NamedTuple):
+    """A custom resource."""
+
+    group: str
+    version: str
+    plural: str
+    needs: str
+    """What installs it."""
+
+
+TRAINJOB = Kind("trainer.kubeflow.org", "v1alpha1", "trainjobs", "Kubeflow Trainer 2.3 or newer")
+TRAINING_RUNTIME = Kind("trainer.kubeflow.org", "v1alpha1", "trainingruntimes", "Kubeflow Trainer 2.3 or newer")
+INFERENCE_SERVICE = Kind("serving.kserve.io", "v1beta1", "inferenceservices", "KServe 0.20 or newer")
+
+
+class Refused(UserError):  # noqa: N818
+    """The API server said no; `status` is its HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Cluster:
+    """Custom objects, pods and their logs in one namespace."""
+
+    def __init__(self, namespace: str = "", context: str = "", kubeconfig: str = "") -> None:
+        """Connect. `namespace` defaults to the pod's, else to the context's. Raises UserError without any access."""
+        from kubernetes import client, config
+
+        default = "default"
+        try:
+            if "KUBERNETES_SERVICE_HOST" in os.environ and not context and not kubeconfig:
+                config.load_incluster_config()
+                http, default = client.ApiClient(), (_ACCOUNT / "namespace").read_text().strip()
+            else:
+                http = config.new_client_from_config(kubeconfig or None, context or None)
+                _, active = config.list_kube_config_contexts(kubeconfig or None)
+                default = active["context"].get("namespace", default)
+        except (config.ConfigException, OSError) as error:
+            raise UserError(f"kubernetes: no access ({error}): set KUBECONFIG, or run inside the cluster") from None
+        self.namespace = namespace or default
+        self.http = http
+        self.core = client.CoreV1Api(http)
+        self._custom = client.CustomObjectsApi(http)
+
+    def get(self, kind: Kind, name: str) -> Object | None:
+        """None where there is no such object."""
+        try:
+            return self._call(kind, f"get {kind.plural}/{name}", self._custom.get_namespaced_custom_object, name=name)
+        except Refused as error:
+            if error.status == 404 and not self.lacks(kind):
+                return None
+            raise
+
+    def create(self, kind: Kind, body: Object) -> Object:
+        """Raises Refused (409 where it is there already)."""
+        name = body["metadata"]["name"]
+        return self._call(kind, f"create {kind.plural}/{name}", self._custom.create_namespaced_custom_object, body=body)
+
+    def patch(self, kind: Kind, name: str, body: Object) -> Object:
+        """JSON merge patch: null removes, lists are replaced."""
+        call = self._custom.patch_namespaced_custom_object
+        headers = {"_content_type": "application/merge-patch+json"}
+        return self._call(kind, f"patch {kind.plural}/{name}", call, name=name, body=body, **headers)
+
+    def delete(self, kind: Kind, name: str) -> None:
+        """Its pods go with it; one that is not there is no error."""
+        body = {"propagationPolicy": "Background"}
+        try:
+            self._call(
+                kind, f"delete {kind.plural}/{name}", self._custom.delete_namespaced_custom_object, name=name, body=body
+            )
+        except Refused as error:
+            if error.status != 404:
+                raise
+
+    def lacks(self, kind: Kind) -> bool:
+        """Whether the cluster does not know this resource at all."""
+        from kubernetes.client.exceptions import ApiException
+
+        try:
+            found = self._custom.get_api_resources(kind.group, kind.version, _request_timeout=20)
+        except ApiException as error:
+            if error.status == 404:
+                return True
+            raise Refused(self._sentence(f"list the resources of {kind.group}", error, kind), error.status) from None
+        return kind.plural not in {resource.name for resource in found.resources}
+
+    def pods(self, selector: str) -> list[Any]:
+        """Pods by label selector, oldest first."""
+        found = self._core("list pods", self.core.list_namespaced_pod, label_selector=selector)
+        return sorted(found.items, key=lambda pod: pod.metadata.creation_timestamp)
+
+    def log_lines(self, pod: str, container: str, since: int | None = None) -> Iterator[str]:
+        """Follow the log of a container until it ends; `since` seconds ago, else from its beginning."""
+        stream = self._core(
+            f"read the log of pod {pod}",
+            self.core.read_namespaced_pod_log,
+            name=pod,
+            container=container,
+            follow=True,
+            since_seconds=since,
+            _preload_content=False,
+        )
+        try:
+            for line in stream:
+                yield line.decode("utf-8", "replace").rstrip("\n")
+        finally:
+            stream.close()
+            stream.release_conn()
+
+    def config_map(self, name: str) -> dict[str, str] | None:
+        """Its data; None where there is none."""
+        try:
+            found = self._core(f"get configmap {name}", self.core.read_namespaced_config_map, name=name)
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+        return dict(found.data or {})
+
+    def secret(self, name: str) -> dict[str, str]:
+        """The values of a Secret; raises Refused."""
+        found = self._core(f"get secret {name}", self.core.read_namespaced_secret, name=name)
+        return {key: base64.b64decode(value).decode() for key, value in (found.data or {}).items()}
+
+    def nodes(self) -> list[Any]:
+        """All nodes; raises Refused for an account that may not see them."""
+        return list(self._guard("list nodes", None, self.core.list_node).items)
+
+    def quotas(self) -> list[Any]:
+        """ResourceQuotas of the namespace."""
+        return list(self._core("list resourcequotas", self.core.list_namespaced_resource_quota).items)
+
+    def _core(self, what: str, call: Any, **arguments: Any) -> Any:
+        return self._guard(what, None, lambda: call(namespace=self.namespace, **arguments))
+
+    def _call(self, kind: Kind, what: str, call: Any, **arguments: Any) -> Any:
+        place = {"group": kind.group, "version": kind.version, "plural": kind.plural, "namespace": self.namespace}
+        return self._guard(what, kind, lambda: call(**place, _request_timeout=30, **arguments))
+
+    def _guard(self, what: str, kind: Kind | None, call: Any) -> Any:
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return call()
+        except ApiException as error:
+            raise Refused(self._sentence(what, error, kind), int(error.status or 0)) from None
+        except HTTPError as error:
+            raise UserError(f"kubernetes {self.http.configuration.host}: no answer ({type(error).__name__})") from None
+
+    def _sentence(self, what: str, error: Any, kind: Kind | None) -> str:
+        place = f"kubernetes, namespace {self.namespace}: {what}"
+        if error.status == 403:
+            return f"{place}: not allowed: give this account the chart's role (kubeflow.rbac.create=true)"
+        if error.status == 401:
+            return f"{place}: the credentials are not valid: renew the token or the kubeconfig"
+        if error.status == 404 and kind is not None:
+            return f"{place}: not found: is {kind.needs} installed?"
+        return f"{place}: {message_of(error)}"
+
+
+def message_of(error: Any) -> str:
+    """The API server's own words in an ApiException."""
+    try:
+        return str(json.loads(error.body)["message"])[:500]
+    except (TypeError, ValueError, KeyError):
+        return f"HTTP {error.status} {error.reason}"

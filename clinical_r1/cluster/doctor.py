@@ -1,0 +1,276 @@
+"""What is wrong with a cluster, and how to mend each thing: `clinical-r1 doctor`.
+
+Every check is one question to the cluster with one answer; a check that cannot be made says so and why. The facts that
+are checked (store, images, names) stand in the chart's ConfigMap `clinical-r1-platform`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+from clinical_r1.cluster.api import INFERENCE_SERVICE, TRAINING_RUNTIME, TRAINJOB, Cluster, Kind, Refused
+from clinical_r1.errors import UserError
+from clinical_r1.objectstore.settings import StoreSettings
+from clinical_r1.objectstore.store import open_store
+
+PLATFORM, LAUNCHER = "clinical-r1-platform", "kfp-launcher"
+Facts = dict[str, str]
+
+
+class Finding(NamedTuple):
+    """One answer."""
+
+    check: str
+    state: Literal["ok", "warn", "fail"]
+    detail: str
+    fix: str = ""
+
+
+RIGHTS: tuple[tuple[str, str, str], ...] = (
+    ("trainer.kubeflow.org", "trainjobs", "create get list watch patch delete"),
+    ("trainer.kubeflow.org", "trainingruntimes", "get"),
+    ("serving.kserve.io", "inferenceservices", "create get list watch patch"),
+    ("", "pods", "get list watch"),
+    ("", "pods/log", "get"),
+    ("", "events", "list"),
+)
+"""What pipeline steps need in their namespace (group, resource, verbs)."""
+
+
+def examine(cluster: Cluster, accelerator: str = "nvidia.com/gpu", probe_store: bool = True) -> Iterator[Finding]:
+    """Yield findings one by one; never raises for what is wrong with the cluster."""
+    facts = cluster_facts(cluster)
+    if isinstance(facts, Finding):
+        yield facts
+        facts = {}
+    else:
+        yield Finding("chart", "ok", f"installed in namespace {cluster.namespace}")
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        lambda: _resource_types(cluster),
+        lambda: _rights(cluster, facts),
+        lambda: _launcher(cluster, facts),
+        lambda: _runtime(cluster, facts),
+        lambda: _accelerators(cluster, accelerator),
+        lambda: _quota(cluster),
+        lambda: _images(cluster),
+    ]
+    if probe_store:
+        checks.append(lambda: _bucket(cluster, facts))
+    for check in checks:
+        try:
+            yield from check()
+        except UserError as error:
+            yield Finding("access", "warn", str(error), "run doctor with an account that may look, such as an admin's")
+
+
+def cluster_facts(cluster: Cluster) -> Facts | Finding:
+    """The chart's ConfigMap, or what is wrong with it."""
+    try:
+        facts = cluster.config_map(PLATFORM)
+    except UserError as error:
+        return Finding("chart", "fail", str(error), "check KUBECONFIG, --namespace and the account's rights")
+    if facts is None:
+        return Finding(
+            "chart",
+            "fail",
+            f"no ConfigMap {PLATFORM} in namespace {cluster.namespace}",
+            f"helm install clinical-r1 helm/clinical-r1 --namespace {cluster.namespace}",
+        )
+    return facts
+
+
+def _resource_types(cluster: Cluster) -> Iterator[Finding]:
+    for kind, field in ((TRAINJOB, "runtimePatches"), (TRAINING_RUNTIME, ""), (INFERENCE_SERVICE, "canary")):
+        name = f"resource type {kind.plural}"
+        if cluster.lacks(kind):
+            severity: Literal["warn", "fail"] = "fail" if kind is INFERENCE_SERVICE else "warn"
+            yield Finding(name, severity, f"{kind.group}/{kind.version} is not there", f"install {kind.needs}")
+        elif field and not _has_field(cluster, kind, field):
+            yield Finding(name, "warn", f"is too old: it has no spec.{field}", f"install {kind.needs}")
+        else:
+            yield Finding(name, "ok", f"{kind.group}/{kind.version}")
+
+
+def _has_field(cluster: Cluster, kind: Kind, field: str) -> bool:
+    """Whether the published schema has spec.<field>: it tells the version where no version is told."""
+    path = f"/openapi/v3/apis/{kind.group}/{kind.version}"
+    document, status, _ = cluster.http.call_api(
+        path, "GET", auth_settings=["BearerToken"], response_type="object", _request_timeout=30
+    )
+    schemas = document.get("components", {}).get("schemas", {}).values() if status == 200 else []
+    specs = [schema.get("properties", {}).get("spec", {}).get("properties", {}) for schema in schemas]
+    return any(field in spec for spec in specs)
+
+
+def _rights(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
+    from kubernetes import client
+
+    account = facts.get("CLINICAL_R1_KUBEFLOW_ACCOUNT", "")
+    user = f"system:serviceaccount:{cluster.namespace}:{account}"
+    missing = []
+    for group, resource, verbs in RIGHTS:
+        name, _, sub = resource.partition("/")
+        for verb in verbs.split():
+            attributes = client.V1ResourceAttributes(
+                namespace=cluster.namespace, verb=verb, group=group, resource=name, subresource=sub or None
+            )
+            if not _allowed(cluster, user if account else "", attributes):
+                missing.append(f"{verb} {resource}")
+    who = account or "this account"
+    if missing:
+        yield Finding(
+            "rights",
+            "fail",
+            f"{who} may not: {', '.join(missing)}",
+            "helm upgrade with kubeflow.rbac.create=true and kubeflow.serviceAccountName set to the steps' account",
+        )
+    else:
+        yield Finding("rights", "ok", f"{who} may run TrainJobs and roll out models")
+
+
+def _allowed(cluster: Cluster, user: str, attributes: Any) -> bool:
+    from kubernetes import client
+    from kubernetes.client.exceptions import ApiException
+
+    api = client.AuthorizationV1Api(cluster.http)
+    try:
+        if user:
+            spec = client.V1SubjectAccessReviewSpec(user=user, resource_attributes=attributes)
+            review = api.create_subject_access_review(client.V1SubjectAccessReview(spec=spec))
+        else:
+            own = client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+            review = api.create_self_subject_access_review(client.V1SelfSubjectAccessReview(spec=own))
+    except ApiException as error:
+        if user and error.status == 403:  # we may not ask about others: ask about ourselves
+            return _allowed(cluster, "", attributes)
+        raise Refused(f"kubernetes: access review: HTTP {error.status}", int(error.status or 0)) from None
+    return bool(review.status.allowed)
+
+
+def _launcher(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
+    import yaml
+
+    fix = "helm upgrade with kubeflow.launcher.create=true, or put defaultPipelineRoot and providers.minio into it"
+    data = cluster.config_map(LAUNCHER)
+    if data is None:
+        yield Finding("launcher config", "fail", f"no ConfigMap {LAUNCHER}: artifacts go to KFP's own store", fix)
+        return
+    root, bucket = data.get("defaultPipelineRoot", ""), facts.get("CLINICAL_R1_BUCKET", "")
+    try:
+        provider = yaml.safe_load(data.get("providers", "")) or {}
+    except yaml.YAMLError:
+        provider = {}
+    default = (provider.get("minio") or provider.get("s3") or {}).get("default") or {}
+    endpoint = str(default.get("endpoint", "")).partition("://")[2] or str(default.get("endpoint", ""))
+    expected = facts.get("AWS_ENDPOINT_URL", "").partition("://")[2]
+    if not root.startswith((f"minio://{bucket}/", f"s3://{bucket}/")):
+        yield Finding("launcher config", "fail", f"defaultPipelineRoot '{root}' is not in bucket '{bucket}'", fix)
+    elif not default.get("credentials"):
+        yield Finding("launcher config", "fail", "the provider has an endpoint without credentials", fix)
+    elif expected and endpoint != expected:
+        yield Finding("launcher config", "fail", f"endpoint {endpoint} is not the chart's {expected}", fix)
+    else:
+        yield Finding("launcher config", "ok", f"artifacts go to {root} at {endpoint}")
+
+
+def _runtime(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
+    name = facts.get("CLINICAL_R1_TRAINING_RUNTIME", "")
+    if not name or cluster.lacks(TRAINING_RUNTIME):
+        return
+    if cluster.get(TRAINING_RUNTIME, name) is None:
+        yield Finding(
+            "training runtime", "warn", f"no TrainingRuntime {name}", "helm upgrade with training.runtime.enabled=true"
+        )
+    else:
+        yield Finding("training runtime", "ok", name)
+
+
+def _accelerators(cluster: Cluster, accelerator: str) -> Iterator[Finding]:
+    nodes = cluster.nodes()
+    counts = {node.metadata.name: int((node.status.allocatable or {}).get(accelerator, 0)) for node in nodes}
+    total = sum(counts.values())
+    if total:
+        best = max(counts.values())
+        yield Finding(
+            "accelerators", "ok", f"{total} {accelerator} on {sum(map(bool, counts.values()))} node(s), {best} at most"
+        )
+    else:
+        yield Finding(
+            "accelerators",
+            "warn",
+            f"no node offers {accelerator} ({len(nodes)} nodes)",
+            "install the vendor's device plugin or GPU operator, or name another resource with --accelerator",
+        )
+
+
+def _quota(cluster: Cluster) -> Iterator[Finding]:
+    from kubernetes.utils.quantity import parse_quantity
+
+    used_up = []
+    quotas = cluster.quotas()
+    for quota in quotas:
+        hard, used = quota.status.hard or {}, quota.status.used or {}
+        for name, limit in hard.items():
+            if parse_quantity(used.get(name, "0")) >= parse_quantity(limit):
+                used_up.append(f"{quota.metadata.name}: {name} {used.get(name, '0')} of {limit}")
+    if used_up:
+        yield Finding("quota", "fail", "; ".join(used_up), "raise the ResourceQuota, or end what holds it")
+    else:
+        yield Finding("quota", "ok", f"{len(quotas)} ResourceQuota(s), none used up" if quotas else "no ResourceQuota")
+
+
+def _images(cluster: Cluster) -> Iterator[Finding]:
+    """Pods of this platform that wait for an image."""
+    bad = {}
+    for pod in cluster.pods("app.kubernetes.io/part-of=clinical-r1"):
+        statuses = [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]
+        for status in statuses:
+            waiting = status.state.waiting if status.state else None
+            if waiting and waiting.reason in (
+                "ErrImagePull",
+                "ImagePullBackOff",
+                "InvalidImageName",
+                "ErrImageNeverPull",
+            ):
+                bad[status.image] = waiting.reason
+    if bad:
+        text = ", ".join(f"{image} ({reason})" for image, reason in sorted(bad.items()))
+        fix = "push the image to global.imageRegistry, or set global.imagePullSecrets (`make images-list` prints all)"
+        yield Finding("image pull", "fail", text, fix)
+    else:
+        yield Finding("image pull", "ok", "no pod of this platform waits for an image")
+
+
+def _bucket(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
+    """Write, read and delete a small object with the steps' own credentials."""
+    secret, bucket = facts.get("CLINICAL_R1_STORE_SECRET_PIPELINES", ""), facts.get("CLINICAL_R1_BUCKET", "")
+    if not secret:
+        return
+    try:
+        keys = cluster.secret(secret)
+    except Refused as error:
+        if error.status == 403:
+            yield Finding(
+                "bucket write", "warn", f"not tried: this account may not read Secret {secret}", "run as an admin"
+            )
+            return
+        yield Finding(
+            "bucket write", "fail", str(error), f"make Secret {secret} (objectStore.existingSecrets.pipelines)"
+        )
+        return
+    settings = StoreSettings(
+        endpoint=facts["AWS_ENDPOINT_URL"],
+        access_key=keys.get("AWS_ACCESS_KEY_ID", ""),
+        secret_key=keys.get("AWS_SECRET_ACCESS_KEY", ""),
+        region=facts.get("AWS_REGION", "us-east-1"),
+        patience=3,
+    )
+    store, key = open_store(f"s3://{bucket}/pipelines", settings), "doctor-probe"
+    try:
+        store.put(key, b"written by clinical-r1 doctor")
+        store.get(key)
+        store.delete(key)
+    except UserError as error:
+        fix = "correct endpoint, Secret or policy; from outside of the cluster the endpoint may be unreachable"
+        yield Finding("bucket write", "fail", str(error), fix)
+    else:
+        yield Finding("bucket write", "ok", f"{store.uri} takes and gives back an object")

@@ -1,0 +1,202 @@
+"""`clinical-r1 submit | runs | doctor | rollout`: pipelines and models on a cluster."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from clinical_r1.cluster.api import Cluster
+    from clinical_r1.cluster.rollout import Watch
+
+EndpointOption = Annotated[
+    str,
+    typer.Option(envvar="CLINICAL_R1_KFP_ENDPOINT", help="URL of the Kubeflow Pipelines API."),
+]
+TokenOption = Annotated[
+    Path | None,
+    typer.Option(envvar="CLINICAL_R1_KFP_TOKEN_FILE", help="File with a bearer token (multi-user Kubeflow)."),
+]
+NamespaceOption = Annotated[
+    str, typer.Option(envvar="CLINICAL_R1_NAMESPACE", help="Profile namespace; empty on standalone KFP.")
+]
+DEFAULT_ENDPOINT = "http://localhost:8888"
+
+
+def submit(
+    pipeline: Annotated[str, typer.Argument(help="The pipeline to run.")] = "train",
+    config: Annotated[str, typer.Option(help="A shipped configuration by name, or a YAML file of yours.")] = "demo",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="NAME=VALUE", help="A run parameter (--help-params lists them); repeatable."),
+    ] = None,
+    help_params: Annotated[
+        bool, typer.Option("--help-params", help="List the run parameters with their defaults.")
+    ] = False,
+    experiment: Annotated[str, typer.Option(help="Experiment to file the run under.")] = "clinical-r1",
+    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    token_file: TokenOption = None,
+    namespace: NamespaceOption = "",
+    ca_bundle: Annotated[Path | None, typer.Option(help="PEM file of the endpoint's authority.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the run's arguments as JSON and submit nothing.")
+    ] = False,
+) -> None:
+    """Start a run on Kubeflow Pipelines; prints its id and its page in the dashboard.
+
+    \b
+    Example:
+      clinical-r1 submit train --config my.yaml --endpoint https://kubeflow.example/pipeline --namespace team-a \\
+        --token-file token --param accelerators=8 --param memory=256Gi --param claim=clinical-r1-state
+    """
+    import json
+
+    from pipelines.submit import Endpoint, print_parameters, run_arguments, start_run
+
+    if help_params:
+        print_parameters(pipeline, typer.echo)
+        return
+    arguments = run_arguments(pipeline, config, set_ or [], param or [])
+    if dry_run:
+        typer.echo(json.dumps(arguments, ensure_ascii=False, indent=1))
+        return
+    place = Endpoint(endpoint, token_file, namespace, ca_bundle)
+    run_id, url = start_run(place, pipeline, arguments, experiment)
+    typer.echo(f"run {run_id}")
+    typer.echo(url)
+
+
+def runs(
+    limit: Annotated[int, typer.Option(help="The newest so many.", min=1, max=200)] = 20,
+    endpoint: EndpointOption = DEFAULT_ENDPOINT,
+    token_file: TokenOption = None,
+    namespace: NamespaceOption = "",
+    ca_bundle: Annotated[Path | None, typer.Option(help="PEM file of the endpoint's authority.")] = None,
+) -> None:
+    """The newest runs of a Kubeflow Pipelines endpoint: when, state, name, id."""
+    from pipelines.submit import Endpoint, list_runs
+
+    for line in list_runs(Endpoint(endpoint, token_file, namespace, ca_bundle), limit):
+        typer.echo(line)
+
+
+def doctor(
+    namespace: Annotated[str, typer.Option(envvar="CLINICAL_R1_NAMESPACE", help="Namespace of the chart.")] = "",
+    context: Annotated[str, typer.Option(help="Context of the kubeconfig.")] = "",
+    accelerator: Annotated[str, typer.Option(help="Resource name of the accelerator.")] = "nvidia.com/gpu",
+    endpoint: Annotated[str, typer.Option(help="Check this Kubeflow Pipelines API too.")] = "",
+    token_file: TokenOption = None,
+) -> None:
+    """Look at a cluster and say what is wrong, and how to mend it; exit code 1 where something must be mended.
+
+    Checks resource types and their versions, rights, the launcher's configuration, a write to the bucket, accelerators,
+    quota and image pulls. Example: clinical-r1 doctor --namespace team-a
+    """
+    from rich.console import Console
+
+    from clinical_r1.cluster.api import Cluster
+    from clinical_r1.cluster.doctor import Finding, examine
+    from clinical_r1.errors import UserError
+
+    console, failed = Console(soft_wrap=True, highlight=False), 0
+
+    def show(finding: Finding) -> None:
+        nonlocal failed
+        failed += finding.state == "fail"
+        style = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.state]
+        console.print(f"{finding.state:4}  {finding.check}: {finding.detail}", style=style, markup=False)
+        if finding.state != "ok" and finding.fix:
+            console.print(f"      fix: {finding.fix}", markup=False)
+
+    for finding in examine(Cluster(namespace, context), accelerator):
+        show(finding)
+    if endpoint:
+        from pipelines.submit import Endpoint
+
+        try:
+            show(Finding("pipelines API", "ok", Endpoint(endpoint, token_file, namespace).version()))
+        except UserError as error:
+            show(Finding("pipelines API", "fail", str(error), "correct --endpoint and --token-file"))
+    raise typer.Exit(1 if failed else 0)
+
+
+def rollout(
+    name: Annotated[str, typer.Argument(help="Name of the model in the store.")] = "",
+    version: Annotated[str, typer.Argument(help="A version or an alias.")] = "production",
+    store: Annotated[
+        str, typer.Option(envvar="CLINICAL_R1_MODELS", help="URI of the models: s3://BUCKET/models.")
+    ] = "",
+    service: Annotated[str, typer.Option(help="InferenceService; that of the chart without it.")] = "",
+    mode: Annotated[str, typer.Option(help="dark, replicas or replace; the chart's without it.")] = "",
+    probes: Annotated[Path | None, typer.Option(help="JSONL of cases to ask the new model (dark, replace).")] = None,
+    replicas: Annotated[int, typer.Option(help="Replicas of the new model while both run.", min=1)] = 1,
+    min_requests: Annotated[int, typer.Option(help="Fewer answers than this hold; the chart's without it.")] = 0,
+    back: Annotated[bool, typer.Option("--back", help="Serve again what was served before.")] = False,
+    namespace: Annotated[str, typer.Option(envvar="CLINICAL_R1_NAMESPACE", help="Namespace of the chart.")] = "",
+    context: Annotated[str, typer.Option(help="Context of the kubeconfig.")] = "",
+) -> None:
+    """Bring a promoted model into service and watch it; a silent rollout is held, a bad one taken back.
+
+    Runs inside the cluster (it calls the new model's own Service). The gateway's key is read from CLINICAL_R1_API_KEY.
+
+    \b
+    Examples:
+      clinical-r1 rollout clinicalgpt-r1 --probes probes.jsonl
+      clinical-r1 rollout --back
+    """
+    from typing import cast
+
+    from clinical_r1.cluster.api import Cluster
+    from clinical_r1.cluster.doctor import Finding, cluster_facts
+    from clinical_r1.cluster.rollout import Mode, RolloutRules, roll_back, roll_out
+    from clinical_r1.errors import UserError
+
+    cluster = Cluster(namespace, context)
+    facts = cluster_facts(cluster)
+    facts = {} if isinstance(facts, Finding) else facts
+    service = service or facts.get("CLINICAL_R1_SERVING_NAME", "")
+    if not service:
+        raise UserError("rollout: no --service, and no chart in this namespace that names one")
+    if back:
+        roll_back(cluster, service, typer.echo)
+        return
+    mode = mode or facts.get("CLINICAL_R1_ROLLOUT_MODE", "dark")
+    if mode not in ("dark", "replicas", "replace"):
+        raise UserError(f"--mode {mode}: choose dark, replicas or replace")
+    least = min_requests or int(facts.get("CLINICAL_R1_ROLLOUT_MIN_REQUESTS", "200"))
+    uri = _model_uri(name, version, store)
+    watch = _watch(cluster, mode, service, probes)
+    verdict = roll_out(
+        cluster, service, uri, watch, cast(Mode, mode), RolloutRules(min_requests=least), replicas, typer.echo
+    )
+    typer.echo(verdict.model_dump_json(indent=1))
+    raise typer.Exit(0 if verdict.decision == "promoted" else 1)
+
+
+def _model_uri(name: str, version: str, store: str) -> str:
+    from clinical_r1.errors import UserError
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.store import open_store
+
+    if not store.startswith("s3://"):
+        raise UserError(f"--store '{store}': KServe reads models from s3://BUCKET/models")
+    place = open_store(store)
+    manifest = models.read_manifest(place, name, version)
+    return f"{place.uri}/{name}/{manifest.version}"
+
+
+def _watch(cluster: "Cluster", mode: str, service: str, probes: Path | None) -> "Watch":
+    from clinical_r1.cluster.probes import Live, Probe
+    from clinical_r1.errors import UserError
+    from clinical_r1.schema import Case, read_jsonl
+
+    key = os.environ.get("CLINICAL_R1_API_KEY", "")
+    if mode == "replicas":
+        return Live(cluster, service)
+    if probes is None or not probes.is_file():
+        raise UserError(f"--probes {probes or ''}: mode {mode} asks stored cases: give a JSONL file of cases")
+    return Probe([case.question for case in read_jsonl(probes, Case)], service, key)

@@ -1,0 +1,172 @@
+"""Runs on a Kubeflow Pipelines endpoint: the arguments of a configuration, start, list.
+
+A run's arguments are the sections of a run configuration as JSON (those that `clinical-r1 run` computes) and the run
+parameters of the cluster (image, accelerators, claim, ...). The pipeline is compiled from the code at hand, so that the
+code version in the arguments is that of the pipeline; the image must hold the same code.
+"""
+
+import hashlib
+import inspect
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clinical_r1.atomic import file_sha256
+from clinical_r1.errors import UserError
+from pipelines.config import RunConfig, apply_override, as_argument, load_config
+from pipelines.registry import load_pipeline
+from pipelines.version import code_version
+
+STATE_MOUNT = "/state"
+"""Where the steps of a cluster see the claim with journals, checkpoints and data."""
+
+
+@dataclass
+class Endpoint:
+    """Where Kubeflow Pipelines answers, and who asks."""
+
+    url: str
+    token_file: Path | None = None
+    namespace: str = ""
+    ca_bundle: Path | None = None
+
+    def client(self) -> Any:
+        """A kfp client. Raises UserError for a missing token file and an endpoint that does not answer."""
+        import kfp
+
+        token = self._token()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.asked(
+                lambda: kfp.Client(
+                    host=self.url,
+                    existing_token=token,
+                    namespace=self.namespace or "kubeflow",
+                    ssl_ca_cert=str(self.ca_bundle) if self.ca_bundle else None,
+                )
+            )
+
+    def version(self) -> str:
+        """A sentence about the endpoint."""
+        client = self.client()
+        health = self.asked(client.get_kfp_healthz)
+        mode = "multi-user" if health.multi_user else "single-user"
+        return f"{self.url} answers ({mode})"
+
+    def asked(self, call: Callable[[], Any]) -> Any:
+        """Run a call of the client; what goes wrong becomes one sentence."""
+        from kfp_server_api.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            return call()
+        except ApiException as error:
+            if error.status in (401, 403):
+                hint = "give --token-file with a valid token and --namespace with your profile"
+                raise UserError(f"{self.url}: not allowed (HTTP {error.status}): {hint}") from None
+            raise UserError(f"{self.url}: HTTP {error.status} {error.reason}: is this the Pipelines API?") from None
+        except (HTTPError, TimeoutError, ConnectionError) as error:
+            name = type(error).__name__
+            raise UserError(f"{self.url}: no answer ({name}): give --endpoint, or port-forward ml-pipeline") from None
+
+    def _token(self) -> str | None:
+        if self.token_file is None:
+            return None
+        try:
+            return self.token_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise UserError(f"--token-file {self.token_file}: {error.strerror}") from None
+
+
+def run_arguments(pipeline: str, config_name: str, overrides: list[str], params: list[str]) -> dict[str, Any]:
+    """Arguments of a run: configuration sections, code version, and `NAME=VALUE` run parameters."""
+    known = parameters(pipeline)
+    config = load_config(config_name, overrides)
+    _check_endpoints(config)
+    arguments: dict[str, Any] = {
+        name: as_argument(getattr(config, name))
+        for name in known
+        if name in RunConfig.model_fields and name != "shards"
+    }
+    if "shards" in known:
+        arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
+    sources = _sources_hash(config)
+    state = hashlib.sha256(f"{arguments.get('records')} {sources}".encode()).hexdigest()[:12]
+    derived = {
+        "code_version": code_version(),
+        "sources_sha256": sources,
+        "state_dir": f"{STATE_MOUNT}/{pipeline}-{state}",
+        "datasets_dir": f"{STATE_MOUNT}/datasets",
+    }
+    arguments |= {name: value for name, value in derived.items() if name in known}
+    given: dict[str, Any] = {}
+    for param in params:
+        apply_override(given, param)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise UserError(f"--param {unknown[0]}: {pipeline} has no such parameter: --help-params lists them")
+    arguments |= given
+    missing = [name for name, default in known.items() if default is inspect.Parameter.empty and name not in arguments]
+    if missing:
+        raise UserError(f"{pipeline}: run parameter '{missing[0]}' has no value: give --param {missing[0]}=VALUE")
+    return arguments
+
+
+def parameters(pipeline: str) -> dict[str, Any]:
+    """Run parameters of a pipeline with their defaults (inspect.Parameter.empty where there is none)."""
+    function = load_pipeline(pipeline).pipeline_func
+    return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+
+
+def print_parameters(pipeline: str, say: Callable[[str], None]) -> None:
+    """One line a run parameter."""
+    for name, default in parameters(pipeline).items():
+        if default is inspect.Parameter.empty:
+            say(f"{name}: required{' (a section of the configuration)' if name in RunConfig.model_fields else ''}")
+        else:
+            say(f"{name}: {default!r}")
+
+
+def start_run(place: Endpoint, pipeline: str, arguments: dict[str, Any], experiment: str) -> tuple[str, str]:
+    """Start a run; returns its id and its page in the dashboard."""
+    client = place.client()
+    run = place.asked(
+        lambda: client.create_run_from_pipeline_func(
+            load_pipeline(pipeline),
+            arguments=arguments,
+            experiment_name=experiment,
+            namespace=place.namespace or None,
+        )
+    )
+    return run.run_id, f"{place.url.rstrip('/')}/#/runs/details/{run.run_id}"
+
+
+def list_runs(place: Endpoint, limit: int) -> list[str]:
+    """The newest runs, one line each."""
+    client = place.client()
+    found = place.asked(
+        lambda: client.list_runs(page_size=limit, sort_by="created_at desc", namespace=place.namespace or None)
+    )
+    return [
+        f"{run.created_at:%Y-%m-%d %H:%M}  {run.state:<10}  {run.display_name}  {run.run_id}"
+        for run in found.runs or []
+    ]
+
+
+def _sources_hash(config: RunConfig) -> str:
+    """Of the source files where they lie on this machine too; else of the moment, so that no old result is reused."""
+    paths = [Path(source.path) for source in config.records.sources]
+    if not all(path.is_file() for path in paths):
+        return f"unseen-{time.time_ns()}"
+    return hashlib.sha256("".join(file_sha256(path) for path in paths).encode()).hexdigest()
+
+
+def _check_endpoints(config: RunConfig) -> None:
+    if "${CLINICAL_R1_SIMULATOR}" in config.synthesis.synthesizer.base_url:
+        raise UserError(
+            "submit: this configuration talks to the simulated endpoint, which only `clinical-r1 run` starts: "
+            "give --config with your endpoints"
+        )
