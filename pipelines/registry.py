@@ -7,6 +7,7 @@ from clinical_r1.errors import UserError
 
 PIPELINES = {
     "train": "pipelines.train:train",
+    "audit": "pipelines.audit:audit",
 }
 
 

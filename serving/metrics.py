@@ -137,20 +137,15 @@ class GatewayMetrics:
         # Looking a child up by its labels costs as much as counting in it, so those of every request are kept.
         self._of = {
             language: _OfLanguage(
-                *(
-                    family.labels(v, language)
-                    for family in (
-                        self.started,
-                        self.truncated,
-                        self.reasoning,
-                        self.answer,
-                        self.first_thought,
-                        self.first_answer,
-                        self.think,
-                        self.latency,
-                    )
-                ),
-                {outcome: self.answers.labels(v, language, outcome.value) for outcome in Outcome},
+                started=self.started.labels(v, language),
+                truncated=self.truncated.labels(v, language),
+                reasoning=self.reasoning.labels(v, language),
+                answer=self.answer.labels(v, language),
+                first_thought=self.first_thought.labels(v, language),
+                first_answer=self.first_answer.labels(v, language),
+                think=self.think.labels(v, language),
+                latency=self.latency.labels(v, language),
+                outcomes={outcome: self.answers.labels(v, language, outcome.value) for outcome in Outcome},
             )
             for language in LANGUAGES
         }

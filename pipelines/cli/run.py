@@ -39,6 +39,11 @@ def run(
     from pipelines.train_run import run_train
 
     load_pipeline(pipeline)
+    if pipeline == "audit":
+        from pipelines.audit_run import run_audit
+
+        run_audit(config, set_ or [], runs)
+        return
     run_train(
         config_name=config,
         case_files=cases or [],

@@ -1,0 +1,222 @@
+"""What served answers are worth, from the gateway's audit samples: out of band, without a test set.
+
+Two things can be said honestly. *Accuracy* of the answers whose reference diagnosis arrived later (by request id, under
+`references/` in the same store), by the verifier of evaluation. *Plausibility* of all: a judge sees
+case and answer, without a reference; on its own that is an opinion, and it becomes an estimate of accuracy only where
+labelled answers say how often this judge errs (Rogan and Gladen 1978, Lang and Reiczigel 2014). "Right answer,
+ungrounded thinking" counts thoughts with findings that the case does not hold (hallucination.py: a lower bound).
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.audit import Audit, audit_judge, corrected_accuracy, read_labelled
+from clinical_r1.evaluation.hallucination import check
+from clinical_r1.evaluation.judge import judge_predictions
+from clinical_r1.evaluation.page import render
+from clinical_r1.evaluation.plausibility import audit_plausibility, judge_all
+from clinical_r1.evaluation.served import SAMPLES, Sample, read_references, read_samples
+from clinical_r1.evaluation.stats import wilson
+from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.crossing import CrossingPolicy, check_crossing
+from clinical_r1.objectstore.store import open_store
+from clinical_r1.schema import Record, VerdictLabel
+from clinical_r1.verifier.config import JudgeConfig
+from clinical_r1.verifier.judgement import Judgement
+
+REPORT, SUMMARY = "audit.html", "audit.json"
+
+
+class OnlineAuditConfig(BaseModel):
+    """One audit of what was served."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    store: str = Field(min_length=1)
+    """Where the gateway writes its samples (its `sampling.store`): s3://BUCKET/PREFIX or a folder."""
+    model_version: str = ""
+    """Only answers of this version; empty takes all, each in a row of its own."""
+    days: int = Field(default=30, ge=1)
+    """Only samples of the last so many days."""
+    retention_days: int = Field(default=0, ge=0)
+    """Delete samples and references that are older; 0 leaves that to the store's own lifecycle rule."""
+    judge: JudgeConfig = Field(default_factory=JudgeConfig)
+    """Holds answers against references that arrived."""
+    plausibility: EndpointConfig | None = None
+    """A judge of answers without a reference; it must be `trusted`: samples are not de-identified."""
+    labelled: str = ""
+    """JSONL of graded answers (question, reference, answer, language, correct): how often the judges err."""
+    concurrency: int = Field(default=32, ge=1)
+    """Judgements at a time."""
+
+
+class Share(Record):
+    """A share of answers with its 95% Wilson interval; where sampling rates differ, weighted, at the effective n."""
+
+    n: int
+    value: float | None
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, hits: Sequence[bool], weights: Sequence[float]) -> "Share":
+        """From hits and the inverse sampling rates."""
+        total = sum(weights)
+        if not total:
+            return cls(n=0, value=None, low=0.0, high=1.0)
+        value = sum(w for hit, w in zip(hits, weights, strict=True) if hit) / total
+        effective = total * total / sum(w * w for w in weights)
+        low, high = wilson(value * effective, effective)  # type: ignore[arg-type]
+        return cls(n=len(hits), value=value, low=low, high=high)
+
+
+class Row(Record):
+    """One model version and language."""
+
+    model_version: str
+    language: str
+    samples: int
+    outcomes: dict[str, int]
+    accuracy: Share
+    """Of answers with a reference."""
+    accuracy_corrected: Share | None
+    """The same, corrected for the verifier's errors; None without labelled answers."""
+    plausible: Share
+    """Judged plausible, no reference seen."""
+    accuracy_estimated: Share | None
+    """Accuracy from plausibility and that judge's error rates; None without labelled answers."""
+    ungrounded: Share
+    """Thoughts with something that the case does not hold."""
+    right_ungrounded: Share
+    """The same among answers that are right."""
+    plausible_ungrounded: Share
+    """The same among answers that are plausible."""
+
+
+class Audited(Record):
+    """audit.json."""
+
+    samples: int
+    unreadable: int
+    with_reference: int
+    days: int
+    rows: list[Row]
+
+
+class Judged(Record):
+    """One sample and what became of it."""
+
+    sample: Sample
+    right: bool | None = None
+    plausible: bool | None = None
+    flagged: bool | None = None
+
+
+def judge_samples(
+    config: OnlineAuditConfig, samples: Sequence[Sample], references: dict[str, str], state_dir: Path
+) -> list[Judged]:
+    """Right where there is a reference, plausible where there is a judge, grounded where there is a thought."""
+    rows = [Judged(sample=sample) for sample in samples]
+    known = [row for row in rows if row.sample.request_id in references]
+    cases = [row.sample.case(references[row.sample.request_id]) for row in known]
+    verdicts = judge_predictions(
+        config.judge, cases, [row.sample.prediction() for row in known], state_dir, config.concurrency
+    )
+    for row, verdict in zip(known, verdicts, strict=True):
+        row.right = None if verdict.label is VerdictLabel.INVALID else verdict.label is VerdictLabel.CORRECT
+    if config.plausibility:
+        questions = [Judgement.of(row.sample.case(), row.sample.response) for row in rows]
+        labels = asyncio.run(judge_all(config.plausibility, questions, config.concurrency))
+        for row, label in zip(rows, labels, strict=True):
+            row.plausible = label
+    for row in rows:
+        if row.sample.thinking:
+            row.flagged = bool(check(row.sample.case(), row.sample.prediction()))
+    return rows
+
+
+def audits(config: OnlineAuditConfig, out_dir: Path, state_dir: Path) -> tuple[Audit | None, Audit | None]:
+    """How often the verifier and the plausibility judge err, on the labelled answers; the former's page is kept."""
+    if not config.labelled:
+        return None, None
+    labelled = Path(config.labelled)
+    verifier = audit_judge(config.judge, labelled, out_dir / "verifier", state_dir, concurrency=config.concurrency)
+    if config.plausibility is None:
+        return verifier, None
+    return verifier, audit_plausibility(config.plausibility, read_labelled(labelled), config.concurrency)
+
+
+def table(rows: Sequence[Judged], verifier: Audit | None, plausibility: Audit | None) -> list[Row]:
+    """One row a model version, all languages and each of them."""
+    out = []
+    for version in sorted({row.sample.model_version for row in rows}):
+        mine = [row for row in rows if row.sample.model_version == version]
+        languages = sorted({row.sample.language for row in mine})
+        for language in ["all", *(languages if len(languages) > 1 else [])]:
+            chosen = [row for row in mine if language in ("all", row.sample.language)]
+            out.append(_row(version, language, chosen, verifier, plausibility))
+    return out
+
+
+def _row(
+    version: str, language: str, rows: Sequence[Judged], verifier: Audit | None, plausibility: Audit | None
+) -> Row:
+    def share(name: str, among: str = "") -> Share:
+        chosen = [row for row in rows if getattr(row, name) is not None and (not among or getattr(row, among))]
+        return Share.of([bool(getattr(row, name)) for row in chosen], [1 / row.sample.rate for row in chosen])
+
+    accuracy, plausible = share("right"), share("plausible")
+    return Row(
+        model_version=version,
+        language=language,
+        samples=len(rows),
+        outcomes=dict(sorted(Counter(row.sample.outcome.value for row in rows).items())),
+        accuracy=accuracy,
+        accuracy_corrected=_corrected(accuracy, verifier),
+        plausible=plausible,
+        accuracy_estimated=_corrected(plausible, plausibility),
+        ungrounded=share("flagged"),
+        right_ungrounded=share("flagged", "right"),
+        plausible_ungrounded=share("flagged", "plausible"),
+    )
+
+
+def _corrected(share: Share, audit: Audit | None) -> Share | None:
+    if audit is None or share.value is None:
+        return None
+    value, (low, high), _ = corrected_accuracy(round(share.value * share.n), share.n, audit)
+    return Share(n=share.n, value=value, low=low, high=high)
+
+
+def audit_served(config: OnlineAuditConfig, out_dir: Path, state_dir: Path) -> dict[str, object]:
+    """Read, judge, estimate; writes audit.html and audit.json, which hold no text of any sample."""
+    for endpoint in (config.plausibility, config.judge.endpoint):
+        if endpoint is not None:
+            check_crossing(endpoint, CrossingPolicy())  # samples are not de-identified: only inside the boundary
+    store = open_store(config.store)
+    samples, bad = read_samples(
+        store, datetime.now(UTC).date(), config.days, config.retention_days, config.model_version
+    )
+    if not samples:
+        raise UserError(f"{store.uri}/{SAMPLES}: no samples of the last {config.days} days; is sampling.rate above 0?")
+    references = read_references(store)
+    rows = table(judge_samples(config, samples, references, state_dir), *audits(config, out_dir, state_dir))
+    audited = Audited(
+        samples=len(samples),
+        unreadable=bad,
+        with_reference=sum(sample.request_id in references for sample in samples),
+        days=config.days,
+        rows=rows,
+    )
+    judge = config.plausibility.model if config.plausibility else ""
+    page = render("online.html.j2", title="Audit of served answers", audited=audited, judge=judge, config=config)
+    write_text(out_dir / REPORT, page)
+    write_text(out_dir / SUMMARY, audited.model_dump_json(indent=1) + "\n")
+    return audited.model_dump(mode="json")
