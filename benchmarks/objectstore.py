@@ -1,0 +1,192 @@
+"""How fast shards travel to a real MinIO on this machine, and what a transfer that is killed sends again.
+
+    python -m benchmarks.objectstore                    # 1 GB, three rounds
+    python -m benchmarks.objectstore --megabytes 128    # quick
+
+Each round measures, with the same bytes and as many streams: writing and syncing plain files (the disk's limit), a TCP
+sink on loopback (the network's), and publishing to MinIO, hashing included. `ratio` is the median over the rounds of
+the upload's rate by the lower of the two limits of its own round. Then a transfer is killed five times with SIGKILL and
+begun again; the bucket keeps versions, so an object that was finished and sent again has two.
+The last line is one JSON object.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from clinical_r1.objectstore.store import open_store
+from clinical_r1.objectstore.transfer import WORKERS, describe_files, upload_files
+from tests.objectstore.minio_server import MinioServer, minio_binary
+
+BLOCK = 1 << 20
+KILLS = 5
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that `work` takes, begun with nothing left to write back."""
+    os.sync()
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def write_shards(folder: Path, megabytes: int, shards: int) -> list[Path]:
+    """Random files, as tensors are to a disk: nothing compresses."""
+    folder.mkdir(parents=True)
+    paths = [folder / f"model-{index + 1:05d}-of-{shards:05d}.safetensors" for index in range(shards)]
+    for path in paths:
+        with open(path, "wb") as handle:
+            for _ in range(max(1, megabytes // shards)):
+                handle.write(random.randbytes(BLOCK))
+    return paths
+
+
+def disk_seconds(paths: list[Path], folder: Path) -> float:
+    """Copy the files with as many threads as the upload has, and sync each."""
+
+    def copy(path: Path) -> None:
+        with open(path, "rb") as source, open(folder / path.name, "wb") as target:
+            shutil.copyfileobj(source, target, BLOCK)
+            target.flush()
+            os.fdatasync(target.fileno())
+
+    folder.mkdir()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        seconds = timed(lambda: list(pool.map(copy, paths)))
+    shutil.rmtree(folder)
+    return seconds
+
+
+def loopback_seconds(paths: list[Path]) -> float:
+    """Send the files to a sink in another process, which answers when it has all of them."""
+    sink = subprocess.Popen([sys.executable, "-c", _SINK], stdout=subprocess.PIPE, text=True)
+    assert sink.stdout is not None
+    port = int(sink.stdout.readline())
+
+    def send(path: Path) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as out, open(path, "rb") as source:
+            out.sendfile(source)
+            out.shutdown(socket.SHUT_WR)
+            out.recv(1)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        seconds = timed(lambda: list(pool.map(send, paths)))
+    sink.kill()
+    sink.wait()
+    return seconds
+
+
+_SINK = """
+import socket, threading
+def drain(stream):
+    block = bytearray(1 << 20)
+    while stream.recv_into(block): pass
+    stream.sendall(b"x"); stream.close()
+server = socket.create_server(("127.0.0.1", 0)); print(server.getsockname()[1], flush=True)
+while True: threading.Thread(target=drain, args=(server.accept()[0],), daemon=True).start()
+"""
+
+
+def upload(uri: str, prefix: str, source: Path) -> None:
+    """What `publish` does to the files; a child process runs it too."""
+    upload_files(open_store(uri), prefix, describe_files(source), say=lambda _: None)
+
+
+def rounds(server: MinioServer, source: Path, paths: list[Path], count: int) -> list[dict[str, float]]:
+    """MB/s of disk, loopback and upload, in turn."""
+    uri, size = server.make_bucket("speed"), sum(path.stat().st_size for path in paths) / 1e6
+    measured = []
+    for index in range(count):
+        seconds = {
+            "disk": disk_seconds(paths, source.parent / "copy"),
+            "loopback": loopback_seconds(paths),
+            "upload": timed(lambda prefix=f"round-{index}": upload(uri, prefix, source)),  # type: ignore[misc]
+        }
+        rates = {name: size / value for name, value in seconds.items()}
+        measured.append(rates | {"ratio": rates["upload"] / min(rates["disk"], rates["loopback"])})
+        print("  ".join(f"{name} {value:,.2f}" for name, value in measured[-1].items()), flush=True)
+    return measured
+
+
+def killed(server: MinioServer, source: Path, shards: int) -> dict[str, int]:
+    """Kill the transfer each time that further objects are finished, then let it end."""
+    from minio import Minio
+    from minio.versioningconfig import ENABLED, VersioningConfig
+
+    uri = server.make_bucket("killed")
+    host = server.endpoint.partition("://")[2]
+    client = Minio(host, server.access_key, server.secret_key, secure=False, region="us-east-1")
+    client.set_bucket_versioning("killed", VersioningConfig(ENABLED))
+    command = [sys.executable, "-m", "benchmarks.objectstore", "--upload", uri, str(source)]
+
+    def finished() -> int:
+        return sum(1 for _ in client.list_objects("killed", recursive=True))
+
+    kills = 0
+    while kills < KILLS:
+        target = finished() + 1
+        child = subprocess.Popen(command, env={**os.environ, **server.environment()})
+        while child.poll() is None and finished() < target:
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 0.05))
+        if child.poll() is None:
+            child.send_signal(signal.SIGKILL)
+            kills += 1
+        child.wait()
+        print(f"killed {kills} times, {finished()} of {shards} objects finished", flush=True)
+        if finished() >= shards:
+            break
+    subprocess.run(command, env={**os.environ, **server.environment()}, check=True)
+    versions = list(client.list_objects("killed", recursive=True, include_version=True))
+    names = {entry.object_name for entry in versions}
+    store = open_store(uri, server.settings())
+    wrong = sum(
+        (found := store.stat(f"model/{entry.path}")) is None or found.sha256 != entry.sha256
+        for entry in describe_files(source)
+    )
+    return {
+        "kills": kills,
+        "objects": len(names),
+        "resent_finished_objects": len(versions) - len(names),
+        "wrong": wrong,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=1000)
+    parser.add_argument("--shards", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--upload", nargs=2, metavar=("URI", "FOLDER"), help="(used by the benchmark itself)")
+    arguments = parser.parse_args()
+    if arguments.upload:
+        upload(arguments.upload[0], "model", Path(arguments.upload[1]))
+        return
+    binary = minio_binary()
+    if binary is None:
+        sys.exit("no minio binary on the PATH or in ~/.cache/clinical-r1/bin-minio-*: the cluster tests build it")
+    with tempfile.TemporaryDirectory() as folder, MinioServer(binary, Path(folder) / "data") as server:
+        os.environ.update(server.environment())
+        source = Path(folder) / "model"
+        paths = write_shards(source, arguments.megabytes, arguments.shards)
+        speeds = rounds(server, source, paths, arguments.rounds)
+        result = killed(server, source, arguments.shards)
+    medians = {name: round(statistics.median(row[name] for row in speeds), 2) for name in speeds[0]}
+    print(json.dumps({"megabytes": arguments.megabytes, "MB_per_s": medians, "ratio": medians["ratio"], **result}))
+
+
+if __name__ == "__main__":
+    main()
