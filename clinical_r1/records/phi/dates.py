@@ -23,6 +23,11 @@ _PATTERNS: list[tuple[str, str]] = [
     ("ymd_zh", rf"(?<!\d){_Y}{_S}年{_S}(?P<m>\d\s?\d?){_S}月{_S}(?P<d>\d\s?\d?){_S}[日号]"),
     ("ym_zh", rf"(?<!\d){_Y}{_S}年{_S}(?P<m>\d\s?\d?){_S}月(?:份|初|中旬|下旬|上旬|底|末)?(?!{_S}\d)"),
     ("ymd_han", rf"[二一][零〇九八]?[{_HAN_NUM}]{{2,3}}年[{_HAN_NUM}]{{1,3}}月(?:[{_HAN_NUM}]{{1,3}}[日号])?"),
+    ("yy_zh", rf"(?<!\d)(?P<y>[0-4]\d){_S}年{_S}(?P<m>1[0-2]|0?[1-9]){_S}月(?:{_S}(?P<d>\d\s?\d?){_S}[日号]|份)"),
+    (
+        "md_han",
+        rf"(?<![{_HAN_NUM}年个])(?:十[一二]?|[一二三四五六七八九])月(?:[一二三]?十[一二三四五六七八九]?|[一二三四五六七八九])[日号]",
+    ),
     ("md_zh", rf"(?<![\d年])(?P<m>1\s?[0-2]|0?\s?[1-9]){_S}月{_S}(?P<d>[0-3]?\s?\d){_S}[日号]"),
     ("compact", r"(?<!\d)(?P<y>(?:19|20)\d\d)(?P<m>0[1-9]|1[0-2])(?P<d>0[1-9]|[12]\d|3[01])(?!\d)"),
     (
@@ -85,6 +90,7 @@ def _moved(layout: str, match: re.Match[str], shift: Callable[[date], date]) -> 
         "ymd_sep": f"{new.year}{part.get('sep')}{new.month:02d}{part.get('sep')}{new.day:02d}",
         "ymd_zh": f"{new.year}年{new.month}月{new.day}日",
         "ym_zh": f"{new.year}年{new.month}月",
+        "yy_zh": f"{new.year}年{new.month}月" + (f"{new.day}日" if "d" in part else ""),
         "md_zh": f"{new.month}月{new.day}日",
         "compact": f"{new:%Y%m%d}",
         "mdy_word": f"{word} {new.day}, {new.year}",

@@ -123,7 +123,7 @@ _TITLE_END = re.compile(rf"{_TITLE}\s{{0,2}}$")
 _LABEL_END = re.compile(rf"{_LABEL}\s{{0,2}}$")
 _CREDENTIAL_NEXT = re.compile(_CREDENTIAL)
 _FIELD_END = re.compile(
-    r"(?i)(?:name|patient|pt|signed(?: by)?|contact|cc|provider|attending|dictated by|next of kin|pcp)\s?:\s{0,2}$"
+    r"(?i)(?:name|patient|pt|signed(?: by)?|contact|cc|provider|attending|dictated by|next of kin|pcp|surgeon|physician)\s?:\s{0,2}$"
 )
 
 
@@ -131,7 +131,10 @@ def _judge(text: str, run: re.Match[str]) -> Iterator[Span]:
     """One run of capitalised words: cut plain words off its ends, then weigh what is left."""
     tokens = [(run.start() + m.start(), run.start() + m.end(), m.group()) for m in _TOKEN.finditer(run.group())]
     titled = False
-    while tokens and not titled and _droppable(text, tokens):
+    # `Surgeon: Stone`: what fills a name field alone is a name, common word or not
+    alone = len(tokens) == 1 and bool(_FIELD_END.search(text[max(0, run.start() - 28) : run.start()]))
+    alone = alone and tokens[0][2].casefold() in _census().last
+    while tokens and not titled and not alone and _droppable(text, tokens):
         titled = titled or tokens[0][2].casefold() in ("mr", "mrs", "ms", "miss", "dr", "doctor", "prof", "nurse")
         tokens = tokens[1:]
     while tokens and tokens[-1][2].upper().rstrip(".") in ("MD", "DO", "RN", "NP", "PHD", "JR", "SR", "III", "II"):
@@ -176,6 +179,8 @@ def _score(
         return 0.95
     if (field or credential) and len(words) <= 4 and (names or len(words) > 1) and not set(words) <= plain:
         return 0.9
+    if field and names and len(words) <= 3 and re.match(r"\s{0,2}(?:$|[.,;)\n])", text[end:]):
+        return 0.9  # `Surgeon: Stone.`: a value that is nothing but a name
     if len(words) > 1:
         if any(_pinyin_name(a, b) for a, b in pairwise(words)):
             return 0.85

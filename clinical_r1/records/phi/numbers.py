@@ -118,7 +118,7 @@ _SHAPES: list[tuple[Kind, str, Check | None]] = [
         None,
     ),
     (Kind.IP, r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\s?\.\s?){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.]\d|\d)", None),
-    (Kind.IP, r"(?i)(?<![\w:])(?:[0-9a-f]{1,4}:){3,7}:?[0-9a-f]{1,4}(?![\w:])", None),
+    (Kind.IP, r"(?i)(?<![a-z0-9])(?:[0-9a-f]{1,4}:){3,7}:?[0-9a-f]{1,4}(?![a-z0-9:])", None),
     (Kind.IP, r"(?i)(?<![\w:\-])(?:[0-9a-f]{2}[:\-]){5}[0-9a-f]{2}(?![\w:\-])", None),
     (
         Kind.VEHICLE,
@@ -137,9 +137,9 @@ _LINK = r"(?:\s{0,2}(?:number|num|no|nr|id|code|registered|filed|recorded|under|
 _LABELS: list[tuple[Kind, str]] = [
     (
         Kind.RECORD,
-        r"\bm\.?\s?r\.?\s?n\b\.?|medical[- ]record|hospital (?:number|no|id)|\bchart\b|\bcase (?:number|no|id)|\baccession|"
+        r"\bm\.?\s?r\.?\s?n\b\.?|\bmr\s?(?=#)|\bmed\.? rec\b|\bpt\.? id\b|medical[- ]record|hospital (?:number|no|id)|\bchart\b|\bcase (?:number|no|id)|\baccession|"
         r"\bencounter|\badmission (?:number|no|id)|\bvisit (?:number|no|id)|\bspecimen|\bpatient (?:number|no|id)\b|"
-        r"住院|病案|门诊|病历|就诊|登记|检查|标本|病理|影像|患者|条码|体检",
+        r"住院|病案|门诊|病历|就诊|登记|检查|标本|病理|影像|患者|病人|条码|体检",
     ),
     (
         Kind.PLAN,
@@ -173,7 +173,7 @@ _PLATE = re.compile(
     r"(?P<value>(?=[A-Z\-\s]{0,9}\d)[A-Z0-9]{1,4}[\s\-]{0,2}[A-Z0-9]{1,7})(?![A-Za-z0-9])"
 )
 _HANDLE = re.compile(
-    r"(?i:wechat|微信|weixin|\bQQ\b|微博|抖音|twitter|facebook|instagram)号?(?i:\s?id)?\s*[:：是为]?\s*"
+    r"(?i:wechat|微信|weixin|\bQQ\b|微博|抖音|twitter|facebook|instagram|skype|telegram|whatsapp|snapchat|tiktok|linkedin)号?(?i:\s?id)?\s*[:：是为]?\s*"
     r"(?P<value>[A-Za-z][A-Za-z0-9]*(?:[ .\-_]{1,3}[A-Za-z0-9]+)*)(?=[^A-Za-z0-9]|$)"
 )
 
