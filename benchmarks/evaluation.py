@@ -11,6 +11,8 @@ import argparse
 import asyncio
 import json
 import math
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -74,7 +76,8 @@ def local(count: int, new_tokens: int, batch: int, folder: Path) -> dict[str, fl
     return {"tokens_per_s": ours, "vs_single": ours / single, "vs_batched": ours / batched}
 
 
-async def _serve(latency: float, ready: asyncio.Future[str]) -> web.AppRunner:
+async def _serve(latency: float) -> None:
+    """Answer with a fixed text after a while; prints its base URL, ends with its parent's pipe."""
     reply = {"content": "<think>\nfever\n</think>\n\nPneumonia", "role": "assistant"}
     choice = {"index": 0, "finish_reason": "stop", "message": reply}
     usage = {"prompt_tokens": 20, "completion_tokens": 12, "total_tokens": 32}
@@ -87,43 +90,33 @@ async def _serve(latency: float, ready: asyncio.Future[str]) -> web.AppRunner:
 
     app = web.Application()
     app.router.add_post("/v1/chat/completions", chat)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    ready.set_result(f"http://127.0.0.1:{runner.addresses[0][1]}/v1")
-    return runner
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 def endpoint(count: int, in_flight: int, latency: float, folder: Path) -> dict[str, float]:
-    """Ideal over measured seconds of `count` cases; the endpoint runs in a thread with its own loop."""
-    import threading
-
-    url: list[str] = []
-    started = threading.Event()
-    loop = asyncio.new_event_loop()
-
-    async def main() -> None:
-        ready: asyncio.Future[str] = loop.create_future()
-        await _serve(latency, ready)
-        url.append(await ready)
-        started.set()
-
-    def run() -> None:
-        loop.run_until_complete(main())
-        loop.run_forever()
-
-    threading.Thread(target=run, daemon=True).start()
-    started.wait()
-    target = EndpointConfig(name="bench", base_url=url[0], model="m", trusted=True, max_concurrency=in_flight)
-    start = time.perf_counter()
-    rows, failed = answer_by_endpoint(EvaluationConfig(), target, make_cases(count), folder / "state")
-    seconds = time.perf_counter() - start
-    loop.call_soon_threadsafe(loop.stop)
+    """Ideal over measured seconds of `count` cases; the endpoint is a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.evaluation", "--serve", "--latency-ms", str(1000 * latency)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None and server.stdin is not None
+    try:
+        url = server.stdout.readline().strip()
+        target = EndpointConfig(name="bench", base_url=url, model="m", trusted=True, max_concurrency=in_flight)
+        answer_by_endpoint(EvaluationConfig(), target, make_cases(2), folder / "warm-up")
+        start, cpu = time.perf_counter(), time.process_time()
+        rows, failed = answer_by_endpoint(EvaluationConfig(), target, make_cases(count), folder / "state")
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    finally:
+        server.stdin.close()
+        server.wait(10)
     ideal = math.ceil(count / in_flight) * latency
     return {
         "endpoint_seconds": seconds,
         "endpoint_ideal_ratio": ideal / seconds,
+        "endpoint_cpu_ms_per_case": 1000 * cpu / count,
         "failed": failed,
         "answered": len(rows),
     }
@@ -138,7 +131,11 @@ def main() -> None:
     parser.add_argument("--endpoint-cases", type=int, default=3500)
     parser.add_argument("--in-flight", type=int, default=256)
     parser.add_argument("--latency-ms", type=float, default=50)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.serve:
+        asyncio.run(_serve(options.latency_ms / 1000))
+        return
     with tempfile.TemporaryDirectory() as name:
         result = endpoint(options.endpoint_cases, options.in_flight, options.latency_ms / 1000, Path(name))
         result |= local(options.cases, options.new_tokens, options.batch, Path(name))

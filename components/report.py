@@ -1,4 +1,4 @@
-"""Step 7: one page that a clinician can read, one summary for machines."""
+"""Step 8: one page that a clinician can read, one summary for machines, the model card."""
 
 from kfp import dsl
 
@@ -13,11 +13,12 @@ def write_train_report(
     ppo_model: dsl.Input[dsl.Model],
     sft_predictions: dsl.Input[dsl.Dataset],
     ppo_predictions: dsl.Input[dsl.Dataset],
+    decision: dsl.Input[dsl.Dataset],
     report: dsl.Output[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """`report` holds report.html and summary.json; `page` is the same page where the dashboard shows HTML artifacts."""
+    """`report` holds page, summary.json and MODEL_CARD.md; `page` is where the dashboard shows HTML artifacts."""
     import json
     from pathlib import Path
 
@@ -34,6 +35,7 @@ def write_train_report(
             ppo=ppo_model.path,
             sft_predictions=sft_predictions.path,
             ppo_predictions=ppo_predictions.path,
+            gate=decision.path,
             code_version=code_version,
         )
         record.update(write_report(inputs, Path(report.path)))

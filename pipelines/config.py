@@ -3,13 +3,13 @@
 import difflib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.evaluation.config import EvaluationConfig, GateConfig
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.schema import first_problem
 from clinical_r1.simulator.config import SimulatorConfig
@@ -32,6 +32,10 @@ class SimulatedWorldConfig(BaseModel):
     """Share of Chinese records."""
     seed: int = 0
     """Seed of the records."""
+    twins: bool = False
+    """Write every patient in both languages, with ids that differ in the language alone; `cases` counts both."""
+    dialect_site: str = ""
+    """A site effect: this site (north, harbor, hillside) writes many findings in words of its own."""
     endpoint: SimulatorConfig = Field(default_factory=SimulatorConfig)
     """What the endpoint is told to be: competence, latency, failures."""
 
@@ -49,6 +53,10 @@ class ReportConfig(BaseModel):
     """Say at the top that the cases come from a simulated world."""
     simulated_teacher: bool = False
     """Say at the top that teacher and judge are the simulated endpoint."""
+    base_model: str = ""
+    """What the model card calls the model that SFT started from."""
+    licence: str = ""
+    """Of the weights, for the model card; that of the base model binds what was trained from it."""
     ceiling: float | None = Field(default=None, ge=0, le=1)
     """Best accuracy that anyone could reach on these cases, where it is known (a simulated world)."""
 
@@ -74,6 +82,8 @@ class RunConfig(BaseModel):
     """Reinforcement learning."""
     evaluation: EvaluationConfig
     """Sampling and judges of the test."""
+    gate: GateConfig = Field(default_factory=GateConfig)
+    """The promotion gate: policy, model in use, forgetting benchmark."""
     report: ReportConfig = Field(default_factory=ReportConfig)
     """The page at the end."""
 
@@ -89,7 +99,15 @@ def config_path(name: str) -> Path:
     raise UserError(f"--config {name}: neither a file nor a shipped configuration (shipped: {known})")
 
 
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
+
+
 def load_config(name: str, overrides: list[str] | None = None) -> RunConfig:
+    """Read the configuration of `train`; see `load_as`."""
+    return load_as(RunConfig, name, overrides)
+
+
+def load_as(model: type[ConfigT], name: str, overrides: list[str] | None = None) -> ConfigT:
     """Read a run configuration and apply `section.key=value` overrides; UserError names file and key."""
     path = config_path(name)
     try:
@@ -99,13 +117,13 @@ def load_config(name: str, overrides: list[str] | None = None) -> RunConfig:
         line = mark.line + 1 if mark else 1
         raise UserError(f"{path}:{line}: not valid YAML: mend the indentation or quoting") from None
     if not isinstance(data, dict):
-        raise UserError(f"{path}: expected a mapping with the sections {', '.join(RunConfig.model_fields)}")
+        raise UserError(f"{path}: expected a mapping with the sections {', '.join(model.model_fields)}")
     for override in overrides or []:
         apply_override(data, override)
     try:
-        return RunConfig.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error)}") from None
+        raise UserError(f"{path}: {_explain(error, model)}") from None
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
@@ -125,12 +143,11 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: the value is not valid YAML: quote it or close its brackets") from None
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, model: Any) -> str:
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if problem["type"] != "extra_forbidden":
         return first_problem(error)
     *parents, leaf = [str(part) for part in problem["loc"]]
-    model: Any = RunConfig
     for part in parents:
         model = _model_of(model, part)
     known = list(getattr(model, "model_fields", {}))

@@ -22,8 +22,13 @@ _START_SECONDS = 60
 
 
 @contextmanager
-def simulated_endpoint(arguments: list[str], log: Path, ready_file: Path) -> Iterator[str]:
-    """Run the server as a child process; yields its base URL, such as http://127.0.0.1:41234/v1."""
+def simulated_endpoint(
+    arguments: list[str], log: Path, ready_file: Path, variable: str = ADDRESS_VARIABLE
+) -> Iterator[str]:
+    """Run the server as a child process; yields its base URL, such as http://127.0.0.1:41234/v1.
+
+    Its host and port stand in the environment `variable` meanwhile.
+    """
     ready_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", "clinical_r1.simulator.server", "--port", "0", "--ready-file", str(ready_file)]
     command += ["--parent", str(os.getpid())]
@@ -31,10 +36,10 @@ def simulated_endpoint(arguments: list[str], log: Path, ready_file: Path) -> Ite
         process = subprocess.Popen([*command, *arguments], stdout=output, stderr=output, start_new_session=True)
         try:
             url = _wait_until_ready(process, ready_file, log)
-            os.environ[ADDRESS_VARIABLE] = urlsplit(url).netloc
+            os.environ[variable] = urlsplit(url).netloc
             yield url
         finally:
-            os.environ.pop(ADDRESS_VARIABLE, None)
+            os.environ.pop(variable, None)
             process.terminate()
             try:
                 process.wait(10)

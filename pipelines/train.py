@@ -1,4 +1,4 @@
-"""The main job: records -> traces -> SFT -> PPO -> evaluation -> report.
+"""The main job: records -> traces -> SFT -> PPO -> evaluation -> gate -> report.
 
 One definition for a laptop (kfp.local, `clinical-r1 run train`) and for a cluster (`clinical-r1 compile train`).
 Configurations travel as JSON strings, one per step, so that changing a step's knob invalidates that step and what
@@ -12,6 +12,7 @@ from kfp import dsl
 
 from components.base_model import base_model as provide_base_model
 from components.evaluate import evaluate_model
+from components.gate import gate_model
 from components.ppo import reinforce
 from components.records import prepare_records
 from components.report import write_train_report
@@ -22,8 +23,10 @@ from components.synthesize import merge_traces, synthesize_shard
 class Outputs(NamedTuple):
     """What the pipeline hands out."""
 
+    traces: dsl.Dataset
     sft_model: dsl.Model
     model: dsl.Model
+    gate: dsl.Dataset
     report: dsl.Dataset
 
 
@@ -37,14 +40,19 @@ def train(
     sft: str,
     ppo: str,
     evaluation: str,
+    gate: str,
     report: str,
     sources_sha256: str,
     state_dir: str,
     code_version: str,
+    datasets_dir: str = "",
     shards: List[str] = ["0/1"],  # noqa: B006, UP006  (kfp copies defaults into the YAML)
     image: str = "clinical-r1-trainer-python",
 ) -> Outputs:
-    """Every argument up to `report` is the JSON of one section of a run configuration (pipelines/configs)."""
+    """Every argument up to `report` is the JSON of one section of a run configuration (pipelines/configs).
+
+    `datasets_dir` gets the traces at an immutable address, traces/<name>/<hash>; empty for the artifact only.
+    """
 
     def on_image(task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         return task.set_container_image(image).set_display_name(title)
@@ -62,6 +70,7 @@ def train(
         merge_traces(
             config=synthesis,
             state_dir=state_dir,
+            datasets_dir=datasets_dir,
             code_version=code_version,
             splits=splits,
             shards=dsl.Collected(part.outputs["traces"]),
@@ -106,6 +115,19 @@ def train(
         )
         for name, task in (("sft", tuned), ("ppo", reinforced))
     }
+    gated = on_image(
+        gate_model(
+            config=gate,
+            evaluation=evaluation,
+            base_model_folder=base.outputs["folder"],
+            state_dir=state_dir,
+            code_version=code_version,
+            splits=splits,
+            model=reinforced.outputs["model"],
+            predictions=evaluated["ppo"].outputs["predictions"],
+        ),
+        "gate",
+    )
     written = on_image(
         write_train_report(
             config=report,
@@ -116,7 +138,9 @@ def train(
             ppo_model=reinforced.outputs["model"],
             sft_predictions=evaluated["sft"].outputs["predictions"],
             ppo_predictions=evaluated["ppo"].outputs["predictions"],
+            decision=gated.outputs["decision"],
         ),
         "report",
     )
-    return Outputs(tuned.outputs["model"], reinforced.outputs["model"], written.outputs["report"])
+    outputs = tuned.outputs["model"], reinforced.outputs["model"], gated.outputs["decision"], written.outputs["report"]
+    return Outputs(traces, *outputs)

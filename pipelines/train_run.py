@@ -18,6 +18,8 @@ from rich.console import Console
 
 from clinical_r1.atomic import file_sha256, write_text
 from clinical_r1.errors import UserError
+from clinical_r1.records.config import Source, parse_map
+from clinical_r1.records.readers.registry import check_source
 from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.step import STEP_FILE
 from clinical_r1.training.base import check_base_model
@@ -38,6 +40,7 @@ TITLES = {
     "reinforce": "ppo",
     "evaluate-model": "evaluate sft",
     "evaluate-model-2": "evaluate ppo",
+    "gate-model": "gate",
     "write-train-report": "report",
 }
 """Task names as kfp derives them from the components, in the order of the pipeline (tests hold them to the YAML)."""
@@ -46,6 +49,7 @@ TITLES = {
 def run_train(
     config_name: str,
     case_files: list[Path],
+    case_map: str,
     limit: int,
     seed: int | None,
     overrides: list[str],
@@ -57,25 +61,26 @@ def run_train(
     config = load_config(config_name, _seeded(seed) + overrides)
     check_base_model(config.base_model)
     runs_dir = runs_dir.resolve()
-    config = _with_sources(config, case_files, limit, runs_dir)
+    config = _with_sources(config, case_files, case_map, limit, runs_dir)
     sources_hash = _hash_sources(config)
     state_dir = runs_dir / ".state" / _state_name(config, sources_hash)
     run_dir = runs_dir / time.strftime("%Y%m%d-%H%M%S-train")
     if config.report.simulated:
         os.environ.setdefault(config.records.phi.key_env, SIMULATED_PATIENT_KEY)
+    # Refused input ends here, before there is anything of a run on disk.
+    key = _answer_key(config) if config.simulator and case_files else None
     with ExitStack() as stack:
         stack.enter_context(only_run(state_dir))
         if fresh:
             forget_finished_steps(runs_dir, state_dir)
-        # Reads the cases where the endpoint needs an answer key: malformed ones end here, before there is a run.
-        endpoint = _endpoint_arguments(config, bool(case_files), state_dir) if config.simulator else None
+        endpoint = _endpoint_arguments(config.simulator, key, state_dir) if config.simulator else None
         text = yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
         run_dir.mkdir(parents=True, exist_ok=True)
         write_text(run_dir / "config.yaml", text)
         _print_head(console, config, run_dir)
         if endpoint is not None:
             stack.enter_context(simulated_endpoint(endpoint, run_dir / "simulator.log", state_dir / "simulator.ready"))
-        arguments = _arguments(config, sources_hash, state_dir)
+        arguments = _arguments(config, sources_hash, state_dir, runs_dir)
         run_local(LocalJob("train", arguments, runs_dir, run_dir, TITLES, state_dir.name, fresh), console)
     _publish(run_dir, runs_dir, console)
     return run_dir
@@ -97,9 +102,12 @@ def _seeded(seed: int | None) -> list[str]:
     return [f"{section}.seed={seed}" for section in sections]
 
 
-def _with_sources(config: RunConfig, case_files: list[Path], limit: int, runs_dir: Path) -> RunConfig:
+def _with_sources(config: RunConfig, case_files: list[Path], case_map: str, limit: int, runs_dir: Path) -> RunConfig:
     """Put the case files of the command line, or a sample of the simulated world, into the records section."""
     updates: dict[str, object] = {}
+    if case_map and not case_files:
+        raise UserError(f"--map {case_map}: needs --cases: it says what the columns of that file are")
+    columns = parse_map(case_map) if case_map else {}
     if case_files:
         for path in case_files:
             if not path.exists():
@@ -108,7 +116,8 @@ def _with_sources(config: RunConfig, case_files: list[Path], limit: int, runs_di
                 )
             if path.is_file() and path.stat().st_size == 0:
                 raise UserError(f"--cases {path}: the file is empty: give a file with at least one case")
-        updates["sources"] = [{"path": str(path.resolve())} for path in case_files]
+            check_source(Source(path=str(path), map=columns))
+        updates["sources"] = [{"path": str(path.resolve()), "map": columns} for path in case_files]
     elif config.simulator is not None:
         updates["sources"] = [
             {"path": str(_sample_world(config.simulator, runs_dir)), "terms": "simulated, no patient"}
@@ -117,7 +126,8 @@ def _with_sources(config: RunConfig, case_files: list[Path], limit: int, runs_di
         updates["limit"] = limit
     records = type(config.records).model_validate(config.records.model_dump() | updates)
     simulated = config.simulator is not None and not case_files
-    facts = {"simulated": simulated, "simulated_teacher": config.simulator is not None}
+    base = config.base_model.folder or "a tiny Qwen2 made from scratch"
+    facts = {"simulated": simulated, "simulated_teacher": config.simulator is not None, "base_model": base}
     report = config.report.model_copy(update=facts | {"ceiling": _ceiling() if simulated else None})
     return config.model_copy(update={"records": records, "report": report})
 
@@ -125,10 +135,12 @@ def _with_sources(config: RunConfig, case_files: list[Path], limit: int, runs_di
 def _sample_world(simulator: SimulatedWorldConfig, runs_dir: Path) -> Path:
     from clinical_r1.simulator.world import sample_records
 
-    name = f"world-{simulator.cases}-{simulator.zh_share:g}-{simulator.seed}.jsonl"
+    knobs = ("-twins" if simulator.twins else "") + (f"-{simulator.dialect_site}" if simulator.dialect_site else "")
+    name = f"world-{simulator.cases}-{simulator.zh_share:g}-{simulator.seed}{knobs}.jsonl"
     path = runs_dir / ".state" / "simulated-records" / name
     if not path.is_file():
-        write_jsonl(path, sample_records(simulator.cases, seed=simulator.seed, zh_share=simulator.zh_share))
+        settings = simulator.model_dump(include={"seed", "zh_share", "twins", "dialect_site"})
+        write_jsonl(path, sample_records(simulator.cases, **settings))
     return path
 
 
@@ -162,27 +174,29 @@ def _state_name(config: RunConfig, sources_hash: str) -> str:
     return "train-" + hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _arguments(config: RunConfig, sources_hash: str, state_dir: Path) -> dict[str, object]:
-    sections = ("records", "synthesis", "base_model", "sft", "ppo", "evaluation", "report")
+def _arguments(config: RunConfig, sources_hash: str, state_dir: Path, runs_dir: Path) -> dict[str, object]:
+    sections = ("records", "synthesis", "base_model", "sft", "ppo", "evaluation", "gate", "report")
     arguments: dict[str, object] = {name: as_argument(getattr(config, name)) for name in sections}
     arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
-    return arguments | {"sources_sha256": sources_hash, "state_dir": str(state_dir), "code_version": code_version()}
+    places = {"state_dir": str(state_dir), "datasets_dir": str(runs_dir)}
+    return arguments | places | {"sources_sha256": sources_hash, "code_version": code_version()}
 
 
-def _endpoint_arguments(config: RunConfig, outside: bool, state_dir: Path) -> list[str]:
+def _answer_key(config: RunConfig) -> list[Case]:
+    """The cases as the records step will make them: what a simulated teacher has to know of a world not its own."""
+    from clinical_r1.records.run import read_cases
+
+    return read_cases(config.records)
+
+
+def _endpoint_arguments(simulator: SimulatedWorldConfig, key: list[Case] | None, state_dir: Path) -> list[str]:
     """Command-line arguments of the simulated endpoint; cases from outside its world come with their answer key."""
-    assert config.simulator is not None
-    state_dir.mkdir(parents=True, exist_ok=True)
-    settings = config.simulator.endpoint.model_dump(mode="json", exclude_none=True)
+    settings = simulator.endpoint.model_dump(mode="json", exclude_none=True)
     settings |= settings.pop("failures")
     arguments = [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
-    if outside:
-        from clinical_r1.records.run import read_cases
-
-        key = state_dir / "answer-key.jsonl"
-        cases: list[Case] = read_cases(config.records)
-        write_jsonl(key, cases)
-        arguments += ["--key", str(key)]
+    if key is not None:
+        write_jsonl(state_dir / "answer-key.jsonl", key)
+        arguments += ["--key", str(state_dir / "answer-key.jsonl")]
     return arguments
 
 
@@ -199,6 +213,7 @@ def _publish(run_dir: Path, runs_dir: Path, console: Console) -> None:
     summary.setdefault("seconds", {})["report"] = _step_seconds(outputs["report"])
     write_text(run_dir / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
     write_text(run_dir / "report.html", (outputs["report"] / "report.html").read_text(encoding="utf-8"))
+    _dress(outputs["model"] / "model", outputs)
     _link(run_dir / "model", outputs["model"] / "model")
     _link(run_dir / "sft-model", outputs["sft_model"] / "model")
     _link(runs_dir / "latest", run_dir)
@@ -212,8 +227,20 @@ def _publish(run_dir: Path, runs_dir: Path, console: Console) -> None:
             highlight=False,
         )
     console.print(f"paired McNemar p = {summary['mcnemar_p']:.2g}", markup=False, highlight=False)
+    dataset = json.loads((outputs["traces"] / STEP_FILE).read_text(encoding="utf-8"))["metrics"]["address"]
+    console.print(f"dataset: {_short(Path(dataset))}", markup=False)
+    gate = summary["gate"]
+    why = f": {gate['reasons'][0]}" if gate["reasons"] else ""
+    console.print(f"promotion gate: {gate['decision']}{why}", markup=False, highlight=False)
     console.print(f"report: {_short(latest / 'report.html')}", markup=False)
     console.print(f"serve it: {_command()} serve {_short(latest / 'model')}", markup=False)
+
+
+def _dress(model: Path, outputs: dict[str, Path]) -> None:
+    """Put what travels with a model beside its weights: card, reasoning baseline, the gate's decision."""
+    for step, names in (("report", ("MODEL_CARD.md",)), ("gate", ("reasoning_baseline.json", "gate.json"))):
+        for name in names:
+            write_text(model / name, (outputs[step] / name).read_text(encoding="utf-8"))
 
 
 def _artifact_folders(run_dir: Path) -> dict[str, Path]:

@@ -96,3 +96,22 @@ def test_help_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no column question and reference; say which columns hold them with --map"),
+        (["--map", "question=nope,reference=dx"], "--map question=nope: no such column"),
+        (["--map", "question"], "expected FIELD=COLUMN pairs"),
+        (["--map", "question=note,reference=dx,patient=pid"], "there is no key to hash it"),
+    ],
+)
+def test_refused_cases_are_one_sentence_and_leave_nothing_behind(
+    tmp_path: Path, monkeypatch, arguments, message
+) -> None:
+    monkeypatch.delenv("CLINICAL_R1_PATIENT_KEY", raising=False)
+    (tmp_path / "notes.csv").write_text("pid,note,dx\nP1,Cough for two weeks.,pneumonia\n")
+    command = ["run", "train", "--cases", str(tmp_path / "notes.csv"), "--runs", str(tmp_path / "runs"), *arguments]
+    assert_refused(clinical_r1(*command), message)
+    assert not (tmp_path / "runs").exists()

@@ -33,7 +33,7 @@ time.sleep(60)
 def test_a_late_setting_changes_the_arguments_of_its_own_step_only(tmp_path: Path) -> None:
     def arguments(*overrides: str) -> dict[str, object]:
         config = load_config("demo", list(overrides))
-        return _arguments(config, "hash", tmp_path / _state_name(config, "hash"))
+        return _arguments(config, "hash", tmp_path / _state_name(config, "hash"), tmp_path)
 
     before, after = arguments(), arguments("report.samples=0")
     assert [name for name in before if before[name] != after[name]] == ["report"]

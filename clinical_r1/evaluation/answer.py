@@ -171,6 +171,7 @@ async def _ask_all(
 
     queue, rows = deque(todo), []
     unsaved: list[Prediction] = []
+    saving = asyncio.Lock()
     label = f"answers by {config.model_name or endpoint.name}"
     with progress(label, done + len(todo), done) as advance:
         # Cut off is cut off: asking again for a shorter answer would flatter the model.
@@ -183,10 +184,13 @@ async def _ask_all(
                     rows.append(row)
                     if row.outcome is not Outcome.ABORTED:
                         unsaved.append(row)
-                    if len(unsaved) >= 128:
-                        journal.append(unsaved)
-                        unsaved.clear()
                     advance(1)
+                    if len(unsaved) >= 128:
+                        batch = unsaved.copy()
+                        unsaved.clear()
+                        # In a thread: a disk that takes its time must not hold up the calls in flight.
+                        async with saving:
+                            await asyncio.to_thread(journal.append, batch)
 
             try:
                 await run_workers([worker] * min(endpoint.max_concurrency, len(todo)))

@@ -65,9 +65,9 @@ class GateConfig(BaseModel):
     """Policy file; None: the shipped one (clinical_r1/evaluation/configs/promotion.yaml)."""
     incumbent: Path | None = None
     """Folder of the model in use; None: there is none, and the rival is the base model plus an absolute minimum."""
-    cases: int = Field(0, ge=0)
+    cases: int = Field(default=0, ge=0)
     """Test cases that the rival answers too, drawn by the seed; 0: all."""
     forgetting: Path | None = None
     """Forgetting benchmark in MedQA form; None: the test cases themselves, made into choices (a weak substitute)."""
-    forgetting_cases: int = Field(0, ge=0)
+    forgetting_cases: int = Field(default=0, ge=0)
     """Items of it, drawn by the seed; 0: all."""

@@ -58,11 +58,15 @@ def fingerprint(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+COMPANIONS = frozenset(("MODEL_CARD.md", "reasoning_baseline.json", "gate.json", "manifest.json"))
+"""Files that are laid beside weights later; they change nothing of the model."""
+
+
 def model_fingerprint(folder: Path) -> str:
     """Identity of a model folder: small files whole; of weights the size and both ends (training moves all)."""
     digest = hashlib.sha256()
     for path in sorted(Path(folder).iterdir()):
-        if not path.is_file() or path.name.startswith("."):
+        if not path.is_file() or path.name.startswith(".") or path.name in COMPANIONS:
             continue
         digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
         with open(path, "rb") as handle:

@@ -7,10 +7,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.atomic import write_text
+from clinical_r1.evaluation.compare import Comparison
 from clinical_r1.evaluation.metrics import Metrics
-from clinical_r1.evaluation.page import INTENDED_USE, INTENDED_USE_ZH, interval, percent
+from clinical_r1.evaluation.page import INTENDED_USE, INTENDED_USE_ZH, axis_name, interval, percent
+from clinical_r1.evaluation.sentences import answer_sentence, second_opinion
 
-AXES = ("specialty", "language", "sex", "age_band", "site")
+AXES = ("specialty", "language", "icd10_chapter", "sex", "age_band", "site")
 SMALL = 100
 """Subgroups below this size are listed as unknown, not as good or bad."""
 
@@ -24,7 +26,10 @@ class CardInputs(BaseModel):
     base_model: str = ""
     licence: str = ""
     simulated: bool = False
+    simulated_teacher: bool = False
     metrics: Metrics
+    comparison: Comparison | None = None
+    """Against the model before PPO."""
     summary: dict[str, Any] = Field(default_factory=dict)
     """summary.json of the training report."""
     gate: dict[str, Any] = Field(default_factory=dict)
@@ -39,6 +44,12 @@ def model_card(inputs: CardInputs) -> str:
     lines = [f"# {inputs.name}", "", f"**Intended use.** {INTENDED_USE}", "", f"**用途。**{INTENDED_USE_ZH}", ""]
     if inputs.simulated:
         lines += ["**Simulated world.** Trained and tested on a simulator; it says nothing about patients.", ""]
+    if inputs.simulated_teacher:
+        lines += [
+            "**The teacher was simulated.** A program, not a clinician or a model, wrote the reasoning that it learned "
+            "from and judged its answers; the traces are no clinical reasoning.",
+            "",
+        ]
     lines += [
         "## Model",
         "",
@@ -50,7 +61,7 @@ def model_card(inputs: CardInputs) -> str:
     lines += [
         "", "## Results", "",
         f"Accuracy on {overall.n} cases of {inputs.metrics.benchmark or 'the test split'}: "
-        f"**{percent(overall.accuracy)}** (95% interval {interval(overall.low, overall.high)}).",
+        f"**{percent(overall.accuracy)}** (95% interval {interval(*overall.interval)}).",
     ]  # fmt: skip
     if overall.independent:
         lines.append(f"Under an independent judge: {percent(overall.independent.accuracy)}.")
@@ -61,6 +72,13 @@ def model_card(inputs: CardInputs) -> str:
         f"Reasons before answering: {percent(overall.reasoning_rate)}; "
         f"{overall.mean_reasoning_tokens:.0f} reasoning tokens on average."
     )
+    if overall.partial:
+        lines.append(
+            f"ICD-10-aware partial credit: {percent(overall.partial.mean)} "
+            f"({interval(overall.partial.low, overall.partial.high)})."
+        )
+    if inputs.comparison is not None:
+        lines += ["", answer_sentence(inputs.comparison), second_opinion(inputs.comparison)]
     lines += ["", "### Subgroups", ""]
     lines += _subgroups(inputs.metrics)
     lines += ["", "## Known failures and limits", ""]
@@ -93,8 +111,8 @@ def _subgroups(metrics: Metrics) -> list[str]:
             continue
         for name, group in groups.items():
             note = " (small: unknown)" if group.n < SMALL else ""
-            cells = (f"{axis.replace('_', ' ')}: {name}", group.n, percent(group.accuracy) + note)
-            rows.append("| " + " | ".join(map(str, (*cells, interval(group.low, group.high)))) + " |")
+            cells = (f"{axis_name(axis)}: {name}", group.n, percent(group.accuracy) + note)
+            rows.append("| " + " | ".join(map(str, (*cells, interval(*group.interval)))) + " |")
     return rows
 
 

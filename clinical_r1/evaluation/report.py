@@ -13,9 +13,12 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.compare import Comparison, PairedResult, compare
 from clinical_r1.evaluation.curves import read_curves
+from clinical_r1.evaluation.gate import GATE
+from clinical_r1.evaluation.hallucination import hallucination_rate
 from clinical_r1.evaluation.hyperparameters import hyperparameters
 from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, read_cases
 from clinical_r1.evaluation.metrics import Metrics, measure
+from clinical_r1.evaluation.modelcard import CardInputs, write_model_card
 from clinical_r1.evaluation.page import render
 from clinical_r1.evaluation.results import reach_of
 from clinical_r1.evaluation.sentences import answer_sentence, answer_sentence_zh, second_opinion
@@ -55,6 +58,12 @@ class ReportInputs(BaseModel):
     """Folder of the evaluation of the SFT model: predictions.jsonl, metrics.json."""
     ppo_predictions: Path
     """Folder of the evaluation of the PPO model."""
+    gate: Path | None = None
+    """Folder of the gate: gate.json."""
+    base_model: str = ""
+    """What SFT started from, for the model card."""
+    licence: str = ""
+    """Of the weights, for the model card."""
     seconds: dict[str, float] = Field(default_factory=dict)
     """Seconds of each step; added to what the folders' step.json say."""
     code_version: str = ""
@@ -74,18 +83,35 @@ class _Loaded(BaseModel):
     comparison: Comparison
     records: dict[str, Any]
     synthesis: dict[str, Any]
+    gate: dict[str, Any]
     seconds: dict[str, float]
 
 
 def write_report(inputs: ReportInputs, out_dir: Path) -> dict[str, Any]:
-    """Write report.html and summary.json into `out_dir`; returns the summary."""
+    """Write report.html, summary.json and MODEL_CARD.md into `out_dir`; returns the summary."""
     data = _load(inputs)
     summary = _summary(inputs, data)
     page = _page(inputs, data, summary)
     out_dir = Path(out_dir)
     write_text(out_dir / SUMMARY, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
     write_text(out_dir / REPORT, page)
+    write_model_card(_card(inputs, data, summary), [out_dir])
     return summary
+
+
+def _card(inputs: ReportInputs, data: _Loaded, summary: dict[str, Any]) -> CardInputs:
+    return CardInputs(
+        name=inputs.run_name or "ClinicalGPT-R1",
+        base_model=inputs.base_model,
+        licence=inputs.licence,
+        simulated=inputs.simulated,
+        simulated_teacher=inputs.simulated_teacher,
+        metrics=data.ppo_metrics,
+        comparison=data.comparison,
+        summary=summary,
+        gate=data.gate,
+        hallucinated=hallucination_rate(data.cases, data.ppo),
+    )
 
 
 def _load(inputs: ReportInputs) -> _Loaded:
@@ -102,6 +128,7 @@ def _load(inputs: ReportInputs) -> _Loaded:
         comparison=compare(cases, sft, ppo, ("SFT", "SFT + PPO")),
         records=_read_json(inputs.records / "report.json"),
         synthesis=_read_json(inputs.traces / "report.json") if inputs.traces else {},
+        gate=_read_json(inputs.gate / GATE) if inputs.gate else {},
         seconds=_seconds(inputs),
     )
 
@@ -123,7 +150,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _seconds(inputs: ReportInputs) -> dict[str, float]:
-    folders = (inputs.records, inputs.traces, inputs.sft, inputs.ppo, inputs.sft_predictions, inputs.ppo_predictions)
+    steps = (inputs.records, inputs.traces, inputs.sft, inputs.ppo, inputs.sft_predictions, inputs.ppo_predictions)
+    folders = (*steps, inputs.gate)
     found: dict[str, float] = {}
     for folder in folders:
         step = _read_json(folder / STEP_FILE) if folder else {}
@@ -148,6 +176,7 @@ def _summary(inputs: ReportInputs, data: _Loaded) -> dict[str, Any]:
         "independent_difference": _difference(data.comparison.independent),
         "by_specialty": _strata(data, "specialty"),
         "by_language": _strata(data, "language"),
+        "gate": _gate(data.gate),
         "ceiling": inputs.ceiling,
         "simulated": inputs.simulated,
         "simulated_teacher": inputs.simulated_teacher,
@@ -155,6 +184,16 @@ def _summary(inputs: ReportInputs, data: _Loaded) -> dict[str, Any]:
         "hyperparameters": [row.model_dump() for row in hyperparameters(inputs.sft, inputs.ppo)],
         "seconds": data.seconds,
         "intended_use": "research and clinician decision support; not a medical device, no autonomous diagnosis",
+    }
+
+
+def _gate(gate: dict[str, Any]) -> dict[str, Any]:
+    """The decision for machines: what, and each rule that did not pass with its reason."""
+    failed = [rule for rule in gate.get("rules", []) if rule["result"] != "pass"]
+    return {
+        "decision": gate.get("decision", ""),
+        "against": gate.get("against", ""),
+        "reasons": [f"{rule['rule']}: {rule['reason']}" for rule in failed],
     }
 
 
@@ -174,6 +213,7 @@ def _model_summary(metrics: Metrics) -> dict[str, Any]:
         "unscored": overall.unscored,
         "bounds": overall.bounds,
         "independent_accuracy": overall.independent.accuracy if overall.independent else None,
+        "partial_credit": overall.partial.mean if overall.partial else None,
         "reasoning_rate": overall.reasoning_rate,
         "mean_reasoning_tokens": overall.mean_reasoning_tokens,
         "outcomes": metrics.outcomes,
@@ -203,6 +243,7 @@ def _page(inputs: ReportInputs, data: _Loaded, summary: dict[str, Any]) -> str:
         inputs=inputs,
         summary=summary,
         comparison=data.comparison,
+        gate=data.gate,
         sft=data.sft_metrics,
         ppo=data.ppo_metrics,
         answer=answer_sentence(data.comparison),

@@ -7,14 +7,27 @@ import typer
 
 
 def run(
-    pipeline: Annotated[str, typer.Argument(help="The pipeline to run: train.")],
+    pipeline: Annotated[str, typer.Argument(help="The pipeline to run: train, or an experiment (ablate-rl, ...).")],
     config: Annotated[
-        str, typer.Option(help="A shipped configuration by name (demo), or a YAML file of yours.")
-    ] = "demo",
+        str,
+        typer.Option(
+            help="A shipped configuration by name, or a YAML file of yours. Left out: demo for train, experiments/NAME "
+            "for an experiment."
+        ),
+    ] = "",
     cases: Annotated[
         list[Path] | None,
         typer.Option(help="Case files to use in place of the configuration's (format is found out); repeatable."),
     ] = None,
+    map_: Annotated[
+        str,
+        typer.Option(
+            "--map",
+            metavar="FIELD=COLUMN,...",
+            help="Which column or JSON key of the --cases files is what: question and reference, and if they are there "
+            "icd10, patient, site, sex, age, name, phone, ... (docs/records.md). COLUMN+COLUMN joins columns.",
+        ),
+    ] = "",
     limit: Annotated[int, typer.Option(help="Use at most so many of the cases; 0 = all.", min=0)] = 0,
     seed: Annotated[int | None, typer.Option(help="One seed for the records, the training and the evaluation.")] = None,
     set_: Annotated[
@@ -33,10 +46,11 @@ def run(
     Examples:
       clinical-r1 run train
       clinical-r1 run train --cases cases.jsonl --limit 300 --seed 3
+      clinical-r1 run train --cases notes.csv --map question=complaint+history,reference=diagnosis,patient=pid
       clinical-r1 run train --config my.yaml --set sft.epochs=2
+      clinical-r1 run audit --set store=s3://audit/clinical-r1 --set days=7
     """
     from pipelines.registry import load_pipeline
-    from pipelines.train_run import run_train
 
     load_pipeline(pipeline)
     if pipeline == "audit":
@@ -44,9 +58,17 @@ def run(
 
         run_audit(config, set_ or [], runs)
         return
+    if pipeline != "train":
+        from pipelines.experiments.run import run_experiment
+
+        run_experiment(pipeline, config, cases or [], map_, limit, seed, set_ or [], runs, fresh)
+        return
+    from pipelines.train_run import run_train
+
     run_train(
-        config_name=config,
+        config_name=config or "demo",
         case_files=cases or [],
+        case_map=map_,
         limit=limit,
         seed=seed,
         overrides=set_ or [],

@@ -14,13 +14,16 @@ def test_card_has_subgroups_limits_and_intended_use(tmp_path):
         "against": "base",
         "rules": [{"rule": "accuracy", "result": "hold", "reason": "too few"}],
     }
-    inputs = CardInputs(name="ours", simulated=True, metrics=metrics, gate=gate, hallucinated=(3, 600))
+    inputs = CardInputs(
+        name="ours", simulated=True, simulated_teacher=True, metrics=metrics, gate=gate, hallucinated=(3, 600)
+    )
     card = model_card(inputs)
     for text in (
         "Not a medical device",
         "不是医疗器械",
         "Simulated world",
-        "specialty: urology",
+        "The teacher was simulated",
+        "Specialty: urology",
         "3 of 600 thoughts",
         "**hold**",
     ):

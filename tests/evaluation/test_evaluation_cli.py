@@ -1,0 +1,165 @@
+"""The evaluation commands on finished folders: what they write, what they say, how they refuse."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from invented_run import make_cases, make_predictions
+from typer.testing import CliRunner
+
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.choices import multiple_choice
+from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.evaluation.registry import find, recognise
+from clinical_r1.schema import Case, read_jsonl, write_jsonl
+from pipelines.cli.main import app
+
+CASES = make_cases(420)
+
+
+def command(*arguments: object, code: int = 0) -> str:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(done.exception, UserError):
+        raise done.exception
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.output
+
+
+def evaluation(folder: Path, name: str, accuracy: float, seed: int, cases: list[Case] = CASES) -> Path:
+    folder.mkdir(parents=True)
+    config = EvaluationConfig(model_name=name, benchmark=folder.name)
+    (folder / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
+    write_jsonl(folder / "cases.jsonl", cases)
+    write_jsonl(folder / "predictions.jsonl", make_predictions(cases, accuracy, seed, tokens=4))
+    return folder
+
+
+@pytest.fixture
+def models(tmp_path):
+    return (
+        evaluation(tmp_path / "base" / "test", "base", 0.4, 1),
+        evaluation(tmp_path / "ours" / "test", "ours", 0.7, 2),
+    )
+
+
+def test_compare_two_folders_and_two_folders_of_folders(models, tmp_path):
+    said = command("compare", *models, "--out", tmp_path / "c")
+    assert "verdict: gain" in said
+    data = json.loads((tmp_path / "c" / "comparison.json").read_text(encoding="utf-8"))
+    assert set(data["by"]) == {"specialty", "language", "icd10_chapter", "sex", "age_band", "site"}
+    assert data["credit"]["difference"] > 0
+    command("compare", models[0].parent, models[1].parent, "--out", tmp_path / "all")
+    assert (tmp_path / "all" / "test" / "comparison.html").is_file()
+
+
+def test_a_benchmark_filtered_by_a_compared_model_is_biased_and_disables_the_gate(models, tmp_path):
+    for folder in models:
+        (folder / "benchmark.json").write_text(json.dumps({"filtered_by": "base"}), encoding="utf-8")
+    assert "biased comparison" in command("compare", *models, "--out", tmp_path / "c")
+    assert "Biased comparison" in (tmp_path / "c" / "comparison.html").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="biased comparison"):
+        command("gate", "decide", models[1], models[0], "--out", tmp_path / "g")
+
+
+def test_gate_decides_and_a_person_approves(models, tmp_path):
+    said = command("gate", "decide", models[1], models[0], "--out", tmp_path / "g", code=3)
+    assert "hold" in said and "no forgetting benchmark" in said
+    probe = [evaluation(tmp_path / name / "medqa", name, 0.6, 3) for name in ("ours-2", "base-2")]
+    command("gate", "decide", models[1], models[0], "--forgetting", *probe, "--out", tmp_path / "g")
+    model = tmp_path / "model"
+    model.mkdir()
+    with pytest.raises(UserError, match=r"no config\.json"):
+        command("gate", "approve", tmp_path / "g", "--by", "Dr. A", "--reason", "seen", "--model", model)
+    (model / "config.json").write_text("{}")
+    (model / "manifest.json").write_text(json.dumps({"name": "ours", "licence": "MIT"}))
+    command("gate", "approve", tmp_path / "g", "--by", "Dr. A", "--reason", "read 50 answers", "--model", model)
+    manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["licence"], manifest["approved_by"], manifest["approval_reason"]) == (
+        "MIT",
+        "Dr. A",
+        "read 50 answers",
+    )
+    assert (model / "reasoning_baseline.json").is_file()
+
+
+def test_review_goes_out_and_comes_back_as_labelled_answers(models, tmp_path):
+    command("review", "make", *models, "--size", 40, "--out", tmp_path / "r")
+    rows = list(csv.reader((tmp_path / "r" / "review.csv").read_text(encoding="utf-8-sig").splitlines()))
+    grade = rows[0].index("grade")
+    for number, row in enumerate(rows[1:]):
+        row[grade] = "correct" if number % 2 else "incorrect"
+    for expert in ("li", "smith"):
+        with open(tmp_path / f"{expert}.csv", "w", encoding="utf-8", newline="") as handle:
+            csv.writer(handle).writerows(rows)
+    files = (tmp_path / "li.csv", tmp_path / "smith.csv")
+    said = command(
+        "review", "import", *files, "--key", tmp_path / "r" / "key.jsonl", "--evaluation", models[0], "--out", tmp_path
+    )
+    assert "li and smith: 40 items, agree 100%" in said
+    assert "verifier" in said
+    assert "labelled answers" in command("audit-verifier", tmp_path / "labelled.jsonl", "--out", tmp_path / "a")
+    assert (tmp_path / "a" / "audit.html").is_file()
+
+
+def test_check_reasoning_counts_flags(models, tmp_path):
+    assert "0 of 420 thoughts" in command("check-reasoning", models[0], "--out", tmp_path / "flags.jsonl")
+
+
+def test_build_benchmark_reads_traces_and_reports_contamination(tmp_path):
+    write_jsonl(tmp_path / "pool.jsonl", make_cases(700))
+    write_jsonl(tmp_path / "training.jsonl", [c.model_copy(update={"id": f"t{c.id}"}) for c in make_cases(700)[:50]])
+    said = command(
+        "build-benchmark", tmp_path / "pool.jsonl", "--training", tmp_path / "training.jsonl", "--set",
+        "per_specialty=20", "--out", tmp_path / "b",
+    )  # fmt: skip
+    report = json.loads((tmp_path / "b" / "contamination.json").read_text(encoding="utf-8"))
+    assert "140 cases of 700 records" in said
+    assert len(report["left_out"]) >= 50
+    assert report["highest_kept"] < 0.5
+    assert len(read_jsonl(tmp_path / "b" / "cases.jsonl", Case)) == 140
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "nowhere", "-b", "cases.jsonl"), "no such model folder"),
+        (("evaluate", "http://127.0.0.1:1/v1", "-b", "x"), "which model of this endpoint"),
+        (("evaluate", ".", "-b", "medqq"), "neither a file nor a known benchmark"),
+        (("evaluate", ".", "-b", "medqa", "--data", "/nonexistent"), "--data FOLDER"),
+        (("evaluate", ".", "-b", "x", "--set", "sampels=3"), "sampels"),
+        (("compare", ".", "."), "no evaluation that both hold"),
+        (("build-benchmark", "nowhere.jsonl"), "no such file"),
+        (("audit-verifier", "nowhere.jsonl"), "no such file"),
+        (("gate", "approve", ".", "--by", "x", "--reason", "y"), "no decision here"),
+        (("check-reasoning", "."), "give the folder"),
+        (("check-reasoning", "nowhere.json", "--measure"), "no such file"),
+    ],
+)
+def test_wrong_input_is_one_sentence(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        command(*arguments)
+
+
+def test_files_are_recognised_by_their_first_row(tmp_path):
+    write_jsonl(tmp_path / "own.jsonl", CASES[:2])
+    row = {"question": "?", "answer": "a", "options": {"A": "a", "B": "b"}}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "d.json").write_text(
+        json.dumps([{"explicit_symptoms": [], "implicit_symptoms": [], "disease": "x"}], indent=1)
+    )
+    got = [recognise(tmp_path / name).NAME for name in ("own.jsonl", "m.jsonl", "d.json")]
+    assert got == ["cases", "medqa", "dxbench"]
+    assert [one.name for one in find(f"medqa={tmp_path / 'm.jsonl'}", tmp_path)] == ["m"]
+    (tmp_path / "x.txt").write_text("nothing\n")
+    with pytest.raises(UserError, match="no benchmark knows"):
+        recognise(tmp_path / "x.txt")
+
+
+def test_cases_become_choices():
+    items = multiple_choice(CASES, seed=3)
+    assert all(item.reference in item.options and 2 <= len(item.options) <= 5 for item in items)
+    assert all(len(set(item.options)) == len(item.options) for item in items)
+    assert {item.options.index(item.reference) for item in items} == {0, 1, 2, 3, 4}
+    assert items == multiple_choice(CASES, seed=3)
