@@ -208,7 +208,7 @@ def main() -> int:
         engine = stack.enter_context(running(command, env=environment, stdout=log, stderr=log))
         url = f"http://127.0.0.1:{port}"
         say("starting vLLM on the CPU")
-        wait_for(url + "/health", engine, 600)
+        wait_for(url + "/health", engine, 1800)
         result = asyncio.run(compare(url, model, given.answers, given.tokens, given.temperature))
     print(json.dumps(result))
     return 0

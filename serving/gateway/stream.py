@@ -91,6 +91,8 @@ async def _pump(
                 if last:
                     observe(now - last)
                 last = now
+            if rewriter.done:
+                break
         exchange.usage = rewriter.usage
         if now - armed > 0.5:  # moving a timer at each chunk costs more than being half a second late
             armed = now
@@ -103,8 +105,8 @@ async def _pump(
             break
     if not rewriter.done and (tail := reader.finish()):
         await out.write(rewriter.event(tail, clock()))
-    if not rewriter.done:
-        raise aiohttp.ClientPayloadError
+    if not rewriter.done and not all(answer.ended for answer in exchange.answers):
+        raise aiohttp.ClientPayloadError  # a missing end mark alone takes nothing from finished answers
     for answer in exchange.answers:
         if not answer.ended:  # the engine ended the stream properly, without a finish_reason
             answer.finish(clock())
