@@ -46,7 +46,7 @@ class OnlineAuditConfig(BaseModel):
     days: int = Field(default=30, ge=1)
     """Only samples of the last so many days."""
     retention_days: int = Field(default=0, ge=0)
-    """Delete samples and references that are older; 0 leaves that to the store's own lifecycle rule."""
+    """Delete samples that are older; 0 leaves that to the store's own lifecycle rule."""
     judge: JudgeConfig = Field(default_factory=JudgeConfig)
     """Holds answers against references that arrived."""
     plausibility: EndpointConfig | None = None
