@@ -23,6 +23,15 @@ from minio.minioadmin import MinioAdmin
 OURS = "clinical-r1-"
 """Lifecycle rules that start so are ours; others are left alone."""
 
+_KEYS = "the keys of this job are not the store's; correct the Secret (with MinIO: the root Secret it was started with)"
+FIXES = {
+    "AccessDenied": "these keys may not do that, or are wrong; correct Secret or policy, or let your storage team "
+    "do it and set objectStore.setup.createBucket=false or objectStore.setup.lifecycle=false",
+    "SignatureDoesNotMatch": _KEYS,
+    "InvalidAccessKeyId": _KEYS,
+    "RequestTimeTooSkewed": "the clocks of node and store differ; set them right",
+}
+
 
 class SetupError(Exception):
     """A sentence for the job's log."""
@@ -47,7 +56,7 @@ def patiently(what: str, seconds: float, work: Callable[[], Any]) -> Any:
             why = type(problem).__name__
         except S3Error as problem:
             if problem.code not in ("XMinioServerNotInitialized", "SlowDown", "ServiceUnavailable", "InternalError"):
-                raise SetupError(f"{what}: the store says {problem.code}: {problem.message}") from None
+                raise SetupError(f"{what}: the store says {problem.code}: {FIXES.get(str(problem.code), '')}") from None
             why = str(problem.code)
         except MinioAdminException as problem:
             if "XMinioServerNotInitialized" not in str(problem) and "XMinioIAMNotInitialized" not in str(problem):
@@ -57,6 +66,17 @@ def patiently(what: str, seconds: float, work: Callable[[], Any]) -> Any:
             raise SetupError(f"{what}: no answer from the store within {seconds:.0f} s (last: {why})")
         print(f"{what}: the store does not answer yet ({why})", flush=True)
         time.sleep(2)
+
+
+def bucket_exists(client: Minio, bucket: str) -> bool:
+    """By a listing below a prefix: the users of an external store may not ask for the bucket as a whole."""
+    try:
+        next(client.list_objects(bucket, prefix="pipelines/"), None)
+    except S3Error as problem:
+        if problem.code != "NoSuchBucket":
+            raise
+        return False
+    return True
 
 
 def lifecycle(client: Minio, bucket: str, days: dict[str, int]) -> list[str]:
@@ -95,7 +115,7 @@ def main(plan_folder: Path, secrets: Path) -> int:
     root = StaticProvider(*keys(secrets / "root"))
     bucket = plan["bucket"]
     client = Minio(host, credentials=root, secure=scheme == "https", region=plan["region"], http_client=http)
-    there = patiently(f"bucket {bucket}", patience, lambda: client.bucket_exists(bucket))
+    there = patiently(f"bucket {bucket}", patience, lambda: bucket_exists(client, bucket))
     if not there:
         if not plan["create_bucket"]:
             raise SetupError(f"bucket {bucket}: is missing, and objectStore.setup.createBucket is false: have it made")
