@@ -17,6 +17,8 @@ from clinical_r1.schema import Case, Prediction, Record, Verdict, VerdictLabel
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement
 
+CALLS = "calls"
+"""Folder of the state folder with the journal of the judges' paid calls: none is paid twice."""
 NO_ANSWER = "no_answer"
 """Reason of the verdict on an output without an answer."""
 
@@ -53,7 +55,7 @@ def judge_predictions(
     todo = [p for p in predictions if (p.case_id, p.sample) not in done]
     if todo:
         with progress(label, len(predictions), len(predictions) - len(todo)) as advance:
-            rows = asyncio.run(_judge_all(config, by_id, todo, journal, concurrency, advance))
+            rows = asyncio.run(_judge_all(config, by_id, todo, journal, concurrency, advance, Path(state_dir) / CALLS))
         done |= {(row.case_id, row.sample): row.verdict for row in rows}
     return [done[p.case_id, p.sample] for p in predictions]
 
@@ -65,6 +67,7 @@ async def _judge_all(
     journal: RowJournal[JudgedRow],
     concurrency: int,
     advance: Any,
+    calls_dir: Path,
 ) -> list[JudgedRow]:
     from clinical_r1.verifier.verifier import build_verifier
 
@@ -73,8 +76,10 @@ async def _judge_all(
         client = None
         if config.endpoint is not None:
             from clinical_r1.llm.client import LLMClient
+            from clinical_r1.llm.journal import open_journal
 
-            client = await stack.enter_async_context(LLMClient(config.endpoint))
+            calls = stack.enter_context(open_journal(calls_dir))
+            client = await stack.enter_async_context(LLMClient(config.endpoint, calls))
         verifier = build_verifier(config.verifier, client)
 
         async def worker() -> None:

@@ -33,6 +33,15 @@ def load_key(path: str | os.PathLike[str]) -> bytes:
     return key
 
 
+JOURNAL, JOURNAL_KEY = "journal.jsonl", "journal.key"
+"""A folder's journal and the secret of its hashes; `forget` finds journals by these names."""
+
+
+def open_journal(folder: str | os.PathLike[str]) -> "Journal":
+    """The journal of a folder, which is made where it is missing."""
+    return Journal(Path(folder) / JOURNAL, load_key(Path(folder) / JOURNAL_KEY))
+
+
 class _AbandonedError(Exception):
     """The first asker of a key was cancelled; the next one makes the call."""
 

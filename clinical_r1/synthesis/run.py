@@ -15,7 +15,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.llm.budget import Budget
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.failures import BudgetExhausted
-from clinical_r1.llm.journal import Journal, load_key
+from clinical_r1.llm.journal import Journal, open_journal
 from clinical_r1.schema import Case, Trace, iter_jsonl
 from clinical_r1.synthesis.choices import shard_of
 from clinical_r1.synthesis.config import SynthesisConfig
@@ -26,8 +26,6 @@ from clinical_r1.synthesis.search import Search, rejected
 from clinical_r1.synthesis.spool import Spool
 from clinical_r1.synthesis.writer import Metered, Writer
 from clinical_r1.verifier.verifier import build_verifier
-
-JOURNAL, JOURNAL_KEY = "journal.jsonl", "journal.key"
 
 
 def synthesize(config: SynthesisConfig, cases: Path, out_dir: Path, state_dir: Path) -> SynthesisReport:
@@ -42,7 +40,7 @@ def synthesize(config: SynthesisConfig, cases: Path, out_dir: Path, state_dir: P
     state_dir = Path(state_dir)
     state_dir.mkdir(parents=True, exist_ok=True)
     with (
-        Journal(state_dir / JOURNAL, load_key(state_dir / JOURNAL_KEY)) as journal,
+        open_journal(state_dir) as journal,
         Spool(state_dir / "traces.spool", config.seed) as spool,
     ):
         endpoints = asyncio.run(_synthesize(config, Path(cases), total, journal, spool))

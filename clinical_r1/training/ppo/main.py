@@ -59,7 +59,9 @@ def train(job: PPOJob, stop: StopRequest) -> None:
     forgetting = None
     if config.probe.forgetting_cases:
         forgetting = load(Path(config.probe.forgetting_cases), config.probe.forgetting_limit)
-    with JudgeThread(config.judge) as judge:
+    # beside the state folder, which a changed setting empties; a journal belongs to one process
+    calls_dir = job.state_dir.with_name(f"{job.state_dir.name}.calls") / f"rank-{rank()}"
+    with JudgeThread(config.judge, calls_dir) as judge:
         trainer = Trainer(config, engines, sampler, judge, prompts, validation, forgetting, job.state_dir, stop)
         trainer.run()
     best = trainer.watch.best_step if config.keep == "best" else None

@@ -9,10 +9,12 @@ import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Self
 
 from clinical_r1.generation.chat import completion_text, prompt_opens_thinking, think_ids
 from clinical_r1.llm.client import LLMClient
+from clinical_r1.llm.journal import open_journal
 from clinical_r1.reasoning import Outcome, Split, count_reasoning_tokens, split
 from clinical_r1.rewards import NO_RESULT, ReasoningRule, RewardTable, reward, with_reasoning
 from clinical_r1.schema import Case, Verdict, VerdictLabel
@@ -31,8 +33,10 @@ NO_VERDICT = Verdict(label=VerdictLabel.INCORRECT, judge="none", reason="no_resu
 class JudgeThread:
     """One verifier (and its connection) on one background event loop; use as a context manager."""
 
-    def __init__(self, config: JudgeConfig) -> None:
+    def __init__(self, config: JudgeConfig, calls_dir: Path | None = None) -> None:
+        """`calls_dir` gets the journal of the judge's calls: a run that is started again pays for none twice."""
         self.config = config
+        self._calls_dir = calls_dir
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
         self._stack = AsyncExitStack()
@@ -59,7 +63,8 @@ class JudgeThread:
     async def _open(self) -> None:
         client = None
         if self.config.endpoint is not None:
-            client = await self._stack.enter_async_context(LLMClient(self.config.endpoint))
+            calls = self._stack.enter_context(open_journal(self._calls_dir)) if self._calls_dir else None
+            client = await self._stack.enter_async_context(LLMClient(self.config.endpoint, calls))
         self._verifier = build_verifier(self.config.verifier, client)
 
     async def _close(self) -> None:
@@ -67,7 +72,13 @@ class JudgeThread:
 
     async def _judge(self, items: list[Judgement | None]) -> list[Verdict]:
         asked = [item for item in items if item is not None]
-        verdicts = iter(await asyncio.gather(*(self._verifier.judge(item) for item in asked)))
+        found = await asyncio.gather(*(self._verifier.judge(item) for item in asked), return_exceptions=True)
+        judged: list[Verdict] = []
+        for one in found:  # only now, when all others are journaled
+            if isinstance(one, BaseException):
+                raise one
+            judged.append(one)
+        verdicts = iter(judged)
         return [NO_VERDICT if item is None else next(verdicts) for item in items]
 
 
