@@ -15,6 +15,12 @@ from clinical_r1.simulator.diseases import Language
 
 DEFAULT_COMPETENCE = 0.6
 _SENTENCES = re.compile(r"(?<=[a-z0-9)%])[.?!]\s+|[。！？；\n]+")
+_ASKS = re.compile(
+    r"(?i)[?？]|^(?:what|which|who|whom|whose|where|when|why|how|is|are|does|do|can|could|would|should|given|based)\b"
+    r".*\b(?:diagnos\w*|cause|treatment|management|mechanism|step|condition|disease|explain\w*)\b"
+    r"|什么|哪[一种个项]|如何|请问|请(?:给出|诊断|判断|说明|分析)|吗$|是否"
+)
+"""A sentence that asks is no finding."""
 _DIAGNOSTIC = re.compile(r"diagnos|disease|condition|诊断|疾病|什么病")
 
 _PHRASES: dict[Language, dict[str, list[str]]] = {
@@ -108,6 +114,8 @@ def reasoning(
     if wrong:
         parts.append(_pick(phrases, "not", rng).format(w=wrong[-1]))
     sentences = [sentence.strip(" .。") for sentence in _SENTENCES.split(case_text) if sentence.strip(" .。")]
+    findings = [sentence for sentence in sentences if not _ASKS.search(sentence)]
+    sentences = findings or sentences
     if len(sentences) > 6:
         sentences = [sentences[index] for index in sorted(rng.sample(range(len(sentences)), 6))]
     for number, sentence in enumerate(sentences):
