@@ -181,8 +181,10 @@ _NOT_IT = re.compile(
     r"不是|并非|排除|不支持|而非|除外)\W*(?:\w+\W+){0,3}$"
 )
 _CONCLUDES = re.compile(
-    r"\b(so|therefore|thus|hence|diagnos\w+|conclu\w+|most likely|fits?|points? to|must be|answer)\b|"
-    r"所以|因此|诊断|考虑|符合|综上|答案|最可能"
+    r"\b(so|therefore|thus|hence|diagnos\w+|conclu\w+|most likely|fits?|points? to|must be|answer|confirm\w*|aligns?|"
+    r"(?:is|as) the way to go|go(?:ing)? with|leaning towards?|it is|it's|might indeed|indeed|culprit|deduc\w+|"
+    r"typically right|adds up|makes sense|explains?|clearly|definitely)\b|"
+    r"所以|因此|诊断|考虑|符合|综上|答案|最可能|就是|应该是|应为|可以确定|倾向于|支持"
 )
 
 
@@ -190,10 +192,10 @@ def contradicted_conclusion(thinking: str, response: str, diagnoses: Iterable[st
     """A flag where the end of the thought settles on diagnoses none of which the response names."""
     answer, whole, folded = answer_key(response), response.casefold(), thinking.casefold()
     sentences = [match for match in re.finditer(r"[^.;!?\n。；！？]+", folded) if match[0].strip()]
-    for sentence in reversed(sentences[-2:] if answer else []):
+    for sentence in reversed(sentences[-3:] if answer else []):
         if not _CONCLUDES.search(sentence[0]):
             continue
-        places = [(sentence[0].find(name.casefold()), name) for name in diagnoses]
+        places = [(_place(name.casefold(), sentence[0]), name) for name in diagnoses]
         named = [(at, name) for at, name in places if at >= 0 and not _NOT_IT.search(sentence[0][:at])]
         if not named:
             continue
@@ -202,6 +204,16 @@ def contradicted_conclusion(thinking: str, response: str, diagnoses: Iterable[st
         at, name = max(named)
         return Flag("conclusion", name, sentence.start() + at)
     return None
+
+
+def _place(name: str, sentence: str) -> int:
+    """Where a sentence names something, -1 where it does not; an English name as whole words ("red" is not in
+    "considered")."""
+    at = sentence.find(name)
+    if at < 0 or not name.isascii():
+        return at
+    found = re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sentence)
+    return found.start() if found else -1
 
 
 @cache

@@ -10,9 +10,14 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.corruptions import Score, score
 from clinical_r1.evaluation.hallucination import check
 from clinical_r1.evaluation.inputs import read_evaluated
+from clinical_r1.evaluation.sampling import sample_of
 from clinical_r1.evaluation.stats import wilson
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction, Trace, read_jsonl, write_jsonl
+
+
+MOST_CHAINS = 400
+"""More chains than this are sampled by the seed: enough for intervals of a few points."""
 
 
 def check_evaluation(folder: Path, out: Path | None = None) -> Iterator[str]:
@@ -38,6 +43,10 @@ def measure_detector(chains: Path, seed: int = 0, out: Path | None = None) -> It
     """Precision and recall on seeded corruptions of faithful chains: traces.jsonl, or a list of problems with their
     chains (`Question`, `Complex_CoT`, `Response`: the form of HuatuoGPT-o1's data). UserError for other files."""
     cases, predictions = read_chains(chains)
+    if len(cases) > MOST_CHAINS:
+        chosen = {case.id for case in sample_of(cases, MOST_CHAINS, seed)}
+        cases = [case for case in cases if case.id in chosen]
+        predictions = [row for row in predictions if row.case_id in chosen]
     scores = score(cases, predictions, seed)
     yield f"{len(cases)} chains, each clean and with one thing changed (seed {seed})"
     for kind, result in scores.items():
