@@ -15,7 +15,6 @@ from clinical_r1.evaluation.stats import wilson
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction, Trace, read_jsonl, write_jsonl
 
-
 MOST_CHAINS = 400
 """More chains than this are sampled by the seed: enough for intervals of a few points."""
 
