@@ -174,7 +174,7 @@ async def _ask_all(
     saving = asyncio.Lock()
     label = f"answers by {config.model_name or endpoint.name}"
     with progress(label, done + len(todo), done) as advance:
-        # Cut off is cut off: asking again for a shorter answer would flatter the model.
+        # What came is what counts: asking again for a better answer would flatter the model.
         async with LLMClient(endpoint.model_copy(update={"max_resamples": 0})) as client:
             await client.check()  # a dead endpoint ends here, not after minutes of retries
 
@@ -212,11 +212,12 @@ async def _ask(client: Any, config: EvaluationConfig, job: Job) -> Prediction:
             temperature=config.temperature,
             max_tokens=config.max_new_tokens,
             seed=stream_seed(config.seed, job) % 2**31,
+            subject=job.case.patient or job.case.id,
+            keep_truncated=True,  # what was cut off at max_tokens is the model's answer, as a local model's is
         )
-    except CallFailed as failure:
-        # An answer that was cut off at max_tokens is the model's failure; anything else is the connection's.
-        outcome = Outcome.UNCLOSED if failure.reason == "truncated" else Outcome.ABORTED
-        return Prediction(case_id=job.case.id, sample=job.sample, output="", thinking="", response="", outcome=outcome)
+    except CallFailed:
+        empty = {"output": "", "thinking": "", "response": "", "outcome": Outcome.ABORTED}
+        return Prediction(case_id=job.case.id, sample=job.sample, **empty)
     parts = split(completion.text)
     thought, answer = _shared_tokens(parts.thinking, parts.response, completion.usage.completion_tokens)
     return Prediction(

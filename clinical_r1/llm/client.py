@@ -93,11 +93,14 @@ class LLMClient:
         seed: int | None = None,
         response_model: type[BaseModel] | None = None,
         subject: str = "",
+        keep_truncated: bool = False,
     ) -> Completion:
         """One chat completion, from the journal where it holds it.
 
         `prompt_version` and `sample_index` are part of the call's identity; `subject` (patient or case id) marks its
-        journal line for `forget`. Raises CallFailed after the retries that make sense, BudgetExhausted where nothing
+        journal line for `forget`. `keep_truncated` takes a plain reply that was cut at `max_tokens` as it is
+        (`finish_reason` says `length`) instead of asking again. Raises CallFailed after the retries that make sense,
+        BudgetExhausted where nothing
         may be spent any more, EndpointUnusable where the endpoint as a whole does not work.
         """
         body: dict[str, Any] = {
@@ -112,7 +115,7 @@ class LLMClient:
         identity = json.dumps(body, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode(
             "utf-8", "replace"
         )
-        attempts = Attempts(self, body, response_model)
+        attempts = Attempts(self, body, response_model, keep_truncated)
         if self.journal is None:
             key = blake2b(identity + f"\x1f{prompt_version}\x1f{sample_index}".encode(), digest_size=16).hexdigest()
             entry, cached = await self._call(attempts, key, prompt_version), False

@@ -25,11 +25,18 @@ class Attempts:
     (`Idempotency-Key`), for endpoints and proxies that use them.
     """
 
-    def __init__(self, client: "LLMClient", body: dict[str, Any], response_model: type[BaseModel] | None) -> None:
+    def __init__(
+        self,
+        client: "LLMClient",
+        body: dict[str, Any],
+        response_model: type[BaseModel] | None,
+        keep_truncated: bool = False,
+    ) -> None:
         self.client = client
         self.key = ""
         self.body = body
         self.response_model = response_model
+        self.keep_truncated = keep_truncated
         self.parsed: BaseModel | None = None
         self.usage = Usage()
         self.number = 0
@@ -145,7 +152,7 @@ class Attempts:
         return CallFailed(reason, self.number + 1, self.usage)
 
     def _defect(self, reply: Reply) -> str | None:
-        if reply.finish_reason == "length":
+        if reply.finish_reason == "length" and not (self.keep_truncated and self.response_model is None):
             return "truncated"
         if self.response_model is not None:
             self.parsed = parse_reply(reply.text, self.response_model)

@@ -322,3 +322,12 @@ def test_crossing_is_off_unless_set(entry, policy, trains, refusal) -> None:
     else:
         with pytest.raises(UserError, match=refusal):
             check_crossing(endpoint, CrossingPolicy(**policy), trains)
+
+
+async def test_a_truncated_plain_reply_is_kept_where_it_is_asked_for(start: Start) -> None:
+    server = await start(truncated=1.0)
+    async with LLMClient(server.entry(max_resamples=0)) as client:
+        kept = await client.chat([{"role": "user", "content": "case"}], keep_truncated=True)
+        assert kept.finish_reason == "length" and kept.text
+        with pytest.raises(CallFailed, match="truncated"):
+            await client.chat([{"role": "user", "content": "case"}])
