@@ -106,9 +106,10 @@ def write_queue(items: Sequence[ReviewItem], keys: Sequence[KeyRow], out_dir: Pa
     out_dir = Path(out_dir)
     # "<" is escaped so that no record text can end the script element.
     data = json.dumps([item.model_dump() for item in items], ensure_ascii=False).replace("<", "\\u003c")
-    write_text(
-        out_dir / "review.html", render("review.html.j2", title="Expert review", data=data, columns=list(COLUMNS))
-    )
+    # Names what the browser keeps: two queues opened from one folder must not share their grades.
+    queue = hashlib.sha256(data.encode()).hexdigest()[:16]
+    page = render("review.html.j2", title="Expert review", data=data, columns=list(COLUMNS), queue=queue)
+    write_text(out_dir / "review.html", page)
     write_text(out_dir / "review.csv", to_csv(items))
     write_jsonl(out_dir / "key.jsonl", keys)
 
