@@ -8,6 +8,12 @@ from clinical_r1.errors import UserError
 PIPELINES = {
     "train": "pipelines.train:train",
     "audit": "pipelines.audit:audit",
+    "ablate-rl": "pipelines.experiments.ablate_rl:ablate_rl",
+    "ablate-rewards": "pipelines.experiments.ablate_rewards:ablate_rewards",
+    "compare-synthesizers": "pipelines.experiments.compare_synthesizers:compare_synthesizers",
+    "cross-language": "pipelines.experiments.cross_language:cross_language",
+    "held-out-site": "pipelines.experiments.held_out_site:held_out_site",
+    "audit-verifier": "pipelines.experiments.audit_verifier:audit_verifier",
 }
 
 

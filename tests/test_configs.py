@@ -13,6 +13,12 @@ FOLDERS = ("clinical_r1", "components", "pipelines", "serving")
 
 MODELS = {
     "pipelines/configs/*.yaml": "pipelines.config:RunConfig",
+    "pipelines/configs/experiments/ablate-rl.yaml": "pipelines.experiments.config:AblateRlConfig",
+    "pipelines/configs/experiments/ablate-rewards.yaml": "pipelines.experiments.config:AblateRewardsConfig",
+    "pipelines/configs/experiments/compare-synthesizers.yaml": "pipelines.experiments.config:CompareSynthesizersConfig",
+    "pipelines/configs/experiments/cross-language.yaml": "pipelines.experiments.config:CrossLanguageConfig",
+    "pipelines/configs/experiments/held-out-site.yaml": "pipelines.experiments.config:HeldOutSiteConfig",
+    "pipelines/configs/experiments/audit-verifier.yaml": "pipelines.experiments.config:AuditVerifierConfig",
     "clinical_r1/training/configs/sft-*.yaml": "clinical_r1.training.sft.config:SFTConfig",
     "clinical_r1/training/configs/ppo-*.yaml": "clinical_r1.training.ppo.config:PPOConfig",
     "clinical_r1/training/configs/tiny*.yaml": "clinical_r1.training.tiny:TinyModelConfig",

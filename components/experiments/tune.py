@@ -1,4 +1,7 @@
-"""Fine-tuning that starts from a model of an earlier step (components/sft.py starts from a folder)."""
+"""Fine-tuning that starts from a model of an earlier step (components/sft.py starts from a folder).
+
+Inside of a loop kfp.local hands an upstream step's output parameter on as a dict; artifacts pass through whole.
+"""
 
 from kfp import dsl
 
@@ -6,6 +9,7 @@ from kfp import dsl
 @dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
 def fine_tune_further(
     config: str,
+    base_model: str,
     state_dir: str,
     code_version: str,
     traces: dsl.Input[dsl.Dataset],
@@ -13,10 +17,11 @@ def fine_tune_further(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """TRL SFTTrainer as in `fine_tune`, from `start`/model."""
+    """TRL SFTTrainer as in `fine_tune`, from the folder that `base_model` names, or else from `start`/model."""
     from pathlib import Path
 
     from clinical_r1.step import load_settings, publish_metrics, record_step
+    from clinical_r1.training.base import BaseModelConfig
     from clinical_r1.training.sft.config import SFTConfig
     from clinical_r1.training.sft.run import train_sft
 
@@ -24,5 +29,7 @@ def fine_tune_further(
         state = Path(state_dir) / f"sft-{code_version}"
         source = Path(traces.path) / "traces.jsonl"
         settings = load_settings(SFTConfig, config)
-        record.update(train_sft(settings, source, Path(start.path) / "model", Path(model.path), state))
+        named = load_settings(BaseModelConfig, base_model).folder
+        folder = Path(named) if named else Path(start.path) / "model"
+        record.update(train_sft(settings, source, folder, Path(model.path), state))
     publish_metrics(record, metrics)

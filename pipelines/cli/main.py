@@ -11,6 +11,7 @@ from pipelines.cli import cluster as cluster_commands
 from pipelines.cli import compile as compile_command
 from pipelines.cli import data as data_commands
 from pipelines.cli import evaluation as evaluation_commands
+from pipelines.cli import experiments as experiments_command
 from pipelines.cli import models as model_commands
 from pipelines.cli import run as run_command
 from pipelines.cli import serve as serve_command
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run_command.run)
+app.command("experiments")(experiments_command.experiments)
 app.command("compile")(compile_command.compile_pipelines)
 app.command("serve")(serve_command.serve)
 app.command("submit")(cluster_commands.submit)

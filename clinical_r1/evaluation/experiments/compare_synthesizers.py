@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clinical_r1.atomic import write_text
 from clinical_r1.evaluation.experiments.arms import (
     ACCURACY_HEAD,
     ArmsReport,
@@ -88,6 +89,7 @@ def report(
               rows=[accuracy_row(names[0], before), *(accuracy_row(name, run) for name, run in after.items())]),
         *_chains(json.loads((Path(chains) / "chains.json").read_text(encoding="utf-8"))),
     ]  # fmt: skip
+    write_text(Path(out_dir) / "chains.html", (Path(chains) / "chains.html").read_text(encoding="utf-8"))
     return write_finding(finding, tables, out_dir, "Two synthesizers, everything else equal")
 
 

@@ -1,0 +1,49 @@
+"""compare-synthesizers: two endpoints write traces for the same cases; everything else is equal."""
+
+from typing import Dict, List  # noqa: UP035
+
+from kfp import dsl
+
+from components.experiments.chains import analyse_chains
+from components.experiments.reports import report_compare_synthesizers
+from pipelines.experiments import steps
+
+
+@dsl.pipeline(
+    name="compare-synthesizers", description="Whose traces teach better? Two endpoints, everything else equal."
+)
+def compare_synthesizers(
+    records: str,
+    synthesis: str,
+    rival_synthesis: str,
+    base_model: str,
+    sft: str,
+    evaluation: str,
+    arms: List[Dict[str, str]],  # noqa: UP006
+    report: str,
+    sources_sha256: str,
+    state_dir: str,
+    rival_state_dir: str,
+    code_version: str,
+    image: str = "clinical-r1-trainer-python",
+) -> dsl.Dataset:
+    """Each arm is {"name", "sft", "state_dir"}: one seed of a model that the rival's traces teach."""
+    place = steps.Place(state_dir, code_version, image)
+    shared = steps.supervised(place, records, sources_sha256, synthesis, base_model, sft, evaluation)
+    rival = steps.traces(place, rival_synthesis, shared.splits, rival_state_dir, "synthesize (rival)")
+    chains = analyse_chains(code_version=code_version, first=shared.traces, second=rival)
+    place.put(chains, "chain analysis")
+    with dsl.ParallelFor(items=arms, name="seeds", parallelism=2) as arm:
+        model = steps.tuned_from(place, shared.base, base_model, arm.sft, rival, arm.state_dir, "sft (rival)")
+        run = steps.evaluated(place, arm.name, evaluation, shared.splits, model, arm.state_dir, "evaluate sft (rival)")
+    written = report_compare_synthesizers(
+        config=report,
+        code_version=code_version,
+        splits=shared.splits,
+        first_traces=shared.traces,
+        second_traces=rival,
+        chains=chains.outputs["analysis"],
+        first=shared.predictions,
+        runs=dsl.Collected(run),
+    )
+    return place.put(written, "report").outputs["report"]
