@@ -43,3 +43,14 @@ def check_base_model(config: BaseModelConfig) -> None:
                 f"base_model.folder: {folder} is no model folder ({name} is missing): "
                 "give the folder of a downloaded Hugging Face model, or leave it empty for a tiny model"
             )
+
+
+def model_in(config: BaseModelConfig, step: Path) -> Path:
+    """The configured folder, or the model that an earlier step left in its folder. UserError where it left none."""
+    if config.folder:
+        check_base_model(config)
+        return Path(config.folder)
+    found = sorted(path.parent for path in Path(step).glob("*/config.json"))
+    if not found:
+        raise UserError(f"{step}: no model in it (*/config.json): run the step that makes it again")
+    return found[0]

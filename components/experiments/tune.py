@@ -1,6 +1,6 @@
 """Fine-tuning that starts from a model of an earlier step (components/sft.py starts from a folder).
 
-Inside of a loop kfp.local hands an upstream step's output parameter on as a dict; artifacts pass through whole.
+Inside of a loop kfp.local (2.17) hands over the loop item in place of an upstream step's output parameter; artifacts pass.
 """
 
 from kfp import dsl
@@ -17,11 +17,11 @@ def fine_tune_further(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """TRL SFTTrainer as in `fine_tune`, from the folder that `base_model` names, or else from `start`/model."""
+    """TRL SFTTrainer as in `fine_tune`, from the folder that `base_model` names, or else from `start`."""
     from pathlib import Path
 
     from clinical_r1.step import load_settings, publish_metrics, record_step
-    from clinical_r1.training.base import BaseModelConfig
+    from clinical_r1.training.base import BaseModelConfig, model_in
     from clinical_r1.training.sft.config import SFTConfig
     from clinical_r1.training.sft.run import train_sft
 
@@ -29,7 +29,6 @@ def fine_tune_further(
         state = Path(state_dir) / f"sft-{code_version}"
         source = Path(traces.path) / "traces.jsonl"
         settings = load_settings(SFTConfig, config)
-        named = load_settings(BaseModelConfig, base_model).folder
-        folder = Path(named) if named else Path(start.path) / "model"
+        folder = model_in(load_settings(BaseModelConfig, base_model), Path(start.path))
         record.update(train_sft(settings, source, folder, Path(model.path), state))
     publish_metrics(record, metrics)
