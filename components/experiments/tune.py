@@ -1,6 +1,6 @@
 """Fine-tuning that starts from a model of an earlier step (components/sft.py starts from a folder).
 
-Inside of a loop kfp.local (2.17) hands over the loop item in place of an upstream step's output parameter; artifacts pass.
+In a loop kfp.local 2.17 hands over the loop item in place of an upstream step's output parameter; artifacts pass.
 """
 
 from kfp import dsl
