@@ -1,0 +1,3 @@
+module clinical-r1.test/pause
+
+go 1.24
