@@ -2,15 +2,18 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import importlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -80,7 +83,13 @@ def installed(render: Render, tmp_path_factory: pytest.TempPathFactory) -> Itera
     if binary is None:
         pytest.skip("no minio binary; `python -m tests.cluster.build minio` builds it")
     folder = tmp_path_factory.mktemp("store")
-    with MinioServer(binary, folder / "data") as server:
+    # As the chart's MinIO has it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIO_PROMETHEUS_AUTH_TYPE", "public")
+        server = MinioServer(binary, folder / "data")
+        server.start()
+    with contextlib.ExitStack() as stack:
+        stack.push(server.__exit__)
         found = Installed(server, render("one-gpu", MODEL), folder)
         done = found.run()
         assert done.returncode == 0, done.stderr
@@ -92,6 +101,18 @@ def test_setup_can_be_run_again(installed: Installed) -> None:
     assert done.returncode == 0, done.stderr
     assert "bucket clinical-r1: there" in done.stdout
     assert "journal/ after 365 days" in done.stdout
+
+
+def test_the_alerts_metrics_are_those_of_minio(installed: Installed, render: Render) -> None:
+    group = render("one-gpu", MODEL).kind("PrometheusRule")[0]["spec"]["groups"][-1]
+    wanted = set(re.findall(r"minio_\w+", json.dumps(group["rules"])))
+    deadline = time.monotonic() + 60
+    text = ""
+    while time.monotonic() < deadline and not all(name in text for name in wanted):
+        time.sleep(1)
+        with urllib.request.urlopen(f"{installed.server.endpoint}/minio/v2/metrics/cluster", timeout=10) as response:
+            text = response.read().decode()
+    assert wanted and all(re.search(rf"(?m)^{name}[{{ ]", text) for name in wanted), wanted
 
 
 def test_every_user_can_do_its_own_and_nothing_else(installed: Installed) -> None:

@@ -3,6 +3,9 @@
 import importlib.util
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,6 +215,42 @@ def test_every_alert_has_a_section_in_the_guides(render: Render) -> None:
                 page, _, anchor = rule["annotations"]["runbook"].partition("#")
                 headings = re.findall(r"(?m)^#+ (.+)$", (REPOSITORY / page).read_text())
                 assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, rule["alert"]
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="no promtool on this machine")
+def test_the_stores_alerts_fire_and_stay_silent(render: Render, tmp_path: Path) -> None:
+    group = render("one-gpu", MODEL).kind("PrometheusRule")[0]["spec"]["groups"][-1]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [group]}))
+    free, total = (f"minio_cluster_capacity_usable_{name}_bytes" for name in ("free", "total"))
+    full, down = "ClinicalR1ObjectStoreAlmostFull", "ClinicalR1ObjectStoreDown"
+    tests = []
+    for left, there, fires in ((10, True, {full}), (50, True, set()), (50, False, {down})):
+        where = '{namespace="clinic",pod="r1-minio-0"}' if there else '{namespace="other",pod="x"}'
+        series = [{"series": free + where, "values": f"{left}x60"}, {"series": total + where, "values": "100x60"}]
+        states = [
+            {"alertname": name, "eval_time": "40m", "exp_alerts": [alert(group, name, left, there)] * (name in fires)}
+            for name in (full, down)
+        ]
+        tests.append({"interval": "1m", "input_series": series, "alert_rule_test": states})
+    body = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(body))
+    done = subprocess.run(
+        ["promtool", "test", "rules", "test.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def alert(group: dict[str, Any], name: str, left: int, there: bool) -> dict[str, Any]:
+    """The alert as promtool expects it."""
+    rule = next(rule for rule in group["rules"] if rule["alert"] == name)
+    labels = {"severity": rule["labels"]["severity"], "namespace": "clinic"} | ({"pod": "r1-minio-0"} if there else {})
+    texts = {key: re.sub(r"{{.*?}}", f"{left}%", text) for key, text in rule["annotations"].items()}
+    return {"exp_labels": labels, "exp_annotations": texts}
 
 
 def test_network_is_closed_but_for_what_is_needed(render: Render) -> None:
