@@ -216,8 +216,9 @@ async def _ask(client: Any, config: EvaluationConfig, job: Job) -> Prediction:
             keep_truncated=True,  # what was cut off at max_tokens is the model's answer, as a local model's is
         )
     except CallFailed:
-        empty = {"output": "", "thinking": "", "response": "", "outcome": Outcome.ABORTED}
-        return Prediction(case_id=job.case.id, sample=job.sample, **empty)
+        return Prediction(
+            case_id=job.case.id, sample=job.sample, output="", thinking="", response="", outcome=Outcome.ABORTED
+        )
     parts = split(completion.text)
     thought, answer = _shared_tokens(parts.thinking, parts.response, completion.usage.completion_tokens)
     return Prediction(
