@@ -42,7 +42,7 @@ def judge_predictions(
     """One verdict a prediction, in order."""
     by_id = {case.id: case for case in cases}
     identity = fingerprint(
-        config.model_dump(mode="json"),
+        config.identity(),
         [(p.case_id, p.sample, p.response) for p in predictions],
         [(by_id[p.case_id].question, by_id[p.case_id].reference) for p in predictions],
     )

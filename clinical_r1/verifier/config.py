@@ -1,7 +1,7 @@
 """Which verifier, how strict, and where it asks."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -49,6 +49,12 @@ class JudgeConfig(BaseModel):
         if self.verifier.kind != "rule" and self.endpoint is None:
             raise ValueError(f"a verifier of kind {self.verifier.kind} needs an endpoint")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """What a verdict may depend on: not where the endpoint listens, nor its limits and prices."""
+        asked = {"model", "extra_body", "json_mode", "send_seed", "send_temperature"}
+        endpoint = self.endpoint.model_dump(mode="json", include=asked) if self.endpoint else None
+        return {"verifier": self.verifier.model_dump(mode="json"), "endpoint": endpoint}
 
     def check_privacy(self, cases: Path) -> None:
         """Raise UserError where this judge would be sent cases that its endpoint may not have."""

@@ -29,9 +29,16 @@ class PPOJob(BaseModel):
     """Checkpoints and metrics while training; outlives the step (and is shared by all nodes)."""
 
     def identity(self) -> dict[str, Any]:
-        """What determines the result: a state folder with another identity is started anew."""
+        """What determines the result: a state folder with another identity is started anew.
+
+        Where the judge or the rollout server listens does not: a simulated endpoint has another port in every run.
+        """
+        config = self.config.model_dump(
+            mode="json", exclude={"save_every": True, "judge": True, "rollout": {"vllm_url"}}
+        )
         return {
-            "config": self.config.model_dump(mode="json", exclude={"save_every"}),
+            "config": config,
+            "judge": self.config.judge.identity(),
             "model": folder_hash(self.model),
             "cases": file_sha256(self.cases),
             "validation": file_sha256(self.validation),
