@@ -55,6 +55,20 @@ def publish_metrics(metrics: dict[str, object], artifact: Any) -> None:
     write_text(artifact.path, json.dumps(numbers, indent=1) + "\n")
 
 
+def end_of_run(run: str, state: str, task: str, code: int | None, message: str | None) -> str:
+    """How a pipeline run ended, as a short Markdown page: what failed, why, and what to do."""
+    if state == "SUCCEEDED":
+        return f"# Run {run} ended well\n"
+    why = (message or "").strip() or "the step's log tells why"
+    lines = [f"# Run {run}: {state.lower()}", f"Part: `{task}`", f"Reason: {why}" + (f" (code {code})" if code else "")]
+    lines.append(
+        "Open the failed step (red in the graph) and read the last line of its log: wrong settings and data are named "
+        "there with file, line or key. Journals and checkpoints are kept on the claim: the same run submitted again "
+        "goes on from them and pays for no finished call twice."
+    )
+    return "\n\n".join(lines) + "\n"
+
+
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 

@@ -12,8 +12,10 @@ def base_model(
     splits: dsl.Input[dsl.Dataset],
     traces: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
+    state_dir: str = "",
 ) -> NamedTuple("Outputs", [("folder", str)]):  # type: ignore[valid-type]
     """Check the configured folder, or make the tiny model (its tokenizer learns from the `sft` split)."""
+    import hashlib
     from pathlib import Path
 
     from clinical_r1.step import load_settings, record_step
@@ -22,6 +24,9 @@ def base_model(
     with record_step("base_model", model.path) as record:
         texts = [Path(splits.path) / "sft.jsonl", Path(traces.path) / "traces.jsonl"]
         settings = load_settings(BaseModelConfig, config)
-        folder = resolve_base_model(settings, texts, Path(model.path) / "model")
+        # By its path: every step that takes an artifact downloads it. All steps of a run see `state_dir`.
+        version = f"{code_version}-{hashlib.sha256(config.encode()).hexdigest()[:8]}"
+        shared = Path(state_dir) / "base-model" if state_dir else Path(model.path)
+        folder = resolve_base_model(settings, texts, shared / version)
         record["folder"] = str(folder)
     return (str(folder),)

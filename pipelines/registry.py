@@ -23,3 +23,9 @@ def load_pipeline(name: str) -> Any:
         raise UserError(f"unknown pipeline '{name}': choose one of {', '.join(sorted(PIPELINES))}")
     module, _, attribute = PIPELINES[name].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def cluster_form(name: str) -> Any:
+    """What is compiled and submitted: the module's `on_cluster` where it has one, else the pipeline itself."""
+    function = load_pipeline(name)
+    return getattr(import_module(PIPELINES[name].partition(":")[0]), "on_cluster", function)

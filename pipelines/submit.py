@@ -17,7 +17,7 @@ from typing import Any
 from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
 from pipelines.config import RunConfig, apply_override, as_argument, load_config
-from pipelines.registry import load_pipeline
+from pipelines.registry import cluster_form, load_pipeline
 from pipelines.version import code_version
 
 STATE_MOUNT = "/state"
@@ -135,7 +135,7 @@ def start_run(place: Endpoint, pipeline: str, arguments: dict[str, Any], experim
     client = place.client()
     run = place.asked(
         lambda: client.create_run_from_pipeline_func(
-            load_pipeline(pipeline),
+            cluster_form(pipeline),
             arguments=arguments,
             experiment_name=experiment,
             namespace=place.namespace or None,

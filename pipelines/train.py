@@ -1,4 +1,4 @@
-"""The main job: records -> traces -> SFT -> PPO -> evaluation -> gate -> report.
+"""The main job: records -> traces -> SFT -> PPO -> evaluation -> gate -> report -> publish.
 
 One definition for a laptop (kfp.local, `clinical-r1 run train`) and for a cluster (`clinical-r1 compile train`).
 Configurations travel as JSON strings, one per step, so that changing a step's knob invalidates that step and what
@@ -6,7 +6,7 @@ follows, and nothing before it. `code_version` is in every step's arguments beca
 code of the library in the image.
 """
 
-from typing import List, NamedTuple  # noqa: UP035
+from typing import Dict, List, NamedTuple  # noqa: UP035
 
 from kfp import dsl
 
@@ -14,10 +14,14 @@ from components.base_model import base_model as provide_base_model
 from components.evaluate import evaluate_model
 from components.gate import gate_model
 from components.ppo import reinforce
+from components.publish import publish_model
 from components.records import prepare_records
 from components.report import write_train_report
 from components.sft import fine_tune
 from components.synthesize import merge_traces, synthesize_shard
+from components.volume import provide_claim
+from pipelines.placement import Placement
+from pipelines.placement import on_cluster as on_cluster_as
 
 
 class Outputs(NamedTuple):
@@ -30,10 +34,7 @@ class Outputs(NamedTuple):
     report: dsl.Dataset
 
 
-@dsl.pipeline(
-    name="train", description="Records to a reasoning diagnosis model, with a report that shows whether it helped."
-)
-def train(
+def _train(
     records: str,
     synthesis: str,
     base_model: str,
@@ -46,27 +47,59 @@ def train(
     state_dir: str,
     code_version: str,
     datasets_dir: str = "",
+    models_uri: str = "",
+    model_name: str = "clinicalgpt-r1",
     shards: List[str] = ["0/1"],  # noqa: B006, UP006  (kfp copies defaults into the YAML)
     image: str = "clinical-r1-trainer-python",
+    image_pull_secret: str = "clinical-r1-pull",
+    accelerator: str = "nvidia.com/gpu",
+    accelerators: str = "0",
+    cpu: str = "4",
+    memory: str = "32Gi",
+    data_cpu: str = "1",
+    data_memory: str = "8Gi",
+    node_selector: Dict[str, str] = {},  # noqa: B006, UP006
+    tolerations: List[Dict[str, str]] = [],  # noqa: B006, UP006
+    claim: str = "clinical-r1-state",
+    storage_class: str = "",
+    storage_size: str = "",
+    store_secret: str = "clinical-r1-store-pipelines",
+    endpoint_secret: str = "clinical-r1-endpoints",
+    ca_config_map: str = "clinical-r1-ca",
 ) -> Outputs:
     """Every argument up to `report` is the JSON of one section of a run configuration (pipelines/configs).
 
     `datasets_dir` gets the traces at an immutable address, traces/<name>/<hash>; empty for the artifact only.
+    `models_uri` is where the model is published; empty for s3://BUCKET/models of the chart. The arguments from `image`
+    on matter on a cluster only: docs/runs.md tells what each does.
     """
-
-    def on_image(task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
-        return task.set_container_image(image).set_display_name(title)
-
-    prepared = on_image(
-        prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version), "records"
+    place = Placement(
+        image,
+        image_pull_secret,
+        accelerator,
+        accelerators,
+        cpu,
+        memory,
+        data_cpu,
+        data_memory,
+        node_selector,
+        tolerations,
+        claim,
+        store_secret,
+        endpoint_secret,
+        ca_config_map,
     )
+    volume = place.plain(provide_claim(claim=claim, storage_class=storage_class, storage_size=storage_size), "claim")
+    prepared = place.step(
+        prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version), "records"
+    ).after(volume)
     splits = prepared.outputs["splits"]
     with dsl.ParallelFor(items=shards, name="synthesis shards") as shard:
         part = synthesize_shard(
             config=synthesis, shard=shard, state_dir=state_dir, code_version=code_version, splits=splits
         )
-        on_image(part, "synthesize")
-    synthesized = on_image(
+        place.calls(place.shard(part, "synthesize"))
+    synthesized = place.step(
         merge_traces(
             config=synthesis,
             state_dir=state_dir,
@@ -78,10 +111,13 @@ def train(
         "merge traces",
     )
     traces = synthesized.outputs["traces"]
-    base = on_image(
-        provide_base_model(config=base_model, code_version=code_version, splits=splits, traces=traces), "base model"
+    base = place.step(
+        provide_base_model(
+            config=base_model, code_version=code_version, state_dir=state_dir, splits=splits, traces=traces
+        ),
+        "base model",
     )
-    tuned = on_image(
+    tuned = place.train(
         fine_tune(
             config=sft,
             state_dir=state_dir,
@@ -91,7 +127,7 @@ def train(
         ),
         "sft",
     )
-    reinforced = on_image(
+    reinforced = place.train(
         reinforce(
             config=ppo,
             state_dir=state_dir,
@@ -102,7 +138,7 @@ def train(
         "ppo",
     )
     evaluated = {
-        name: on_image(
+        name: place.train(
             evaluate_model(
                 name=name,
                 config=evaluation,
@@ -115,7 +151,7 @@ def train(
         )
         for name, task in (("sft", tuned), ("ppo", reinforced))
     }
-    gated = on_image(
+    gated = place.train(
         gate_model(
             config=gate,
             evaluation=evaluation,
@@ -128,7 +164,7 @@ def train(
         ),
         "gate",
     )
-    written = on_image(
+    written = place.step(
         write_train_report(
             config=report,
             code_version=code_version,
@@ -142,5 +178,31 @@ def train(
         ),
         "report",
     )
+    place.step(
+        publish_model(
+            name=model_name,
+            models_uri=models_uri,
+            settings=f'{{"base_model": {base_model}, "synthesis": {synthesis}, "sft": {sft}, "ppo": {ppo}, '
+            f'"evaluation": {evaluation}, "gate": {gate}}}',
+            code_version=code_version,
+            sources_sha256=sources_sha256,
+            splits=splits,
+            traces=traces,
+            model=reinforced.outputs["model"],
+            predictions=evaluated["ppo"].outputs["predictions"],
+            decision=gated.outputs["decision"],
+            report=written.outputs["report"],
+        ),
+        "publish",
+    )
+    for task in (reinforced, *evaluated.values(), gated):
+        place.calls(task)
     outputs = tuned.outputs["model"], reinforced.outputs["model"], gated.outputs["decision"], written.outputs["report"]
     return Outputs(traces, *outputs)
+
+
+_DESCRIPTION = "Records to a reasoning diagnosis model, with a report that shows whether it helped."
+train = dsl.pipeline(name="train", description=_DESCRIPTION)(_train)
+"""What `clinical-r1 run` executes."""
+on_cluster = on_cluster_as(_train, "train", _DESCRIPTION)
+"""What `clinical-r1 compile` and `submit` hand to Kubeflow: the same steps, with retries and a failure report."""

@@ -32,6 +32,7 @@ SIMULATED_PATIENT_KEY = "patients of the simulated world are not people"
 """Hashes the patient numbers of the simulated world; records of people need a secret of the user's."""
 
 TITLES = {
+    "provide-claim": "claim",
     "prepare-records": "records",
     "synthesize-shard": "synthesize",
     "merge-traces": "merge traces",
@@ -42,6 +43,7 @@ TITLES = {
     "evaluate-model-2": "evaluate ppo",
     "gate-model": "gate",
     "write-train-report": "report",
+    "publish-model": "publish",
 }
 """Task names as kfp derives them from the components, in the order of the pipeline (tests hold them to the YAML)."""
 
@@ -178,7 +180,7 @@ def _arguments(config: RunConfig, sources_hash: str, state_dir: Path, runs_dir: 
     sections = ("records", "synthesis", "base_model", "sft", "ppo", "evaluation", "gate", "report")
     arguments: dict[str, object] = {name: as_argument(getattr(config, name)) for name in sections}
     arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
-    places = {"state_dir": str(state_dir), "datasets_dir": str(runs_dir)}
+    places = {"state_dir": str(state_dir), "datasets_dir": str(runs_dir), "models_uri": str(runs_dir / "models")}
     return arguments | places | {"sources_sha256": sources_hash, "code_version": code_version()}
 
 

@@ -26,5 +26,6 @@ if __name__ == "__main__":
         cache_root=str(root / "cache"),
         enable_caching=True,
     )
-    settings = {"sources": [{"path": cases}], "phi": {"policy": "off", "off_because": "synthetic"}}
+    phi = {"policy": "off", "off_because": "synthetic"}
+    settings = {"sources": [{"path": cases}], "group_by": ["patient"], "phi": phi}
     records_only(config=as_argument(RecordsConfig.model_validate(settings)), sources_sha256="x", code_version="y")

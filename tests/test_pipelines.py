@@ -9,7 +9,7 @@ from rich.console import Console
 
 from clinical_r1.errors import UserError
 from pipelines.progress import PlainView, StepTracker
-from pipelines.registry import PIPELINES, load_pipeline
+from pipelines.registry import PIPELINES, cluster_form, load_pipeline
 from pipelines.train_run import TITLES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,20 +20,21 @@ def test_committed_yaml_is_what_the_code_compiles_to(name: str, tmp_path: Path) 
     from kfp import compiler
 
     path = tmp_path / "pipeline.yaml"
-    compiler.Compiler().compile(load_pipeline(name), str(path))
+    compiler.Compiler().compile(cluster_form(name), str(path))
     committed = ROOT / "manifests" / "pipelines" / f"{name}.yaml"
     assert path.read_text() == committed.read_text(), "run `make compile` and commit the result"
 
 
 def test_titles_name_the_tasks_of_the_train_pipeline() -> None:
-    spec = yaml.safe_load((ROOT / "manifests" / "pipelines" / "train.yaml").read_text())
+    spec = next(yaml.safe_load_all((ROOT / "manifests" / "pipelines" / "train.yaml").read_text()))
     dags = [spec["root"]["dag"], *(part["dag"] for part in spec["components"].values() if "dag" in part)]
     steps = {name for dag in dags for name, task in dag["tasks"].items() if "taskInfo" in task}
-    assert set(TITLES) == {name for name in steps if not name.startswith("for-loop")}
+    around = {"for-loop-1", "exit-handler-1", "report-failure", "train-steps"}
+    assert set(TITLES) == steps - around
 
 
 def test_image_is_a_run_parameter_of_every_step() -> None:
-    spec = yaml.safe_load((ROOT / "manifests" / "pipelines" / "train.yaml").read_text())
+    spec = next(yaml.safe_load_all((ROOT / "manifests" / "pipelines" / "train.yaml").read_text()))
     for executor in spec["deploymentSpec"]["executors"].values():
         assert executor["container"]["image"] == "{{$.inputs.parameters['pipelinechannel--image']}}"
 
@@ -75,3 +76,34 @@ def test_tracker_marks_reused_steps() -> None:
     tracker.read("12:00:00.001 - INFO - Task reinforce cache hit (key=0123456789ab); skipping execution.")
     assert tracker.steps["reinforce"].state == "reused"
     assert "ppo: reused, nothing changed" in out.getvalue()
+
+
+def test_every_knob_of_a_cluster_is_a_run_parameter() -> None:
+    spec, platform = yaml.safe_load_all((ROOT / "manifests" / "pipelines" / "train.yaml").read_text())
+    parameters = set(spec["root"]["inputDefinitions"]["parameters"])
+    assert parameters >= {
+        "accelerator", "accelerators", "cpu", "memory", "node_selector", "tolerations", "claim", "storage_class",
+        "storage_size", "store_secret", "endpoint_secret", "ca_config_map", "image", "image_pull_secret", "shards",
+        "models_uri", "model_name",
+    }  # fmt: skip
+    executors = spec["deploymentSpec"]["executors"]
+    resources = executors["exec-reinforce"]["container"]["resources"]
+    assert "pipelinechannel--accelerators" in resources["accelerator"]["resourceCount"]
+    settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for name in set(executors) - {"exec-provide-claim", "exec-report-failure"}:
+        assert settings[name]["pvcMount"][0]["pvcNameParameter"]["componentInputParameter"].endswith("claim"), name
+    assert "nodeSelector" in settings["exec-fine-tune"] and "tolerations" in settings["exec-fine-tune"]
+
+
+def test_endpoint_steps_are_retried_on_a_cluster_and_not_here() -> None:
+    spec = next(yaml.safe_load_all((ROOT / "manifests" / "pipelines" / "train.yaml").read_text()))
+    tasks = {
+        name: task
+        for part in spec["components"].values()
+        for name, task in part.get("dag", {}).get("tasks", {}).items()
+    }
+    retried = {name for name, task in tasks.items() if "retryPolicy" in task}
+    assert retried == {"synthesize-shard", "reinforce", "evaluate-model", "evaluate-model-2", "gate-model"}
+    assert tasks["reinforce"]["retryPolicy"]["backoffFactor"] == 2.0
+    assert spec["root"]["dag"]["tasks"]["report-failure"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert "retryPolicy" not in str(load_pipeline("train").pipeline_spec)

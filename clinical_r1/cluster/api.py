@@ -80,8 +80,8 @@ class Cluster:
     def patch(self, kind: Kind, name: str, body: Object) -> Object:
         """JSON merge patch: null removes, lists are replaced."""
         call = self._custom.patch_namespaced_custom_object
-        headers = {"_content_type": "application/merge-patch+json"}
-        return self._call(kind, f"patch {kind.plural}/{name}", call, name=name, body=body, **headers)
+        # The client sends a dict as a merge patch (and would send a list as a JSON patch).
+        return self._call(kind, f"patch {kind.plural}/{name}", call, name=name, body=body)
 
     def delete(self, kind: Kind, name: str) -> None:
         """Its pods go with it; one that is not there is no error."""
@@ -143,6 +143,11 @@ class Cluster:
         """The values of a Secret; raises Refused."""
         found = self._core(f"get secret {name}", self.core.read_namespaced_secret, name=name)
         return {key: base64.b64decode(value).decode() for key, value in (found.data or {}).items()}
+
+    def create_claim(self, body: Object) -> None:
+        """Make a PersistentVolumeClaim; raises Refused (409 where it is there already)."""
+        name = body["metadata"]["name"]
+        self._core(f"create claim {name}", self.core.create_namespaced_persistent_volume_claim, body=body)
 
     def nodes(self) -> list[Any]:
         """All nodes; raises Refused for an account that may not see them."""

@@ -188,7 +188,8 @@ def replicas_for(share: float, stable: int) -> int:
 
 
 def _canary(live: Object, name: str, uri: str, mode: Mode, replicas: int) -> Object:
-    model = live["spec"]["predictor"]["model"] | {"storageUri": uri}
+    # The CRD wants the name here, which KServe's webhook fills in for the stable part.
+    model = {"name": "kserve-container"} | live["spec"]["predictor"]["model"] | {"storageUri": uri}
     # The percentage stays 0: given as well, KServe would count its replicas anew.
     return {
         "trafficPercent": 0,

@@ -16,11 +16,11 @@ def compile_pipelines(
     """
     from kfp import compiler
 
-    from pipelines.registry import PIPELINES, load_pipeline
+    from pipelines.registry import PIPELINES, cluster_form
 
     names = sorted(PIPELINES) if pipeline == "all" else [pipeline]
     for name in names:
-        function = load_pipeline(name)
+        function = cluster_form(name)
         out.mkdir(parents=True, exist_ok=True)
         temporary, target = out / f".{name}.tmp.yaml", out / f"{name}.yaml"
         try:

@@ -57,7 +57,7 @@ def list_models(
     if not table.row_count:
         typer.echo(f"{place.uri}: no models yet: a run of the train pipeline publishes one, or import-model")
         return
-    Console(soft_wrap=True).print(table)
+    Console(width=160).print(table)
 
 
 @app.command("show")

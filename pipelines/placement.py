@@ -1,0 +1,132 @@
+"""Where and how the steps of a pipeline run on a cluster; each knob is a run parameter. kfp.local ignores all of it.
+
+`Placement` is made inside of a pipeline function from its parameters and puts its settings on each task. What the chart
+made (store, bucket, authority) comes from the ConfigMap `clinical-r1-platform` and a Secret, both optional, so that the
+compiled pipeline holds no address.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from kfp import dsl, kubernetes
+
+from components.failure import report_failure
+
+STATE_MOUNT, STORE_MOUNT, CA_MOUNT = "/state", "/etc/clinical-r1/store", "/etc/clinical-r1/ca"
+PLATFORM = "clinical-r1-platform"
+_FACTS = (
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "CLINICAL_R1_BUCKET",
+    "CLINICAL_R1_TRAINING_RUNTIME",
+    "CLINICAL_R1_TRAINING_QUEUE",
+)
+_ENDPOINT_KEYS = (
+    "OPENAI_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "SYNTHESIZER_API_KEY",
+    "JUDGE_API_KEY",
+    "CLINICAL_R1_PATIENT_KEY",
+)
+_RETRIES = {"num_retries": 3, "backoff_duration": "60s", "backoff_factor": 2.0, "backoff_max_duration": "1800s"}
+_cluster: ContextVar[bool] = ContextVar("cluster", default=False)
+
+
+class Placement(NamedTuple):
+    """Run parameters of a pipeline, as it got them."""
+
+    image: Any
+    image_pull_secret: Any
+    accelerator: Any
+    accelerators: Any
+    cpu: Any
+    memory: Any
+    data_cpu: Any
+    data_memory: Any
+    node_selector: Any
+    tolerations: Any
+    claim: Any
+    store_secret: Any
+    endpoint_secret: Any
+    ca_config_map: Any
+
+    def plain(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+        """Image, title, registry, and nothing of the cluster's: the step that makes the claim."""
+        task.set_container_image(self.image).set_display_name(title)
+        return kubernetes.set_image_pull_secrets(task, [self.image_pull_secret])
+
+    def step(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+        """A step that handles data: the claim, the store and the caches, no accelerator."""
+        task = self._common(task, title)
+        return (
+            task.set_cpu_request(self.data_cpu).set_memory_request(self.data_memory).set_memory_limit(self.data_memory)
+        )
+
+    def shard(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+        """A step in a ParallelFor; its resources are fixed: kfp 2.17 hands a loop no parameters for them."""
+        return self._common(task, title).set_cpu_request("1").set_memory_request("1Gi").set_memory_limit("8Gi")
+
+    def train(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+        """A step that computes with a model: accelerators too, on the nodes that are chosen for them."""
+        task = self._common(task, title)
+        task.set_accelerator_type(self.accelerator).set_accelerator_limit(self.accelerators)
+        task.set_cpu_request(self.cpu).set_memory_request(self.memory).set_memory_limit(self.memory)
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory")
+        kubernetes.add_node_selector_json(task, self.node_selector)
+        kubernetes.add_toleration_json(task, self.tolerations)
+        return task
+
+    def calls(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """A step that calls endpoints: their keys, and on a cluster retries with back-off (journals pay nothing twice).
+
+        Not on one machine: there a wrong setting would be tried four times before the user reads of it.
+        """
+        if _cluster.get():
+            task.set_retry(**_RETRIES)
+        return kubernetes.use_secret_as_env(
+            task, self.endpoint_secret, {key: key for key in _ENDPOINT_KEYS}, optional=True
+        )
+
+    def _common(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+        task = self.plain(task, title)
+        kubernetes.mount_pvc(task, self.claim, STATE_MOUNT)
+        kubernetes.use_secret_as_volume(task, self.store_secret, STORE_MOUNT, optional=True)
+        kubernetes.use_config_map_as_volume(task, self.ca_config_map, CA_MOUNT, optional=True)
+        kubernetes.use_config_map_as_env(task, PLATFORM, {name: name for name in _FACTS}, optional=True)
+        kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "clinical-r1")
+        kubernetes.add_pod_label(task, "sidecar.istio.io/inject", "false")
+        return task
+
+
+def on_cluster(define: Callable[..., Any], name: str, description: str) -> Any:
+    """The pipeline that is compiled: the steps of `define` with retries, and a failure report whatever happens.
+
+    KFP hands out nothing from inside of an exit handler, so what runs on one machine is `define` alone.
+    """
+    with _as_cluster():
+        steps = dsl.pipeline(name=f"{name}-steps", description=description)(define)
+
+    signature = inspect.signature(define)
+
+    def guarded(*values: Any) -> None:
+        arguments = dict(zip(signature.parameters, values, strict=True))
+        with dsl.ExitHandler(
+            report_failure(run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER).set_container_image(arguments["image"])
+        ):
+            steps(**arguments)
+
+    guarded.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
+    guarded.__doc__ = define.__doc__
+    return dsl.pipeline(name=name, description=description)(guarded)
+
+
+@contextmanager
+def _as_cluster() -> Iterator[None]:
+    token = _cluster.set(True)
+    try:
+        yield
+    finally:
+        _cluster.reset(token)
