@@ -70,11 +70,13 @@ class EndpointConfig(BaseModel):
         """The key from the environment; raises UserError where it is named but not set."""
         if not self.api_key_env:
             return "none"
-        key = os.environ.get(self.api_key_env, "")
+        key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise UserError(
                 f"endpoint {self.name}: the environment variable {self.api_key_env} (api_key_env) is not set"
             )
+        if not key.isascii() or any(character.isspace() for character in key):
+            raise UserError(f"endpoint {self.name}: {self.api_key_env} holds no key: a key has no spaces or line ends")
         return key
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:

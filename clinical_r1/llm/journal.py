@@ -24,9 +24,14 @@ def load_key(path: str | os.PathLike[str]) -> bytes:
     """The secret key of a journal, made on first use (mode 0600). Keep it as long as the journal, and apart from it."""
     target = Path(path)
     if not target.exists():
-        with atomic_writer(target, "wb") as handle:
-            os.fchmod(handle.fileno(), 0o600)
-            handle.write(secrets.token_bytes(32))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes that begin at once must end with one key: with the other's, every call would be paid again.
+        with open(target.with_name(target.name + ".lock"), "wb") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            if not target.exists():
+                with atomic_writer(target, "wb") as handle:
+                    os.fchmod(handle.fileno(), 0o600)
+                    handle.write(secrets.token_bytes(32))
     key = target.read_bytes()
     if len(key) < 16:
         raise UserError(f"{target}: not a journal key (shorter than 16 bytes); restore it, or start a new state folder")

@@ -35,7 +35,9 @@ class AttemptError(Exception):
     @property
     def retryable(self) -> bool:
         """May the same request succeed later?"""
-        return (self.status == 0 or self.status in RETRIED_STATUS) and self.code != "insufficient_quota"
+        if self.code == "insufficient_quota" or self.reason == "oversized":
+            return False
+        return self.status == 0 or self.status in RETRIED_STATUS
 
     @property
     def throttled(self) -> bool:
@@ -48,17 +50,26 @@ def read_reply(content: bytes) -> Reply:
     try:
         row = json.loads(content)
         choice = row["choices"][0]
-        text = choice["message"].get("content") or ""
+        text = _text_of(choice["message"].get("content"))
         usage = row.get("usage") or {}
         return Reply(
             text=text,
             model=str(row.get("model") or ""),
             finish_reason=str(choice.get("finish_reason") or ""),
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0) or estimate_tokens(text),
+            prompt_tokens=max(0, int(usage.get("prompt_tokens") or 0)),
+            completion_tokens=max(0, int(usage.get("completion_tokens") or 0)) or estimate_tokens(text),
         )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError):
         raise AttemptError("bad_reply") from None
+
+
+def _text_of(content: object) -> str:
+    """Content of a message: a text, nothing, or a list of parts of which those of type text count."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if part.get("type") == "text")
+    if content is None or isinstance(content, str):
+        return content or ""
+    raise TypeError("content is neither text nor parts")
 
 
 def estimate_tokens(text: str) -> int:

@@ -118,6 +118,11 @@ class Attempts:
             return True
         if error.status in (401, 403):
             raise client.refused(error.status) from None
+        if error.reason == "redirected":
+            raise EndpointUnusable(
+                f"endpoint {endpoint.name}: {endpoint.base_url} redirects elsewhere (HTTP {error.status}), and records "
+                "follow no redirect; set base_url to the address that answers itself"
+            ) from None
         if error.code == "insufficient_quota" or error.status == 402:
             raise EndpointUnusable(
                 f"endpoint {endpoint.name}: the account's quota is used up; finished calls are kept: "

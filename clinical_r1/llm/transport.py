@@ -7,6 +7,7 @@ know the journal and the budget), and the connection pool has no limit (the gate
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from clinical_r1.llm.limits import retry_after
 from clinical_r1.llm.reply import AttemptError, Reply, read_reply
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+MAX_REPLY = 1 << 24
+"""Bytes of the largest reply that is read; a chat completion has some thousands."""
 
 
 class Transport:
@@ -26,7 +29,12 @@ class Transport:
         self._base = endpoint.base_url.rstrip("/")
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # 0 is aiohttp's word for no limit
-            headers={"Authorization": f"Bearer {endpoint.api_key()}", "Content-Type": "application/json"},
+            headers={
+                "Authorization": f"Bearer {endpoint.api_key()}",
+                "Content-Type": "application/json",
+                "Accept-Encoding": "identity",  # replies are small, and what is not packed cannot be a zip bomb
+            },
+            auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
                 total=endpoint.total_timeout,
                 sock_connect=endpoint.connect_timeout,
@@ -50,13 +58,16 @@ class Transport:
         content = await self._exchange("GET", "/models")
         try:
             return [str(row["id"]) for row in json.loads(content)["data"]]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise AttemptError("bad_reply") from None
 
     async def _exchange(self, method: str, path: str, **options: Any) -> bytes:
         try:
-            async with self._session.request(method, self._base + path, **options) as response:
-                content = await response.read()
+            # A redirect would take the record to a host that nobody allowed.
+            async with self._session.request(method, self._base + path, allow_redirects=False, **options) as response:
+                content = await _bounded(response)
+                if 300 <= response.status < 400:
+                    raise AttemptError("redirected", response.status)
                 if response.status >= 400:
                     raise _status_error(response.status, response.headers, content)
                 return content
@@ -66,11 +77,32 @@ class Transport:
             raise AttemptError("connection") from None
 
 
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """The body, unpacked where the endpoint packs it unasked; raises AttemptError("oversized") beyond MAX_REPLY."""
+    chunks: list[bytes] = []
+    length = 0
+    while chunk := await response.content.readany():
+        length += len(chunk)
+        if length > MAX_REPLY:
+            raise AttemptError("oversized", response.status)
+        chunks.append(chunk)
+    content = b"".join(chunks)
+    if response.headers.get("Content-Encoding", "identity").lower() in ("gzip", "x-gzip", "deflate"):
+        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip or zlib, by the header
+        try:
+            content = unpacker.decompress(content, MAX_REPLY)
+        except zlib.error:
+            raise AttemptError("bad_reply") from None
+        if unpacker.unconsumed_tail:
+            raise AttemptError("oversized", response.status)
+    return content
+
+
 def _status_error(status: int, headers: Mapping[str, str], content: bytes) -> AttemptError:
     """The error of a reply; the endpoint's own words are in `error.message` and `error.code`, where it sends any."""
     try:
         error = json.loads(content).get("error")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         error = None
     fields = error if isinstance(error, dict) else {"message": error or content[:500].decode("utf-8", "replace")}
     reason = "rate_limited" if status == 429 else f"http_{status}"
