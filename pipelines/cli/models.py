@@ -143,7 +143,7 @@ def import_model(
     On a machine with internet: `hf download Qwen/Qwen2.5-7B-Instruct --local-dir qwen`; carry the folder; then here:
     clinical-r1 import-model qwen --name qwen2-5-7b-instruct --base-model Qwen/Qwen2.5-7B-Instruct --licence apache-2.0
 
-    Runs read it by the URI that is printed: --set base_model.uri=s3://clinical-r1/models/NAME/VERSION
+    Runs start from the URI that is printed: --set base_model.folder=s3://clinical-r1/models/NAME/VERSION
     """
     import re
 

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Ground  # type: ignore[import-not-found]
+from ground import Ground
 
 from clinical_r1.cluster.api import INFERENCE_SERVICE
 from clinical_r1.cluster.probes import observed_in

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from conftest import Ground  # type: ignore[import-not-found]
+from ground import Ground
 
 from clinical_r1.cluster.api import TRAINJOB, Refused
 from clinical_r1.cluster.trainjob import TrainJobSpec, job_name, run_train_job, state_of, train_job

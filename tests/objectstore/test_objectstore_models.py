@@ -127,3 +127,14 @@ def test_a_folder_that_is_no_whole_model_is_not_published(
     spoil(model_folder)
     with pytest.raises(UserError, match=words):
         models.publish(open_store(tmp_path / "store"), "r1", model_folder, Facts())
+
+
+def test_a_run_starts_from_a_published_model_by_its_uri(tmp_path: Path, model_folder: Path) -> None:
+    from clinical_r1.training.base import BaseModelConfig, check_base_model, resolve_base_model
+
+    uri = f"file://{tmp_path / 'store'}"
+    version = models.publish(open_store(uri), "qwen", model_folder, Facts(origin="imported")).version
+    config = BaseModelConfig(folder=f"{uri}/qwen/{version}")
+    check_base_model(config)
+    folder = resolve_base_model(config, [], tmp_path / "base")
+    assert (folder / "config.json").read_bytes() == (model_folder / "config.json").read_bytes()
