@@ -76,6 +76,11 @@ def answer_locally(
     return rows, sum(row.reasoning_tokens + row.answer_tokens == 0 for row in rows)
 
 
+def answer_room(wanted: int, window: int) -> int:
+    """Tokens that an answer may have: as many as wanted, or half of a window that they alone would fill."""
+    return wanted if wanted < window else window // 2
+
+
 class LocalAnswerer:
     """A loaded checkpoint that turns jobs into predictions."""
 
@@ -96,10 +101,11 @@ class LocalAnswerer:
         from clinical_r1.generation.sampling import SamplingParams
 
         prompts = [prompt_ids(self.tokenizer, question_text(job.case)) for job in jobs]
-        room = self.decoder.window - self.config.max_new_tokens
+        budget = answer_room(self.config.max_new_tokens, self.decoder.window)
+        room = self.decoder.window - budget
         fitting = [index for index, prompt in enumerate(prompts) if len(prompt) <= room]
         params = SamplingParams(
-            max_new_tokens=self.config.max_new_tokens,
+            max_new_tokens=budget,
             temperature=self.config.temperature,
             top_p=self.config.top_p,
             eos_token_ids=(self.tokenizer.eos_token_id,),

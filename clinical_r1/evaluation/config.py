@@ -29,7 +29,8 @@ class EvaluationConfig(BaseModel):
     top_p: float = Field(1.0, gt=0, le=1)
     """Nucleus sampling."""
     max_new_tokens: int = Field(1024, ge=1)
-    """Room for thought and answer; what is cut off inside of a thought counts as `unclosed`, a wrong answer."""
+    """Room for thought and answer; what is cut off inside of a thought counts as `unclosed`, a wrong answer.
+    A local model whose whole window is no larger answers in half of its window."""
     seed: int = 0
     """Each (case, sample) draws from its own stream of this seed, so the order of work changes nothing."""
     batch_rows: int = Field(256, ge=1)

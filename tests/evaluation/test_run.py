@@ -88,6 +88,12 @@ def test_prompts_beyond_the_window_count_as_wrong(model, cases_file, tmp_path):
     assert metrics["overall"]["unscored"] == 0
 
 
+def test_a_limit_as_large_as_the_window_leaves_room_for_prompts(model, cases_file, tmp_path):
+    metrics = evaluate(config(max_new_tokens=1024), model, cases_file, tmp_path / "out", tmp_path / "state")
+    assert metrics["notes"] == []
+    assert (answer_module.answer_room(1024, 512), answer_module.answer_room(400, 512)) == (256, 400)
+
+
 def test_wrong_inputs_are_user_errors(model, cases_file, tmp_path):
     (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
     for bad_model, bad_cases, message in (
