@@ -51,7 +51,8 @@ def publish(
     """
     _check_name(name)
     check_model_folder(folder)
-    files = describe_files(folder, extra)
+    # A local gate's approval writes a manifest.json into the folder; here that name is the store's own record.
+    files = {entry: path for entry, path in describe_files(folder, extra).items() if entry.path != MANIFEST}
     version = version or content_version(list(files))
     _check_name(version)
     prefix = f"{name}/{version}"
@@ -113,7 +114,7 @@ def resolve(store: Store, name: str, version: str) -> str:
         return version
     found = str(getattr(read_aliases(store, name)[0], version))
     if not found:
-        raise UserError(f"{store.uri}/{name}: no version is '{version}' yet: see `clinical-r1 models show {name}`")
+        raise UserError(f"{store.uri}/{name}: no version is '{version}' yet: see `clinical-r1 models list`")
     return found
 
 

@@ -50,6 +50,15 @@ def test_a_version_is_never_overwritten_by_another_model(store: Store, model_fol
         models.publish(store, "r1", model_folder, Facts(), version="one")
 
 
+def test_a_manifest_that_a_local_gate_wrote_is_not_the_stores(tmp_path: Path, model_folder: Path) -> None:
+    (model_folder / "manifest.json").write_text('{"approved_by": "Dr. A"}')
+    store = open_store(str(tmp_path / "store"))
+    version = publish(store, model_folder, b"first")
+    manifest = models.read_manifest(store, "r1", version)
+    assert "manifest.json" not in {entry.path for entry in manifest.files} and manifest.approved_by == ""
+    assert [found for found, _ in models.versions(store, "r1")] == [version]
+
+
 def test_an_upload_that_did_not_end_is_no_version(tmp_path: Path, model_folder: Path) -> None:
     store = open_store(tmp_path / "store")
 
