@@ -204,7 +204,9 @@ async def _judge(verifier: Any, rows: Sequence[LabelledJudgement], concurrency: 
     return labels
 
 
-def corrected_accuracy(correct: int, n: int, audit: Audit, confidence: float = 0.95) -> tuple[float, Interval, float]:
+def corrected_accuracy(
+    correct: float, n: float, audit: Audit, confidence: float = 0.95
+) -> tuple[float, Interval, float]:
     """(accuracy corrected for the judge's errors, its interval, the judge's bias in points of accuracy).
 
     Lang and Reiczigel's interval, which carries the uncertainty of sensitivity and specificity. (0, 1) where the judge

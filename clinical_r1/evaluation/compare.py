@@ -55,6 +55,11 @@ class PairedResult(BaseModel):
     def pairs(self) -> Pairs:
         return Pairs(self.both, self.first_only, self.second_only, self.neither)
 
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval excludes zero and the exact p is below 0.05 (at the edge they differ), else 0."""
+        return ((self.low > 0) - (self.high < 0)) if self.p_exact < 0.05 else 0
+
 
 class CreditDifference(BaseModel):
     """Paired difference of ICD-10-aware partial credit, second minus first."""
@@ -89,15 +94,11 @@ class Comparison(BaseModel):
 
     @property
     def verdict(self) -> str:
-        """gain | loss | not shown: the interval excludes zero, and the independent judge, if any, agrees."""
-        sign = _sign(self.overall)
-        if self.independent is not None and self.independent.n and _sign(self.independent) != sign:
+        """gain | loss | not shown: interval and exact p exclude zero, and the independent judge, if any, agrees."""
+        sign = self.overall.sign
+        if self.independent is not None and self.independent.sign != sign:
             return "not shown"
         return {1: "gain", -1: "loss", 0: "not shown"}[sign]
-
-
-def _sign(result: PairedResult) -> int:
-    return (result.low > 0) - (result.high < 0)
 
 
 def compare(
@@ -164,6 +165,15 @@ def _credit(
     )
 
 
+def _clustered_interval(differences: Sequence[float], strata: Sequence[str], units: Sequence[str]) -> Interval:
+    """The bootstrap's interval by patient; where all differences are alike, which a bootstrap takes for certainty,
+    Tango's for as many pairs as there are patients."""
+    if min(differences) < max(differences):
+        return cluster_interval(differences, strata, units)
+    n, same = len(set(units)), differences[0]
+    return paired_interval(Pairs(n if same == 0 else 0, n if same < 0 else 0, n if same > 0 else 0, 0))
+
+
 def paired(
     cases: Sequence[Case],
     first: Sequence[Prediction],
@@ -182,7 +192,7 @@ def paired(
     if clustered and known:
         differences = [float(y) - float(x) for _, x, y in known]
         units = [cases[i].patient or cases[i].id for i, _, _ in known]
-        interval = cluster_interval(differences, [cases[i].specialty for i, _, _ in known], units)
+        interval = _clustered_interval(differences, [cases[i].specialty for i, _, _ in known], units)
         p_exact, p_mid = sign_flip([int(d) for d in differences], units)
     n = pairs.n or 1
     return PairedResult(

@@ -95,7 +95,7 @@ def decide(inputs: GateInputs, policy: Policy) -> GateResult:
         *(_specialty(name, result, policy) for name, result in comparison.by["specialty"].items()),
         _reasoning(inputs, policy),
         _hallucination(inputs, policy),
-        _unscored(comparison.overall, policy),
+        *_unscored(comparison, policy),
     ]
     if not inputs.incumbent:
         rules.append(_minimum(inputs, policy))
@@ -224,16 +224,18 @@ def _interval_text(count: int, n: int) -> str:
     return f"95% interval {percent(low)} to {percent(high)}"
 
 
-def _unscored(result: PairedResult, policy: Policy) -> RuleResult:
-    total = result.n + result.unscored
-    rate = result.unscored / total if total else 1.0
-    return RuleResult(
-        rule="failed judgements",
-        result="pass" if rate <= policy.max_unscored_rate else "hold",
-        reason=f"{percent(rate)} of the pairs have no verdict (at most {percent(policy.max_unscored_rate, 0)})",
-        n=total,
-        power="",
-    )
+def _unscored(comparison: Comparison, policy: Policy) -> list[RuleResult]:
+    judges = {"failed judgements": comparison.overall, "failed judgements, independent judge": comparison.independent}
+    rules = []
+    for name, result in judges.items():
+        if result is None:
+            continue
+        total = result.n + result.unscored
+        rate = result.unscored / total if total else 1.0
+        outcome: Literal["pass", "hold"] = "pass" if rate <= policy.max_unscored_rate else "hold"
+        reason = f"{percent(rate)} of the pairs have no verdict (at most {percent(policy.max_unscored_rate, 0)})"
+        rules.append(RuleResult(rule=name, result=outcome, reason=reason, n=total, power=""))
+    return rules
 
 
 def _minimum(inputs: GateInputs, policy: Policy) -> RuleResult:
@@ -258,7 +260,8 @@ def approve(result: GateResult, approved_by: str, reason: str, override_hold: bo
     if not approved_by.strip() or not reason.strip():
         raise UserError("approval: approved_by and a reason are required for production; give both")
     if result.decision == "refuse":
-        raise UserError(f"approval: {result.candidate} was refused ({result.reasons[0]}); train a better candidate")
+        why = next(f"{rule.rule}: {rule.reason}" for rule in result.rules if rule.result == "refuse")
+        raise UserError(f"approval: {result.candidate} was refused ({why}); train a better candidate")
     if result.decision == "hold" and not override_hold:
         raise UserError(
             f"approval: {result.candidate} is held ({result.reasons[0]}); evaluate more cases or override the hold"

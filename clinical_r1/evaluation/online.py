@@ -64,6 +64,8 @@ class Share(Record):
     value: float | None
     low: float
     high: float
+    effective: float = 0.0
+    """Equally weighted answers that would say as much."""
 
     @classmethod
     def of(cls, hits: Sequence[bool], weights: Sequence[float]) -> "Share":
@@ -74,7 +76,7 @@ class Share(Record):
         value = sum(w for hit, w in zip(hits, weights, strict=True) if hit) / total
         effective = total * total / sum(w * w for w in weights)
         low, high = wilson(value * effective, effective)  # type: ignore[arg-type]
-        return cls(n=len(hits), value=value, low=low, high=high)
+        return cls(n=len(hits), value=value, low=low, high=high, effective=effective)
 
 
 class Row(Record):
@@ -191,8 +193,8 @@ def _row(
 def _corrected(share: Share, audit: Audit | None) -> Share | None:
     if audit is None or share.value is None:
         return None
-    value, (low, high), _ = corrected_accuracy(round(share.value * share.n), share.n, audit)
-    return Share(n=share.n, value=value, low=low, high=high)
+    value, (low, high), _ = corrected_accuracy(share.value * share.effective, share.effective, audit)
+    return Share(n=share.n, value=value, low=low, high=high, effective=share.effective)
 
 
 def audit_served(config: OnlineAuditConfig, out_dir: Path, state_dir: Path) -> dict[str, object]:

@@ -34,11 +34,12 @@ def answer_sentence_zh(comparison: Comparison) -> str:
 def second_opinion(comparison: Comparison) -> str:
     """What the independent judge says of the same answers."""
     other = comparison.independent
-    if other is None or other.n == 0:
+    if other is not None and other.n == 0:
+        return "An independent judge was asked but graded no pair: nothing counts as shown."
+    if other is None:
         return "No independent judge was asked: the figures rest on the judge that also paid the reward."
     numbers = f"{points(other.difference)} points, 95% interval {points(other.low)} to {points(other.high)}"
-    signs = [(r.low > 0) - (r.high < 0) for r in (comparison.overall, other)]
-    if signs[0] == signs[1]:
+    if comparison.overall.sign == other.sign:
         return f"An independent judge that training never saw agrees ({numbers})."
     return f"An independent judge that training never saw does not confirm this ({numbers}): it counts as not shown."
 

@@ -10,6 +10,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.gate import GateInputs, approve, decide, manifest_fields, write_gate
 from clinical_r1.evaluation.policy import Policy, read_policy
 from clinical_r1.reasoning import Outcome
+from clinical_r1.schema import Verdict, VerdictLabel
 
 CASES = make_cases(1050)
 MEDQA = make_cases(900, seed=9)
@@ -72,6 +73,13 @@ def test_a_gain_that_the_independent_judge_does_not_see_is_held():
     result = decide(inputs(candidate=blind), Policy())
     assert results(result)["accuracy"] == "pass"
     assert results(result)["accuracy, independent judge"] == "hold"
+
+
+def test_an_independent_judge_that_mostly_failed_is_held():
+    failed = Verdict(label=VerdictLabel.INVALID, judge="llm:other")
+    some = [row.model_copy(update={"independent": failed}) if i % 3 == 0 else row for i, row in enumerate(BETTER)]
+    held = results(decide(inputs(candidate=some), Policy()))
+    assert (held["failed judgements"], held["failed judgements, independent judge"]) == ("pass", "hold")
 
 
 def test_lost_reasoning_and_invented_findings_are_refused():

@@ -7,7 +7,10 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.chapters import chapter
 from clinical_r1.evaluation.compare import compare
 from clinical_r1.evaluation.metrics import measure
+from clinical_r1.evaluation.sentences import second_opinion
+from clinical_r1.evaluation.stats import Pairs, paired_interval
 from clinical_r1.reasoning import Outcome
+from clinical_r1.schema import Verdict, VerdictLabel
 
 
 def test_empty_outputs_stay_in_the_denominator(cases):
@@ -108,6 +111,36 @@ def test_a_gain_that_only_the_reward_judge_sees_is_not_shown():
     result = compare(cases, first, second)
     assert result.overall.low > 0
     assert result.verdict == "not shown"
+
+
+def test_an_independent_judge_that_graded_nothing_confirms_nothing():
+    cases = make_cases(600)
+    failed = Verdict(label=VerdictLabel.INVALID, judge="llm:other")
+    first, second = (
+        [row.model_copy(update={"independent": failed}) for row in make_predictions(cases, share, seed)]
+        for share, seed in ((0.5, 1), (0.65, 2))
+    )
+    result = compare(cases, first, second)
+    assert (result.overall.sign, result.independent.n, result.verdict) == (1, 0, "not shown")
+    assert "graded no pair" in second_opinion(result)
+
+
+def test_interval_and_exact_test_must_both_exclude_zero():
+    cases = make_cases(60)
+    first = [make_prediction(case, not 7 <= i < 24) for i, case in enumerate(cases)]
+    second = [make_prediction(case, not i < 7) for i, case in enumerate(cases)]
+    result = compare(cases, first, second)
+    assert result.overall.low > 0 and result.overall.p_exact > 0.05
+    assert result.verdict == "not shown"
+
+
+def test_repeated_patients_without_a_difference_are_no_certainty():
+    cases = make_cases(40, patients=10)
+    same = [make_prediction(case, True) for case in cases]
+    alike = compare(cases, same, same).overall
+    assert (alike.low, alike.high) == pytest.approx(paired_interval(Pairs(10, 0, 0, 0)))
+    better = compare(cases, [make_prediction(case, False) for case in cases], same).overall
+    assert (better.low, better.high) == pytest.approx(paired_interval(Pairs(0, 0, 10, 0)))
 
 
 def test_pairs_without_a_verdict_on_one_side_are_counted_apart(cases):

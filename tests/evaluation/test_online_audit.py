@@ -150,3 +150,4 @@ def test_unequal_rates_are_weighted() -> None:
     mixed = Share.of([True, False], [1.0, 9.0])
     assert mixed.value == pytest.approx(0.1)
     assert mixed.high - mixed.low > same.high - same.low
+    assert (same.effective, mixed.effective) == pytest.approx((4, 100 / 82))
