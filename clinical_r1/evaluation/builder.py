@@ -81,6 +81,8 @@ def build_benchmark(
     usable = _one_per_patient([case for case in pool if case.id not in leaked], config.seed)
     hard = _failures(config.difficulty)
     chosen = [case for name in config.specialties for case in _draw(config, name, usable, hard)]
+    if not usable:
+        raise UserError(f"{cases}: a training case contains every one of its {len(pool)} cases; give unseen ones")
     if not chosen:
         raise UserError(
             f"{cases}: no case of the specialties {', '.join(config.specialties)}; map your specialties first"

@@ -48,10 +48,14 @@ def read_evaluated(folder: Path) -> Evaluated:
     except ValidationError as error:
         raise UserError(f"{folder / CONFIG}: {first_problem(error)}; run the evaluation again") from None
     card = folder / BENCHMARK
+    try:
+        benchmark = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+    except ValueError:
+        raise UserError(f"{card}: not JSON; copy the benchmark.json of the built benchmark here again") from None
     return Evaluated(
         name=config.model_name or folder.parent.name,
         config=config,
         cases=read_cases(folder / CASES),
         predictions=read_jsonl(folder / PREDICTIONS, Prediction),
-        benchmark=json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {},
+        benchmark=benchmark,
     )

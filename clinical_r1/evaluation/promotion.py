@@ -87,6 +87,11 @@ def decide_on_folders(
     benchmark that one of the two (or an ancestor) filtered."""
     new, old = read_evaluated(candidate), read_evaluated(rival)
     probe = [read_evaluated(folder) for folder in forgetting] if forgetting else []
+    if probe and old.name != new.name and (probe[1].name == new.name or (not incumbent and probe[0].name == old.name)):
+        raise UserError(
+            f"--forgetting: {probe[0].name} stands before {probe[1].name}; give the candidate's evaluation first, "
+            "then the base model's"
+        )
     inputs = GateInputs(
         cases=new.cases,
         candidate=new.predictions,
@@ -124,7 +129,10 @@ def approve_folder(folder: Path, by: str, reason: str, model: Path | None, overr
         if not (Path(model) / "config.json").is_file():
             raise UserError(f"{model}: no config.json in it; give the folder of the model")
         path = Path(model) / MANIFEST
-        manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError:
+            raise UserError(f"{path}: not JSON; mend it or take it away, then approve again") from None
         fields = manifest_fields(result, baseline, manifest.get("evaluation", []))
         write_baseline(baseline, model)
         write_text(path, json.dumps(manifest | fields, ensure_ascii=False, indent=1) + "\n")

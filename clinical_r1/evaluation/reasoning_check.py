@@ -24,6 +24,8 @@ def check_evaluation(folder: Path, out: Path | None = None) -> Iterator[str]:
     done = read_evaluated(folder)
     by_id, diagnoses = {case.id: case for case in done.cases}, sorted({case.reference for case in done.cases})
     thoughts = [row for row in done.predictions if row.thinking]
+    if not thoughts:
+        raise UserError(f"{folder}: no answer in it has a thought; there is nothing to check")
     rows = []
     for row in thoughts:
         for flag in check(by_id[row.case_id], row, diagnoses):
@@ -42,6 +44,8 @@ def measure_detector(chains: Path, seed: int = 0, out: Path | None = None) -> It
     """Precision and recall on seeded corruptions of faithful chains: traces.jsonl, or a list of problems with their
     chains (`Question`, `Complex_CoT`, `Response`: the form of HuatuoGPT-o1's data). UserError for other files."""
     cases, predictions = read_chains(chains)
+    if not cases:
+        raise UserError(f"{chains}: no accepted chain in it; give traces.jsonl or a list of problems with their chains")
     if len(cases) > MOST_CHAINS:
         chosen = {case.id for case in sample_of(cases, MOST_CHAINS, seed)}
         cases = [case for case in cases if case.id in chosen]

@@ -67,6 +67,8 @@ def find(wanted: str, folder: Path) -> list[CaseSet]:
 
 def recognise(path: Path) -> ModuleType:
     """The benchmark that a file is of, by its first row; UserError where none knows it."""
+    if not path.stat().st_size:
+        raise UserError(f"{path}: the file is empty; give a file with one case a line, or a benchmark's original file")
     row = _first_row(path)
     for name in names():
         module = benchmark(name)

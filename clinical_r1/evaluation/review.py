@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
+from clinical_r1.evaluation.inputs import read_evaluated
 from clinical_r1.evaluation.metrics import is_right
 from clinical_r1.evaluation.page import render
 from clinical_r1.schema import Case, Prediction, Record, first_problem, write_jsonl
@@ -63,6 +64,24 @@ class KeyRow(Record):
     sample: int
     verifier: bool | None
     """The reward judge's verdict; None where it failed."""
+
+
+def read_answers(folders: Sequence[Path]) -> tuple[list[Case], dict[str, list[Prediction]]]:
+    """Cases and answers of finished evaluations, by "model, benchmark". UserError where two of them go by one name, or
+    where one case id stands for two cases."""
+    cases: dict[str, Case] = {}
+    predictions: dict[str, list[Prediction]] = {}
+    for folder in folders:
+        one = read_evaluated(folder)
+        name = f"{one.name}, {one.config.benchmark}"
+        if name in predictions:
+            raise UserError(f"{folder}: a second evaluation of {name}; give one, or evaluate with another --name")
+        predictions[name] = one.predictions
+        other = next((case.id for case in one.cases if cases.get(case.id, case) != case), None)
+        if other is not None:
+            raise UserError(f"{folder}: case {other} is another one in a folder before; make a queue of each")
+        cases |= {case.id: case for case in one.cases}
+    return list(cases.values()), predictions
 
 
 def build_queue(
@@ -133,6 +152,8 @@ def from_csv(path: Path) -> list[ReviewItem]:
     """Reviewed items of a CSV (ours, the page's export, or a spreadsheet's). UserError names file, row and column."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the CSV that the expert saved") from None
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{path}: cannot be read as UTF-8 CSV; export it again as CSV UTF-8") from None
     reader = csv.DictReader(io.StringIO(text, newline=""))

@@ -36,7 +36,7 @@ def evaluate(
 
     \b
     Examples:
-      clinical-r1 evaluate runs/latest/model -b runs/records/test.jsonl
+      clinical-r1 evaluate runs/latest/model -b test.jsonl
       clinical-r1 evaluate runs/latest/model -b medqa -b dxbench --data ../data --set max_new_tokens=300
       clinical-r1 evaluate http://127.0.0.1:8000/v1 --model ours --trusted -b cases.jsonl
       clinical-r1 evaluate runs/latest/model -b cases.jsonl --set samples=8 --set temperature=0.7
@@ -144,13 +144,10 @@ def review_make(
 
     Example: clinical-r1 review make evaluations/base/cases evaluations/ours/cases --size 200 --out review/
     """
-    from clinical_r1.evaluation.inputs import read_evaluated
-    from clinical_r1.evaluation.review import build_queue, write_queue
+    from clinical_r1.evaluation.review import build_queue, read_answers, write_queue
 
-    read = [read_evaluated(folder) for folder in evaluations]
-    cases = {case.id: case for one in read for case in one.cases}
-    predictions = {f"{one.name}, {one.config.benchmark}": one.predictions for one in read}
-    items, keys = build_queue(list(cases.values()), predictions, size, seed)
+    cases, predictions = read_answers(evaluations)
+    items, keys = build_queue(cases, predictions, size, seed)
     write_queue(items, keys, out)
     typer.echo(f"{len(items)} answers: give {out / 'review.html'} (or review.csv) to the experts; keep key.jsonl")
 

@@ -67,6 +67,9 @@ def test_gate_decides_and_a_person_approves(models, tmp_path):
     assert "hold" in said and "no forgetting benchmark" in said
     probe = [evaluation(tmp_path / name / "medqa", name, 0.6, 3) for name in ("ours-2", "base-2")]
     command("gate", "decide", models[1], models[0], "--forgetting", *probe, "--out", tmp_path / "g")
+    swapped = [evaluation(tmp_path / name / "medqa", name, 0.6, 3) for name in ("base", "ours")]
+    with pytest.raises(UserError, match="candidate's evaluation first"):
+        command("gate", "decide", models[1], models[0], "--forgetting", *swapped, "--out", tmp_path / "g")
     model = tmp_path / "model"
     model.mkdir()
     with pytest.raises(UserError, match=r"no config\.json"):
@@ -134,10 +137,14 @@ def test_build_benchmark_reads_traces_and_reports_contamination(tmp_path):
         (("gate", "approve", ".", "--by", "x", "--reason", "y"), "no decision here"),
         (("check-reasoning", "."), "give the folder"),
         (("check-reasoning", "nowhere.json", "--measure"), "no such file"),
+        (("check-reasoning", "empty.jsonl", "--measure"), "no accepted chain"),
+        (("evaluate", ".", "-b", "empty.jsonl"), "the file is empty"),
+        (("review", "import", "nowhere.csv", "--key", "key.jsonl"), "no such file"),
     ],
 )
 def test_wrong_input_is_one_sentence(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jsonl").touch()
     with pytest.raises(UserError, match=message):
         command(*arguments)
 
