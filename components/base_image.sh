@@ -10,7 +10,7 @@ if buildah inspect --type image "$NAME" >/dev/null 2>&1; then
 fi
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"' EXIT
-debootstrap --variant=minbase --include=python3,python3-venv,python3-dev,g++,ca-certificates bookworm "$SCRATCH/root" "$MIRROR" \
+debootstrap --variant=minbase --include=python3,python3-venv,python3-dev,python-is-python3,g++,ca-certificates bookworm "$SCRATCH/root" "$MIRROR" \
   >"$SCRATCH/log" || { tail -20 "$SCRATCH/log" >&2; exit 1; }
 rm -rf "$SCRATCH"/root/var/cache/apt/archives/*.deb "$SCRATCH"/root/var/lib/apt/lists/*
 CONTAINER=$(buildah from scratch)

@@ -23,6 +23,7 @@ KSERVE = BINARIES["kserve"]
 MANAGER_IMAGE = "localhost/kserve/manager:1"
 CRD_FILES = ("trainer.kubeflow.org_*.yaml", "monitoring.coreos.com_p*.yaml", "keda.sh_*.yaml", "kueue.x-k8s.io_*.yaml")
 """Which files of `tests.chart.schemas.CRDS` are applied; KServe's come with its own manifest."""
+RESTRICTED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True}
 CRD = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
 
 
@@ -43,7 +44,7 @@ def resource_types() -> list[Document]:
 
 def kserve_documents() -> list[Document]:
     """KServe's own installation manifest, without LLMInferenceService, local models and cert-manager."""
-    return _cached(f"kserve-{KSERVE.version}", _kserve_documents)
+    return _cached(f"kserve-{KSERVE.version}-restricted", _kserve_documents)
 
 
 def install_resource_types(api: Api) -> None:
@@ -194,6 +195,9 @@ def _adapted(document: Document) -> Document:
             | {"disableIngressCreation": True, "disableIstioVirtualHost": True, "enableGatewayApi": False}
         )
         document["data"] = data
+    if document["kind"] == "ClusterStorageContainer":
+        # As shipped, the storage initializer is refused in namespaces with restricted pod security.
+        document["spec"]["container"]["securityContext"] = RESTRICTED
     return document
 
 

@@ -90,8 +90,7 @@ def test_kserve_makes_the_two_containers_and_their_pod_is_admitted(kserve: Platf
     [
         ({"minReplicas": 3, "maxReplicas": 1}, "MinReplicas"),
         ({"minReplicas": -1}, "MinReplicas"),
-        ({"containerConcurrency": -1}, "Concurrency"),
-        ({"model": {"storageUri": "s3://b/models/x/1"}}, "modelFormat"),
+        ({"containerConcurrency": -1}, "parallelism"),
         ({"maxReplicas": "many"}, "maxReplicas"),
     ],
 )
