@@ -1,12 +1,12 @@
 """Does a verifier accept what it must not? Generated answers, English and Chinese, whose right grade is known.
 
-    python -m benchmarks.verifier_probes                                        # rule, simulated judge and their
-    ensemble python -m benchmarks.verifier_probes --base-url https://api.openai.com/v1 --model gpt-4o-mini
-    --api-key-env OPENAI_API_KEY
+    python -m benchmarks.verifier_probes                 # rule, simulated judge and their ensemble
+    python -m benchmarks.verifier_probes --base-url https://h/v1 --model m --api-key-env JUDGE_KEY
 
-Kinds that must be refused: negated, hedged, list_everything, empty, wrong, unusual. Kinds that should be accepted:
-right, paraphrase. A false accept pays a wrong answer during training; a false reject only costs data. The last line
-is one JSON object.
+Kinds that must be refused: negated, hedged, list_everything, empty, wrong, unusual, disguised (denied, doubted or
+listed in rarer words, in markup, in traditional characters) and elsewhere (named as history, a relative's, a reference,
+a complication). Kinds that should be accepted: right, plain (ordinary layouts) and paraphrase. A false accept pays a
+wrong answer during training; a false reject only costs data. The last line is one JSON object.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from clinical_r1.verifier.judgement import Judgement, Verifier
 from clinical_r1.verifier.verifier import VerifierConfig, build_verifier
 from pipelines.simulated_endpoint import simulated_endpoint
 
-REFUSED = ("negated", "hedged", "list_everything", "empty", "wrong", "unusual")
-ACCEPTED = ("right", "paraphrase")
+REFUSED = ("negated", "hedged", "list_everything", "empty", "wrong", "unusual", "disguised", "elsewhere")
+ACCEPTED = ("right", "plain", "paraphrase")
 
 TABLE = Path(__file__).with_suffix(".yaml")
 

@@ -24,16 +24,19 @@ _SENTENCE = re.compile(r"(?<=[a-z0-9)\]])\.(?=\s|$)|[。！？!?;；\n]+")
 _DOUBT = re.compile(
     r"\b(?:not|no|never|neither|nor|cannot|can't|isn't|doubt\w*|without|against|unlikely|improbable|less likely"
     r"|possibl[ey]|perhaps|may|might|could|maybe|exclud\w*|rul(?:e|es|ed|ing) out|to be ruled|incorrect|wrong|false"
-    r"|unclear|uncertain|unknown|if|unless|assuming|previous|prior|former|initially|rejected|differential|alternative)\b"
-    r"|不|非|未|无法|没有|排除|除外|待排|否定|可能性小|待查|待定|如果|若|假如|鉴别|既往|曾|或许|也许|(?<![最很极])可能|难以|错误|存疑",
+    r"|unclear|uncertain|unknown|if|unless|assuming|previous|prior|former|initially|rejected|differential|alternative|least|misdiagnos\w*|revised|question|whether|mother|father|history|reference)\b"
+    r"|不|非|未|无法|没有|排除|除外|待排|否定|可能性小|待查|待定|如果|若|假如|鉴别|既往|曾|或许|也许|(?<![最很极])可能|难以|错误|存疑"
+    r"|是否|误诊|父|母|家族|勿|无",
     re.IGNORECASE,
 )
 _REASON = re.compile(r",?\s*\b(?:because|given|based on)\b|,?\s*(?:因为|由于|基于|根据|建议)", re.IGNORECASE)
 _BACK = re.compile(r"\b(?:this|that|it|however|but)\b|但|然而|该|此|上述|这", re.IGNORECASE)
 _TURN = re.compile(
-    r"^\s*(?:no|not|wait|correction|sorry|or|and|alternative|versus)\b|^\s*(?:或|更正|不对|不|和|及)", re.I
+    r"^\s*(?:no|not|wait|correction|sorry|just kidding|or|and|alternative|versus)\b|^\s*(?:或|更正|不对|不|和|及)", re.I
 )
 _BESIDE = re.compile(r"\b(?:also|alternatively|equally)\b|同样可能|也是|也可能", re.IGNORECASE)
+_BARE_LINE = re.compile(r"^[^\n]*\n\s*[^\n.:,;。：，；]{2,60}\s*(?:\n|$)")
+"""A line of its own below the conclusion that is no sentence: another diagnosis."""
 _NOTHING = re.compile(r"[^\w一-鿿]+")
 
 
@@ -73,6 +76,8 @@ def is_right(reference: str, answer: str) -> bool:
     conclusions = [sentence for sentence in sentences if _CUE.search(sentence)]
     if not conclusions:
         return len(sentences) == 1 and _asserts(sentences[0], names)
+    if _BARE_LINE.match(text[list(_CUE.finditer(text))[-1].end() :]):
+        return False
     later = sentences[sentences.index(conclusions[-1]) + 1 :]
     return all(_asserts(sentence, names) for sentence in conclusions) and not any(
         _takes_back(sentence, names) for sentence in later

@@ -31,17 +31,20 @@ class _Sentence:
     text: str
     item: bool
     asks: bool = False
+    bare: bool = False
+    """A short line of its own that says nothing: in a list without bullets, another diagnosis."""
 
 
 def read(answer: str, matches: Match) -> Reading:
     """Read an answer against one reference, given as the function that recognises it."""
-    text = cues.MARKUP.sub("", fold(answer)).strip()
+    text = cues.WRAPPED.sub(r"\n\1\n", cues.STRUCK.sub("\n", fold(answer)))
+    text = cues.MARKUP.sub("", text).strip()
     if not normalise(text):
         return Reading("empty")
     if cues.NO_ANSWER.match(text):
         return Reading("no_conclusion")
     if reason := matches(text.strip(" .。")):
-        return Reading("hedged") if text.endswith(("?", "？")) else Reading("asserted", reason)
+        return Reading("hedged") if "?" in text else Reading("asserted", reason)
     sentences = _sentences(text)
     if reason := _whole_remainder(text, matches):
         return Reading("asserted", reason)
@@ -56,6 +59,8 @@ def read(answer: str, matches: Match) -> Reading:
     last = concluding[-1][0]
     if last + 1 < len(sentences) and sentences[last].item and sentences[last + 1].item:
         return Reading("several")
+    if last + 1 < len(sentences) and sentences[last + 1].bare:
+        return Reading("no_conclusion")
     stated = {index for index, _ in concluding}
     for index, sentence in enumerate(sentences):
         if index not in stated and (objection := _objects(sentence.text, index > last, matches)):
@@ -66,7 +71,7 @@ def read(answer: str, matches: Match) -> Reading:
 def _whole_remainder(text: str, matches: Match) -> str:
     """Is the reference several sentences long, and restated by all that follows the first cue?"""
     cue = cues.STRONG.search(text)
-    if cue is None or len(_sentences(text[cue.end() :])) < 2:
+    if cue is None or "?" in text[cue.end() :] or len(_sentences(text[cue.end() :])) < 2:
         return ""
     reason = matches(text[cue.end() :].strip(" .。"))
     before = _sentences(text[: cue.end()])
@@ -87,9 +92,14 @@ def _sentences(text: str) -> list[_Sentence]:
             rest = rest[end.end() :] if end else ""
             if not part.strip():
                 continue
-            if found and found[-1].text.rstrip().endswith((":", "：", "=")):
-                part, item = f"{found[-1].text.rstrip()} {part.strip()}", found.pop().item or item
-            found.append(_Sentence(part.strip(), item, "?" in mark or "？" in mark))
+            asks = "?" in mark
+            if found and found[-1].text.rstrip().endswith((":", "=")):
+                heading = found.pop()
+                part, item, asks = f"{heading.text} {part.strip()}", heading.item or item, heading.asks or asks
+            elif cues.HEADING.match(part.strip()) and not mark:
+                part += ":"
+            bare = part == line and not mark and not cues.SAYS.search(part) and len(part) <= 60
+            found.append(_Sentence(part.strip(), item, asks, bare))
     return found
 
 
@@ -132,6 +142,7 @@ def _refused_head(before: str) -> Finding | None:
     head = _neutral(before)
     if cues.HEDGE.search(head):
         return "hedged"
+    head = cues.SET_ASIDE.sub("", head)
     return "negated" if cues.NEGATION.search(head) or cues.BYGONE.search(head) else None
 
 
@@ -172,7 +183,7 @@ def _why_not(before: str, said: str) -> Finding:
 
 def _tail(tail: str) -> Finding | None:
     """What follows the name within its sentence: an explanation, or a second diagnosis, a doubt, a denial."""
-    if not tail.strip():
+    if not tail.strip() or cues.CONTRAST.match(tail):
         return None
     clause = cues.REASON.split(tail, maxsplit=1)
     own = clause[0]

@@ -9,7 +9,15 @@ def _either(english: tuple[str, ...] = (), chinese: tuple[str, ...] = ()) -> str
     return "|".join([*parts, *chinese])
 
 
+STRUCK = re.compile(r"~~.*?~~|<(s|del|strike)>.*?</\1>|<!--.*?-->", re.DOTALL)
+"""Text that its writer took back."""
+WRAPPED = re.compile(r"\\boxed\{(?:\\text\{)?([^{}]*)\}?\}|</?(?:answer|final|diagnosis|b|strong|i|em|p|br) ?/?>")
 MARKUP = re.compile(r"[*_`#>]+")
+HEADING = re.compile(
+    r"^(?:(?:final|most likely|primary|main|likely|my) )*(?:diagnosis|answer|conclusion|impression)$"
+    r"|^(?:最终|最可能的?|主要|临床|初步)*(?:诊断|答案|结论)$"
+)
+"""A line that announces a conclusion without a colon."""
 BULLET = re.compile(r"^\s*(?:[-•·▪◦]|\(?\d{1,2}[.)、]|[(（]\d{1,2}[)）]|[①-⑳])\s*")
 NO_ANSWER = re.compile(
     r"^(?:n/?a|none|unknown|unclear|undetermined|nil|no diagnosis|i (?:do not|don't|cannot|can't) \w+.*|not sure.*"
@@ -22,14 +30,16 @@ STRONG = re.compile(
     r"(?:diagnosis|diagnoses|answer|conclusion"
     r"|\b(?:the|this|likely|probable|underlying) (?:condition|disease|disorder))"
     r"(?: (?:here|in this case|for this patient|of this patient|for (?:the|this) case|that fits best))?"
-    r"\s*(?:is|was|would be|should be|:|=)\s*|\bdiagnos(?:is of|ed (?:with|as))\s+"
+    r"\s*(?:is|was|would be|should be|:|=)\s*|\bimpression\s*:\s*|\bdiagnos(?:is of|ed (?:with|as))\s+"
     r"|(?:诊断|答案|结论|结果|疾病|判断)(?:[^\s，,。:是为]{0,4})?\s*(?:是|为|:|=)\s*"
-    r"|(?:确诊为|诊断为|诊断考虑|患者?患有|考虑诊断)\s*:?\s*"
+    r"|(?:确诊为|诊断为|诊断考虑|患者?(?:最可能|很可能)?患有|考虑诊断)\s*:?\s*"
 )
 """States a conclusion in so many words."""
 WEAK = re.compile(
     r"\b(?:(?:most )?consistent with|indicative of|points? to|explained by|fits? best with|suffer(?:s|ing) from"
-    r"|this is)\s+|\b(?:patient|he|she) has\s+|(?:考虑为|考虑|符合|属于|归结为|提示|指向)\s*"
+    r"|(?:this|it) is|(?:findings|symptoms|picture|results?|history) (?:strongly )?suggests?)\s+"
+    r"|\b(?:patient|he|she) (?:(?:most|very|highly) likely )?has\s+|(?:考虑为|考虑"
+    r"|这是|最可能是|很可能是|符合|属于|归结为|提示|指向)\s*"
 )
 """Counts as a conclusion only where no strong cue is found."""
 FINAL = re.compile(
@@ -46,8 +56,8 @@ AFFIRMING = re.compile(r"most likely|very likely|highly likely|最可能|最有�
 CLAUSE = re.compile(
     r"[,，]?\s*\b(?:because|since|given|based on|considering|supported by|which|in view of|in light of|confirmed by"
     r"|as (?:the|there|he|she|it|shown|suggested|evidenced)|presenting with|in this patient|in this case|in an?\b"
-    r"|fits best)"
-    r"|[,，]?\s*(?:因为|由于|基于|依据|根据|考虑到|理由|支持点|其|该|这|最符合|可能性最大|可能性大)"
+    r"|fits best|rather than|instead of)"
+    r"|[,，]?\s*(?:因为|由于|基于|依据|根据|考虑到|理由|支持点|其|该|这|而不是|而非|最符合|可能性最大|可能性大)"
     r"|[(（](?=\s*(?:because|given|based|supported|as |since|因为|由于|基于|根据|支持))|[,，;；]|\s[-–—:]\s|[:：]"
 )
 """Where the name of a diagnosis can end and its explanation begin."""
@@ -88,13 +98,16 @@ NEGATION = re.compile(
             "without", "against", "excludes?", "excluded", "excluding", "rul(?:e|es|ed|ing) out", "unlikely",
             "improbable", "less likely", "incorrect", "wrong", "false", "denied", "absence of", "rather than",
             "instead of", "other than", "except", "negative for", "lack of", "discarded", "dismissed", "rejected",
+            "nothing", "nobody", "none", "hardly", "far from", "fails?", "least", "misdiagnos\\w*", "revised",
+            "retracted", "corrected", "withdrawn", "mistaken", "erroneous", "refuted", "disproven", "untrue",
+            "misleading",
         ),
         (
             # 不 and 无 begin many names (不稳定型心绞痛, 无症状性菌尿): those are not denials
             "不(?!稳定|典型|完全|全|宁|孕|育|随意|自主|安腿|寐|良|规则|等)", "并非", "绝非", "而非",
             "非(?=是|为)", "未(?!分化|破裂)",
             "无(?=证据|依据|法)", "没有", "排除", "除外", "否定", "否认", "可能性(?:很|较|极)?(?:小|低)",
-            "难以", "错误", "反对", "缺乏",
+            "难以", "错误", "反对", "缺乏", "勿", "莫", "改为", "更正", "修正", "推翻", "撤回", "有误", "不对",
         ),
     )
 )  # fmt: skip
@@ -106,25 +119,45 @@ HEDGE = re.compile(
             "not (?:be )?(?:excluded|ruled)", "to be (?:excluded|ruled out)", "r/o", "uncertain", "unclear", "unsure",
             "equivocal", "doubt\\w*", "unconfirmed", "pending",
             "provisional", "if", "unless", "assuming", "provided that", "remains? (?:open|to be)", "either",
+            "whether", "question", "toss-up", "conceivabl[ey]", "seems? to", "appears? to", "presumabl[ey]",
         ),
         (
             "(?:不能|无法|尚不能|不|难以)(?:完全)?(?:除外|排除)", "待(?:排|查|除外|排除|确认|定)", "疑似",
             "疑诊", "或许", "也许", "大概", "存疑", "可疑",
-            "如果", "若(?!干)", "假如", "假设", "除非", "拟诊", "(?<![最很极有])可能(?!性(?:最?大|高))", "有待",
+            "如果", "若(?!干)", "假如", "假设", "除非", "拟诊", "是否", "是不是", "怀疑", "好像", "似乎",
+            "还是", "(?<![最很极有])可能(?!性(?:最?大|高))", "有待",
         ),
     )
 )  # fmt: skip
 BYGONE = re.compile(
     _either(
         ("previous(?:ly)?", "prior", "former", "past", "earlier", "initial(?:ly)?", "first", "rejected", "excluded",
-         "alternative", "considered", "textbook"),
-        ("既往", "曾", "以前", "此前", "起初", "最初", "原先", "被否", "误诊", "最不"),
+         "alternative", "considered", "textbook", "reference", "(?:grand)?(?:mother|father|parent)s?(?:'s)?",
+         "brothers?(?:'s)?", "sisters?(?:'s)?", "siblings?", "sons?", "daughters?", "uncles?", "aunts?", "cousins?",
+         "wife", "husband", "relatives?", "family", "neighbou?rs?", "history of"),
+        ("父", "母", "兄", "弟", "姐", "妹", "祖", "家族", "家属", "亲属", "丈夫", "妻子", "参考", "标准答案",
+         "既往", "曾", "以前", "此前", "起初", "最初", "原先", "被否", "误诊", "最不"),
     )
 )  # fmt: skip
-"""Makes a stated diagnosis one that no longer stands."""
+"""Makes a stated diagnosis one that no longer stands, or somebody else's."""
+SET_ASIDE = re.compile(
+    r"^[^,]*\b(?:considered|ruled out|excluded|suspected)[^,]{0,20}, (?:but|so) (?=(?:the|my|our) )"
+    r"|^(?:已|可)?(?:排除|除外)了?(?:(?!不能|不除|不排)[^,]){1,25},"
+)
+"""Another diagnosis was denied before this one is stated."""
+CONTRAST = re.compile(
+    r"^\s*(?:[,，]\s*)?(?:rather than|instead of|而不是|而非)(?!\s*(?:确|肯定|sure|certain|proven))[^,;:.()，；]+$"
+)
+"""The diagnosis stands, and another one does not."""
+SAYS = re.compile(
+    r"[:：]|\b(?:is|are|was|were|has|have|had|shows?|fits?|this|these|because|since|due|based|given|we|i)\b"
+    r"|因|依据|理由|根据|符合|支持|表现|建议|需|应|治疗|为|有|可|示|见"
+)
+"""Makes a line more than the name of a disease."""
 TURN = re.compile(
     r"^(?:no\b|not\b|wait\b|correction\b|sorry\b|actually\b|rather\b|instead\b|alternatives?\b|or\b|and\b|plus\b|versus\b|vs\b"
-    r"|scratch that|或|更正|修正|改为|不对|不,|不是|错|和|及|另)"
+    r"|scratch that|just kidding|my mistake|oops|i mean\b|on second thou|strike that|开玩笑|抱歉"
+    r"|或|更正|修正|改为|不对|不,|不是|错|和|及|另)"
 )
 """Begins a sentence that takes back the one before, or goes on listing."""
 BACK = re.compile(
@@ -139,8 +172,22 @@ BACK = re.compile(
 """Points back at the conclusion, or turns against it."""
 BESIDE = re.compile(
     _either(
-        ("also", "equally", "alternatively", "another (?:possibility|diagnosis)", "or else", "same time", "as likely"),
         (
+            "also",
+            "equally",
+            "second(?:ly)?",
+            "secondary",
+            "third",
+            "runner-up",
+            "alternatively",
+            "another (?:possibility|diagnosis)",
+            "or else",
+            "same time",
+            "as likely",
+        ),
+        (
+            "其次",
+            "次之",
             "同样可能",
             "同等可能",
             "另一(?:种|个)?(?:可能|诊断)",

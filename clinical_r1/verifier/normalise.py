@@ -22,10 +22,20 @@ _BRITISH = (
 )  # fmt: skip
 
 
+_SIMPLIFIED = str.maketrans(
+    "診斷為無並絕確結論沒與應還認錯誤請問題屬於終後經過種類腫腦臟腎膽闌癥綜徵紅瘡關節風濕潰瘍腸頸損傷貧壓動脈靜鐵蕁帶皰頭癲癇憂鬱慮證據臨檢顯療術級質機鬆纖維膿蟲熱瘧對懷會從個這實體發變"
+    "擴張縮異陽陰氣電鈣鉀鈉黃單雙內產婦兒膚齒齦顎顱間盤側彎積齡狹閉鎖麼門勞營養礙歲難盜狀嚴標準將給讓稱較慣時餘遺癬燒燙聽覺視網澱樣鍵顫縱項僅顆細樑點錐癱瘓瀉嘔噁膠淚膕輸賁竇頻亂",
+    "诊断为无并绝确结论没与应还认错误请问题属于终后经过种类肿脑脏肾胆阑症综征红疮关节风湿溃疡肠颈损伤贫压动脉静铁荨带疱头癫痫忧郁虑证据临检显疗术级质机松纤维脓虫热疟对怀会从个这实体发变"
+    "扩张缩异阳阴气电钙钾钠黄单双内产妇儿肤齿龈颚颅间盘侧弯积龄狭闭锁么门劳营养碍岁难盗状严标准将给让称较惯时余遗癣烧烫听觉视网淀样键颤纵项仅颗细梁点锥瘫痪泻呕恶胶泪腘输贲窦频乱",
+)
+_INVISIBLE = re.compile(r"[\u00ad\u200b-\u200f\u2060\ufeff]")
+
+
 def fold(text: str) -> str:
-    """Half-width, lower case, plain apostrophes and dashes."""
-    text = unicodedata.normalize("NFKC", text).lower()
-    return text.replace("’", "'").replace("‘", "'").replace("–", "-").replace("—", "-").replace("\u00ad", "")
+    """Half-width, lower case, plain apostrophes and dashes, the characters of diagnoses simplified, nothing
+    invisible."""
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).lower().translate(_SIMPLIFIED)
+    return text.replace("’", "'").replace("‘", "'").replace("–", "-").replace("—", "-")
 
 
 @lru_cache(maxsize=8192)

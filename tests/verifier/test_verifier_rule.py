@@ -187,3 +187,47 @@ def test_own_synonyms_can_be_added(tmp_path) -> None:
     load_synonyms.cache_clear()
     with pytest.raises(UserError, match=r"more\.txt:1"):
         load_synonyms(path)
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("pneumonia", "The diagnosis is pneumonia rather than asthma."),
+        ("pneumonia", "Asthma was considered, but the diagnosis is pneumonia."),
+        ("pneumonia", "### Final diagnosis\npneumonia"),
+        ("pneumonia", "\\boxed{pneumonia}"),
+        ("pneumonia", "<answer>pneumonia</answer>"),
+        ("pneumonia", "Impression: pneumonia"),
+        ("pneumonia", "The diagnosis is pneumonia.\nThis fits the fever."),
+        ("肺炎", "診斷為肺炎。"),
+        ("关节炎", "最終診斷：關節炎"),
+        ("肺炎", "诊断为肺炎，而不是哮喘。"),
+        ("肺炎", "排除了哮喘，诊断为肺炎。"),
+        ("肺炎", "该患者最可能患有肺炎。"),
+    ],
+)
+def test_plain_right_answers_in_many_layouts(reference: str, answer: str) -> None:
+    assert verdict(reference, answer)[0]
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("pneumonia", "The least likely diagnosis is pneumonia."),
+        ("pneumonia", "Diagnosis: ?pneumonia"),
+        ("pneumonia", "Diagnosis: pneumonia (?)"),
+        ("pneumonia", "The diagnosis is ~~pneumonia~~ asthma."),
+        ("pneumonia", "The diagnosis is n\u200bot pneumonia."),
+        ("pneumonia", "Diagnosis:\npneumonia\nasthma of the young"),
+        ("pneumonia", "The question is whether the patient has pneumonia."),
+        ("pneumonia", "We cannot exclude asthma, but the diagnosis may be pneumonia."),
+        ("pneumonia", "The diagnosis is pneumonia rather than certain."),
+        ("肺炎", "並非肺炎。"),
+        ("肺炎", "患者的父亲诊断为肺炎。"),
+        ("肺炎", "勿诊断为肺炎。"),
+        ("肺炎", "诊断为肺炎，其次为哮喘。"),
+        ("肺炎", "不能排除哮喘，诊断为肺炎的可能。"),
+    ],
+)
+def test_refuses_disguised_answers(reference: str, answer: str) -> None:
+    assert not verdict(reference, answer)[0]
