@@ -65,5 +65,9 @@ async def test_failures_and_an_answer_without_thought() -> None:
         await page.until(f"document.querySelectorAll('article').length === 2 && {DONE}")
         shown = await page.js("[...document.querySelectorAll('.failed')].at(-1).textContent")
         assert shown == "the engine's answer cannot be understood" or "failed" in shown
+        await page.js("document.querySelector('[data-language=zh]').click()")
+        await ask(page, "q")
+        await page.until(f"document.querySelectorAll('article').length === 3 && {DONE}")
+        assert "模型服务在作答时出错" in await page.js("[...document.querySelectorAll('.failed')].at(-1).textContent")
         # Nothing is wider than a phone's screen.
         assert await page.js("document.documentElement.scrollWidth <= innerWidth")

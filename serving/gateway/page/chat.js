@@ -15,6 +15,7 @@ const TEXTS = {
     stopped: "stopped", failed: "failed", noThought: "The model answered without thinking.",
     noAnswer: "No answer came after the thought.",
     api: "API description", metrics: "Metrics", health: "Health",
+    errors: {},
   },
   zh: {
     use: "仅供科研与临床医生决策支持使用。本系统不是医疗器械，不作自主诊断。请勿输入可识别患者身份的信息。",
@@ -29,6 +30,16 @@ const TEXTS = {
     stopped: "已停止", failed: "失败", noThought: "模型未经思考直接作答。",
     noAnswer: "思考之后没有给出回答。",
     api: "接口说明", metrics: "指标", health: "健康状态",
+    // By the gateway's error codes; a code without a text here is shown as the gateway words it.
+    errors: {
+      unauthorized: "接口密钥缺失或无效，请填写有效的密钥。", unknown_model: "没有该模型，请刷新页面后重试。",
+      body_too_large: "问题过长，请缩短后重试。", bad_field: "请求中有字段不被接受，可能是问题过长。",
+      body_timeout: "请求未能及时送达，请重试。", overloaded: "当前请求过多，请稍后再试。",
+      draining: "服务正在重启，请重新提问。", engine_busy: "模型服务繁忙，请稍后再试。",
+      engine_refused: "模型服务拒绝了该请求，可能是问题过长。", engine_unreachable: "无法连接模型服务，请稍后再试。",
+      engine_failed: "模型服务在作答时出错，请重试。", engine_timeout: "模型服务未能及时作答，请重试。",
+      internal: "内部错误，请将请求编号告知管理员。",
+    },
   },
 };
 
@@ -48,6 +59,11 @@ function setLanguage(value) {
     button.setAttribute("aria-pressed", String(button.dataset.language === value));
   say(document);
   for (const node of document.querySelectorAll("[data-state]")) node.textContent = TEXTS[language][node.dataset.state];
+}
+
+// What the gateway says of a failure, in the page's language.
+function failure(error) {
+  return new Error(TEXTS[language].errors[error.code] ?? error.message);
 }
 
 function seconds(milliseconds) {
@@ -102,7 +118,7 @@ class Turn {
   }
 
   take(chunk) {
-    if (chunk.error) throw new Error(chunk.error.message);
+    if (chunk.error) throw failure(chunk.error);
     const following = atEnd();
     const now = performance.now();
     const thought = chunk.usage?.completion_tokens_details?.reasoning_tokens;
@@ -162,7 +178,7 @@ async function ask(question) {
   const body = { model: info.model, messages: [{ role: "user", content: question }], stream: true, stream_options: { include_usage: true } };
   try {
     const response = await fetch("v1/chat/completions", { method: "POST", headers, body: JSON.stringify(body), signal: running.signal });
-    if (!response.ok) throw new Error((await response.json()).error.message);
+    if (!response.ok) throw failure((await response.json()).error);
     for await (const chunk of events(response.body)) turn.take(chunk);
     turn.end();
   } catch (problem) {
