@@ -58,8 +58,9 @@ class GateResult(BaseModel):
 
     @property
     def reasons(self) -> list[str]:
-        """Why it is not `promote`; empty where it is."""
-        return [f"{rule.rule}: {rule.reason}" for rule in self.rules if rule.result != "pass"]
+        """Why it is not `promote`, what refuses before what holds; empty where it is."""
+        failed = [rule for wanted in ("refuse", "hold") for rule in self.rules if rule.result == wanted]
+        return [f"{rule.rule}: {rule.reason}" for rule in failed]
 
 
 class GateInputs(BaseModel):
@@ -260,8 +261,7 @@ def approve(result: GateResult, approved_by: str, reason: str, override_hold: bo
     if not approved_by.strip() or not reason.strip():
         raise UserError("approval: approved_by and a reason are required for production; give both")
     if result.decision == "refuse":
-        why = next(f"{rule.rule}: {rule.reason}" for rule in result.rules if rule.result == "refuse")
-        raise UserError(f"approval: {result.candidate} was refused ({why}); train a better candidate")
+        raise UserError(f"approval: {result.candidate} was refused ({result.reasons[0]}); train a better candidate")
     if result.decision == "hold" and not override_hold:
         raise UserError(
             f"approval: {result.candidate} is held ({result.reasons[0]}); evaluate more cases or override the hold"
@@ -275,11 +275,16 @@ def write_gate(inputs: GateInputs, policy: Policy, out_dir: Path) -> GateResult:
     result = decide(inputs, policy)
     out_dir = Path(out_dir)
     baseline = make_baseline(inputs.candidate, inputs.cases, inputs.names[1], inputs.benchmark)
-    page = render("gate.html.j2", title=f"Promotion gate: {result.candidate}", result=result, baseline=baseline)
     write_baseline(baseline, out_dir)
+    write_result(result, baseline, out_dir)
+    return result
+
+
+def write_result(result: GateResult, baseline: Baseline, out_dir: Path) -> None:
+    """gate.html, and last gate.json."""
+    page = render("gate.html.j2", title=f"Promotion gate: {result.candidate}", result=result, baseline=baseline)
     write_text(out_dir / GATE_PAGE, page)
     write_text(out_dir / GATE, result.model_dump_json(indent=1) + "\n")
-    return result
 
 
 def manifest_fields(result: GateResult, baseline: Baseline, metrics: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:

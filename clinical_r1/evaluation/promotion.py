@@ -11,7 +11,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.builder import bias_of
 from clinical_r1.evaluation.choices import multiple_choice
 from clinical_r1.evaluation.config import EvaluationConfig, GateConfig
-from clinical_r1.evaluation.gate import GATE, GateInputs, GateResult, approve, manifest_fields, write_gate
+from clinical_r1.evaluation.gate import GATE, GateInputs, GateResult, approve, manifest_fields, write_gate, write_result
 from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases, read_evaluated
 from clinical_r1.evaluation.policy import DEFAULT_POLICY, Policy, read_policy
 from clinical_r1.evaluation.registry import load_benchmark
@@ -121,8 +121,8 @@ def read_gate(folder: Path) -> GateResult:
 
 
 def approve_folder(folder: Path, by: str, reason: str, model: Path | None, override_hold: bool = False) -> GateResult:
-    """Record a person's approval in gate.json and, where a model folder is given, in its manifest.json (whose other
-    fields stay), with the reasoning baseline beside the weights."""
+    """Record a person's approval in gate.json, gate.html and, where a model folder is given, its manifest.json (whose
+    other fields stay), with the reasoning baseline beside the weights."""
     result = approve(read_gate(folder), by, reason, override_hold)
     baseline = read_baseline(Path(folder))
     if model is not None:
@@ -136,5 +136,5 @@ def approve_folder(folder: Path, by: str, reason: str, model: Path | None, overr
         fields = manifest_fields(result, baseline, manifest.get("evaluation", []))
         write_baseline(baseline, model)
         write_text(path, json.dumps(manifest | fields, ensure_ascii=False, indent=1) + "\n")
-    write_text(Path(folder) / GATE, result.model_dump_json(indent=1) + "\n")
+    write_result(result, baseline, Path(folder))
     return result

@@ -77,6 +77,8 @@ def test_gate_decides_and_a_person_approves(models, tmp_path):
     (model / "config.json").write_text("{}")
     (model / "manifest.json").write_text(json.dumps({"name": "ours", "licence": "MIT"}))
     command("gate", "approve", tmp_path / "g", "--by", "Dr. A", "--reason", "read 50 answers", "--model", model)
+    page = (tmp_path / "g" / "gate.html").read_text(encoding="utf-8")
+    assert "read 50 answers" in page and "可以上线" in page and "用途声明" in page
     manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["licence"], manifest["approved_by"], manifest["approval_reason"]) == (
         "MIT",

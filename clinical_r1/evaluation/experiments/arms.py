@@ -86,7 +86,7 @@ def confirmed(comparison: Comparison) -> bool:
     """Whether the independent judge, where there is one, sees what the reward judge sees."""
     sign = estimate_of(comparison.overall).sign
     other = comparison.independent
-    return other is None or other.n == 0 or estimate_of(other).sign == sign
+    return other is None or estimate_of(other).sign == sign
 
 
 def accuracy_row(label: str, predictions: Sequence[Prediction]) -> list[Cell]:
