@@ -61,9 +61,12 @@ lint-chart: setup  ## helm lint, schemas, the chart's tests; builds helm and kub
 	PYTHON=$(BIN)/python tests/chart/render.sh check
 	$(BIN)/python -m pytest tests/chart
 
-lock: setup  ## renew requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --extra dev --generate-hashes --no-emit-package clinical-r1 \
-	  --no-header --no-annotate --output-file requirements.lock pyproject.toml
+UV_LOCK = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-package clinical-r1 \
+  --no-header --no-annotate
+
+lock: setup  ## renew both lock files (ours, the trainer image's) from pyproject.toml
+	$(UV_LOCK) --extra dev --output-file requirements.lock pyproject.toml
+	$(UV_LOCK) --extra trainer --output-file components/requirements.lock pyproject.toml
 
 clean:  ## remove the environment (runs/ stays)
 	rm -rf $(VENV) build *.egg-info
