@@ -120,11 +120,12 @@ async def _audit_configured(
     async with AsyncExitStack() as stack:
         client = None
         if config.endpoint is not None:
+            from clinical_r1.llm.budget import Budget
             from clinical_r1.llm.client import LLMClient
             from clinical_r1.llm.journal import Journal, load_key
 
             journal = stack.enter_context(Journal(state_dir / "audit.jsonl", load_key(state_dir / "audit.key")))
-            client = await stack.enter_async_context(LLMClient(config.endpoint, journal))
+            client = await stack.enter_async_context(LLMClient(config.endpoint, journal, Budget.of(config.budget)))
             await client.check()
         return await _audit(build_verifier(config.verifier, client), rows, concurrency)
 

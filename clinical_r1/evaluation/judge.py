@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.journal import RowJournal, fingerprint
 from clinical_r1.evaluation.progress import progress
 from clinical_r1.schema import Case, Prediction, Record, Verdict, VerdictLabel
@@ -72,20 +73,26 @@ async def _judge_all(
     from clinical_r1.verifier.verifier import build_verifier
 
     queue, rows, unsaved = deque(todo), [], []
+    stopped: list[UserError] = []
     async with AsyncExitStack() as stack:
         client = None
         if config.endpoint is not None:
+            from clinical_r1.llm.budget import Budget
             from clinical_r1.llm.client import LLMClient
             from clinical_r1.llm.journal import open_journal
 
             calls = stack.enter_context(open_journal(calls_dir))
-            client = await stack.enter_async_context(LLMClient(config.endpoint, calls))
+            client = await stack.enter_async_context(LLMClient(config.endpoint, calls, Budget.of(config.budget)))
         verifier = build_verifier(config.verifier, client)
 
         async def worker() -> None:
-            while queue:
+            while queue and not stopped:
                 prediction = queue.popleft()
-                verdict = await verifier.judge(Judgement.of(by_id[prediction.case_id], prediction.response))
+                try:
+                    verdict = await verifier.judge(Judgement.of(by_id[prediction.case_id], prediction.response))
+                except UserError as error:  # the budget, or the endpoint: the others end after their call in flight
+                    stopped.append(error)
+                    return
                 row = JudgedRow(case_id=prediction.case_id, sample=prediction.sample, verdict=verdict)
                 rows.append(row)
                 if verdict.label is not VerdictLabel.INVALID:
@@ -99,6 +106,8 @@ async def _judge_all(
             await run_workers([worker] * min(concurrency, len(todo)))
         finally:
             journal.append(unsaved)
+        if stopped:
+            raise stopped[0]
     return rows
 
 

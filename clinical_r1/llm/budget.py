@@ -1,7 +1,8 @@
 """A limit on money or tokens that stops a run cleanly and lets it go on later."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from clinical_r1.llm.config import BudgetConfig
 from clinical_r1.llm.failures import BudgetExhausted
 from clinical_r1.schema import Usage
 
@@ -14,6 +15,11 @@ class Budget:
 
     The check comes before a call, so the overshoot is at most what is in flight at that moment.
     """
+
+    @classmethod
+    def of(cls, config: BudgetConfig) -> Self:
+        """The budget that a configuration sets."""
+        return cls(config.max_cost, config.max_tokens)
 
     def __init__(self, max_cost: float | None = None, max_tokens: int | None = None) -> None:
         self.max_cost = max_cost

@@ -10,6 +10,17 @@ from clinical_r1.errors import UserError
 Positive = Annotated[float, Field(gt=0)]
 
 
+class BudgetConfig(BaseModel):
+    """Limits that stop a run cleanly; finished calls are kept, so a raised limit goes on where it stopped."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_cost: float | None = Field(default=None, gt=0)
+    """Money, in the currency of the endpoints' price lists; None for no limit."""
+    max_tokens: int | None = Field(default=None, gt=0)
+    """Prompt and completion tokens of all endpoints together; None for no limit."""
+
+
 class EndpointConfig(BaseModel):
     """An OpenAI-compatible chat endpoint."""
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.errors import UserError
-from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.llm.crossing import CrossingPolicy, check_crossing, check_gate
 from clinical_r1.schema import RETRY_STRATEGIES, Strategy
 from clinical_r1.synthesis.choices import Policy
@@ -14,15 +14,9 @@ from clinical_r1.synthesis.filters import FilterConfig
 from clinical_r1.verifier.config import VerifierConfig
 
 
-class BudgetConfig(BaseModel):
-    """Limits that stop a run cleanly; finished calls are kept, so a raised limit goes on where it stopped."""
+class SearchBudget(BudgetConfig):
+    """The budget of a search, and what becomes of the cases that it leaves open."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    max_cost: float | None = Field(default=None, gt=0)
-    """Money, in the currency of the endpoints' price lists; None for no limit."""
-    max_tokens: int | None = Field(default=None, gt=0)
-    """Prompt and completion tokens of all endpoints together; None for no limit."""
     when_spent: Literal["stop", "publish"] = "stop"
     """`stop` ends with an error and no dataset; `publish` writes what there is, open cases as rejects (`budget`)."""
 
@@ -102,7 +96,7 @@ class SynthesisConfig(BaseModel):
     """Quality filters over accepted traces."""
     shard: Shard = Field(default_factory=Shard)
     """Part of a fanned-out run."""
-    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    budget: SearchBudget = Field(default_factory=SearchBudget)
     """Money or token limit of this run (of this shard)."""
 
     crossing: CrossingPolicy = Field(default_factory=CrossingPolicy)

@@ -79,7 +79,7 @@ async def _synthesize(
     config: SynthesisConfig, cases: Path, total: int, journal: Journal, spool: Spool
 ) -> list[dict[str, object]]:
     """Fill the spool; returns what each client did."""
-    budget = Budget(config.budget.max_cost, config.budget.max_tokens)
+    budget = Budget.of(config.budget)
     async with AsyncExitStack() as stack:
         synthesizer = await stack.enter_async_context(LLMClient(config.synthesizer, journal, budget))
         clients, judge = [synthesizer], synthesizer

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.llm.crossing import CrossingPolicy, check_crossing, check_gate
 
 IcdLevel = Literal["off", "code", "category", "block"]
@@ -43,6 +43,10 @@ class JudgeConfig(BaseModel):
     """Where an `llm` or `ensemble` verifier asks."""
     crossing: CrossingPolicy = Field(default_factory=CrossingPolicy)
     """What may leave the security boundary: the judge is sent question, reference and answer."""
+
+    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    """Most money or tokens for this judge; what its journal holds counts. A spent budget stops the run, which goes on
+    where it stopped once the limit is raised."""
 
     @model_validator(mode="after")
     def _has_endpoint(self) -> Self:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from clinical_r1.generation.chat import completion_text, prompt_opens_thinking, think_ids
+from clinical_r1.llm.budget import Budget
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.journal import open_journal
 from clinical_r1.reasoning import Outcome, Split, count_reasoning_tokens, split
@@ -64,7 +65,8 @@ class JudgeThread:
         client = None
         if self.config.endpoint is not None:
             calls = self._stack.enter_context(open_journal(self._calls_dir)) if self._calls_dir else None
-            client = await self._stack.enter_async_context(LLMClient(self.config.endpoint, calls))
+            budget = Budget.of(self.config.budget)
+            client = await self._stack.enter_async_context(LLMClient(self.config.endpoint, calls, budget))
         self._verifier = build_verifier(self.config.verifier, client)
 
     async def _close(self) -> None:
