@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.journal import RowJournal, fingerprint, model_fingerprint
 from clinical_r1.evaluation.judge import run_workers
-from clinical_r1.evaluation.progress import progress
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.progress import progress
 from clinical_r1.reasoning import Outcome, count_reasoning_tokens, split
 from clinical_r1.schema import Case, Prediction
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.journal import RowJournal, fingerprint
-from clinical_r1.evaluation.progress import progress
+from clinical_r1.progress import progress
 from clinical_r1.schema import Case, Prediction, Record, Verdict, VerdictLabel
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement

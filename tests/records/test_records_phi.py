@@ -233,3 +233,18 @@ def test_forms_that_an_independent_set_of_sentences_showed_to_be_missed(text, se
 def test_clinical_values_survive(text):
     result = scrub(text, KnownFinder(Known()), shifter(200))
     assert result.text == text and not result.doubts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "27-year-old G3P1010 comes for advice.",
+        "His temperature is 37.1C (98.8F), pulse 80/min.",
+        "Postmenopausal 30.6 - 106.3 mIU/mL",
+        "8.4 \u00b1 3.9 0.28",
+        "Strength increases to 5/5 after repeated tries.",
+    ],
+)
+def test_readings_are_no_identifiers(text: str) -> None:
+    found = scrub(text, KnownFinder(Known()), None)
+    assert found.text == text and not found.doubts

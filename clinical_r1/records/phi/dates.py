@@ -69,9 +69,25 @@ def find_dates(text: str, shift: Callable[[date], date] | None) -> Iterator[Span
     for layout, pattern in _COMPILED:
         for match in pattern.finditer(text):
             start = match.start("m") if layout == "md_num" else match.start()
+            if _is_reading(layout, match, text):
+                continue
             birth = bool(_BIRTH.search(text[max(0, start - 20) : start]))
             moved = "" if birth or shift is None else _moved(layout, match, shift)
             yield Span(start, match.end(), Kind.DATE, text=moved)
+
+
+_GRADE_BEFORE = re.compile(r"(?i)(?:increas|improv|decreas|reduc|strength|grad|scor|power|pain|reflex)\w*[^.;]{0,24}$")
+
+
+def _is_reading(layout: str, match: re.Match[str], text: str) -> bool:
+    """`3.9 0.28` is two values of a table, `strength increases to 5/5` a grade: neither is a date."""
+    if layout == "xy_sep":
+        return match["sep"] == "." and bool(re.search(r"\d\s\d", match["b"])) and not re.search(r"\s", match["a"])
+    if layout == "md_num":
+        return match["d"] in ("5", "10") and bool(
+            _GRADE_BEFORE.search(text[max(0, match.start() - 32) : match.start()])
+        )
+    return False
 
 
 def _moved(layout: str, match: re.Match[str], shift: Callable[[date], date]) -> str:

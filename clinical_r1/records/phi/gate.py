@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from clinical_r1.progress import progress
 from clinical_r1.records.config import PhiConfig, RecordsConfig
 from clinical_r1.records.identity import keyed, need_key, patient_hash
 from clinical_r1.records.phi.bands import safe_age_band
@@ -78,15 +79,17 @@ class ScrubGate(OpenGate):
         result = GateResult()
         scrubbed: Counter[str] = Counter()
         doubts: Counter[str] = Counter()
-        for row in rows:
-            fields, counts, unsure = self._scrub_row(row)
-            if unsure:
-                kinds = sorted(set(unsure))
-                doubts.update(kinds)
-                result.quarantined.append(Quarantined(file=row.file, line=row.line, types=kinds))
-            else:
-                scrubbed.update(counts)
-                result.passed.append(Passed(row, Case.model_validate(fields)))
+        with progress("PHI gate", len(rows)) as advance:
+            for row in rows:
+                fields, counts, unsure = self._scrub_row(row)
+                if unsure:
+                    kinds = sorted(set(unsure))
+                    doubts.update(kinds)
+                    result.quarantined.append(Quarantined(file=row.file, line=row.line, types=kinds))
+                else:
+                    scrubbed.update(counts)
+                    result.passed.append(Passed(row, Case.model_validate(fields)))
+                advance(1)
         result.summary = {
             "policy": "scrub",
             "off_because": "",

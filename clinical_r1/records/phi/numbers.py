@@ -193,6 +193,13 @@ _HAN_DIGITS = re.compile(
 )
 
 
+_READING = re.compile(
+    r"G\d{1,2}P\d{1,5}|\d{2,3}\.\d{1,2} ?C \(?\d{2,3}(?:\.\d)? ?F\)?|\(?\d{1,3}\.\d{1,2} ?- ?\d{1,3}\.\d{1,2}\)?"
+)
+"""Obstetric formulas (G3P1010), a temperature in two units, a range of two decimals."""
+_RATE = re.compile(r"\s?/\s?(?:min|hour|h|day|d|hpf|ul|mm)\b")
+
+
 def find_numbers(text: str) -> Iterator[Span]:
     """Structured identifiers in folded text; overlaps are possible and resolved later."""
     for kind, pattern, check in _COMPILED:
@@ -202,7 +209,8 @@ def find_numbers(text: str) -> Iterator[Span]:
     for kind, pattern in _LABELLED:
         for match in pattern.finditer(text):
             value = match.group("value")
-            if len(digits_of(value)) >= 3 and not re.fullmatch(r"(?i)\d{1,5}" + _UNIT + r".*", value):
+            measured = len(value) <= 5 and _RATE.match(text, match.end("value"))
+            if len(digits_of(value)) >= 3 and not measured and not re.fullmatch(r"(?i)\d{1,5}" + _UNIT + r".*", value):
                 yield Span(match.start("value"), match.end("value"), kind)
     for match in _HANDLE.finditer(text):
         if len(match.group("value")) >= 5:
@@ -210,11 +218,11 @@ def find_numbers(text: str) -> Iterator[Span]:
     for match in _PLATE.finditer(text):
         yield Span(match.start("value"), match.end("value"), Kind.VEHICLE)
     for match in _CLUSTER.finditer(text):
-        if spelled_out(match.group()):
+        if spelled_out(match.group()) and not _READING.fullmatch(match.group()):
             yield Span(match.start(), match.end(), Kind.OTHER)
     for pattern in (_LONG, _LONG_DECIMAL, _ONE_BY_ONE, _GROUPED, _MIXED, _HAN_DIGITS):
         for match in pattern.finditer(text):
-            if not _quantity(text, match):
+            if not _quantity(text, match) and not _READING.fullmatch(match.group()):
                 yield Span(match.start(), match.end(), Kind.OTHER)
 
 
