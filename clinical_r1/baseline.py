@@ -145,14 +145,3 @@ def population_stability(expected: Sequence[int], observed: Sequence[int]) -> fl
         p, q = (before + 0.5) / total_expected, (after + 0.5) / total_observed
         psi += (q - p) * math.log(q / p)
     return psi
-
-
-def kolmogorov_smirnov(expected: Sequence[int], observed: Sequence[int]) -> float:
-    """Largest gap of the two cumulative histograms, in [0, 1]: a lower bound of the KS distance of the raw lengths."""
-    if not sum(expected) or not sum(observed):
-        return 0.0
-    gap = cumulative = 0.0
-    for before, after in zip(expected, observed, strict=True):
-        cumulative += after / sum(observed) - before / sum(expected)
-        gap = max(gap, abs(cumulative))
-    return gap

@@ -8,7 +8,6 @@ import pytest
 from clinical_r1.baseline import (
     EDGES,
     LengthHistogram,
-    kolmogorov_smirnov,
     make_baseline,
     population_stability,
     read_baseline,
@@ -67,8 +66,6 @@ def test_drift_numbers():
     same = [10, 30, 40, 20]
     assert population_stability(same, [2 * x for x in same]) == pytest.approx(0, abs=1e-3)
     assert population_stability(same, [40, 30, 20, 10]) > 0.25
-    assert kolmogorov_smirnov(same, same) == 0
-    assert kolmogorov_smirnov([1, 0], [0, 1]) == 1
     assert population_stability(same, [0, 0, 0, 0]) == 0
 
 

@@ -1,7 +1,7 @@
 """Proportions, paired comparisons and their power. Numbers in, numbers out; nothing here knows a record.
 
 Everything is closed-form or a bracketed root, so results do not depend on a seed; resampling lives in `resampling.py`.
-Sources: Wilson 1927; Newcombe 1998 (Stat Med 17:2635); Tango 1998 (Stat Med 17:891); Fagerland, Lydersen and Laake 2013
+Sources: Wilson 1927; Tango 1998 (Stat Med 17:891); Fagerland, Lydersen and Laake 2013
 (mid-p McNemar); Connor 1987 (power of McNemar's test); Holm 1979; Fleiss, Cohen and Everitt 1969 (kappa).
 """
 
@@ -128,17 +128,6 @@ def _bisect(function: Callable[[float], float], low: float, high: float) -> floa
         else:
             high = middle
     return (low + high) / 2
-
-
-def newcombe_difference(k1: int, n1: int, k2: int, n2: int, confidence: float = 0.95) -> Interval:
-    """Newcombe's hybrid score interval of p2 - p1 for two *independent* groups (e.g. two sets of cases)."""
-    if not n1 or not n2:
-        return Interval(-1.0, 1.0)
-    p1, p2 = k1 / n1, k2 / n2
-    first, second = wilson(k1, n1, confidence), wilson(k2, n2, confidence)
-    difference = p2 - p1
-    low = difference - math.hypot(p2 - second.low, first.high - p1)
-    return Interval(low, difference + math.hypot(second.high - p2, p1 - first.low))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -38,7 +38,7 @@ def evaluate(
     Examples:
       clinical-r1 evaluate runs/latest/model -b test.jsonl
       clinical-r1 evaluate runs/latest/model -b medqa -b dxbench --data ../data --set max_new_tokens=300
-      clinical-r1 evaluate http://127.0.0.1:8000/v1 --model ours --trusted -b cases.jsonl
+      clinical-r1 evaluate http://127.0.0.1:8000/v1 --model model --trusted -b cases.jsonl
       clinical-r1 evaluate runs/latest/model -b cases.jsonl --set samples=8 --set temperature=0.7
       clinical-r1 evaluate gpt-4o.yaml -b benchmark/cases.jsonl --config evaluation.yaml
     """

@@ -7,7 +7,9 @@ import typer
 
 
 def run(
-    pipeline: Annotated[str, typer.Argument(help="The pipeline to run: train, or an experiment (ablate-rl, ...).")],
+    pipeline: Annotated[
+        str, typer.Argument(help="The pipeline to run: train, audit, or an experiment (ablate-rl, ...).")
+    ],
     config: Annotated[
         str,
         typer.Option(
@@ -54,8 +56,13 @@ def run(
 
     load_pipeline(pipeline)
     if pipeline == "audit":
+        from clinical_r1.errors import UserError
         from pipelines.audit_run import run_audit
 
+        if cases or map_ or limit or seed is not None or fresh:
+            raise UserError(
+                "run audit: --cases, --map, --limit, --seed and --fresh are for cases; give --set store=URI"
+            )
         run_audit(config, set_ or [], runs)
         return
     if pipeline != "train":

@@ -12,7 +12,6 @@ from clinical_r1.evaluation.stats import (
     holm,
     mcnemar,
     minimum_detectable_effect,
-    newcombe_difference,
     pair_up,
     paired_interval,
     paired_power,
@@ -142,12 +141,6 @@ def test_power_of_a_non_inferiority_margin():
     assert paired_power(500, 0.0, 0.2, sides=1, margin=0.08) > 0.95
     assert paired_power(500, -0.08, 0.2, sides=1, margin=0.08) == pytest.approx(0.05, abs=0.01)
     assert paired_power(0, 0.1, 0.2) == 0.0
-
-
-def test_newcombe_difference_equals_statsmodels():
-    proportion = pytest.importorskip("statsmodels.stats.proportion")
-    expected = proportion.confint_proportions_2indep(56, 70, 48, 80, method="newcomb", compare="diff")
-    assert newcombe_difference(48, 80, 56, 70) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("table", [[[40, 9], [6, 45]], [[10, 3, 1], [2, 20, 5], [0, 4, 15]], [[1, 30], [2, 1]]])
