@@ -16,7 +16,7 @@ export GOMP_SPINCOUNT ?= 0
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help images-list setup run experiments-demo test lint format bench compile manifests lint-chart lock clean
+.PHONY: help images images-list setup run experiments-demo test lint format bench compile manifests lint-chart lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ UV_LOCK = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes 
 lock: setup  ## renew both lock files (ours, the trainer image's) from pyproject.toml
 	$(UV_LOCK) --extra dev --output-file requirements.lock pyproject.toml
 	$(UV_LOCK) --extra trainer --output-file components/requirements.lock pyproject.toml
+
+images:  ## build the trainer's and the gateway's image with buildah: IMAGE_REGISTRY=, IMAGE_TAG=, BASE=, IMAGES=gateway
+	@components/images.sh build $(IMAGES)
 
 images-list:  ## every image to mirror: IMAGE_REGISTRY=registry.example IMAGE_TAG=0.1.0
 	@components/images.sh list
