@@ -71,7 +71,7 @@ def sft_model(splits, tmp_path_factory) -> Path:
     rows = [{"question": c.question, "thinking": t.format(f="a", d=c.reference), "response": c.reference}
             for c in cases(40, 1) for t in THOUGHTS[:2]]  # fmt: skip
     write_jsonl(folder.parent / "corpus.jsonl", rows)
-    shape = TinyModelConfig(hidden_size=32, layers=2, vocab_size=420, window=192, init_std=0.1)
+    shape = TinyModelConfig(hidden_size=32, layers=2, vocab_size=420, window=192, init_std=0.1, seed=1)
     make_base_model(shape, [folder.parent / "corpus.jsonl"], folder)
     model, tokenizer = load_model(folder)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)

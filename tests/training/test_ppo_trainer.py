@@ -70,7 +70,9 @@ def test_a_run_leaves_model_config_metrics_and_curves(whole, sft_model):  # noqa
     assert [row["step"] for row in rows if "validation/accuracy" in row] == [0, 2, 4]
     assert all(row["train/sampler_gap"] < 1e-4 for row in steps)
     assert steps[0]["train/kl"] == pytest.approx(0, abs=1e-3)
-    assert {"train/clip_fraction", "train/entropy", "critic/explained_variance", "time/rollout"} <= steps[0].keys()
+    assert all({"train/clip_fraction", "train/entropy", "time/rollout"} <= row.keys() for row in steps)
+    # Not in a step whose rewards are all alike: there is no variance to explain.
+    assert any("critic/explained_variance" in row for row in steps)
     summary = result(whole)
     assert summary["steps"] == 4
     assert summary["stop_reason"] == ""
