@@ -14,7 +14,6 @@ from clinical_r1.errors import UserError
 
 Object = dict[str, Any]
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-FIELD_MANAGER = "clinical-r1"
 
 
 class Kind(NamedTuple):

@@ -10,7 +10,6 @@ promoted it is switched to "on" and waited for, so that at no time nobody answer
 annotation `clinical-r1/previous-uri`.
 """
 
-import math
 import re
 import time
 from collections.abc import Callable
@@ -180,11 +179,6 @@ def canary_name(uri: str, stable: str = "") -> str:
     text = re.sub(r"[^a-z0-9-]+", "-", uri.rstrip("/").rpartition("/")[2].lower()).strip("-")
     name = ("m-" + text if not text[:1].isalpha() else text)[:20].rstrip("-")
     return f"{name}-b" if name == stable else name
-
-
-def replicas_for(share: float, stable: int) -> int:
-    """Canary replicas as KServe counts them: ceil(stable x share)."""
-    return max(1, math.ceil(stable * share))
 
 
 def _canary(live: Object, name: str, uri: str, mode: Mode, replicas: int) -> Object:

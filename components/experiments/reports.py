@@ -6,7 +6,8 @@ from kfp import dsl
 
 
 @dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
-def report_ablate_rl(
+def report_policies(
+    experiment: str,
     config: str,
     code_version: str,
     splits: dsl.Input[dsl.Dataset],
@@ -16,10 +17,10 @@ def report_ablate_rl(
     page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """SFT against SFT + RL, over seeds."""
+    """Policies reinforced from one SFT model; `experiment` names the module that compares them."""
+    from importlib import import_module
     from pathlib import Path
 
-    from clinical_r1.evaluation.experiments.ablate_rl import report as write
     from clinical_r1.evaluation.experiments.arms import ArmsReport
     from clinical_r1.evaluation.experiments.finding import publish
     from clinical_r1.step import load_settings, record_step
@@ -27,32 +28,7 @@ def report_ablate_rl(
     with record_step("report", report.path) as record:
         settings = load_settings(ArmsReport, config)
         folders = [Path(run.path) for run in runs]
-        finding = write(settings, Path(splits.path), Path(sft.path), folders, Path(report.path))
-        record.update(publish(finding, Path(report.path), page, metrics))
-
-
-@dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
-def report_ablate_rewards(
-    config: str,
-    code_version: str,
-    splits: dsl.Input[dsl.Dataset],
-    sft: dsl.Input[dsl.Dataset],
-    runs: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
-    report: dsl.Output[dsl.Dataset],
-    page: dsl.Output[dsl.HTML],
-    metrics: dsl.Output[dsl.Metrics],
-):
-    """Reward tables against the first one, over seeds."""
-    from pathlib import Path
-
-    from clinical_r1.evaluation.experiments.ablate_rewards import report as write
-    from clinical_r1.evaluation.experiments.arms import ArmsReport
-    from clinical_r1.evaluation.experiments.finding import publish
-    from clinical_r1.step import load_settings, record_step
-
-    with record_step("report", report.path) as record:
-        settings = load_settings(ArmsReport, config)
-        folders = [Path(run.path) for run in runs]
+        write = import_module(f"clinical_r1.evaluation.experiments.{experiment}").report
         finding = write(settings, Path(splits.path), Path(sft.path), folders, Path(report.path))
         record.update(publish(finding, Path(report.path), page, metrics))
 

@@ -4,8 +4,6 @@ from typing import Dict, List  # noqa: UP035
 
 from kfp import dsl
 
-from components.experiments.reports import report_ablate_rewards
-from components.ppo import reinforce
 from pipelines.experiments import steps
 
 
@@ -26,23 +24,4 @@ def ablate_rewards(
     """Each arm is {"name", "ppo", "state_dir"}: one reward table and seed."""
     place = steps.Place(state_dir, code_version, image)
     shared = steps.supervised(place, records, sources_sha256, synthesis, base_model, sft, evaluation)
-    with dsl.ParallelFor(items=arms, name="tables and seeds", parallelism=2) as arm:
-        policy = reinforce(
-            config=arm.ppo,
-            state_dir=arm.state_dir,
-            code_version=code_version,
-            splits=shared.splits,
-            sft_model=shared.model,
-        )
-        place.put(policy, "ppo")
-        run = steps.evaluated(
-            place, arm.name, evaluation, shared.splits, policy.outputs["model"], arm.state_dir, "evaluate ppo"
-        )
-    written = report_ablate_rewards(
-        config=report,
-        code_version=code_version,
-        splits=shared.splits,
-        sft=shared.predictions,
-        runs=dsl.Collected(run),
-    )
-    return place.put(written, "report").outputs["report"]
+    return steps.compared_policies(place, shared, arms, evaluation, "ablate_rewards", report, "tables and seeds")

@@ -10,7 +10,9 @@ from kfp import dsl
 
 from components.base_model import base_model as provide_base_model
 from components.evaluate import evaluate_model
+from components.experiments.reports import report_policies
 from components.experiments.tune import fine_tune_further
+from components.ppo import reinforce
 from components.records import prepare_records
 from components.sft import fine_tune
 from components.synthesize import synthesize_shard
@@ -108,3 +110,30 @@ def supervised(
     model = place.put(task, "sft").outputs["model"]
     predictions = evaluated(place, "sft", evaluation, splits, model, place.state_dir, "evaluate sft")
     return Supervised(splits, made, start.outputs["model"], model, predictions)
+
+
+def compared_policies(
+    place: Place, shared: Supervised, arms: Any, evaluation: Any, experiment: str, report: Any, title: str
+) -> Any:
+    """PPO from the one SFT model for each arm {"name", "ppo", "state_dir"}, judged, then the report of `experiment`."""
+    with dsl.ParallelFor(items=arms, name=title, parallelism=2) as arm:
+        policy = reinforce(
+            config=arm.ppo,
+            state_dir=arm.state_dir,
+            code_version=place.code_version,
+            splits=shared.splits,
+            sft_model=shared.model,
+        )
+        place.put(policy, "ppo")
+        run = evaluated(
+            place, arm.name, evaluation, shared.splits, policy.outputs["model"], arm.state_dir, "evaluate ppo"
+        )
+    written = report_policies(
+        experiment=experiment,
+        config=report,
+        code_version=place.code_version,
+        splits=shared.splits,
+        sft=shared.predictions,
+        runs=dsl.Collected(run),
+    )
+    return place.put(written, "report").outputs["report"]

@@ -12,7 +12,6 @@ from clinical_r1.records.phi.spans import Kind, Span
 
 _MONTHS = ("january february march april may june july august september october november december").split()
 _MONTH = "(?:" + "|".join(rf"{m}|{m[:3]}" + (r"|sept" if m == "september" else "") for m in _MONTHS) + r")\.?"
-_MONTH_WORD = _MONTH.replace("may|may", "may")
 _S = r"\s{0,2}"
 _Y = r"(?P<y>(?:1[89]|20)\s?\d\s?\d)"
 _HAN_NUM = "零〇一二三四五六七八九十"
