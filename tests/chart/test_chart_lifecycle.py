@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,10 +83,7 @@ def release(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
     from tests.chart.schemas import CRDS, module
     from tests.cluster.daemons import Daemons, stopping
 
-    if not plane_module.KUBERNETES.exists():
-        pytest.skip("Kubernetes is not built; `python -m tests.cluster.build kubernetes` builds it")
-    if not shutil.which("etcd"):
-        pytest.skip("etcd is not installed (Debian: etcd-server)")
+    plane_module.skip_without_programs()
     folder = tmp_path_factory.mktemp("plane")
     with stopping(Daemons(folder)) as daemons:
         plane = plane_module.ControlPlane(folder, daemons).start()

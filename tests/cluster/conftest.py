@@ -1,6 +1,5 @@
 """A real API server with KServe's controller and the chart, for tests that need no node."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from tests.cluster.addons import install_kserve_types, install_resource_types, r
 from tests.cluster.api import Api
 from tests.cluster.build import BINARIES
 from tests.cluster.chart import Helm, find_helm
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import ControlPlane, skip_without_programs
 from tests.cluster.daemons import Daemons, stopping
 
 TEAM = "team-a"
@@ -43,10 +42,7 @@ class Platform:
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """Skips, with the reason, where a program is missing; without KServe's controller its resource types must do."""
-    if not BINARIES["kubernetes"].binary.exists():
-        pytest.skip("Kubernetes is not built; run python -m tests.cluster.build kubernetes kserve")
-    if not shutil.which("etcd"):
-        pytest.skip("etcd is not installed (Debian: etcd-server)")
+    skip_without_programs()
     folder: Path = tmp_path_factory.mktemp("plane")
     with stopping(Daemons(folder)) as daemons:
         plane = ControlPlane(folder, daemons).start()

@@ -2,10 +2,12 @@
 
 import base64
 import json
+import shutil
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -19,6 +21,14 @@ API_SERVICE_IP = "10.96.0.1"
 DNS_SERVICE_IP = "10.96.0.10"
 POD_CIDR = "10.244.0.0/24"
 KUBERNETES = BINARIES["kubernetes"].binary
+
+
+def skip_without_programs() -> None:
+    """Skip the test that calls this, with what is missing and how to get it."""
+    if not KUBERNETES.exists():
+        pytest.skip("Kubernetes is not built; run python -m tests.cluster.build kubernetes kserve")
+    if not shutil.which("etcd"):
+        pytest.skip("etcd is not installed (Debian: etcd-server)")
 
 
 @dataclass

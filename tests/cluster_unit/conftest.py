@@ -1,7 +1,6 @@
 """A real kube-apiserver with the real CRDs of Trainer and KServe; what their controllers would write, tests write."""
 
 import itertools
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +9,7 @@ from ground import Ground
 
 from clinical_r1.cluster.api import Cluster
 from tests.cluster.addons import install_kserve_types, install_resource_types
-from tests.cluster.build import BINARIES
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import ControlPlane, skip_without_programs
 from tests.cluster.daemons import Daemons, stopping
 
 _numbers = itertools.count()
@@ -19,10 +17,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    if not BINARIES["kubernetes"].binary.exists():
-        pytest.skip("Kubernetes is not built; run python -m tests.cluster.build kubernetes")
-    if not shutil.which("etcd"):
-        pytest.skip("etcd is not installed (Debian: etcd-server)")
+    skip_without_programs()
     folder: Path = tmp_path_factory.mktemp("plane")
     with stopping(Daemons(folder)) as daemons:
         plane = ControlPlane(folder, daemons).start()
