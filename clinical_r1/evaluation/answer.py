@@ -15,6 +15,7 @@ from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.journal import RowJournal, fingerprint, model_fingerprint
 from clinical_r1.evaluation.judge import run_workers
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.loop import run_calls
 from clinical_r1.progress import progress
 from clinical_r1.reasoning import Outcome, count_reasoning_tokens, split
 from clinical_r1.schema import Case, Prediction
@@ -160,7 +161,7 @@ def answer_by_endpoint(
     todo = [job for job in jobs_for(cases, config.samples) if (job.case.id, job.sample) not in done]
     failed = 0
     if todo:
-        rows = asyncio.run(_ask_all(config, endpoint, todo, journal, len(done)))
+        rows = run_calls(_ask_all(config, endpoint, todo, journal, len(done)))
         failed = sum(row.outcome is Outcome.ABORTED for row in rows)
         done |= {(row.case_id, row.sample): row for row in rows}
     return [done[job.case.id, job.sample] for job in jobs_for(cases, config.samples)], failed

@@ -5,7 +5,6 @@ Labelled rows are JSONL: the fields of a judgement and `correct`, a person's gra
 Lang and Reiczigel 2014 (accuracy corrected for an imperfect judge), Cohen 1960 (kappa).
 """
 
-import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -19,6 +18,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.judge import run_workers
 from clinical_r1.evaluation.page import render
 from clinical_r1.evaluation.stats import Interval, cohen_kappa, quantile, wilson
+from clinical_r1.llm.loop import run_calls
 from clinical_r1.progress import progress
 from clinical_r1.schema import Language, Record, VerdictLabel, read_jsonl
 from clinical_r1.verifier.config import JudgeConfig
@@ -87,7 +87,7 @@ Labels = list[bool | None]
 
 def audit_verifier(verifier: Any, rows: Sequence[LabelledJudgement], concurrency: int = 64) -> Audit:
     """Judge all rows plainly and in each changed wording, by a verifier that needs no endpoint."""
-    return asyncio.run(_audit(verifier, rows, concurrency))
+    return run_calls(_audit(verifier, rows, concurrency))
 
 
 def audit_judge(
@@ -107,7 +107,7 @@ def audit_judge(
     if not rows:
         raise UserError(f"{labelled}: no labelled answers in it; give JSONL with question, reference, answer, correct")
     config.check_privacy(Path(labelled))
-    audit = asyncio.run(_audit_configured(config, rows, Path(state_dir), concurrency))
+    audit = run_calls(_audit_configured(config, rows, Path(state_dir), concurrency))
     write_audit(audit, out_dir, reported)
     return audit
 

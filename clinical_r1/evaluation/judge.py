@@ -13,6 +13,7 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.journal import RowJournal, fingerprint
+from clinical_r1.llm.loop import run_calls
 from clinical_r1.progress import progress
 from clinical_r1.schema import Case, Prediction, Record, Verdict, VerdictLabel
 from clinical_r1.verifier.config import JudgeConfig
@@ -56,7 +57,7 @@ def judge_predictions(
     todo = [p for p in predictions if (p.case_id, p.sample) not in done]
     if todo:
         with progress(label, len(predictions), len(predictions) - len(todo)) as advance:
-            rows = asyncio.run(_judge_all(config, by_id, todo, journal, concurrency, advance, Path(state_dir) / CALLS))
+            rows = run_calls(_judge_all(config, by_id, todo, journal, concurrency, advance, Path(state_dir) / CALLS))
         done |= {(row.case_id, row.sample): row.verdict for row in rows}
     return [done[p.case_id, p.sample] for p in predictions]
 

@@ -7,7 +7,6 @@ labelled answers say how often this judge errs (Rogan and Gladen 1978, Lang and 
 ungrounded thinking" counts thoughts with findings that the case does not hold (hallucination.py: a lower bound).
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from clinical_r1.evaluation.served import SAMPLES, Sample, read_references, read
 from clinical_r1.evaluation.stats import wilson
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.crossing import CrossingPolicy, check_crossing
+from clinical_r1.llm.loop import run_calls
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.schema import Record, VerdictLabel
 from clinical_r1.verifier.config import JudgeConfig
@@ -135,7 +135,7 @@ def judge_samples(
         row.right = None if verdict.label is VerdictLabel.INVALID else verdict.label is VerdictLabel.CORRECT
     if config.plausibility:
         questions = [Judgement.of(row.sample.case(), row.sample.response) for row in rows]
-        labels = asyncio.run(judge_all(config.plausibility, questions, config.concurrency))
+        labels = run_calls(judge_all(config.plausibility, questions, config.concurrency))
         for row, label in zip(rows, labels, strict=True):
             row.plausible = label
     for row in rows:

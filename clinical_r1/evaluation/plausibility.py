@@ -1,6 +1,5 @@
 """A judge without a reference: does the case support this diagnosis? An opinion, until its errors are measured."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
@@ -12,6 +11,7 @@ from clinical_r1.evaluation.judge import run_workers
 from clinical_r1.evaluation.stats import cohen_kappa, wilson
 from clinical_r1.llm.client import CallFailed, LLMClient
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.loop import run_calls
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.verifier.judgement import Judgement
 
@@ -81,7 +81,7 @@ async def judge_all(endpoint: EndpointConfig, items: Sequence[Judgement], concur
 def audit_plausibility(endpoint: EndpointConfig, rows: Sequence[LabelledJudgement], concurrency: int) -> Audit:
     """How often this judge errs, on answers that people graded; only their question and answer are shown to it."""
     items = [Judgement(row.question, "", row.answer, row.language) for row in rows]
-    labels = asyncio.run(judge_all(endpoint, items, concurrency))
+    labels = run_calls(judge_all(endpoint, items, concurrency))
     table = Counter((row.correct, label) for row, label in zip(rows, labels, strict=True) if label is not None)
     counts = {
         "true_accept": table[True, True],

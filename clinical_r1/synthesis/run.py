@@ -16,6 +16,7 @@ from clinical_r1.llm.budget import Budget
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.failures import BudgetExhausted
 from clinical_r1.llm.journal import Journal, open_journal
+from clinical_r1.llm.loop import run_calls
 from clinical_r1.schema import Case, Trace, iter_jsonl
 from clinical_r1.synthesis.choices import shard_of
 from clinical_r1.synthesis.config import SynthesisConfig
@@ -43,7 +44,7 @@ def synthesize(config: SynthesisConfig, cases: Path, out_dir: Path, state_dir: P
         open_journal(state_dir) as journal,
         Spool(state_dir / "traces.spool", config.seed) as spool,
     ):
-        endpoints = asyncio.run(_synthesize(config, Path(cases), total, journal, spool))
+        endpoints = run_calls(_synthesize(config, Path(cases), total, journal, spool))
         seconds = time.monotonic() - started
         whole = config.shard.count == 1
         return write_dataset(spool, config, Path(cases), Path(out_dir), endpoints, seconds, whole)
