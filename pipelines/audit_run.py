@@ -28,9 +28,9 @@ def run_audit(config_file: str, overrides: list[str], runs_dir: Path) -> Path:
     arguments: dict[str, object] = {"config": as_argument(config)}
     arguments |= {"state_dir": str(state_dir), "code_version": code_version()}
     console = Console(soft_wrap=True)
-    with only_run(state_dir):
+    with only_run(state_dir) as lock:
         run_dir.mkdir(parents=True, exist_ok=True)
-        run_local(LocalJob("audit", arguments, runs_dir, run_dir, {"audit-answers": "audit"}, "audit"), console)
+        run_local(LocalJob("audit", arguments, runs_dir, run_dir, {"audit-answers": "audit"}, "audit", lock), console)
     report = Path(json.loads((run_dir / "outputs.json").read_text(encoding="utf-8"))["report"])
     for name in (REPORT, SUMMARY):
         write_text(run_dir / name, (report / name).read_text(encoding="utf-8"))

@@ -43,13 +43,18 @@ class LocalJob:
     """Task name in the compiled pipeline -> what the user reads, in the order of the definition."""
     cache: str
     """Folder under runs_dir/.cache where finished steps are looked up."""
+    lock: int
+    """Descriptor of the state folder's lock (only_run); the worker holds it while a step still writes."""
     fresh: bool = False
     """The user asked for --fresh (the word at the end of a stopped run says to leave it out)."""
 
 
 @contextmanager
-def only_run(state_dir: Path) -> Iterator[None]:
-    """Hold the state folder: two runs at once would empty each other's checkpoints. Raises UserError where held."""
+def only_run(state_dir: Path) -> Iterator[int]:
+    """Hold the state folder: two runs at once would empty each other's checkpoints. Raises UserError where held.
+
+    Yields the lock's descriptor: who inherits it holds the folder on when this process is killed.
+    """
     state_dir.mkdir(parents=True, exist_ok=True)
     with open(state_dir.with_name(state_dir.name + ".lock"), "w") as lock:
         try:
@@ -57,9 +62,10 @@ def only_run(state_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             runs = state_dir.parent.parent
             raise UserError(
-                f"{runs}: another run on the same cases is under way: wait for it, or give --runs another folder"
+                f"{runs}: another run on the same cases is under way, or writes its last checkpoint: wait for it, "
+                "or give --runs another folder"
             ) from None
-        yield
+        yield lock.fileno()
 
 
 def forget_finished_steps(runs_dir: Path, state_dir: Path) -> None:
@@ -120,6 +126,7 @@ def _start_worker(job: LocalJob) -> subprocess.Popen:
         errors="replace",
         # Its own session: Ctrl-C reaches only us, and we stop the steps in order (checkpoints are written on SIGTERM).
         start_new_session=True,
+        pass_fds=(job.lock,),
         env={**_THREADS, **os.environ, "PYTHONUNBUFFERED": "1"},
     )
 

@@ -17,6 +17,15 @@ from clinical_r1.atomic import write_text
 from pipelines.registry import load_pipeline
 
 
+_ORPHANED = threading.Event()
+
+
+def end_on_sigterm(number: int, _: object) -> None:
+    """End at once; an orphan stays until its steps have written their checkpoints, and with it the run's lock."""
+    if not _ORPHANED.is_set():
+        os._exit(128 + number)
+
+
 def follow_parent(parent: int, every: float = 1.0) -> None:
     """End this process and its steps when the command that started it is gone, even by kill -9.
 
@@ -24,6 +33,7 @@ def follow_parent(parent: int, every: float = 1.0) -> None:
     """
     while os.getppid() == parent:
         time.sleep(every)
+    _ORPHANED.set()
     os.killpg(os.getpgrp(), signal.SIGTERM)
 
 
@@ -34,6 +44,7 @@ def main() -> None:
 
     with open(sys.argv[1], encoding="utf-8") as handle:
         job = json.load(handle)
+    signal.signal(signal.SIGTERM, end_on_sigterm)
     threading.Thread(target=follow_parent, args=(job["parent"],), daemon=True).start()
     # kfp says at this level that it reuses a finished step; progress.py reads it.
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")

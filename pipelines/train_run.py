@@ -72,7 +72,7 @@ def run_train(
     # Refused input ends here, before there is anything of a run on disk.
     key = _answer_key(config) if config.simulator and case_files else None
     with ExitStack() as stack:
-        stack.enter_context(only_run(state_dir))
+        lock = stack.enter_context(only_run(state_dir))
         if fresh:
             forget_finished_steps(runs_dir, state_dir)
         endpoint = _endpoint_arguments(config.simulator, key, state_dir) if config.simulator else None
@@ -83,7 +83,7 @@ def run_train(
         if endpoint is not None:
             stack.enter_context(simulated_endpoint(endpoint, run_dir / "simulator.log", state_dir / "simulator.ready"))
         arguments = _arguments(config, sources_hash, state_dir, runs_dir)
-        run_local(LocalJob("train", arguments, runs_dir, run_dir, TITLES, state_dir.name, fresh), console)
+        run_local(LocalJob("train", arguments, runs_dir, run_dir, TITLES, state_dir.name, lock, fresh), console)
     _publish(run_dir, runs_dir, console)
     return run_dir
 

@@ -56,6 +56,47 @@ def test_two_runs_on_the_same_cases_are_refused(tmp_path: Path) -> None:
         pass
 
 
+_ORPHAN = """
+import os, signal, subprocess, sys, threading, time
+from pipelines.local_worker import end_on_sigterm, follow_parent
+signal.signal(signal.SIGTERM, end_on_sigterm)
+threading.Thread(target=follow_parent, args=(os.getppid(), 0.05), daemon=True).start()
+writes = "import signal, sys, time; signal.signal(15, lambda *_: (time.sleep(2), sys.exit())); print(flush=True)"
+writes += "; time.sleep(60)"
+step = subprocess.Popen([sys.executable, "-c", writes], stdout=subprocess.PIPE)
+step.stdout.readline()
+print(os.getpid(), flush=True)
+step.wait()
+"""
+_LOCKING = """
+import subprocess, sys, time
+from pathlib import Path
+from pipelines.local_run import only_run
+with only_run(Path(sys.argv[2])) as lock:
+    subprocess.Popen([sys.executable, "-c", sys.argv[1]], start_new_session=True, pass_fds=(lock,))
+    time.sleep(60)
+"""
+
+
+def test_a_killed_command_holds_its_state_until_the_step_has_written(tmp_path: Path) -> None:
+    state = tmp_path / ".state" / "train-x"
+    told = [sys.executable, "-c", _LOCKING, _ORPHAN, str(state)]
+    command = subprocess.Popen(told, stdout=subprocess.PIPE, text=True)
+    assert command.stdout is not None
+    worker = int(command.stdout.readline())
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+    time.sleep(0.5)
+    assert _alive(worker)
+    with pytest.raises(UserError, match="last checkpoint"), only_run(state):
+        pass
+    deadline = time.monotonic() + 20
+    while _alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with only_run(state):
+        pass
+
+
 def test_fresh_forgets_these_cases_only(tmp_path: Path) -> None:
     state = tmp_path / ".state" / "train-x"
     for folder in (state, tmp_path / ".cache" / "train-x", tmp_path / ".cache" / "train-y"):

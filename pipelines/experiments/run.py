@@ -60,7 +60,7 @@ def run_experiment(
     for variable, value in _ONE_THREAD.items():
         os.environ.setdefault(variable, value)
     with ExitStack() as stack:
-        stack.enter_context(only_run(state_root))
+        lock = stack.enter_context(only_run(state_root))
         if fresh:
             forget_finished_steps(runs_dir, state_root)
         local = Local(runs_dir, state_dir, sources, code_version(), twins_sha256)
@@ -71,7 +71,7 @@ def run_experiment(
         console.print(f"{name}: run folder {train_run._short(run_dir)} (full output: log.txt)", markup=False)
         _start_endpoints(stack, config, bool(case_files), run_dir, state_dir)
         titles = titles_of(name)
-        run_local(LocalJob(name, arguments, runs_dir, run_dir, titles, STATE, fresh), console)
+        run_local(LocalJob(name, arguments, runs_dir, run_dir, titles, STATE, lock, fresh), console)
     return _publish(name, run_dir, runs_dir, console)
 
 
