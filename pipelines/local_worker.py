@@ -16,7 +16,6 @@ import warnings
 from clinical_r1.atomic import write_text
 from pipelines.registry import load_pipeline
 
-
 _ORPHANED = threading.Event()
 
 
