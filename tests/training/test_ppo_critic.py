@@ -1,0 +1,34 @@
+"""A critic must explain a reward that anyone can read off the completion: else values and returns are misaligned."""
+
+import statistics
+
+import pytest
+from ppo_fixtures import NeverStop, _one_thread, config, sft_model, splits  # noqa: F401
+from test_ppo_trainer import job
+
+from clinical_r1.training.deepspeed import init_process_group, prepare_environment
+from clinical_r1.training.metrics import read_metrics
+from clinical_r1.training.ppo.main import train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _group():
+    prepare_environment()
+    init_process_group()
+
+
+@pytest.mark.parametrize("critic", [{"kind": "full", "learning_rate": 5e-3}])
+def test_a_reward_that_the_first_tokens_decide_is_explained(critic, sft_model, splits, tmp_path):  # noqa: F811
+    """Any thought is paid and an empty one is not; the policy stands still, micro-batches are sorted by length."""
+    table = {"reasoning_correct": 1, "reasoning_incorrect": 1, "plain_correct": 0, "plain_incorrect": 0, "no_result": 0}
+    settings = config(
+        steps=6, batch_size=32, micro_batch_size=4, learning_rate=1e-9, reward_table=table, save_every=100,
+        critic={"warmup_batches": 4, "warmup_epochs": 2, "clip": None} | critic, probe={"every": 0, "cases": 4},
+        deepspeed={"stage": 0},
+    )  # fmt: skip
+    train(job(settings, sft_model, splits, tmp_path), NeverStop())
+    rows = [row for row in read_metrics(tmp_path / "out" / "metrics.jsonl") if "train/reward" in row]
+    explained = [row["critic/explained_variance"] for row in rows]
+    rewards = [row["train/reward"] for row in rows]
+    assert 0.2 < statistics.fmean(rewards) < 0.9, rewards
+    assert statistics.fmean(explained[-3:]) > 0.5, explained
