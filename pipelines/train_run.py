@@ -60,12 +60,12 @@ def run_train(
 ) -> Path:
     """Run the `train` pipeline; returns the run's folder. Raises UserError for wrong input or a failed step."""
     console = Console(soft_wrap=True)
-    config = load_config(config_name, _seeded(seed) + overrides)
+    config = load_config(config_name, seeded(seed) + overrides)
     check_base_model(config.base_model)
     runs_dir = runs_dir.resolve()
-    config = _with_sources(config, case_files, case_map, limit, runs_dir)
-    sources_hash = _hash_sources(config)
-    state_dir = runs_dir / ".state" / _state_name(config, sources_hash)
+    config = with_sources(config, case_files, case_map, limit, runs_dir)
+    sources_hash = hash_sources(config)
+    state_dir = runs_dir / ".state" / state_name(config, sources_hash)
     run_dir = runs_dir / time.strftime("%Y%m%d-%H%M%S-train")
     if config.report.simulated:
         os.environ.setdefault(config.records.phi.key_env, SIMULATED_PATIENT_KEY)
@@ -75,7 +75,7 @@ def run_train(
         lock = stack.enter_context(only_run(state_dir))
         if fresh:
             forget_finished_steps(runs_dir, state_dir)
-        endpoint = _endpoint_arguments(config.simulator, key, state_dir) if config.simulator else None
+        endpoint = endpoint_arguments(config.simulator, key, state_dir) if config.simulator else None
         text = yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
         run_dir.mkdir(parents=True, exist_ok=True)
         write_text(run_dir / "config.yaml", text)
@@ -88,7 +88,8 @@ def run_train(
     return run_dir
 
 
-def _seeded(seed: int | None) -> list[str]:
+def seeded(seed: int | None) -> list[str]:
+    """--seed N as overrides of every seed of the configuration."""
     if seed is None:
         return []
     sections = (
@@ -104,7 +105,7 @@ def _seeded(seed: int | None) -> list[str]:
     return [f"{section}.seed={seed}" for section in sections]
 
 
-def _with_sources(config: RunConfig, case_files: list[Path], case_map: str, limit: int, runs_dir: Path) -> RunConfig:
+def with_sources(config: RunConfig, case_files: list[Path], case_map: str, limit: int, runs_dir: Path) -> RunConfig:
     """Put the case files of the command line, or a sample of the simulated world, into the records section."""
     updates: dict[str, object] = {}
     if case_map and not case_files:
@@ -152,7 +153,8 @@ def _ceiling() -> float:
     return round(bayes_ceiling(), 3)
 
 
-def _hash_sources(config: RunConfig) -> str:
+def hash_sources(config: RunConfig) -> str:
+    """SHA-256 over the contents of the case files."""
     digest = hashlib.sha256()
     for source in config.records.sources:
         path = Path(source.path)
@@ -164,7 +166,7 @@ def _hash_sources(config: RunConfig) -> str:
     return digest.hexdigest()
 
 
-def _state_name(config: RunConfig, sources_hash: str) -> str:
+def state_name(config: RunConfig, sources_hash: str) -> str:
     """One folder of journals and checkpoints for the same cases and the same simulated endpoint.
 
     It is an argument of the steps, and with it part of their cache keys: were the other settings in its name, changing
@@ -191,7 +193,7 @@ def _answer_key(config: RunConfig) -> list[Case]:
     return read_cases(config.records)
 
 
-def _endpoint_arguments(simulator: SimulatedWorldConfig, key: list[Case] | None, state_dir: Path) -> list[str]:
+def endpoint_arguments(simulator: SimulatedWorldConfig, key: list[Case] | None, state_dir: Path) -> list[str]:
     """Command-line arguments of the simulated endpoint; cases from outside its world come with their answer key."""
     settings = simulator.endpoint.model_dump(mode="json", exclude_none=True)
     settings |= settings.pop("failures")
@@ -205,20 +207,20 @@ def _endpoint_arguments(simulator: SimulatedWorldConfig, key: list[Case] | None,
 def _print_head(console: Console, config: RunConfig, run_dir: Path) -> None:
     where = "the simulated endpoint on loopback" if config.simulator else config.synthesis.synthesizer.base_url
     console.print(f"train: {len(config.records.sources)} source(s), teacher and judge: {where}", markup=False)
-    console.print(f"run folder: {_short(run_dir)} (full output: log.txt)", markup=False)
+    console.print(f"run folder: {short(run_dir)} (full output: log.txt)", markup=False)
 
 
 def _publish(run_dir: Path, runs_dir: Path, console: Console) -> None:
     """Copy report and summary into the run's folder, link the models, move `latest`, print what came out."""
-    outputs = _artifact_folders(run_dir)
+    outputs = artifact_folders(run_dir)
     summary = json.loads((outputs["report"] / "summary.json").read_text(encoding="utf-8"))
     summary.setdefault("seconds", {})["report"] = _step_seconds(outputs["report"])
     write_text(run_dir / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
     write_text(run_dir / "report.html", (outputs["report"] / "report.html").read_text(encoding="utf-8"))
     _dress(outputs["model"] / "model", outputs)
-    _link(run_dir / "model", outputs["model"] / "model")
-    _link(run_dir / "sft-model", outputs["sft_model"] / "model")
-    _link(runs_dir / "latest", run_dir)
+    point_link(run_dir / "model", outputs["model"] / "model")
+    point_link(run_dir / "sft-model", outputs["sft_model"] / "model")
+    point_link(runs_dir / "latest", run_dir)
     latest = runs_dir / "latest"
     for name in ("sft", "ppo"):
         part = summary[name]
@@ -230,12 +232,12 @@ def _publish(run_dir: Path, runs_dir: Path, console: Console) -> None:
         )
     console.print(f"paired McNemar p = {summary['mcnemar_p']:.2g}", markup=False, highlight=False)
     dataset = json.loads((outputs["traces"] / STEP_FILE).read_text(encoding="utf-8"))["metrics"]["address"]
-    console.print(f"dataset: {_short(Path(dataset))}", markup=False)
+    console.print(f"dataset: {short(Path(dataset))}", markup=False)
     gate = summary["gate"]
     why = f": {gate['reasons'][0]}" if gate["reasons"] else ""
     console.print(f"promotion gate: {gate['decision']}{why}", markup=False, highlight=False)
-    console.print(f"report: {_short(latest / 'report.html')}", markup=False)
-    console.print(f"serve it: {_command()} serve {_short(latest / 'model')}", markup=False)
+    console.print(f"report: {short(latest / 'report.html')}", markup=False)
+    console.print(f"serve it: {_command()} serve {short(latest / 'model')}", markup=False)
 
 
 def _dress(model: Path, outputs: dict[str, Path]) -> None:
@@ -245,7 +247,7 @@ def _dress(model: Path, outputs: dict[str, Path]) -> None:
             write_text(model / name, (outputs[step] / name).read_text(encoding="utf-8"))
 
 
-def _artifact_folders(run_dir: Path) -> dict[str, Path]:
+def artifact_folders(run_dir: Path) -> dict[str, Path]:
     """Step -> artifact folder of this run, as the worker wrote them down."""
     return {name: Path(path) for name, path in json.loads((run_dir / "outputs.json").read_text()).items()}
 
@@ -254,7 +256,8 @@ def _step_seconds(folder: Path) -> float:
     return float(json.loads((folder / STEP_FILE).read_text(encoding="utf-8"))["seconds"])
 
 
-def _link(link: Path, target: Path) -> None:
+def point_link(link: Path, target: Path) -> None:
+    """Make or move a link in one step; it is relative, so that the runs folder may move."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(target, link.parent))
@@ -265,9 +268,9 @@ def _command() -> str:
     """How the user types our command here: by name where the shell finds it, else by its path in the environment."""
     ours = Path(sys.executable).parent / "clinical-r1"
     found = shutil.which("clinical-r1")
-    return "clinical-r1" if found and Path(found) == ours else _short(ours)
+    return "clinical-r1" if found and Path(found) == ours else short(ours)
 
 
-def _short(path: Path) -> str:
+def short(path: Path) -> str:
     """A path as the user would type it from here."""
     return os.path.relpath(path)

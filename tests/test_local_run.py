@@ -12,7 +12,7 @@ import pytest
 from clinical_r1.errors import UserError
 from pipelines.config import load_config
 from pipelines.local_run import forget_finished_steps, only_run
-from pipelines.train_run import _arguments, _state_name
+from pipelines.train_run import _arguments, state_name
 
 # A stand-in for the worker: follows its parent, and has a child of its own as the worker has its steps.
 _WORKER = """
@@ -33,7 +33,7 @@ time.sleep(60)
 def test_a_late_setting_changes_the_arguments_of_its_own_step_only(tmp_path: Path) -> None:
     def arguments(*overrides: str) -> dict[str, object]:
         config = load_config("demo", list(overrides))
-        return _arguments(config, "hash", tmp_path / _state_name(config, "hash"), tmp_path)
+        return _arguments(config, "hash", tmp_path / state_name(config, "hash"), tmp_path)
 
     before, after = arguments(), arguments("report.samples=0")
     assert [name for name in before if before[name] != after[name]] == ["report"]
@@ -41,8 +41,8 @@ def test_a_late_setting_changes_the_arguments_of_its_own_step_only(tmp_path: Pat
 
 def test_another_simulated_teacher_gets_a_state_of_its_own() -> None:
     plain, weaker = load_config("demo"), load_config("demo", ["simulator.endpoint.competence=0.3"])
-    assert _state_name(plain, "hash") != _state_name(weaker, "hash")
-    assert _state_name(plain, "hash") != _state_name(plain, "other cases")
+    assert state_name(plain, "hash") != state_name(weaker, "hash")
+    assert state_name(plain, "hash") != state_name(plain, "other cases")
 
 
 def test_two_runs_on_the_same_cases_are_refused(tmp_path: Path) -> None:

@@ -46,14 +46,14 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Run one experiment; returns its result.json. Raises UserError for wrong input or a failed step."""
     console = Console(soft_wrap=True)
-    config = load_as(CONFIGS[name], config_name or f"experiments/{name}", train_run._seeded(seed) + (overrides or []))
+    config = load_as(CONFIGS[name], config_name or f"experiments/{name}", train_run.seeded(seed) + (overrides or []))
     check_base_model(config.base_model)
     runs_dir = runs_dir.resolve()
     state_root = runs_dir / ".state" / STATE
-    config = train_run._with_sources(config, case_files or [], case_map, limit, runs_dir)  # type: ignore[assignment]
+    config = train_run.with_sources(config, case_files or [], case_map, limit, runs_dir)  # type: ignore[assignment]
     config, twins_sha256 = _with_twins(config, runs_dir)
-    sources = train_run._hash_sources(config)
-    state_dir = state_root / train_run._state_name(config, sources).removeprefix("train-")
+    sources = train_run.hash_sources(config)
+    state_dir = state_root / train_run.state_name(config, sources).removeprefix("train-")
     run_dir = runs_dir / time.strftime(f"%Y%m%d-%H%M%S-{name}")
     if config.report.simulated:
         os.environ.setdefault(config.records.phi.key_env, train_run.SIMULATED_PATIENT_KEY)
@@ -68,7 +68,7 @@ def run_experiment(
         run_dir.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
         write_text(run_dir / "config.yaml", text)
-        console.print(f"{name}: run folder {train_run._short(run_dir)} (full output: log.txt)", markup=False)
+        console.print(f"{name}: run folder {train_run.short(run_dir)} (full output: log.txt)", markup=False)
         _start_endpoints(stack, config, bool(case_files), run_dir, state_dir)
         titles = titles_of(name)
         run_local(LocalJob(name, arguments, runs_dir, run_dir, titles, STATE, lock, fresh), console)
@@ -81,9 +81,9 @@ def _with_twins(config: ExperimentConfig, runs_dir: Path) -> tuple[ExperimentCon
         return config, ""
     settings = config.experiment
     aside: RunConfig = config.model_copy(update={"records": settings.records, "simulator": settings.twins})
-    aside = train_run._with_sources(aside, [], "", 0, runs_dir)
+    aside = train_run.with_sources(aside, [], "", 0, runs_dir)
     experiment = settings.model_copy(update={"records": aside.records})
-    return config.model_copy(update={"experiment": experiment}), train_run._hash_sources(aside)
+    return config.model_copy(update={"experiment": experiment}), train_run.hash_sources(aside)
 
 
 def _start_endpoints(stack: ExitStack, config: ExperimentConfig, outside: bool, run_dir: Path, state_dir: Path) -> None:
@@ -98,7 +98,7 @@ def _start_endpoints(stack: ExitStack, config: ExperimentConfig, outside: bool, 
     knobs |= {f"{ADDRESS_VARIABLE}_{name.upper()}": one for name, one in config.endpoints.items()}
     for variable, endpoint in knobs.items():
         world = config.simulator.model_copy(update={"endpoint": endpoint})
-        told = train_run._endpoint_arguments(world, key, state_dir)
+        told = train_run.endpoint_arguments(world, key, state_dir)
         ready = state_dir / f"{variable.lower()}.ready"
         stack.enter_context(simulated_endpoint(told, run_dir / f"{variable.lower()}.log", ready, variable))
 
@@ -116,11 +116,11 @@ def titles_of(name: str) -> dict[str, str]:
 
 def _publish(name: str, run_dir: Path, runs_dir: Path, console: Console) -> dict[str, Any]:
     """Copy the pages and the result into the run's folder, move the link, print the answer."""
-    (folder,) = train_run._artifact_folders(run_dir).values()
+    (folder,) = train_run.artifact_folders(run_dir).values()
     for path in [*folder.glob("*.html"), folder / RESULT]:
         write_text(run_dir / path.name, path.read_text(encoding="utf-8"))
     link = runs_dir / f"latest-{name}"
-    train_run._link(link, run_dir)
+    train_run.point_link(link, run_dir)
     finding = json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
     console.print(finding["answer"], markup=False, highlight=False)
     low, high = finding["ci"]
@@ -139,7 +139,7 @@ def _publish(name: str, run_dir: Path, runs_dir: Path, console: Console) -> dict
             markup=False,
             highlight=False,
         )
-    console.print(f"report: {train_run._short(link / PAGE)}", markup=False)
+    console.print(f"report: {train_run.short(link / PAGE)}", markup=False)
     return finding
 
 
