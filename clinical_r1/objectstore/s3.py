@@ -6,21 +6,26 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeVar, cast
+from urllib.parse import urlsplit
 
+import minio.time
 import urllib3
 from minio import Minio
 from minio.credentials import Credentials, Provider
 from minio.error import S3Error, ServerError
+from minio.signer import sign_v4_s3
 
 from clinical_r1.atomic import atomic_writer, file_sha256
+from clinical_r1.errors import UserError
 from clinical_r1.objectstore.failures import Conflict, NotFound, StoreRefused
 from clinical_r1.objectstore.settings import StoreSettings
 from clinical_r1.objectstore.store import BLOCK, Entry, Stat, Watch, check_digest, check_key, copy_hashed
 from clinical_r1.objectstore.trying import keep_trying
 
-PART_SIZE = 16 << 20
-"""Bytes of one part of a large object (S3 takes 10,000 of them); up to three are in memory for each file under way."""
-_PARTS_AT_ONCE = 2
+ONE_REQUEST = 5 << 30
+"""Bytes that S3 takes in one request; what is larger goes up in parts."""
+_PART_SIZE, _PARTS_AT_ONCE = 64 << 20, 2
+_SEND_BLOCK = 256 << 10
 _META = "sha256"
 _CONNECTIONS = 32
 T = TypeVar("T")
@@ -38,14 +43,18 @@ class _SecretFiles(Provider):
 
 
 class _Watched:
-    """A file whose reader reports each block; the SDK asks for nothing but `read`."""
+    """A file's first `size` bytes, whose reader reports each block; HTTP and the SDK ask for nothing but `read`."""
 
-    def __init__(self, handle: IO[bytes], watch: Watch) -> None:
-        self._handle, self._watch = handle, watch
+    def __init__(self, handle: IO[bytes], size: int, watch: Watch | None) -> None:
+        self._handle, self._left, self._watch = handle, size, watch
 
     def read(self, size: int = -1) -> bytes:
-        block = self._handle.read(size)
-        self._watch(len(block))
+        block = self._handle.read(self._left if size < 0 else min(size, self._left))
+        if not block and self._left:
+            raise UserError(f"{self._handle.name}: became shorter while it was sent: send it when nothing writes to it")
+        self._left -= len(block)
+        if self._watch is not None:
+            self._watch(len(block))
         return block
 
 
@@ -59,44 +68,86 @@ class S3Store:
         self._http = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=10, read=120),
             maxsize=_CONNECTIONS,
+            blocksize=_SEND_BLOCK,
             retries=False,
             cert_reqs="CERT_REQUIRED",
             ca_certs=str(settings.ca_bundle) if settings.ca_bundle else None,
         )
+        self._credentials = _SecretFiles(settings)
         scheme, _, host = settings.endpoint.partition("://")
         self._client = Minio(
             host,
             secure=scheme == "https",
             region=settings.region,
-            credentials=_SecretFiles(settings),
+            credentials=self._credentials,
             http_client=self._http,
         )
 
     def put(self, key: str, data: bytes) -> Stat:
         digest = hashlib.sha256(data).hexdigest()
-        name = self._name(key)
-        write = lambda: self._client.put_object(  # noqa: E731
-            self.bucket, name, io.BytesIO(data), len(data), metadata={_META: digest}
-        )
-        return Stat(key, len(data), self._try(key, write).etag or "", digest)
+        etag = self._try(key, lambda: self._send(key, data, len(data), digest))
+        return Stat(key, len(data), etag, digest)
 
     def put_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> Stat:
         digest = sha256 or file_sha256(path)
-        name, size = self._name(key), path.stat().st_size
+        size = path.stat().st_size
+        send = self._send if size <= ONE_REQUEST else self._send_parts
 
-        def write() -> Any:
+        def write() -> str:
             with open(path, "rb") as handle:
-                return self._client.put_object(
-                    self.bucket,
-                    name,
-                    cast(BinaryIO, _Watched(handle, watch) if watch else handle),
-                    size,
-                    part_size=PART_SIZE if size > PART_SIZE else 0,
-                    num_parallel_uploads=_PARTS_AT_ONCE,
-                    metadata={_META: digest},
-                )
+                return send(key, _Watched(handle, size, watch), size, digest)
 
-        return Stat(key, size, self._try(key, write).etag or "", digest)
+        return Stat(key, size, self._try(key, write), digest)
+
+    def _send(
+        self, key: str, body: bytes | _Watched, size: int, digest: str, condition: dict[str, str] | None = None
+    ) -> str:
+        """One signed PUT; returns the etag.
+
+        The SDK's `put_object` reads everything into memory, hashes it again for the signature, and has no word for
+        conditions. Here the SHA-256 that is known already is signed, a file is streamed, and the store checks what
+        arrives against that hash.
+        """
+        url = urlsplit(self._client.get_presigned_url("PUT", self.bucket, self._name(key)))._replace(query="")
+        credentials, now = self._credentials.retrieve(), minio.time.utcnow()
+        headers: dict[str, str | list[str] | tuple[str]] = {
+            "Host": url.netloc,
+            "Content-Length": str(size),
+            "Content-Type": "application/octet-stream",
+            "x-amz-date": minio.time.to_amz_date(now),
+            "x-amz-content-sha256": digest,
+            f"x-amz-meta-{_META}": digest,
+            **(condition or {}),
+        }
+        if credentials.session_token:
+            headers["X-Amz-Security-Token"] = credentials.session_token
+        signed = sign_v4_s3(
+            method="PUT",
+            url=url,
+            region=self.settings.region,
+            headers=headers,
+            credentials=credentials,
+            content_sha256=digest,
+            date=now,
+        )
+        response = self._http.request("PUT", url.geturl(), body=cast(Any, body), headers=cast(dict[str, str], signed))
+        if response.status == 200:
+            return response.headers.get("etag", "").strip('"')
+        if not response.data:
+            raise ServerError(f"no body with status {response.status}", response.status)
+        raise S3Error.fromxml(response)
+
+    def _send_parts(self, key: str, body: _Watched, size: int, digest: str) -> str:
+        written = self._client.put_object(
+            self.bucket,
+            self._name(key),
+            cast(BinaryIO, body),
+            size,
+            part_size=_PART_SIZE,
+            num_parallel_uploads=_PARTS_AT_ONCE,
+            metadata={_META: digest},
+        )
+        return written.etag or ""
 
     def put_if_absent(self, key: str, data: bytes) -> Stat:
         return self._put_if(key, data, {"If-None-Match": "*"}, "already there")
@@ -105,19 +156,12 @@ class S3Store:
         return self._put_if(key, data, {"If-Match": f'"{etag}"'}, "changed since it was read")
 
     def _put_if(self, key: str, data: bytes, condition: dict[str, str], why: str) -> Stat:
-        """A conditional write by a signed URL: the SDK's `put_object` has no word for conditions."""
-        attempts = 0
+        digest, attempts = hashlib.sha256(data).hexdigest(), 0
 
         def write() -> str:
             nonlocal attempts
             attempts += 1
-            url = self._client.get_presigned_url("PUT", self.bucket, self._name(key))
-            response = self._http.request("PUT", url, body=data, headers=condition)
-            if response.status == 200:
-                return response.headers.get("etag", "").strip('"')
-            if not response.data:
-                raise ServerError(f"no body with status {response.status}", response.status)
-            raise S3Error.fromxml(response)
+            return self._send(key, data, len(data), digest, condition)
 
         try:
             etag = self._try(key, write)
@@ -127,7 +171,7 @@ class S3Store:
                 raise Conflict(f"{self.uri}/{key}: {why}: another writer came first") from None
             there = self.stat(key)
             etag = there.etag if there else ""
-        return Stat(key, len(data), etag, hashlib.sha256(data).hexdigest())
+        return Stat(key, len(data), etag, digest)
 
     def _current(self, key: str) -> bytes | None:
         try:

@@ -87,6 +87,8 @@ def explain(error: S3Error, settings: StoreSettings, bucket: str, place: str) ->
         "RequestTimeTooSkewed": "this machine's clock and the store's differ by more than 15 minutes: set both by NTP",
         "AccessDenied": f"'{user}' has no right for this on {place}: add it to the key's policy",
         "AuthorizationHeaderMalformed": f"region '{settings.region}' is not the store's: correct AWS_REGION",
+        "XAmzContentSHA256Mismatch": f"{place} arrived with other bytes than were hashed: did something write to the "
+        "file meanwhile, or does a proxy change uploads? Send it again",
         "EntityTooLarge": f"{place} is larger than the store takes in one object",
     }
     return StoreRefused(f"{store}: {sentences.get(code, f'{code} for {place}')}")

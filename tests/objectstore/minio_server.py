@@ -14,6 +14,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+from minio import Minio
+
 from clinical_r1.objectstore.settings import StoreSettings
 
 CACHE = Path(os.environ.get("CLINICAL_R1_CACHE", "~/.cache/clinical-r1")).expanduser()
@@ -90,12 +92,14 @@ class MinioServer:
         self._process.kill()
         self._process.wait(30)
 
+    def client(self) -> Minio:
+        """The SDK's own client, for what a Store has no word for."""
+        host = self.endpoint.partition("://")[2]
+        return Minio(host, self.access_key, self.secret_key, secure=False, region="us-east-1")
+
     def make_bucket(self, name: str) -> str:
         """An empty bucket; returns its URI."""
-        from minio import Minio
-
-        host = self.endpoint.partition("://")[2]
-        Minio(host, self.access_key, self.secret_key, secure=False, region="us-east-1").make_bucket(name)
+        self.client().make_bucket(name)
         return f"s3://{name}"
 
     def __enter__(self) -> "MinioServer":

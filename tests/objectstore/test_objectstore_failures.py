@@ -118,6 +118,9 @@ def test_tls_with_an_own_authority(tmp_path: Path) -> None:
         trusted = open_store("s3://bucket", server.settings(ca_bundle=certificate))
         with pytest.raises(StoreRefused, match="bucket 'bucket' does not exist"):
             trusted.get("a")
+        (tmp_path / "data" / "bucket").mkdir()
+        trusted.put("a", b"weights")
+        assert trusted.get("a") == b"weights"
         with pytest.raises(StoreRefused, match="AWS_CA_BUNDLE"):
             open_store("s3://bucket", server.settings()).get("a")
 

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from minio_server import MinioServer
 
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.failures import Conflict, Damaged, NotFound
-from clinical_r1.objectstore.s3 import PART_SIZE
+from clinical_r1.objectstore.failures import Conflict, Damaged, NotFound, StoreRefused
 from clinical_r1.objectstore.store import Entry, Store, open_store
 
 
@@ -61,7 +61,7 @@ def test_of_many_writers_on_one_condition_one_wins(store: Store) -> None:
     assert store.get("counter") == str(won.index(True) + 1).encode()
 
 
-@pytest.mark.parametrize("size", [0, 1, PART_SIZE + 12_345], ids=["empty", "small", "parts"])
+@pytest.mark.parametrize("size", [0, 1, (16 << 20) + 12_345], ids=["empty", "small", "large"])
 def test_files_travel_whole(store: Store, tmp_path: Path, size: int) -> None:
     source, seen = tmp_path / "source", []
     source.write_bytes(b"\x5a" * size)
@@ -71,6 +71,32 @@ def test_files_travel_whole(store: Store, tmp_path: Path, size: int) -> None:
     back = tmp_path / "back"
     assert store.get_file("big/file.bin", back, written.sha256) == written.sha256
     assert back.read_bytes() == source.read_bytes()
+
+
+def test_what_one_request_cannot_carry_goes_in_parts(
+    minio: MinioServer, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinical_r1.objectstore.s3.ONE_REQUEST", 1 << 20)
+    monkeypatch.setattr("clinical_r1.objectstore.s3._PART_SIZE", 5 << 20)
+    source, store = tmp_path / "source", open_store(bucket, minio.settings())
+    source.write_bytes(b"\x5a" * ((11 << 20) + 7))
+    written = store.put_file("a", source)
+    assert written.etag.endswith("-3") and store.stat("a") == written
+    assert store.get("a") == source.read_bytes()
+
+
+def test_a_file_that_changes_while_it_is_sent(minio: MinioServer, bucket: str, tmp_path: Path) -> None:
+    source, store = tmp_path / "source", open_store(bucket, minio.settings())
+    source.write_bytes(b"a" * (2 << 20))
+    with pytest.raises(StoreRefused, match="/a arrived with other bytes than were hashed"):
+        store.put_file("a", source, sha256="0" * 64)
+
+    def truncate(_: int) -> None:
+        source.write_bytes(b"")
+
+    with pytest.raises(UserError, match="source: became shorter while it was sent"):
+        store.put_file("a", source, watch=truncate)
+    assert store.stat("a") is None
 
 
 def test_a_damaged_object_never_becomes_a_file(store: Store, tmp_path: Path) -> None:
