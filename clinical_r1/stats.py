@@ -1,6 +1,6 @@
 """Proportions, paired comparisons and their power. Numbers in, numbers out; nothing here knows a record.
 
-Everything is closed-form or a bracketed root, so results do not depend on a seed; resampling lives in `resampling.py`.
+Everything is closed-form or a bracketed root, so results do not depend on a seed; resampling is evaluation's.
 Sources: Wilson 1927; Tango 1998 (Stat Med 17:891); Fagerland, Lydersen and Laake 2013
 (mid-p McNemar); Connor 1987 (power of McNemar's test); Holm 1979; Fleiss, Cohen and Everitt 1969 (kappa).
 """
@@ -56,8 +56,8 @@ def quantile(confidence: float, sides: Literal[1, 2] = 2) -> float:
     return _NORMAL.inv_cdf(1 - (1 - confidence) / sides)
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a proportion; (0, 1) where n is 0, because nothing is known then."""
+def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a proportion (counts may be effective ones); (0, 1) where n is 0: nothing is known."""
     if n == 0:
         return Interval(0.0, 1.0)
     z = quantile(confidence)
@@ -65,6 +65,13 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     centre = (p + spread / 2) / (1 + spread)
     half = z * math.sqrt(p * (1 - p) / n + spread / (4 * n)) / (1 + spread)
     return Interval(0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half)
+
+
+def effective_n(share: float, n: float, interval: Interval) -> float:
+    """How many independent observations would give Wilson's interval of this width: n, or fewer where clusters widened
+    the interval."""
+    plain = wilson(share * n, n)
+    return n * min(1.0, ((plain.high - plain.low) / (interval.high - interval.low)) ** 2) if n else 0.0
 
 
 def mcnemar(first_only: int, second_only: int, method: Literal["exact", "mid-p"] = "mid-p") -> float:

@@ -12,8 +12,8 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.audit import LabelledJudgement
 from clinical_r1.evaluation.review import KeyRow, ReviewItem, from_csv
-from clinical_r1.evaluation.stats import Interval, cohen_kappa
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
+from clinical_r1.stats import Interval, cohen_kappa
 
 
 class Agreement(BaseModel):

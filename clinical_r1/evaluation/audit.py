@@ -17,10 +17,10 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.judge import run_workers
 from clinical_r1.evaluation.page import render
-from clinical_r1.evaluation.stats import Interval, cohen_kappa, quantile, wilson
 from clinical_r1.llm.loop import run_calls
 from clinical_r1.progress import progress
 from clinical_r1.schema import Language, Record, VerdictLabel, read_jsonl
+from clinical_r1.stats import Interval, cohen_kappa, quantile, wilson
 from clinical_r1.verifier.config import JudgeConfig
 
 

@@ -20,10 +20,10 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.chapters import chapter
 from clinical_r1.evaluation.contamination import Overlap, overlaps
 from clinical_r1.evaluation.inputs import read_cases
-from clinical_r1.evaluation.metrics import is_right
+from clinical_r1.evaluation.metrics import is_right, unit
 from clinical_r1.evaluation.sampling import rank
-from clinical_r1.evaluation.stats import minimum_detectable_effect
 from clinical_r1.schema import Case, Prediction, Trace, read_jsonl, write_jsonl
+from clinical_r1.stats import minimum_detectable_effect
 
 SPECIALTIES = (
     "respiratory", "gastroenterology", "urology", "cardiology", "immunology", "neurology", "endocrinology",
@@ -151,7 +151,7 @@ def bias_of(benchmark: dict[str, object], models: Sequence[str], ancestors: Sequ
 def _one_per_patient(cases: Sequence[Case], seed: int) -> list[Case]:
     first: dict[str, Case] = {}
     for case in sorted(cases, key=lambda case: rank(seed, case.id)):
-        first.setdefault(case.patient or case.id, case)
+        first.setdefault(unit(case), case)
     return list(first.values())
 
 

@@ -7,9 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.credit import CREDIT, Coder
-from clinical_r1.evaluation.metrics import AXES, Judge, is_right
-from clinical_r1.evaluation.resampling import cluster_interval, sign_flip
-from clinical_r1.evaluation.stats import (
+from clinical_r1.evaluation.metrics import AXES, Judge, is_right, unit
+from clinical_r1.evaluation.resampling import difference_interval, sign_flip
+from clinical_r1.schema import Case, Prediction
+from clinical_r1.stats import (
     Interval,
     Pairs,
     holm,
@@ -18,7 +19,6 @@ from clinical_r1.evaluation.stats import (
     pair_up,
     paired_interval,
 )
-from clinical_r1.schema import Case, Prediction
 
 METHODS: tuple[Literal["exact"], Literal["mid-p"]] = ("exact", "mid-p")
 
@@ -120,7 +120,7 @@ def compare(
     keys = list(left)
     of = [by_id[case_id] for case_id, _ in keys]
     a, b = [left[key] for key in keys], [right[key] for key in keys]
-    units = [case.patient or case.id for case in of]
+    units = [unit(case) for case in of]
     clustered = len(set(units)) < len(units)
     strata = {
         axis: {
@@ -153,25 +153,16 @@ def _credit(
     for case, a, b in zip(of, first, second, strict=True):
         levels = coder.level(case, a, a.verdict), coder.level(case, b, b.verdict)
         if levels[0] is not None and levels[1] is not None:
-            rows.append((CREDIT[levels[0]], CREDIT[levels[1]], case.specialty, case.patient or case.id))
+            rows.append((CREDIT[levels[0]], CREDIT[levels[1]], case.specialty, unit(case)))
     if not rows:
         return None
     left, right, strata, units = (list(column) for column in zip(*rows, strict=True))
     differences = [y - x for x, y in zip(left, right, strict=True)]
-    low, high = cluster_interval(differences, strata, units)
+    low, high = difference_interval(differences, strata, units)
     n = len(rows)
     return CreditDifference(
         n=n, first=sum(left) / n, second=sum(right) / n, difference=sum(differences) / n, low=low, high=high
     )
-
-
-def _clustered_interval(differences: Sequence[float], strata: Sequence[str], units: Sequence[str]) -> Interval:
-    """The bootstrap's interval by patient; where all differences are alike, which a bootstrap takes for certainty,
-    Tango's for as many pairs as there are patients."""
-    if min(differences) < max(differences):
-        return cluster_interval(differences, strata, units)
-    n, same = len(set(units)), differences[0]
-    return paired_interval(Pairs(n if same == 0 else 0, n if same < 0 else 0, n if same > 0 else 0, 0))
 
 
 def paired(
@@ -191,8 +182,8 @@ def paired(
     p_exact, p_mid = (mcnemar(pairs.first_only, pairs.second_only, method) for method in METHODS)
     if clustered and known:
         differences = [float(y) - float(x) for _, x, y in known]
-        units = [cases[i].patient or cases[i].id for i, _, _ in known]
-        interval = _clustered_interval(differences, [cases[i].specialty for i, _, _ in known], units)
+        units = [unit(cases[i]) for i, _, _ in known]
+        interval = difference_interval(differences, [cases[i].specialty for i, _, _ in known], units)
         p_exact, p_mid = sign_flip([int(d) for d in differences], units)
     n = pairs.n or 1
     return PairedResult(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from clinical_r1.evaluation.hallucination import check
-from clinical_r1.evaluation.stats import Interval, wilson
 from clinical_r1.lexicon.findings import findings, mentions, supported
 from clinical_r1.schema import Case, Prediction
+from clinical_r1.stats import Interval, wilson
 
 KINDS = ("finding", "number", "result", "conclusion")
 _FLIPS = (("raised", "normal"), ("elevated", "normal"), ("positive", "negative"), ("升高", "正常"), ("阳性", "阴性"))

@@ -19,8 +19,8 @@ from clinical_r1.evaluation.hallucination import hallucination_rate
 from clinical_r1.evaluation.metrics import measure
 from clinical_r1.evaluation.page import p_value, percent, points, render
 from clinical_r1.evaluation.policy import Policy
-from clinical_r1.evaluation.stats import paired_interval, paired_power, quantile, wilson
 from clinical_r1.schema import Case, Prediction
+from clinical_r1.stats import paired_interval, paired_power, quantile, wilson
 
 Decision = Literal["promote", "hold", "refuse"]
 GATE, GATE_PAGE = "gate.json", "gate.html"

@@ -15,9 +15,9 @@ from clinical_r1.evaluation.chapters import chapter
 from clinical_r1.evaluation.credit import Coder, Level, PartialCredit, partial_credit
 from clinical_r1.evaluation.resampling import mean_interval
 from clinical_r1.evaluation.samples import calibrate, pass_at_k, votes
-from clinical_r1.evaluation.stats import Interval, minimum_detectable_effect, wilson
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction, Verdict, VerdictLabel
+from clinical_r1.stats import Interval, effective_n, minimum_detectable_effect, wilson
 
 Judge = Literal["reward", "independent"]
 
@@ -50,6 +50,11 @@ class Accuracy(BaseModel):
     cluster_high: float | None = None
     """95% bootstrap interval, resampled by patient (or by case with several samples) within specialties; None where
     every prediction is its own cluster and the Wilson interval says it all."""
+
+    @property
+    def effective(self) -> float:
+        """Independent answers that would say as much as the scored ones: fewer where patients or samples repeat."""
+        return effective_n(self.accuracy, self.n - self.unscored, self.interval)
 
     @property
     def interval(self) -> Interval:
@@ -149,12 +154,14 @@ def is_right(prediction: Prediction, judge: Judge = "reward") -> bool | None:
     return verdict.label is VerdictLabel.CORRECT
 
 
-def accuracy(right: Sequence[bool | None]) -> Accuracy:
-    """Count right answers; None is an unscored one."""
+def accuracy(right: Sequence[bool | None], cases: Sequence[Case] = ()) -> Accuracy:
+    """Count right answers; None is an unscored one. With the aligned cases the interval is also the bootstrap's, where
+    a patient (or a case) occurs more than once."""
     n, correct = len(right), sum(item is True for item in right)
     unscored = sum(item is None for item in right)
     known = n - unscored
     low, high = wilson(correct, known)
+    clustered = _by_patient(right, cases)
     return Accuracy(
         n=n,
         correct=correct,
@@ -163,14 +170,29 @@ def accuracy(right: Sequence[bool | None]) -> Accuracy:
         low=low,
         high=high,
         bounds=(correct / n, (correct + unscored) / n) if n else (0.0, 1.0),
+        cluster_low=clustered.low if clustered else None,
+        cluster_high=clustered.high if clustered else None,
     )
+
+
+def unit(case: Case) -> str:
+    """What is drawn whole: the patient, or the case where the patient is not known."""
+    return case.patient or case.id
+
+
+def _by_patient(right: Sequence[bool | None], cases: Sequence[Case]) -> Interval | None:
+    if len({unit(case) for case in cases}) == len(cases):
+        return None
+    kept = [(float(hit), case) for hit, case in zip(right, cases, strict=True) if hit is not None]
+    return mean_interval([hit for hit, _ in kept], [case.specialty for _, case in kept], [unit(c) for _, c in kept])
 
 
 def group(items: Sequence[Scored], levels: Sequence[Level | None] | None = None) -> Group:
     """The numbers of one stratum; `levels` are the aligned nearnesses of partial credit."""
     right = [is_right(item.prediction) for item in items]
-    keys = [item.case.patient or item.case.id for item in items]
-    base = _clustered(accuracy(right), items, right, keys)
+    cases = [item.case for item in items]
+    keys = [unit(case) for case in cases]
+    base = accuracy(right, cases)
     other = [is_right(item.prediction, "independent") for item in items]
     has_independent = any(item.prediction.independent is not None for item in items)
     placed = [(level, item.case.specialty, key) for level, item, key in zip(levels or (), items, keys, strict=True)
@@ -178,7 +200,7 @@ def group(items: Sequence[Scored], levels: Sequence[Level | None] | None = None)
     n = len(items) or 1
     return Group(
         **base.model_dump(),
-        independent=_clustered(accuracy(other), items, other, keys) if has_independent else None,
+        independent=accuracy(other, cases) if has_independent else None,
         reasoning_rate=sum(item.prediction.outcome is Outcome.OK for item in items) / n,
         mean_reasoning_tokens=sum(item.prediction.reasoning_tokens for item in items) / n,
         partial=partial_credit(*map(list, zip(*placed, strict=True))) if placed else None,
@@ -186,16 +208,6 @@ def group(items: Sequence[Scored], levels: Sequence[Level | None] | None = None)
             len({key for key, hit in zip(keys, right, strict=True) if hit is not None}), DISCORDANCE
         ),
     )
-
-
-def _clustered(base: Accuracy, items: Sequence[Scored], right: Sequence[bool | None], keys: Sequence[str]) -> Accuracy:
-    """The accuracy with its interval by patient, where a patient (or a case) occurs more than once."""
-    if len(set(keys)) < len(keys):
-        kept = [index for index, hit in enumerate(right) if hit is not None]
-        base.cluster_low, base.cluster_high = mean_interval(
-            [float(bool(right[i])) for i in kept], [items[i].case.specialty for i in kept], [keys[i] for i in kept]
-        )
-    return base
 
 
 def measure(cases: Sequence[Case], predictions: Sequence[Prediction], model: str = "", benchmark: str = "") -> Metrics:
@@ -256,7 +268,8 @@ def _add_samples(metrics: Metrics, items: Sequence[Scored]) -> None:
     most = min((ballot.scored for ballot in full), default=0)
     ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= most]
     metrics.pass_at = {k: sum(pass_at_k(b.scored, b.correct, k) for b in full) / len(full) for k in ks}
-    metrics.majority = accuracy([ballot.majority for ballot in ballots])
+    by_id = {item.case.id: item.case for item in items}
+    metrics.majority = accuracy([ballot.majority for ballot in ballots], [by_id[ballot.case_id] for ballot in ballots])
     known = [ballot for ballot in ballots if ballot.majority is not None]
     table = calibrate([ballot.agreement for ballot in known], [bool(ballot.majority) for ballot in known])
     metrics.calibration = {

@@ -22,12 +22,12 @@ from clinical_r1.evaluation.judge import judge_predictions
 from clinical_r1.evaluation.page import render
 from clinical_r1.evaluation.plausibility import audit_plausibility, judge_all
 from clinical_r1.evaluation.served import SAMPLES, Sample, read_references, read_samples
-from clinical_r1.evaluation.stats import wilson
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.crossing import CrossingPolicy, check_crossing
 from clinical_r1.llm.loop import run_calls
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.schema import Record, VerdictLabel
+from clinical_r1.stats import wilson
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement
 
@@ -75,7 +75,7 @@ class Share(Record):
             return cls(n=0, value=None, low=0.0, high=1.0)
         value = sum(w for hit, w in zip(hits, weights, strict=True) if hit) / total
         effective = total * total / sum(w * w for w in weights)
-        low, high = wilson(value * effective, effective)  # type: ignore[arg-type]
+        low, high = wilson(value * effective, effective)
         return cls(n=len(hits), value=value, low=low, high=high, effective=effective)
 
 

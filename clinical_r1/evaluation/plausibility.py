@@ -8,11 +8,11 @@ from pydantic import BaseModel
 
 from clinical_r1.evaluation.audit import Audit, LabelledJudgement
 from clinical_r1.evaluation.judge import run_workers
-from clinical_r1.evaluation.stats import cohen_kappa, wilson
 from clinical_r1.llm.client import CallFailed, LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.loop import run_calls
 from clinical_r1.schema import Verdict, VerdictLabel
+from clinical_r1.stats import cohen_kappa, wilson
 from clinical_r1.verifier.judgement import Judgement
 
 VERSION = "plausible-1"

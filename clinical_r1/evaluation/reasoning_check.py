@@ -11,9 +11,9 @@ from clinical_r1.evaluation.corruptions import Score, score
 from clinical_r1.evaluation.hallucination import check
 from clinical_r1.evaluation.inputs import read_evaluated
 from clinical_r1.evaluation.sampling import sample_of
-from clinical_r1.evaluation.stats import wilson
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction, Trace, read_jsonl, write_jsonl
+from clinical_r1.stats import wilson
 
 MOST_CHAINS = 400
 """More chains than this are sampled by the seed: enough for intervals of a few points."""

@@ -1,12 +1,16 @@
 """Stratified cluster bootstrap and a cluster permutation test.
 
 Observations of one patient are alike, so patients (or cases with several samples) are drawn, or flipped, whole; one by
-one the interval would be too narrow. Efron and Tibshirani 1993, ch. 8 (percentile interval) and 15.
+one the interval would be too narrow. Efron and Tibshirani 1993, ch. 8 (percentile interval) and 15. Strata of fewer
+than `FEWEST` clusters are pooled (collapsed strata, Cochran 1977, 5A.12): one cluster alone would seem not to vary.
 """
 
 from collections.abc import Hashable, Sequence
 
-from clinical_r1.evaluation.stats import Interval, wilson
+from clinical_r1.stats import Interval, Pairs, paired_interval, wilson
+
+FEWEST = 5
+"""Clusters that a stratum needs for a bootstrap of its own."""
 
 
 def cluster_interval(
@@ -50,6 +54,22 @@ def mean_interval(values: Sequence[float], strata: Sequence[Hashable], clusters:
     return cluster_interval(values, strata, clusters)
 
 
+def difference_interval(
+    differences: Sequence[float], strata: Sequence[Hashable], clusters: Sequence[Hashable]
+) -> Interval:
+    """95% interval of a mean of paired differences: the bootstrap's; where all are alike, which a bootstrap takes for
+    certainty, Tango's for as many pairs as there are clusters (of their size, where they are not of size 1). (-1, 1)
+    where there is nothing."""
+    if not differences:
+        return Interval(-1.0, 1.0)
+    same = differences[0]
+    if min(differences) < max(differences):
+        return cluster_interval(differences, strata, clusters)
+    n, size = len(set(clusters)), abs(same) or 1.0
+    low, high = paired_interval(Pairs(n if same == 0 else 0, n if same < 0 else 0, n if same > 0 else 0, 0))
+    return Interval(low * size, high * size)
+
+
 def sign_flip(differences: Sequence[int], clusters: Sequence[Hashable]) -> tuple[float, float]:
     """(exact, mid-p) two-sided p of no difference: each patient's sum of differences keeps its size and flips its sign.
 
@@ -78,10 +98,13 @@ def sign_flip(differences: Sequence[int], clusters: Sequence[Hashable]) -> tuple
 def _cluster_totals(
     values: Sequence[float], strata: Sequence[Hashable], clusters: Sequence[Hashable]
 ) -> list[tuple[list[float], list[int]]]:
-    """For each stratum the sums and sizes of its clusters."""
+    """For each stratum the sums and sizes of its clusters; small strata are pooled, smallest first."""
     table: dict[Hashable, dict[Hashable, list[float]]] = {}
     for value, stratum, cluster in zip(values, strata, clusters, strict=True):
         total = table.setdefault(stratum, {}).setdefault(cluster, [0.0, 0])
         total[0] += value
         total[1] += 1
-    return [([t[0] for t in group.values()], [int(t[1]) for t in group.values()]) for group in table.values()]
+    groups = sorted((list(group.values()) for group in table.values()), key=len)
+    while len(groups) > 1 and len(groups[0]) < FEWEST:
+        groups = sorted([groups[0] + groups[1], *groups[2:]], key=len)
+    return [([total[0] for total in group], [int(total[1]) for total in group]) for group in groups]

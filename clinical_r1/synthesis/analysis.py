@@ -14,17 +14,17 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
-from scipy import stats
+from scipy.stats import fisher_exact, mannwhitneyu
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Trace, read_jsonl
+from clinical_r1.stats import Interval, holm
 from clinical_r1.synthesis.chains import MEASURES, Measure
 from clinical_r1.synthesis.choices import draw
 from clinical_r1.synthesis.text import transitions
 
 RESAMPLES = 2000
-Interval = tuple[float, float]
 
 
 class Row(BaseModel):
@@ -100,7 +100,7 @@ def _section(title: str, a: Sequence[Trace], b: Sequence[Trace], seed: int, acro
         for number, measure in enumerate(MEASURES)
         if (row := _row(measure, *(table.values[number] for table in tables), *(r[:, number] for r in resampled)))
     ]
-    for row, adjusted in zip(rows, _holm([row.p for row in rows]), strict=True):
+    for row, adjusted in zip(rows, holm([row.p for row in rows]), strict=True):
         row.p_holm = adjusted
     return Section(
         title=title,
@@ -197,27 +197,18 @@ def _interval(resampled: np.ndarray) -> Interval:
     """The middle 95% of the resamples in which both sides have a value."""
     usable = resampled[np.isfinite(resampled)]
     if not len(usable):
-        return (0.0, 0.0)
+        return Interval(0.0, 0.0)
     low, high = np.percentile(usable, (2.5, 97.5))
-    return (float(low), float(high))
+    return Interval(float(low), float(high))
 
 
 def _p_value(measure: Measure, a: np.ndarray, b: np.ndarray) -> float:
     if measure.share:
         table = [[int(v.sum()), int(len(v) - v.sum())] for v in (a, b)]
-        return float(stats.fisher_exact(table).pvalue)
+        return float(fisher_exact(table).pvalue)
     if np.ptp(np.concatenate((a, b))) == 0:
         return 1.0
-    return float(stats.mannwhitneyu(a, b).pvalue)
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment."""
-    adjusted, highest = [1.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, p_values[place] * (len(p_values) - rank)))
-        adjusted[place] = highest
-    return adjusted
+    return float(mannwhitneyu(a, b).pvalue)
 
 
 def _strategies(a: Sequence[Trace], b: Sequence[Trace]) -> dict[str, tuple[float, float]]:

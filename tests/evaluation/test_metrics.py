@@ -8,9 +8,9 @@ from clinical_r1.evaluation.chapters import chapter
 from clinical_r1.evaluation.compare import compare
 from clinical_r1.evaluation.metrics import measure
 from clinical_r1.evaluation.sentences import second_opinion
-from clinical_r1.evaluation.stats import Pairs, paired_interval
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Verdict, VerdictLabel
+from clinical_r1.stats import Pairs, paired_interval
 
 
 def test_empty_outputs_stay_in_the_denominator(cases):

@@ -12,7 +12,7 @@ import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.online import OnlineAuditConfig, Share, audit_served
-from clinical_r1.evaluation.stats import wilson
+from clinical_r1.stats import wilson
 
 TODAY = datetime.now(UTC).date()
 QUESTION = "A 45-year-old woman has fever and cough with rusty sputum."

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from clinical_r1.evaluation.resampling import cluster_interval, mean_interval, sign_flip
-from clinical_r1.evaluation.stats import (
+from clinical_r1.stats import (
     Pairs,
     cohen_kappa,
     holm,

@@ -21,7 +21,7 @@ from clinical_r1.evaluation.experiments.arms import (
 from clinical_r1.evaluation.experiments.finding import Cell, Finding, Table, conclude, write_finding
 from clinical_r1.evaluation.inputs import PREDICTIONS
 from clinical_r1.evaluation.page import percent
-from clinical_r1.schema import Prediction, read_jsonl
+from clinical_r1.schema import Case, Prediction, read_jsonl
 
 QUESTION = "Does the design of the reward change what reinforcement learning reaches?"
 
@@ -65,7 +65,8 @@ def report(settings: ArmsReport, splits: Path, sft: Path, runs: Sequence[Path], 
         difference_table("Between the tables", rows),
         _against_sft(cases, before, by_table),
         Table(title="Accuracy, reasoning and length", head=[*ACCURACY_HEAD, "reasons", "tokens"],
-              rows=[_row("SFT", before), *(_row(name, seeds_as_samples(r)) for name, r in by_table.items())]),
+              rows=[_row("SFT", before, cases),
+                    *(_row(name, seeds_as_samples(runs), cases) for name, runs in by_table.items())]),
         *(strata_table(f"{name} minus {reference}, by specialty", one, "specialty") for name, one in contrasts.items()),
     ]  # fmt: skip
     return write_finding(finding, tables, out_dir, "Reward designs")
@@ -82,7 +83,7 @@ def _against_sft(cases, before: list[Prediction], by_table: dict[str, list[list[
     return difference_table("Each table against SFT", rows)
 
 
-def _row(name: str, predictions: Sequence[Prediction]) -> list[Cell]:
+def _row(name: str, predictions: Sequence[Prediction], cases: Sequence[Case]) -> list[Cell]:
     reasons = sum(row.outcome.value == "ok" for row in predictions) / len(predictions)
     tokens = sum(row.reasoning_tokens for row in predictions) / len(predictions)
-    return [*accuracy_row(name, predictions), Cell(text=percent(reasons)), Cell(text=f"{tokens:.0f}")]
+    return [*accuracy_row(name, predictions, cases), Cell(text=percent(reasons)), Cell(text=f"{tokens:.0f}")]

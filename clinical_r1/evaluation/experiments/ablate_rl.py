@@ -65,7 +65,7 @@ def report(settings: ArmsReport, splits: Path, sft: Path, runs: Sequence[Path], 
         Table(
             title="Accuracy",
             head=ACCURACY_HEAD,
-            rows=[accuracy_row("SFT", before), *(accuracy_row(name, run) for name, run in after.items())],
+            rows=[accuracy_row(name, run, cases) for name, run in [("SFT", before), *after.items()]],
         ),
         strata_table("By specialty", pooled, "specialty"),
         strata_table("By language", pooled, "language"),

@@ -89,14 +89,16 @@ def confirmed(comparison: Comparison) -> bool:
     return other is None or estimate_of(other).sign == sign
 
 
-def accuracy_row(label: str, predictions: Sequence[Prediction]) -> list[Cell]:
-    """Label, n, accuracy with its interval."""
-    row = accuracy([is_right(prediction) for prediction in predictions])
+def accuracy_row(label: str, predictions: Sequence[Prediction], cases: Sequence[Case]) -> list[Cell]:
+    """Label, n, accuracy with its interval (by patient, where patients or seeds repeat)."""
+    by_id = {case.id: case for case in cases}
+    row = accuracy([is_right(one) for one in predictions], [by_id[one.case_id] for one in predictions])
+    low, high = row.interval
     return [
         Cell(text=label),
         Cell(text=f"{row.n}"),
-        Cell(kind="share", value=row.accuracy, low=row.low, high=row.high),
-        Cell(text=f"{percent(row.accuracy)} ({percent(row.low)} to {percent(row.high)})"),
+        Cell(kind="share", value=row.accuracy, low=low, high=high),
+        Cell(text=f"{percent(row.accuracy)} ({percent(low)} to {percent(high)})"),
     ]
 
 

@@ -26,8 +26,8 @@ from clinical_r1.evaluation.experiments.finding import (
 )
 from clinical_r1.evaluation.metrics import accuracy, is_right
 from clinical_r1.evaluation.page import percent, points
-from clinical_r1.evaluation.stats import Pairs, paired_interval
 from clinical_r1.schema import Prediction
+from clinical_r1.stats import Pairs, paired_interval
 
 QUESTION = "Does the judge flatter or punish, and what is a reported accuracy worth?"
 

@@ -86,7 +86,7 @@ def report(
         strata_table("By specialty", pooled, "specialty"),
         strata_table("By language", pooled, "language"),
         Table(title="Accuracy", head=ACCURACY_HEAD,
-              rows=[accuracy_row(names[0], before), *(accuracy_row(name, run) for name, run in after.items())]),
+              rows=[accuracy_row(name, run, cases) for name, run in [(names[0], before), *after.items()]]),
         *_chains(json.loads((Path(chains) / "chains.json").read_text(encoding="utf-8"))),
     ]  # fmt: skip
     write_text(Path(out_dir) / "chains.html", (Path(chains) / "chains.html").read_text(encoding="utf-8"))

@@ -30,8 +30,8 @@ from clinical_r1.evaluation.experiments.finding import (
     write_finding,
 )
 from clinical_r1.evaluation.inputs import PREDICTIONS
+from clinical_r1.evaluation.metrics import accuracy
 from clinical_r1.evaluation.page import percent, points
-from clinical_r1.evaluation.stats import wilson
 from clinical_r1.schema import Case, Prediction, read_jsonl
 
 QUESTION = "Does a model fail in the language it was not trained in because of its data, or because of its base model?"
@@ -159,11 +159,11 @@ def _cells(arms: Sequence[Arm], pairs: Twins, right: Right, before: Mapping[str,
     models = [("bilingual base, untrained", before), *((arm.name, right[arm.name]) for arm in arms)]
     for name, known in models:
         for language in sorted(pairs[0][1]):
-            hits = [known[ids[language]] for _, ids in pairs if ids[language] in known]
-            low, high = wilson(sum(hits), len(hits))
-            share = sum(hits) / max(1, len(hits))
+            asked = [(known[ids[language]], case) for case, ids in pairs if ids[language] in known]
+            found = accuracy([hit for hit, _ in asked], [case for _, case in asked])
+            share, (low, high) = found.accuracy, found.interval
             rows.append([
-                Cell(text=f"{name}, asked in {language}"), Cell(text=str(len(hits))),
+                Cell(text=f"{name}, asked in {language}"), Cell(text=str(len(asked))),
                 Cell(kind="share", value=share, low=low, high=high),
                 Cell(text=f"{percent(share)} ({percent(low)} to {percent(high)})"),
             ])  # fmt: skip

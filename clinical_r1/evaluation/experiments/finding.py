@@ -15,8 +15,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.atomic import write_text
+from clinical_r1.evaluation.metrics import unit
 from clinical_r1.evaluation.page import points, render
-from clinical_r1.evaluation.resampling import cluster_interval
+from clinical_r1.evaluation.resampling import difference_interval
 from clinical_r1.schema import Case
 from clinical_r1.step import publish_metrics
 
@@ -165,9 +166,9 @@ def planted(what: str, size_points: float, estimate: Estimate) -> Planted:
 
 
 def over_cases(values: Sequence[float], cases: Sequence[Case]) -> Estimate:
-    """Mean of one value a case (or several of one patient), bootstrapped by patient within specialties."""
-    units = [case.patient or case.id for case in cases]
-    low, high = cluster_interval(list(values), [case.specialty for case in cases], units)
+    """Mean of one difference a case (or several of one patient), bootstrapped by patient within specialties."""
+    units = [unit(case) for case in cases]
+    low, high = difference_interval(list(values), [case.specialty for case in cases], units)
     return Estimate(value=sum(values) / len(values), low=low, high=high, n=len(set(units)))
 
 

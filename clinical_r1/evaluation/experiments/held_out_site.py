@@ -30,9 +30,10 @@ from clinical_r1.evaluation.experiments.finding import (
     planted,
     write_finding,
 )
+from clinical_r1.evaluation.metrics import unit
 from clinical_r1.evaluation.page import percent
-from clinical_r1.evaluation.stats import Pairs, paired_interval
 from clinical_r1.schema import Case, Prediction, Trace, iter_jsonl
+from clinical_r1.stats import Pairs, paired_interval
 
 QUESTION = "What does it cost that the model never saw the hospital that it is used in?"
 WITHOUT, WITH, LEAKING = "without", "with", "leaking"
@@ -91,7 +92,7 @@ def report(
             paired_row(f"cases of {settings.site}", here), paired_row("cases of the other sites", there),
         ], "The same cases, answered by both models."),
         Table(title="Accuracy", head=ACCURACY_HEAD, rows=[
-            accuracy_row(f"{name}, {label}", [row for row in rows if row.case_id in {case.id for case in part}])
+            accuracy_row(f"{name}, {label}", [row for row in rows if row.case_id in {case.id for case in part}], part)
             for name, rows in answers.items() for label, part in ((settings.site, own), ("other sites", others))
         ]),
         _leaks(own, found),
@@ -120,7 +121,7 @@ def leaked_share(benchmark: Sequence[Case], clean: set[str], leaking: set[str]) 
 
 def _compare(cases: Sequence[Case], first: Sequence[Prediction], second: Sequence[Prediction]):
     left, right = ({row.case_id: row for row in rows} for rows in (first, second))
-    units = {case.patient or case.id for case in cases}
+    units = {unit(case) for case in cases}
     return paired(
         cases,
         [left[case.id] for case in cases],

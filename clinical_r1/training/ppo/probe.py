@@ -1,6 +1,5 @@
 """Looks at held-out cases while training: greedy accuracy, reasoning, length, and what was forgotten."""
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from clinical_r1.reasoning import Outcome
 from clinical_r1.rewards import ReasoningRule, with_reasoning
 from clinical_r1.schema import VerdictLabel
+from clinical_r1.stats import wilson
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.data import PromptSet
 from clinical_r1.training.ppo.engines import rank, world_size
@@ -30,7 +30,7 @@ class ProbeResult:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's 95% interval of the accuracy."""
-        return wilson(self.accuracy, self.n)
+        return wilson(self.accuracy * self.n, self.n)
 
     def row(self, prefix: str) -> dict[str, float]:
         """Flat numbers for metrics.jsonl."""
@@ -83,12 +83,3 @@ def summarize(facts: list[tuple[Outcome, VerdictLabel, int, bool, int]]) -> Prob
         mean_length=sum(fact[4] for fact in facts) / total,
         outcomes={outcome.value: sum(fact[0] is outcome for fact in facts) for outcome in Outcome},
     )
-
-
-def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a share; (0, 1) where there is nothing."""
-    if n == 0:
-        return 0.0, 1.0
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)

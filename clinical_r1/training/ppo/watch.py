@@ -4,8 +4,9 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from clinical_r1.stats import wilson
 from clinical_r1.training.ppo.config import StopConfig
-from clinical_r1.training.ppo.probe import ProbeResult, wilson
+from clinical_r1.training.ppo.probe import ProbeResult
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Watch:
         """Look at a probe; True where these weights are the best so far (ties go to the later ones)."""
         if step == 0:
             self.sft = {"accuracy": result.accuracy, "n": result.n}
-        low = wilson(self.sft["accuracy"], int(self.sft["n"]))[0]
+        low = wilson(self.sft["accuracy"] * self.sft["n"], self.sft["n"]).low
         self.below = self.below + 1 if result.n and result.accuracy < low else 0
         if limits.below_sft and self.below >= 2:
             self.stop_reason = (
