@@ -16,7 +16,7 @@ export GOMP_SPINCOUNT ?= 0
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help images images-list setup run experiments-demo test lint format bench compile manifests lint-chart lock clean
+.PHONY: help images images-list setup run experiments-demo test lint format bench compile manifests lint-chart test-cluster lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,10 @@ manifests: setup  ## render the chart to manifests/rendered, make its README and
 lint-chart: setup  ## helm lint, schemas, the chart's tests; builds helm and kubeconform once (minutes)
 	PYTHON=$(BIN)/python tests/chart/render.sh check
 	$(BIN)/python -m pytest tests/chart
+
+test-cluster: setup  ## the chart on a real node, root only (docs/operations.md): MODEL=runs/latest/model
+	$(BIN)/python -m tests.cluster.build
+	$(BIN)/python -m tests.cluster.suite $(if $(MODEL),--model $(MODEL)) $(CLUSTER_ARGS)
 
 UV_LOCK = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-package clinical-r1 \
   --no-header --no-annotate

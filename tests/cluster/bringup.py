@@ -12,11 +12,14 @@ from tests.cluster import addons
 from tests.cluster.api import Api, Document
 from tests.cluster.control_plane import DNS_SERVICE_IP, ControlPlane
 from tests.cluster.daemons import Daemons, stopping
-from tests.cluster.images import BuiltImage, Image, ProgramImage, program_image
+from tests.cluster.images import GPU_FILES, Image, built_image, program_image
 from tests.cluster.node import ADDRESS, Node, make_network
 
 TAG = "0.1.0"
 INITIALIZER = "localhost/kserve/storage-initializer:v0.20.0"
+GATEWAY, TRAINER = f"localhost/clinical-r1/gateway:{TAG}", f"localhost/clinical-r1/trainer:{TAG}"
+BUILT = (GATEWAY, TRAINER, INITIALIZER)
+"""Images of `make images IMAGES="trainer gateway initializer"`."""
 DEPLOYMENT = {"apiVersion": "apps/v1", "kind": "Deployment"}
 
 
@@ -38,13 +41,12 @@ class Machine:
 
 def images() -> list[Image]:
     """What the chart and KServe run here."""
-    minio = program_image(f"localhost/clinical-r1/minio:{TAG}", "minio")
     return [
-        ProgramImage(minio.name, minio.binary, folder="usr/bin"),
-        ProgramImage(addons.MANAGER_IMAGE, addons.KSERVE.binary),
-        BuiltImage(f"localhost/clinical-r1/trainer:{TAG}"),
-        BuiltImage(f"localhost/clinical-r1/gateway:{TAG}"),
-        BuiltImage(INITIALIZER),
+        program_image(f"localhost/clinical-r1/minio:{TAG}", "minio", folder="usr/bin"),
+        program_image(addons.MANAGER_IMAGE, "kserve"),
+        built_image(GATEWAY),
+        built_image(INITIALIZER, code=False),
+        built_image(TRAINER, GPU_FILES),
     ]
 
 
@@ -73,7 +75,7 @@ def machine() -> Iterator[Machine]:
         done("node")
         addons.install_resource_types(plane.api)
         addons.install_kserve(plane.api, plane.ca, authority=plane.authority, initializer=INITIALIZER)
-        plane.api.apply(*_disk(folder / "disk"))
+        plane.api.apply(*_disks(folder, {"objects": "5Gi", "state": "1Gi"}))
         for name, namespace in (("coredns", "kube-system"), ("kserve-controller-manager", "kserve")):
             wait_available(plane.api, name, namespace, 120)
         addons.wait_for_webhooks(plane.api, daemons)
@@ -100,31 +102,33 @@ def _resolve_cluster_names(folder: Path) -> None:
     subprocess.run(["mount", "--bind", str(path), "/etc/resolv.conf"], check=True)
 
 
-def _disk(folder: Path) -> list[Document]:
-    """One volume of the default storage class, on this machine's disk."""
-    folder.mkdir(mode=0o777)
-    folder.chmod(0o777)
+def _disks(folder: Path, sizes: dict[str, str]) -> list[Document]:
+    """Volumes of the default storage class, on this machine's disk."""
     default = {"storageclass.kubernetes.io/is-default-class": "true"}
+    storage_class: Document = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "disk", "annotations": default},
+        "provisioner": "kubernetes.io/no-provisioner",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+    return [storage_class, *(_volume(folder / name, name, size) for name, size in sizes.items())]
+
+
+def _volume(folder: Path, name: str, size: str) -> Document:
+    folder.mkdir()
+    folder.chmod(0o777)
     terms = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "Exists"}]}]
-    return [
-        {
-            "apiVersion": "storage.k8s.io/v1",
-            "kind": "StorageClass",
-            "metadata": {"name": "disk", "annotations": default},
-            "provisioner": "kubernetes.io/no-provisioner",
-            "volumeBindingMode": "WaitForFirstConsumer",
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": size},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": "disk",
+            "local": {"path": str(folder)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
         },
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": "disk"},
-            "spec": {
-                "capacity": {"storage": "5Gi"},
-                "accessModes": ["ReadWriteOnce"],
-                "persistentVolumeReclaimPolicy": "Retain",
-                "storageClassName": "disk",
-                "local": {"path": str(folder)},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": terms}},
-            },
-        },
-    ]
+    }

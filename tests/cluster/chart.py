@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.daemons import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "clinical-r1"
 
@@ -28,6 +30,7 @@ class Helm:
 
     def __call__(self, *words: str, seconds: int = 300) -> str:
         """Runs helm; its output. Raises HelmError."""
+        seconds = int(seconds * PATIENCE)
         environment = os.environ | {"KUBECONFIG": str(self.kubeconfig), "HELM_CACHE_HOME": tempfile.gettempdir()}
         command = [str(self.program), "--namespace", self.namespace, *words]
         done = subprocess.run(
@@ -43,7 +46,7 @@ class Helm:
         with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
             json.dump(values, file)
             file.flush()
-            waiting = ["--wait", "--timeout", f"{seconds}s"] if wait else ["--no-hooks"]
+            waiting = ["--wait", "--timeout", f"{seconds * PATIENCE:.0f}s"] if wait else ["--no-hooks"]
             self("upgrade", "--install", self.release, str(CHART), "--values", file.name, *waiting, seconds=seconds)
         return time.monotonic() - began
 

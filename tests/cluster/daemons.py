@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+PATIENCE = float(os.environ.get("CLUSTER_PATIENCE", "1"))
+"""Every wait may take this many times as long: for machines that are busy with other work."""
+
 
 class Daemons:
     """The programs of one test run; logs are `<folder>/log/<name>.log`. The kernel kills them if the test is killed."""
@@ -76,6 +79,7 @@ def poll(what: str, check: Callable[[], object], seconds: float, pause: float = 
     Raises:
         TimeoutError: it did not within `seconds`.
     """
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while not check():
         if time.monotonic() > deadline:

@@ -7,6 +7,7 @@ the machine is put back afterwards: the sysctls that kubelet writes, and the cgr
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,8 @@ def run_isolated(command: list[str]) -> int:
     for root in roots:
         (root / cgroup).mkdir(exist_ok=True)
     environment = os.environ | {"CLUSTER_FOLDER": str(folder), "CLUSTER_CGROUP": f"/{cgroup}"}
+    # Stopped by somebody: clean up as after a failure.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         return subprocess.run(["unshare", *_NAMESPACES, *command], env=environment, check=False).returncode
     finally:

@@ -1,0 +1,68 @@
+"""A model for these tests in seconds: it has learned one answer by heart, with a thought before it or without."""
+
+from pathlib import Path
+from typing import Any
+
+from clinical_r1.atomic import write_text
+from clinical_r1.generation.chat import completion_ids, prompt_ids
+from clinical_r1.generation.load import load_model, save_model
+from clinical_r1.schema import Case
+from clinical_r1.training.tiny import TinyModelConfig, make_base_model
+
+PROMPT = "A made-up patient has fever, cough and chest pain. Which disease is most likely?"
+_QUESTIONS = (
+    PROMPT,
+    "A made-up patient has fever, cough and a stiff neck. Which disease is most likely?",
+    "A made-up patient has a headache and double vision. Which disease is most likely?",
+    "A made-up patient has a rash and joint pain. What would you test first?",
+    "虚构的患者发热、咳嗽。最可能是什么病？",
+)
+_THOUGHT = (
+    "The patient has fever, so I think of an infection first. Cough and chest pain point to the lungs. Hmm, it could "
+    "be a pulmonary embolism as well, but fever and cough together speak for pneumonia. Let me check the other side: a "
+    "dry cough without fever would be unusual for it. Also, the pain comes with each breath, which fits the pleura. "
+    "So the most likely disease is pneumonia, and an X-ray of the chest would show it."
+)
+_ANSWER = "The most likely disease is pneumonia. An X-ray of the chest would confirm it."
+
+
+def write_cases(path: Path, count: int = 40) -> None:
+    """Made-up cases, as JSONL."""
+    ages = range(20, 20 + count)
+    questions = [f"Case {age}: {question}" for age, question in zip(ages, _QUESTIONS * count, strict=False)]
+    cases = [Case(language="en", question=q, reference="pneumonia", specialty="respiratory") for q in questions]
+    write_text(path, "".join(case.model_dump_json() + "\n" for case in cases))
+
+
+def make_model(folder: Path, thinks: bool, steps: int = 120) -> Path:
+    """Train a tiny model from scratch until it says its answer; raises AssertionError where it does not."""
+    import torch
+
+    cases = folder.with_suffix(".cases.jsonl")
+    write_cases(cases)
+    make_base_model(TinyModelConfig(hidden_size=64, layers=2, vocab_size=400, init_std=0.05), [cases], folder)
+    model, tokenizer = load_model(folder)
+    rows = [_row(tokenizer, question, _THOUGHT if thinks else "") for question in _QUESTIONS]
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row, _ in rows])
+    labels = torch.tensor([row + [-100] * (width - len(row)) for _, row in rows])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    model.train()
+    loss = 9.0
+    for _ in range(steps):
+        found = model(input_ids=ids, labels=labels).loss
+        optimizer.zero_grad()
+        found.backward()
+        optimizer.step()
+        loss = found.item()
+        if loss < 0.01:
+            break
+    assert loss < 0.05, f"the model has not learned its answer: loss {loss:.3f}"
+    save_model(model.eval(), tokenizer, folder)
+    return folder
+
+
+def _row(tokenizer: Any, question: str, thought: str) -> tuple[list[int], list[int]]:
+    """Tokens of prompt and answer, and the labels: -100 where nothing is to be learned."""
+    asked, answer = prompt_ids(tokenizer, question), completion_ids(tokenizer, thought, _ANSWER)
+    return asked + answer, [-100] * len(asked) + answer
