@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
+from minio import Minio
 from rendering import CHART, MODEL, Render
 
 from clinical_r1.objectstore.failures import StoreRefused
@@ -133,6 +134,12 @@ def test_serving_reads_models_only_and_audit_writes_only(installed: Installed) -
     installed.store("models", "models").put("r1/1/config.json", b"{}")
     serving = installed.store("serving", "models")
     assert serving.get("r1/1/config.json") == b"{}"
+    # KServe's storage initializer begins with HeadBucket.
+    access, secret = StoreSettings(endpoint=installed.server.endpoint, secret_dir=installed.secrets / "serving").keys()
+    address = installed.server.endpoint.removeprefix("http://")
+    assert Minio(address, access, secret, secure=False).bucket_exists("clinical-r1")
+    with pytest.raises(StoreRefused):
+        installed.store("serving", "records").get("by-a-step")
     for refused in (lambda: serving.put("r1/1/x", b""), lambda: serving.delete("r1/1/config.json")):
         with pytest.raises(StoreRefused):
             refused()

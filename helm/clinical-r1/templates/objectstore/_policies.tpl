@@ -9,11 +9,18 @@
 {{- $writes := list "s3:PutObject" "s3:AbortMultipartUpload" "s3:ListMultipartUploadParts" -}}
 {{- $actions := index (dict "read" (list "s3:GetObject") "write" $writes "readwrite" (concat (list "s3:GetObject" "s3:DeleteObject") $writes)) (index . 2) -}}
 
-{{- dict "Version" "2012-10-17" "Statement" (list
+{{- $statements := list
   (dict "Effect" "Allow" "Action" (list "s3:GetBucketLocation") "Resource" (list $bucket))
   (dict "Effect" "Allow" "Action" (list "s3:ListBucket") "Resource" (list $bucket)
     "Condition" (dict "StringLike" (dict "s3:prefix" $seen)))
-  (dict "Effect" "Allow" "Action" $actions "Resource" $objects)) | toPrettyJson -}}
+  (dict "Effect" "Allow" "Action" $actions "Resource" $objects) -}}
+{{- /* KServe's storage initializer asks for the bucket as such (HeadBucket) before it reads, and S3 has no right for that but
+       to list without a prefix: who serves may see names of objects elsewhere, but reads none. */ -}}
+{{- if eq (index . 2) "read" -}}
+{{- $statements = append $statements (dict "Effect" "Allow" "Action" (list "s3:ListBucket") "Resource" (list $bucket)
+    "Condition" (dict "Null" (dict "s3:prefix" "true"))) -}}
+{{- end -}}
+{{- dict "Version" "2012-10-17" "Statement" $statements | toPrettyJson -}}
 {{- end -}}
 
 {{/* What the set-up job does, as JSON. */}}
