@@ -12,8 +12,12 @@ def reinforce(
     sft_model: dsl.Input[dsl.Model],
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    job: str = "",
 ):
-    """Our own PPO on two DeepSpeed engines; sees `rl` and `validation`, never `test`."""
+    """Our own PPO on two DeepSpeed engines; sees `rl` and `validation`, never `test`.
+
+    With a `job` (components/nodes.py) a TrainJob runs it, whose first node sends the model to the output's URI.
+    """
     from pathlib import Path
 
     from clinical_r1.step import load_settings, publish_metrics, record_step
@@ -21,9 +25,21 @@ def reinforce(
     from clinical_r1.training.ppo.run import train_ppo
 
     with record_step("ppo", model.path) as record:
-        data = Path(splits.path)
         state = Path(state_dir) / f"ppo-{code_version}"
-        start = Path(sft_model.path) / "model"
         settings = load_settings(PPOConfig, config)
-        record.update(train_ppo(settings, start, data / "rl.jsonl", data / "validation.jsonl", Path(model.path), state))
+        if job:
+            from clinical_r1.cluster.nodes import run_on_nodes
+            from clinical_r1.training.launcher import read_result
+            from clinical_r1.training.nodes import NodesWork
+
+            files = {"cases": "rl.jsonl", "validation": "validation.jsonl"}
+            inputs = {name: f"{splits.uri}/{file}" for name, file in files.items()}
+            inputs["model"] = f"{sft_model.uri}/model"
+            work = NodesWork(step="ppo", config=config, inputs=inputs, out=model.uri, state_dir=str(state))
+            run_on_nodes("ppo", job, work.command(), settings.processes, model.uri)
+            record.update(read_result(state))
+        else:
+            data, start = Path(splits.path), Path(sft_model.path) / "model"
+            cases, validation = data / "rl.jsonl", data / "validation.jsonl"
+            record.update(train_ppo(settings, start, cases, validation, Path(model.path), state))
     publish_metrics(record, metrics)

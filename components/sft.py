@@ -12,8 +12,12 @@ def fine_tune(
     base_model_folder: str,
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    job: str = "",
 ):
-    """TRL SFTTrainer under DeepSpeed, through torchrun; checkpoints live in `state_dir` and outlive the step."""
+    """TRL SFTTrainer under DeepSpeed, through torchrun; checkpoints live in `state_dir` and outlive the step.
+
+    With a `job` (components/nodes.py) a TrainJob runs it, whose first node sends the model to the output's URI.
+    """
     from pathlib import Path
 
     from clinical_r1.step import load_settings, publish_metrics, record_step
@@ -22,7 +26,17 @@ def fine_tune(
 
     with record_step("sft", model.path) as record:
         state = Path(state_dir) / f"sft-{code_version}"
-        source = Path(traces.path) / "traces.jsonl"
         settings = load_settings(SFTConfig, config)
-        record.update(train_sft(settings, source, Path(base_model_folder), Path(model.path), state))
+        if job:
+            from clinical_r1.cluster.nodes import run_on_nodes
+            from clinical_r1.training.launcher import read_result
+            from clinical_r1.training.nodes import NodesWork
+
+            inputs = {"traces": f"{traces.uri}/traces.jsonl", "base_model": base_model_folder}
+            work = NodesWork(step="sft", config=config, inputs=inputs, out=model.uri, state_dir=str(state))
+            run_on_nodes("sft", job, work.command(), settings.processes, model.uri)
+            record.update(read_result(state))
+        else:
+            source = Path(traces.path) / "traces.jsonl"
+            record.update(train_sft(settings, source, Path(base_model_folder), Path(model.path), state))
     publish_metrics(record, metrics)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from kfp import dsl, kubernetes
 
+from clinical_r1.cluster.nodes import ENDPOINT_KEYS
 from components.failure import report_failure
 
 STATE_MOUNT, STORE_MOUNT, CA_MOUNT = "/state", "/etc/clinical-r1/store", "/etc/clinical-r1/ca"
@@ -23,13 +24,6 @@ _FACTS = (
     "CLINICAL_R1_BUCKET",
     "CLINICAL_R1_TRAINING_RUNTIME",
     "CLINICAL_R1_TRAINING_QUEUE",
-)
-_ENDPOINT_KEYS = (
-    "OPENAI_API_KEY",
-    "DEEPSEEK_API_KEY",
-    "SYNTHESIZER_API_KEY",
-    "JUDGE_API_KEY",
-    "CLINICAL_R1_PATIENT_KEY",
 )
 _RETRIES = {"num_retries": 3, "backoff_duration": "60s", "backoff_factor": 2.0, "backoff_max_duration": "1800s"}
 _cluster: ContextVar[bool] = ContextVar("cluster", default=False)
@@ -74,6 +68,17 @@ class Placement(NamedTuple):
         task = self._common(task, title)
         task.set_accelerator_type(self.accelerator).set_accelerator_limit(self.accelerators)
         task.set_cpu_request(self.cpu).set_memory_request(self.memory).set_memory_limit(self.memory)
+        return self._chosen_nodes(task)
+
+    def train_as(self, plan: dsl.PipelineTask, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
+        """A step that trains, or only waits for its TrainJob: with what components/nodes.py says that it needs."""
+        task = self._common(task, title)
+        asked = plan.outputs
+        task.set_accelerator_type(self.accelerator).set_accelerator_limit(asked["accelerators"])
+        task.set_cpu_request(asked["cpu"]).set_memory_request(asked["memory"]).set_memory_limit(asked["memory"])
+        return self._chosen_nodes(task)
+
+    def _chosen_nodes(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory")
         kubernetes.add_node_selector_json(task, self.node_selector)
         kubernetes.add_toleration_json(task, self.tolerations)
@@ -87,7 +92,7 @@ class Placement(NamedTuple):
         if _cluster.get():
             task.set_retry(**_RETRIES)
         return kubernetes.use_secret_as_env(
-            task, self.endpoint_secret, {key: key for key in _ENDPOINT_KEYS}, optional=True
+            task, self.endpoint_secret, {key: key for key in ENDPOINT_KEYS}, optional=True
         )
 
     def _common(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:

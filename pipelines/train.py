@@ -13,6 +13,7 @@ from kfp import dsl
 from components.base_model import base_model as provide_base_model
 from components.evaluate import evaluate_model
 from components.gate import gate_model
+from components.nodes import plan_nodes
 from components.ppo import reinforce
 from components.publish import publish_model
 from components.records import prepare_records
@@ -58,6 +59,8 @@ def _train(
     memory: str = "32Gi",
     data_cpu: str = "1",
     data_memory: str = "8Gi",
+    nodes: int = 1,
+    deadline_hours: float = 168.0,
     node_selector: Dict[str, str] = {},  # noqa: B006, UP006
     tolerations: List[Dict[str, str]] = [],  # noqa: B006, UP006
     claim: str = "clinical-r1-state",
@@ -90,6 +93,22 @@ def _train(
         ca_config_map,
     )
     volume = place.plain(provide_claim(claim=claim, storage_class=storage_class, storage_size=storage_size), "claim")
+    plan = place.plain(
+        plan_nodes(
+            nodes=nodes,
+            image=image,
+            accelerator=accelerator,
+            accelerators=accelerators,
+            cpu=cpu,
+            memory=memory,
+            claim=claim,
+            endpoint_secret=endpoint_secret,
+            node_selector=node_selector,
+            tolerations=tolerations,
+            deadline_hours=deadline_hours,
+        ),
+        "nodes",
+    )
     prepared = place.step(
         prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version), "records"
     ).after(volume)
@@ -117,23 +136,27 @@ def _train(
         ),
         "base model",
     )
-    tuned = place.train(
+    tuned = place.train_as(
+        plan,
         fine_tune(
             config=sft,
             state_dir=state_dir,
             code_version=code_version,
             traces=traces,
             base_model_folder=base.outputs["folder"],
+            job=plan.outputs["job"],
         ),
         "sft",
     )
-    reinforced = place.train(
+    reinforced = place.train_as(
+        plan,
         reinforce(
             config=ppo,
             state_dir=state_dir,
             code_version=code_version,
             splits=splits,
             sft_model=tuned.outputs["model"],
+            job=plan.outputs["job"],
         ),
         "ppo",
     )

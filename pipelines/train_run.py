@@ -33,6 +33,7 @@ SIMULATED_PATIENT_KEY = "patients of the simulated world are not people"
 
 TITLES = {
     "provide-claim": "claim",
+    "plan-nodes": "nodes",
     "prepare-records": "records",
     "synthesize-shard": "synthesize",
     "merge-traces": "merge traces",
@@ -225,8 +226,8 @@ def _publish(run_dir: Path, runs_dir: Path, console: Console) -> None:
     for name in ("sft", "ppo"):
         part = summary[name]
         console.print(
-            f"{name}: accuracy {part['accuracy']:.3f} of {part['n']}, reasons in {part['reasoning_rate']:.0%}, "
-            f"{part['mean_reasoning_tokens']:.0f} reasoning tokens on average",
+            f"{name}: accuracy {part['accuracy']:.3f} of {part['n']}, thinks and then answers in "
+            f"{part['reasoning_rate']:.0%}, mean thought {part['mean_reasoning_tokens']:.0f} tokens",
             markup=False,
             highlight=False,
         )

@@ -84,13 +84,14 @@ def test_every_knob_of_a_cluster_is_a_run_parameter() -> None:
     assert parameters >= {
         "accelerator", "accelerators", "cpu", "memory", "node_selector", "tolerations", "claim", "storage_class",
         "storage_size", "store_secret", "endpoint_secret", "ca_config_map", "image", "image_pull_secret", "shards",
-        "models_uri", "model_name",
+        "models_uri", "model_name", "nodes", "deadline_hours",
     }  # fmt: skip
     executors = spec["deploymentSpec"]["executors"]
-    resources = executors["exec-reinforce"]["container"]["resources"]
-    assert "pipelinechannel--accelerators" in resources["accelerator"]["resourceCount"]
+    for name, channel in (("exec-evaluate-model", "accelerators"), ("exec-reinforce", "plan-nodes-accelerators")):
+        resources = executors[name]["container"]["resources"]
+        assert f"pipelinechannel--{channel}'" in resources["accelerator"]["resourceCount"]
     settings = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    for name in set(executors) - {"exec-provide-claim", "exec-report-failure"}:
+    for name in set(executors) - {"exec-provide-claim", "exec-plan-nodes", "exec-report-failure"}:
         assert settings[name]["pvcMount"][0]["pvcNameParameter"]["componentInputParameter"].endswith("claim"), name
     assert "nodeSelector" in settings["exec-fine-tune"] and "tolerations" in settings["exec-fine-tune"]
 

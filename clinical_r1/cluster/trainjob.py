@@ -35,7 +35,7 @@ class TrainJobSpec(BaseModel):
     image: str
     """Trainer image."""
     command: list[str]
-    """What each node runs: our launcher, which reads Trainer's PET_* variables."""
+    """What each node runs; the training's launcher reads Trainer's PET_* variables."""
     nodes: int = Field(default=1, ge=1)
     """Pods."""
     processes: int = Field(default=1, ge=1)
@@ -51,7 +51,7 @@ class TrainJobSpec(BaseModel):
     environment: dict[str, str] = Field(default_factory=dict)
     """Variables of the training processes."""
     secret_environment: dict[str, str] = Field(default_factory=dict)
-    """Variables from Secrets, as VARIABLE: SECRET/KEY (endpoint keys of judges)."""
+    """Variables from Secrets, as VARIABLE: SECRET/KEY (endpoint keys of judges); one that is not there is not set."""
     claim: str = ""
     """PersistentVolumeClaim with data, checkpoints and the result; ReadWriteMany for more than one node."""
     mount_path: str = "/state"
@@ -116,7 +116,7 @@ def train_job(spec: TrainJobSpec) -> Object:
 
 def _from_secret(name: str, place: str) -> Object:
     secret, _, key = place.partition("/")
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
 
 
 def _patch(spec: TrainJobSpec) -> Object | None:

@@ -1,13 +1,11 @@
 """Starts a training module under torchrun, shows its progress, and turns its failures into one sentence.
 
-Inside a step: `launch("clinical_r1.training.sft.main", config_path, processes=1)`. On many nodes (Kubeflow Trainer
-sets PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR, ...) the container's command is the same thing without a wrapper:
-`python -m clinical_r1.training.launcher clinical_r1.training.sft.main --config X.json --processes N`.
+`launch("clinical_r1.training.sft.main", config_path, processes=1)`; on many nodes (Kubeflow Trainer sets PET_NNODES,
+PET_NODE_RANK, PET_MASTER_ADDR, ...) every node calls the same, see nodes.py.
 
 The trainee talks back through its standard output (lines that begin with MARK) and an outcome file.
 """
 
-import argparse
 import json
 import os
 import signal
@@ -21,10 +19,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 
 MARK = "@progress "
+RESULT_FILE = "result.json"
+"""In the state folder of a run that ended well: its numbers."""
 OUTCOME_VARIABLE = "CLINICAL_R1_OUTCOME_FILE"
 PREEMPTED_EXIT_CODE = 75
 """EX_TEMPFAIL: a checkpoint was written on SIGTERM; the same command goes on from it."""
@@ -50,6 +52,34 @@ def report_outcome(kind: str, message: str = "") -> None:
     path = os.environ.get(OUTCOME_VARIABLE)
     if path and not Path(path).exists():
         write_text(path, json.dumps({"kind": kind, "message": message}))
+
+
+def node_rank() -> int:
+    """Which of the job's nodes this is: 0 for the first and for the only one."""
+    return int(os.environ.get("PET_NODE_RANK", "0"))
+
+
+def node_count() -> int:
+    """Nodes of the job, as Kubeflow Trainer says; 1 without it."""
+    return int(os.environ.get("PET_NNODES", "1"))
+
+
+def launch_job(module: str, job: BaseModel, state_dir: Path, processes: int, label: str) -> dict[str, Any]:
+    """`launch` with `job` as a file beside `state_dir`; returns what the trainee left in state_dir/result.json.
+
+    Nodes share `state_dir`, so each has files of its own; nodes other than the first return nothing.
+    """
+    own = f".node-{node_rank()}" if node_rank() else ""
+    job_path = state_dir.with_name(f"{state_dir.name}{own}.job.json")
+    write_text(job_path, job.model_dump_json(indent=1) + "\n")
+    launch(module, job_path, processes, job_path.with_suffix(".log"), label)
+    return {} if node_rank() else read_result(state_dir)
+
+
+def read_result(state_dir: Path) -> dict[str, Any]:
+    """The numbers of a run that ended well."""
+    result: dict[str, Any] = json.loads((state_dir / RESULT_FILE).read_text(encoding="utf-8"))
+    return result
 
 
 def launch(
@@ -180,29 +210,3 @@ def _numbers(values: dict[str, float]) -> str:
     return "  ".join(
         f"{name} {value:,.4g}" if abs(value) < 1000 else f"{name} {value:,.0f}" for name, value in values.items()
     )
-
-
-def main() -> None:
-    """Command line for container specs: exit code 0 done, 2 wrong input, 75 pre-empted with a checkpoint."""
-    parser = argparse.ArgumentParser(description="Run a training module under torchrun.")
-    parser.add_argument("module")
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--processes", type=int, default=int(os.environ.get("PET_NPROC_PER_NODE", "1")))
-    arguments = parser.parse_args()
-    try:
-        launch(arguments.module, arguments.config, arguments.processes)
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        _termination_message(str(error))
-        raise SystemExit(USER_ERROR_EXIT_CODE) from None
-
-
-def _termination_message(text: str) -> None:
-    """What `kubectl describe pod` shows as the reason."""
-    path = Path("/dev/termination-log")
-    if path.exists() and os.access(path, os.W_OK):
-        path.write_text(text[:4000], encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

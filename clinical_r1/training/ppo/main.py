@@ -12,10 +12,9 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.training import checkpoints
 from clinical_r1.training.deepspeed import check_requirements, init_process_group, prepare_environment
+from clinical_r1.training.launcher import RESULT_FILE
 from clinical_r1.training.ppo.job import PPOJob
 from clinical_r1.training.trainee import StopRequest, trainee
-
-RESULT_FILE = "result.json"
 
 
 def main() -> None:

@@ -1,17 +1,14 @@
 """The PPO step: what the pipeline and the command line call."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import check_model_folder
 from clinical_r1.training.deepspeed import check_requirements
-from clinical_r1.training.launcher import launch
+from clinical_r1.training.launcher import launch_job, node_count
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.job import PPOJob
-from clinical_r1.training.ppo.main import RESULT_FILE
 
 
 def train_ppo(
@@ -39,11 +36,7 @@ def train_ppo(
     paths = {"model": model, "cases": cases, "validation": validation, "out_dir": out_dir, "state_dir": state_dir}
     job = PPOJob(config=config, **{name: path.resolve() for name, path in paths.items()})
     try:
-        config.accumulation(config.processes)
+        config.accumulation(config.processes * node_count())
     except ValueError as error:
         raise UserError(f"ppo: {error}; change one of them") from None
-    job_path = job.state_dir.with_name(job.state_dir.name + ".job.json")
-    write_text(job_path, job.model_dump_json(indent=1) + "\n")
-    launch("clinical_r1.training.ppo.main", job_path, config.processes, job_path.with_suffix(".log"), label="ppo")
-    result: dict[str, Any] = json.loads((job.state_dir / RESULT_FILE).read_text(encoding="utf-8"))
-    return result
+    return launch_job("clinical_r1.training.ppo.main", job, job.state_dir, config.processes, label="ppo")

@@ -17,13 +17,12 @@ from clinical_r1.generation.load import check_model_folder, load_tokenizer, save
 from clinical_r1.training.checkpoints import claim, folder_hash, latest, prune, step_of
 from clinical_r1.training.curves import Panel, write_curves
 from clinical_r1.training.deepspeed import check_requirements, init_process_group, prepare_environment
-from clinical_r1.training.launcher import report_progress
+from clinical_r1.training.launcher import RESULT_FILE, report_progress
 from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter, read_metrics
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 from clinical_r1.training.sft.data import Example, hold_out, read_examples
 from clinical_r1.training.trainee import Stopped, StopRequest, trainee
 
-RESULT_FILE = "result.json"
 PANELS = [
     Panel("Loss", ("train/loss", "eval/loss"), ("training", "held out")),
     Panel("Token accuracy", ("train/token_accuracy", "eval/token_accuracy"), ("training", "held out")),

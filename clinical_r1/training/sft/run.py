@@ -1,15 +1,11 @@
 """The SFT step: check, launch under torchrun, hand back the numbers."""
 
-import json
 from pathlib import Path
 
-from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import check_model_folder
-from clinical_r1.training.launcher import launch
+from clinical_r1.training.launcher import launch_job
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
-
-RESULT_FILE = "result.json"
 
 
 def train_sft(config: SFTConfig, traces: Path, base_model: Path, out_dir: Path, state_dir: Path) -> dict[str, float]:
@@ -35,14 +31,4 @@ def train_sft(config: SFTConfig, traces: Path, base_model: Path, out_dir: Path, 
         out_dir=out_dir.resolve(),
         state_dir=state_dir.resolve(),
     )
-    job_path = job.state_dir.with_name(job.state_dir.name + ".job.json")
-    write_text(job_path, job.model_dump_json(indent=1) + "\n")
-    launch(
-        "clinical_r1.training.sft.main",
-        job_path,
-        processes=config.processes,
-        log_path=job_path.with_suffix(".log"),
-        label="sft",
-    )
-    result: dict[str, float] = json.loads((job.state_dir / RESULT_FILE).read_text(encoding="utf-8"))
-    return result
+    return launch_job("clinical_r1.training.sft.main", job, job.state_dir, config.processes, label="sft")
