@@ -30,6 +30,8 @@ GPU_FILES = (
     f"{_NVIDIA}/cu13/lib/libnvperf*",
 )
 """What the trainer image holds for GPUs and a CPU never loads: 2 GB of 7."""
+HIDDEN = ("triton",)
+"""Python packages of which GPU_FILES leaves an empty folder, which would pass for the package."""
 _PIECE = 1 << 20
 
 
@@ -117,11 +119,13 @@ class CodeLayer:
         content = hashlib.sha256()
         for path, data in self.files:
             content.update(f"{path} {len(data)}\0".encode() + data)
-        return f"{self.environment} {content.hexdigest()}"
+        return f"{self.environment} {content.hexdigest()} without {HIDDEN}"
 
     def write(self, out: IO[bytes]) -> None:
-        """Every file of our packages."""
+        """Every file of our packages, and a whiteout for each that is hidden."""
         with _tar(out) as tar:
+            for name in HIDDEN:
+                _add(tar, f"{self.environment}/.wh.{name}", b"")
             for path, data in self.files:
                 _add(tar, f"{self.environment}/{path}", data)
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 _SYSCTLS = (
@@ -45,9 +46,22 @@ def run_isolated(command: list[str]) -> int:
             Path("/proc/sys", name).write_text(value, encoding="ascii")
         for root in roots:
             for path, _, _ in os.walk(root / cgroup, topdown=False):
-                os.rmdir(path)
+                _remove_cgroup(path)
         if not os.environ.get("KEEP_CLUSTER_LOGS"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_cgroup(path: str) -> None:
+    """Its last processes were killed a moment ago and may still be ending."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return os.rmdir(path)
+        except OSError:
+            if time.monotonic() > deadline:
+                print(f"left behind: {path}", file=sys.stderr)
+                return None
+            time.sleep(0.2)
 
 
 def _hierarchies() -> list[Path]:

@@ -1,6 +1,9 @@
 """A real Prometheus beside the cluster: it scrapes what the chart's PodMonitors say and loads the chart's rules."""
 
+import contextlib
 import json
+import threading
+import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -8,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from clinical_r1.atomic import write_text
 from tests.cluster.api import Api, Document
 from tests.cluster.daemons import Daemons
 
@@ -32,17 +36,26 @@ class Prometheus:
             for rule in group["rules"]:
                 rule.pop("for", None)
         (self.folder / "rules.yaml").write_text(yaml.safe_dump({"groups": rules}), encoding="utf-8")
-        jobs = [
-            _job(api.kubeconfig, monitor, endpoint)
+        wanted = [
+            (monitor, endpoint, self.folder / f"targets-{monitor['metadata']['name']}-{number}.json")
             for monitor in api.list(POD_MONITOR, namespace)
-            for endpoint in monitor["spec"]["podMetricsEndpoints"]
+            for number, endpoint in enumerate(monitor["spec"]["podMetricsEndpoints"])
             if endpoint.get("scheme") != "https"
         ]
         config = {
             "global": {"scrape_interval": "2s", "evaluation_interval": "2s"},
             "rule_files": ["rules.yaml"],
-            "scrape_configs": jobs,
+            "scrape_configs": [_job(monitor, endpoint, path) for monitor, endpoint, path in wanted],
         }
+
+        def discover() -> None:
+            while True:
+                for monitor, endpoint, path in wanted:
+                    with contextlib.suppress(Exception):  # the API server may be slow to answer: then once more
+                        write_text(path, json.dumps(_targets(api, monitor, endpoint)))
+                time.sleep(2)
+
+        threading.Thread(target=discover, daemon=True).start()
         path = self.folder / "prometheus.yaml"
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
         flags = [f"--config.file={path}", f"--storage.tsdb.path={self.folder / 'data'}"]
@@ -70,30 +83,27 @@ class Prometheus:
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
 
-def _job(kubeconfig: Path, monitor: Document, endpoint: Document) -> Document:
-    """What the Prometheus operator makes of a PodMonitor's endpoint: its selector and its port."""
-    selector = monitor["spec"]["selector"]["matchLabels"]
-    keep = [
-        {
-            "action": "keep",
-            "source_labels": [f"__meta_kubernetes_pod_label_{_label(name)}"],
-            "regex": value,
-        }
-        for name, value in selector.items()
-    ]
-    port = {"action": "keep", "source_labels": ["__meta_kubernetes_pod_container_port_name"]}
-    names = {"namespace": "namespace", "pod": "pod_name", "container": "pod_container_name"}
-    labels = [
-        {"source_labels": [f"__meta_kubernetes_{source}"], "target_label": target} for target, source in names.items()
-    ]
-    discovery = {"role": "pod", "kubeconfig_file": str(kubeconfig)}
+def _job(monitor: Document, endpoint: Document, path: Path) -> Document:
+    """What the Prometheus operator makes of a PodMonitor's endpoint; Debian's build finds no pods by itself."""
     return {
         "job_name": f"{monitor['metadata']['name']}{endpoint['path']}",
         "metrics_path": endpoint["path"],
-        "kubernetes_sd_configs": [discovery | {"namespaces": {"names": [monitor["metadata"]["namespace"]]}}],
-        "relabel_configs": [*keep, port | {"regex": endpoint["port"]}, *labels],
+        "file_sd_configs": [{"files": [str(path)], "refresh_interval": "2s"}],
     }
 
 
-def _label(name: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in name)
+def _targets(api: Api, monitor: Document, endpoint: Document) -> list[Document]:
+    """The pods that the monitor selects, at the port that it names."""
+    labels = ",".join(f"{name}={value}" for name, value in monitor["spec"]["selector"]["matchLabels"].items())
+    namespace = monitor["metadata"]["namespace"]
+    return [
+        {
+            "targets": [f"{pod['status']['podIP']}:{port['containerPort']}"],
+            "labels": {"namespace": namespace, "pod": pod["metadata"]["name"], "container": container["name"]},
+        }
+        for pod in api.list({"apiVersion": "v1", "kind": "Pod"}, namespace, labels)
+        if pod["status"].get("podIP") and pod["status"].get("phase") == "Running"
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports", [])
+        if port.get("name") == endpoint["port"]
+    ]

@@ -44,6 +44,7 @@ def serve(bench: Bench) -> dict[str, Any]:
     poll("the InferenceService is Ready", lambda: has(bench.api.find(ISVC, NAME, TEAM) or {}, "Ready"), 300, 0.5)
     seconds = time.monotonic() - began
     bench.wait_ready(bench.uris["good"])
+    poll("the Service answers", lambda: bench.call().whole, 60, 0.5)
     return {"isvc_ready_s": round(seconds, 1)}
 
 
