@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,11 @@ class Bench:
         assert found, f"no Secret {name}"
         return base64.b64decode(found["data"][key]).decode()
 
+    @cached_property
+    def key(self) -> str:
+        """The first client's API key."""
+        return self.secret(f"{NAME}-first-client", "key")
+
     def secrets(self) -> dict[str, Any]:
         """What is in all Secrets but helm's own."""
         found = self.api.list(SECRET, TEAM)
@@ -122,7 +128,7 @@ class Bench:
 
     def call(self) -> traffic.Call:
         """One streamed call through the Service."""
-        return traffic.stream(GATEWAY, self.secret(f"{NAME}-first-client", "key"))
+        return traffic.stream(GATEWAY, self.key)
 
     def pods(self) -> list[Document]:
         """Ready pods of the model that take traffic."""

@@ -47,7 +47,7 @@ def _command(bench: Bench, *words: str) -> dict[str, Any]:
         "KUBECONFIG": str(_kubeconfig(bench)),
         "CLINICAL_R1_NAMESPACE": TEAM,
         "CLINICAL_R1_MODELS": f"s3://{BUCKET}/models",
-        "CLINICAL_R1_API_KEY": bench.secret(f"{NAME}-first-client", "key"),
+        "CLINICAL_R1_API_KEY": bench.key,
         "AWS_ENDPOINT_URL": settings.endpoint,
         "AWS_ACCESS_KEY_ID": settings.access_key,
         "AWS_SECRET_ACCESS_KEY": settings.secret_key,

@@ -14,7 +14,7 @@ from tests.cluster.api import Document, RefusedError
 from tests.cluster.bench import ISVC, NAME, POD, SECRET, STEPS_ACCOUNT, TEAM, Bench
 from tests.cluster.daemons import poll
 
-CLIENTS = 12
+CLIENTS = 6
 THOUGHTLESS_ALERT = "ClinicalR1AnswersWithoutThinking"
 
 

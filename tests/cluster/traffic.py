@@ -9,7 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.cluster.daemons import PATIENCE
 from tests.cluster.model import PROMPT
+
+MODEL = "clinical-r1"
+"""What the chart calls the model that it serves."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Call:
     """What the model thought."""
     text: str
     """What it answered."""
+    problem: str = ""
+    """What the server or the connection said where it failed."""
 
 
 @dataclass
@@ -44,28 +50,30 @@ def stream(host: str, key: str, prompt: str = PROMPT, max_tokens: int = 512, sec
     """One streamed call over a connection of its own."""
     began = time.monotonic()
     status, whole, broken = 0, False, False
-    thought, text = "", ""
-    body: dict[str, Any] = {"messages": [{"role": "user", "content": prompt}], "stream": True, "max_tokens": max_tokens}
-    body["temperature"] = 0
+    thought, text, problem = "", "", ""
+    body: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": prompt}], "stream": True}
+    body |= {"max_tokens": max_tokens, "temperature": 0}
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
-    connection = http.client.HTTPConnection(host, 80, timeout=seconds)
+    connection = http.client.HTTPConnection(host, 80, timeout=seconds * PATIENCE)
     try:
         connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
         response = connection.getresponse()
         status = response.status
+        problem = "" if status == 200 else response.read().decode(errors="replace")
         for raw in response:
             line = raw.decode().strip()
-            broken |= line.startswith(("event: error", 'data: {"error"'))
+            if line.startswith(("event: error", 'data: {"error"')):
+                broken, problem = True, line
             whole |= line == "data: [DONE]"
             if line.startswith("data: {"):
                 delta = (json.loads(line[6:]).get("choices") or [{}])[0].get("delta", {})
                 thought += delta.get("reasoning_content") or ""
                 text += delta.get("content") or ""
-    except (OSError, http.client.HTTPException):
-        whole = False
+    except (OSError, http.client.HTTPException) as error:
+        whole, problem = False, repr(error)
     finally:
         connection.close()
-    return Call(began, time.monotonic(), status, whole and not broken and status == 200, thought, text)
+    return Call(began, time.monotonic(), status, whole and not broken and status == 200, thought, text, problem)
 
 
 @contextmanager
