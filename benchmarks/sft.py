@@ -5,9 +5,9 @@
 The 198 traces of HuatuoGPT-o1's demo set (../shared/data) train a tiny Qwen2 made from scratch; tokens are real ones,
 padding excluded, and time is that of the optimizer steps. Three runs, each in a process of its own, taken in turns:
 
-- `arrival`: batches in arrival order, padded to their longest (what HuatuoGPT-o1's script does), plain torch
-- `plain`:   our length-grouped order, plain torch
-- `zero2`:   our order under DeepSpeed ZeRO-2, as shipped
+- `arrival`: batches in arrival order, each padded to its longest (as HuatuoGPT-o1's script collates), plain torch
+- `plain`:   our length-grouped order in micro-batches of the default size, plain torch
+- `zero2`:   the same under DeepSpeed ZeRO-2, as shipped
 
 `tokens_ratio` = tokens/s of zero2 over arrival (best repeats), `zero2_overhead` = step time of zero2 over plain.
 The last line is one JSON object.
@@ -89,6 +89,8 @@ def measure(variant: str, root: Path, repeat: int, epochs: float, batch: int) ->
     config = SFTConfig(
         epochs=epochs, batch_size=batch, learning_rate=1e-3, eval_share=0.0, checkpoint_steps=10**9, tensorboard=False
     )
+    if variant == "arrival":
+        config = config.model_copy(update={"micro_batch_size": batch})
     if variant != "zero2":
         config = config.model_copy(update={"deepspeed": None})
     place = root / f"{variant}-{repeat}"
