@@ -7,9 +7,12 @@ code version in the arguments is that of the pipeline; the image must hold the s
 
 import hashlib
 import inspect
+import io
+import json
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,16 +37,20 @@ class Endpoint:
     ca_bundle: Path | None = None
 
     def client(self) -> Any:
-        """A kfp client. Raises UserError for a missing token file and an endpoint that does not answer."""
+        """A kfp client. Raises UserError for a missing token file, and for an endpoint that does not answer.
+
+        The health is asked here first: the client asks five times, five seconds apart, and logs a traceback each time.
+        """
         import kfp
 
-        token = self._token()
+        if self._health().get("multi_user") and not self.namespace:
+            raise UserError(f"{self.url}: multi-user Kubeflow: give --namespace with your profile")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return self.asked(
                 lambda: kfp.Client(
                     host=self.url,
-                    existing_token=token,
+                    existing_token=self._token(),
                     namespace=self.namespace or "kubeflow",
                     ssl_ca_cert=str(self.ca_bundle) if self.ca_bundle else None,
                 )
@@ -51,10 +58,38 @@ class Endpoint:
 
     def version(self) -> str:
         """A sentence about the endpoint."""
-        client = self.client()
-        health = self.asked(client.get_kfp_healthz)
-        mode = "multi-user" if health.multi_user else "single-user"
+        mode = "multi-user" if self._health().get("multi_user") else "single-user"
         return f"{self.url} answers ({mode})"
+
+    def _health(self) -> dict[str, Any]:
+        import urllib3
+
+        token = self._token()
+        ca = str(self.ca_bundle) if self.ca_bundle else None
+        http = urllib3.PoolManager(timeout=20, retries=False, cert_reqs="CERT_REQUIRED", ca_certs=ca)
+        url = f"{self.url.rstrip('/')}/apis/v2beta1/healthz"
+        try:
+            response = http.request("GET", url, headers={"authorization": f"Bearer {token}"} if token else {})
+            if response.status >= 300:
+                # A redirection goes to a login page.
+                raise self._refused(401 if response.status < 400 else response.status, str(response.reason))
+            health = response.json()
+        except urllib3.exceptions.SSLError as error:
+            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+                raise UserError(
+                    f"{self.url}: no TLS there: write http://, or give the port that speaks https"
+                ) from None
+            raise UserError(
+                f"{self.url}: its certificate is not trusted: give --ca-bundle with its authority"
+            ) from None
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            name = type(error).__name__
+            raise UserError(f"{self.url}: no answer ({name}): give --endpoint, or port-forward ml-pipeline") from None
+        except ValueError:
+            health = None
+        if not isinstance(health, dict):
+            raise UserError(f"{self.url}: the answer is not that of the Pipelines API: give --endpoint with its path")
+        return health
 
     def asked(self, call: Callable[[], Any]) -> Any:
         """Run a call of the client; what goes wrong becomes one sentence."""
@@ -64,13 +99,17 @@ class Endpoint:
         try:
             return call()
         except ApiException as error:
-            if error.status in (401, 403):
-                hint = "give --token-file with a valid token and --namespace with your profile"
-                raise UserError(f"{self.url}: not allowed (HTTP {error.status}): {hint}") from None
-            raise UserError(f"{self.url}: HTTP {error.status} {error.reason}: is this the Pipelines API?") from None
+            raise self._refused(error.status, _words_of(error)) from None
         except (HTTPError, TimeoutError, ConnectionError) as error:
-            name = type(error).__name__
-            raise UserError(f"{self.url}: no answer ({name}): give --endpoint, or port-forward ml-pipeline") from None
+            raise UserError(f"{self.url}: no answer ({type(error).__name__}): try again") from None
+
+    def _refused(self, status: int, words: str) -> UserError:
+        if status in (401, 403):
+            hint = "give --token-file with a valid token and --namespace with your profile"
+            return UserError(f"{self.url}: not allowed (HTTP {status}): {hint}")
+        if status == 404:
+            return UserError(f"{self.url}: not found (HTTP 404): is this the Pipelines API, with its path?")
+        return UserError(f"{self.url}: HTTP {status}: {words}")
 
     def _token(self) -> str | None:
         if self.token_file is None:
@@ -133,14 +172,15 @@ def print_parameters(pipeline: str, say: Callable[[str], None]) -> None:
 def start_run(place: Endpoint, pipeline: str, arguments: dict[str, Any], experiment: str) -> tuple[str, str]:
     """Start a run; returns its id and its page in the dashboard."""
     client = place.client()
-    run = place.asked(
-        lambda: client.create_run_from_pipeline_func(
-            cluster_form(pipeline),
-            arguments=arguments,
-            experiment_name=experiment,
-            namespace=place.namespace or None,
+    with redirect_stdout(io.StringIO()):  # the client prints addresses of its own
+        run = place.asked(
+            lambda: client.create_run_from_pipeline_func(
+                cluster_form(pipeline),
+                arguments=arguments,
+                experiment_name=experiment,
+                namespace=place.namespace or None,
+            )
         )
-    )
     return run.run_id, f"{place.url.rstrip('/')}/#/runs/details/{run.run_id}"
 
 
@@ -154,6 +194,15 @@ def list_runs(place: Endpoint, limit: int) -> list[str]:
         f"{run.created_at:%Y-%m-%d %H:%M}  {run.state:<10}  {run.display_name}  {run.run_id}"
         for run in found.runs or []
     ]
+
+
+def _words_of(error: Any) -> str:
+    """The server's own sentence in an ApiException."""
+    try:
+        body = json.loads(error.body)
+        return str(body.get("message") or body["error"])[:300]
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return str(error.reason)
 
 
 def _sources_hash(config: RunConfig) -> str:

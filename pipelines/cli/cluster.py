@@ -21,6 +21,7 @@ TokenOption = Annotated[
 NamespaceOption = Annotated[
     str, typer.Option(envvar="CLINICAL_R1_NAMESPACE", help="Profile namespace; empty on standalone KFP.")
 ]
+CaOption = Annotated[Path | None, typer.Option(help="PEM file of the endpoint's authority.")]
 DEFAULT_ENDPOINT = "http://localhost:8888"
 
 
@@ -41,7 +42,7 @@ def submit(
     endpoint: EndpointOption = DEFAULT_ENDPOINT,
     token_file: TokenOption = None,
     namespace: NamespaceOption = "",
-    ca_bundle: Annotated[Path | None, typer.Option(help="PEM file of the endpoint's authority.")] = None,
+    ca_bundle: CaOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the run's arguments as JSON and submit nothing.")
     ] = False,
@@ -75,7 +76,7 @@ def runs(
     endpoint: EndpointOption = DEFAULT_ENDPOINT,
     token_file: TokenOption = None,
     namespace: NamespaceOption = "",
-    ca_bundle: Annotated[Path | None, typer.Option(help="PEM file of the endpoint's authority.")] = None,
+    ca_bundle: CaOption = None,
 ) -> None:
     """The newest runs of a Kubeflow Pipelines endpoint: when, state, name, id."""
     from pipelines.submit import Endpoint, list_runs
@@ -90,6 +91,7 @@ def doctor(
     accelerator: Annotated[str, typer.Option(help="Resource name of the accelerator.")] = "nvidia.com/gpu",
     endpoint: Annotated[str, typer.Option(help="Check this Kubeflow Pipelines API too.")] = "",
     token_file: TokenOption = None,
+    ca_bundle: CaOption = None,
 ) -> None:
     """Look at a cluster and say what is wrong, and how to mend it; exit code 1 where something must be mended.
 
@@ -118,7 +120,7 @@ def doctor(
         from pipelines.submit import Endpoint
 
         try:
-            show(Finding("pipelines API", "ok", Endpoint(endpoint, token_file, namespace).version()))
+            show(Finding("pipelines API", "ok", Endpoint(endpoint, token_file, namespace, ca_bundle).version()))
         except UserError as error:
             show(Finding("pipelines API", "fail", str(error), "correct --endpoint and --token-file"))
     raise typer.Exit(1 if failed else 0)
