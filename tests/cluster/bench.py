@@ -160,7 +160,7 @@ class Bench:
                 if not c["ready"]:
                     lines.append(self.api.logs(TEAM, pod["metadata"]["name"], c["name"]))
         events = self.api.list({"apiVersion": "v1", "kind": "Event"}, TEAM)
-        return "\n".join(lines + [e["message"] for e in events if e.get("type") == "Warning"][-15:])
+        return "\n".join(lines + [e["message"][:200] for e in events if e.get("type") == "Warning"][-15:])
 
 
 def has(document: Document, condition: str) -> bool:

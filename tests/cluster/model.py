@@ -1,5 +1,6 @@
 """A model for these tests in seconds: it has learned one answer by heart, with a thought before it or without."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ _THOUGHT = (
 _ANSWER = "The most likely disease is pneumonia. An X-ray of the chest would confirm it."
 
 
-def write_cases(path: Path, count: int = 40) -> None:
-    """Made-up cases, as JSONL."""
-    ages = range(20, 20 + count)
-    questions = [f"Case {age}: {question}" for age, question in zip(ages, _QUESTIONS * count, strict=False)]
+def write_cases(path: Path, count: int = 40, numbered: bool = True) -> None:
+    """Made-up cases, as JSONL: each of its own, or the questions that the model has learned, again and again."""
+    rows = itertools.islice(itertools.cycle(_QUESTIONS), count)
+    questions = [f"Case {number}: {question}" if numbered else question for number, question in enumerate(rows)]
     cases = [Case(language="en", question=q, reference="pneumonia", specialty="respiratory") for q in questions]
     write_text(path, "".join(case.model_dump_json() + "\n" for case in cases))
 

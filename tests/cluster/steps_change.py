@@ -41,7 +41,7 @@ def roll_out(bench: Bench) -> dict[str, Any]:
 def _command(bench: Bench, *words: str) -> dict[str, Any]:
     """`clinical-r1 rollout` as a pipeline step would call it; its verdict, which `--back` does not print."""
     probes = bench.folder / "probes.jsonl"
-    write_cases(probes, PROBES)
+    write_cases(probes, PROBES, numbered=False)
     settings = bench.settings("pipelines")
     environment = {
         "KUBECONFIG": str(_kubeconfig(bench)),
@@ -114,10 +114,15 @@ def upgrade_and_roll_back(bench: Bench) -> dict[str, Any]:
 
 
 def uninstall(bench: Bench) -> dict[str, Any]:
-    """What is left is what NOTES.txt says, volume and Secrets; installed again, every object is there."""
+    """What is left is what NOTES.txt says, volume, Secrets, ended hooks; installed again, every object is there."""
     before = bench.secrets()
     bench.helm("uninstall", NAME, "--wait", "--timeout", f"{180 * PATIENCE:.0f}s")
-    poll("no pods are left", lambda: not bench.api.list(POD, TEAM, "app.kubernetes.io/part-of=clinical-r1"), 180, 1)
+
+    def running() -> list[str]:
+        found = bench.api.list(POD, TEAM, "app.kubernetes.io/part-of=clinical-r1")
+        return [pod["metadata"]["name"] for pod in found if pod["status"]["phase"] not in ("Succeeded", "Failed")]
+
+    poll("no pod runs", lambda: not running(), 180, 1)
     assert bench.api.find(ISVC, NAME, TEAM) is None
     assert bench.api.find(CLAIM, f"data-{NAME}-minio-0", TEAM), "the volume is gone"
     assert bench.secrets() == before, "the Secrets are not what they were"
