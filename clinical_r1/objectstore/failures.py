@@ -25,3 +25,7 @@ class StoreUnavailable(UserError):  # noqa: N818
 
 class Damaged(UserError):  # noqa: N818
     """An object is not what its manifest says."""
+
+
+class Unreadable(UserError):  # noqa: N818
+    """A manifest or an alias file is not what this version of the code writes."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.failures import Conflict, NotFound
+from clinical_r1.objectstore.failures import Conflict, NotFound, Unreadable
 from clinical_r1.objectstore.manifest import ALIASES, MANIFEST, Aliases, Facts, Gate, ModelManifest, Move
 from clinical_r1.objectstore.store import Store
 from clinical_r1.objectstore.transfer import (
@@ -101,11 +101,18 @@ def names(store: Store) -> tuple[str, ...]:
     return store.list_folders()
 
 
-def versions(store: Store, name: str) -> list[tuple[str, ModelManifest | None]]:
-    """Each version with its manifest, oldest first; None and last where an upload did not end."""
-    found = [(version, _read(store, f"{name}/{version}/{MANIFEST}", ModelManifest)) for version in
-             store.list_folders(f"{_check_name(name)}/")]  # fmt: skip
-    return sorted(found, key=lambda pair: (pair[1] is None, pair[1].created if pair[1] else "", pair[0]))
+def versions(store: Store, name: str) -> list[tuple[str, ModelManifest | UserError | None]]:
+    """Each version with its manifest, oldest first; then what is no manifest, as the error that says so, and None for
+    an upload that did not end."""
+    found: list[tuple[str, ModelManifest | UserError | None]] = []
+    for version in store.list_folders(f"{_check_name(name)}/"):
+        try:
+            found.append((version, _read(store, f"{name}/{version}/{MANIFEST}", ModelManifest)))
+        except Unreadable as error:
+            found.append((version, error))
+    read = [pair for pair in found if isinstance(pair[1], ModelManifest)]
+    rest = [pair for pair in found if not isinstance(pair[1], ModelManifest)]
+    return sorted(read, key=lambda pair: (pair[1].created, pair[0])) + rest  # type: ignore[union-attr]
 
 
 def resolve(store: Store, name: str, version: str) -> str:
@@ -258,7 +265,7 @@ def _read(store: Store, key: str, model: type[ModelT]) -> ModelT | None:
     except NotFound:
         return None
     except ValidationError as error:
-        raise UserError(
+        raise Unreadable(
             f"{store.uri}/{key}: {first_problem(error)}: written by another version of clinical-r1?"
         ) from None
 

@@ -77,10 +77,11 @@ def upload_files(
 ) -> Transferred:
     """Send files to `prefix/path`. An object of the same size and SHA-256 is finished and not sent again."""
 
+    sizes = {entry.key: entry.size for entry in store.list(f"{prefix}/")}
+
     def send(entry: FileEntry, watch: Callable[[int], None]) -> bool:
         key = f"{prefix}/{entry.path}"
-        there = store.stat(key)
-        if there is not None and (there.size, there.sha256) == (entry.size, entry.sha256):
+        if sizes.get(key) == entry.size and (there := store.stat(key)) is not None and there.sha256 == entry.sha256:
             return False
         store.put_file(key, files[entry], entry.sha256, watch)
         return True

@@ -32,24 +32,35 @@ def list_models(
 ) -> None:
     """One line a version: aliases, size, gate, when it was published, by which run.
 
+    What cannot be read is named after the list, and the exit code is 2.
+
     Example: clinical-r1 models list --store s3://clinical-r1/models
     """
     from rich.console import Console
     from rich.table import Table
 
+    from clinical_r1.errors import UserError
     from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.failures import Unreadable
+    from clinical_r1.objectstore.manifest import Aliases
     from clinical_r1.objectstore.store import open_store
     from clinical_r1.objectstore.transfer import size_text
 
     place = open_store(store)
     found = (name,) if name else models.names(place)
     table = Table("model", "version", "alias", "size", "gate", "published", "run", box=None, pad_edge=False)
+    bad: list[UserError] = []
     for each in found:
-        aliases, _ = models.read_aliases(place, each)
+        aliases = Aliases()
+        try:
+            aliases, _ = models.read_aliases(place, each)
+        except Unreadable as error:
+            bad.append(error)
         for version, manifest in models.versions(place, each):
             label = ", ".join(aliases.of(version))
-            if manifest is None:
-                table.add_row(each, version, label, "", "", "unfinished upload", "")
+            if manifest is None or isinstance(manifest, UserError):
+                bad += [manifest] if manifest else []
+                table.add_row(each, version, label, "", "", "unreadable" if manifest else "unfinished upload", "")
                 continue
             gate = manifest.gate.decision if manifest.gate else "none"
             row = (each, version, label, size_text(manifest.size), gate, manifest.created, manifest.run_id)
@@ -58,6 +69,8 @@ def list_models(
         typer.echo(f"{place.uri}: no models yet: a run of the train pipeline publishes one, or import-model")
         return
     Console(width=160).print(table)
+    if bad:
+        raise UserError("; ".join(str(error) for error in bad))
 
 
 @app.command("show")

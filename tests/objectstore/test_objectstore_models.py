@@ -147,3 +147,12 @@ def test_a_run_starts_from_a_published_model_by_its_uri(tmp_path: Path, model_fo
     check_base_model(config)
     folder = resolve_base_model(config, [], tmp_path / "base")
     assert (folder / "config.json").read_bytes() == (model_folder / "config.json").read_bytes()
+
+
+def test_one_unreadable_manifest_does_not_hide_the_rest(store: Store, model_folder: Path) -> None:
+    good = models.publish(store, "r1", model_folder, Facts(), version="good", say=lambda _: None)
+    store.put("r1/bad/manifest.json", b'{"form": 99}')
+    store.put("r1/half/config.json", b"{}")
+    found = dict(models.versions(store, "r1"))
+    assert list(found) == ["good", "bad", "half"] and found["good"] == good and found["half"] is None
+    assert "r1/bad/manifest.json: " in str(found["bad"]) and "another version of clinical-r1" in str(found["bad"])
