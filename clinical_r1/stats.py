@@ -70,8 +70,8 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> Interval:
 def effective_n(share: float, n: float, interval: Interval) -> float:
     """How many independent observations would give Wilson's interval of this width: n, or fewer where clusters widened
     the interval."""
-    plain = wilson(share * n, n)
-    return n * min(1.0, ((plain.high - plain.low) / (interval.high - interval.low)) ** 2) if n else 0.0
+    plain, width = wilson(share * n, n), interval.high - interval.low
+    return n * min(1.0, ((plain.high - plain.low) / width) ** 2) if n and width > 0 else n
 
 
 def mcnemar(first_only: int, second_only: int, method: Literal["exact", "mid-p"] = "mid-p") -> float:

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,7 +124,19 @@ def load_as(model: type[ConfigT], name: str, overrides: list[str] | None = None)
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error, model)}") from None
+        raise UserError(f"{blamed(path, error, overrides or [])}: {_explain(error, model)}") from None
+
+
+def blamed(path: Path | None, error: ValidationError, overrides: Sequence[str]) -> str:
+    """Where a wrong setting came from: `--set KEY` where the first problem is at, above or below such a key, else the
+    file (with the options beside it where the problem is one of a whole section)."""
+    place = ".".join(str(part) for part in error.errors(include_url=False, include_context=False)[0]["loc"])
+    keys = [override.partition("=")[0] for override in overrides]
+    given = [key for key in keys if f"{place}.".startswith(f"{key}.")]
+    if given or path is None:
+        return f"--set {(given or keys or [''])[0]}".rstrip()
+    beside = [key for key in keys if f"{key}.".startswith(f"{place}." if place else "")]
+    return " with ".join([str(path), *(f"--set {key}" for key in beside)])
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

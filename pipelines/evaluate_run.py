@@ -1,6 +1,5 @@
 """What the evaluation commands do: find model, benchmarks and settings, run the library, say what came out."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -15,23 +14,28 @@ from clinical_r1.evaluation.builder import bias_of
 from clinical_r1.evaluation.compare import compare
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import BENCHMARK, PREDICTIONS, Evaluated, read_evaluated
-from clinical_r1.evaluation.metrics import measure
+from clinical_r1.evaluation.metrics import Metrics, measure
 from clinical_r1.evaluation.page import interval, p_value, percent, points
+from clinical_r1.evaluation.policy import DEFAULT_POLICY
 from clinical_r1.evaluation.registry import CaseSet, find
 from clinical_r1.evaluation.results import write_comparison
 from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.evaluation.sampling import sample_of
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.schema import first_problem
-from pipelines.config import apply_override
+from pipelines.config import apply_override, blamed
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+SHIPPED = DEFAULT_POLICY.parent
+"""Configurations that `--config NAME` finds."""
 
 
 def read_settings(kind: type[ModelT], path: Path | None, overrides: Sequence[str] = ()) -> ModelT:
     """Settings from a YAML file (or the defaults) and KEY=VALUE overrides; UserError names file and key."""
     data: dict = {}
     if path is not None:
+        shipped = SHIPPED / f"{path}.yaml"
+        path = shipped if shipped.is_file() else path
         if not path.is_file():
             raise UserError(f"{path}: no such file; give a YAML file with settings of {kind.__name__}")
         try:
@@ -48,7 +52,7 @@ def read_settings(kind: type[ModelT], path: Path | None, overrides: Sequence[str
     except ValidationError as error:
         known = ", ".join(kind.model_fields)
         hint = f" (known: {known})" if "Extra inputs" in first_problem(error) else ""
-        raise UserError(f"{path or '--set'}: {first_problem(error)}{hint}") from None
+        raise UserError(f"{blamed(path, error, overrides)}: {first_problem(error)}{hint}") from None
 
 
 def model_of(model: str, endpoint: dict[str, object]) -> Path | EndpointConfig:
@@ -161,15 +165,20 @@ def bias_between(a: Evaluated, b: Evaluated, ancestors: Sequence[str] = ()) -> s
     return bias_of(a.benchmark or b.benchmark, [a.name, b.name], known)
 
 
-def reported_of(folders: Sequence[Path]) -> dict[str, tuple[int, int]]:
-    """(right, scored) of finished evaluations by name, for an audit's correction."""
+def reported_of(folders: Sequence[Path]) -> dict[str, tuple[float, float]]:
+    """(right, scored) of finished evaluations by name, for an audit's correction; effective numbers, so that repeated
+    patients do not count as independent."""
     found = {}
     for folder in folders:
         path = folder / "metrics.json"
         if not path.is_file():
             raise UserError(f"{folder}: no metrics.json in it; give the folder that `clinical-r1 evaluate` wrote")
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        overall = metrics["overall"]
-        name = f"{metrics['model']}, {metrics['benchmark']}"
-        found[name] = (overall["correct"], overall["n"] - overall["unscored"])
+        try:
+            metrics = Metrics.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise UserError(f"{path}: {first_problem(error)}; run the evaluation again") from None
+        overall = metrics.overall
+        if not overall.effective:
+            raise UserError(f"{folder}: no answer in it was scored, so there is no accuracy to correct; evaluate again")
+        found[f"{metrics.model}, {metrics.benchmark}"] = (overall.accuracy * overall.effective, overall.effective)
     return found

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.config import EvaluationConfig
+from pipelines.evaluate_run import read_settings
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -47,7 +51,22 @@ def test_unknown_parameter_gets_a_suggestion() -> None:
 
 
 def test_parameter_out_of_range() -> None:
-    assert_refused(clinical_r1("run", "train", "--set", "synthesis.retries=99"), "demo.yaml", "synthesis.retries")
+    assert_refused(clinical_r1("run", "train", "--set", "synthesis.retries=99"), "--set synthesis.retries: ", "less")
+
+
+def test_a_wrong_setting_is_blamed_on_where_it_came_from(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("samples: 0\n", encoding="utf-8")
+    for overrides, start in (
+        ([], "mine.yaml: samples"),
+        (["temperature=0.5"], "mine.yaml: samples"),
+        (["samples=-1"], "--set samples: samples"),
+        (["samples=2"], "mine.yaml with --set samples: record"),
+    ):
+        with pytest.raises(UserError, match=start):
+            read_settings(EvaluationConfig, path, overrides)
+    with pytest.raises(UserError, match=r"^--set smaples: smaples"):
+        read_settings(EvaluationConfig, None, ["seed=3", "smaples=2"])
 
 
 def test_parameter_that_is_no_yaml() -> None:

@@ -25,6 +25,7 @@ MODELS = {
     "clinical_r1/records/configs/*.yaml": "clinical_r1.records.config:RecordsConfig",
     "serving/configs/gateway*.yaml": "serving.gateway.config:GatewayConfig",
     "clinical_r1/evaluation/configs/promotion*.yaml": "clinical_r1.evaluation.policy:Policy",
+    "clinical_r1/evaluation/configs/two-judges.yaml": "clinical_r1.evaluation.config:EvaluationConfig",
     "clinical_r1/synthesis/configs/*.yaml": "clinical_r1.synthesis.config:SynthesisConfig",
 }
 """Where a configuration lies says which model parses it."""

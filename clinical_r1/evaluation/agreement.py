@@ -75,7 +75,7 @@ def labelled(
         rows.append(
             LabelledJudgement(
                 question=case.question, reference=case.reference, answer=items[name].response, language=case.language,
-                correct=2 * sum(votes) > len(votes), icd10=case.icd10, options=case.options,
+                correct=2 * sum(votes) > len(votes), icd10=case.icd10, options=case.options, patient=case.patient,
             )
         )  # fmt: skip
     return rows

@@ -6,10 +6,10 @@ Lang and Reiczigel 2014 (accuracy corrected for an imperfect judge), Cohen 1960 
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -17,11 +17,13 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.judge import run_workers
 from clinical_r1.evaluation.page import render
+from clinical_r1.evaluation.resampling import kappa_interval, share_interval
 from clinical_r1.llm.loop import run_calls
 from clinical_r1.progress import progress
 from clinical_r1.schema import Language, Record, VerdictLabel, read_jsonl
-from clinical_r1.stats import Interval, cohen_kappa, quantile, wilson
+from clinical_r1.stats import Interval, effective_n, quantile
 from clinical_r1.verifier.config import JudgeConfig
+from clinical_r1.verifier.judgement import Judgement, Verifier
 
 
 class LabelledJudgement(Record):
@@ -34,6 +36,16 @@ class LabelledJudgement(Record):
     correct: bool
     icd10: str = ""
     options: list[str] = Field(default_factory=list)
+    patient: str = ""
+    """Hashed patient, where known: answers of one patient (or to one question) are drawn together for the intervals."""
+
+    @property
+    def unit(self) -> str:
+        return self.patient or self.question
+
+    def asked(self) -> Judgement:
+        """What a verifier is asked."""
+        return Judgement(**self.model_dump(exclude={"correct", "patient"}), subject=self.patient)
 
 
 class Stability(Record):
@@ -57,7 +69,8 @@ class Audit(Record):
     confusion: dict[str, int]
     """true_accept, false_accept, false_reject, true_reject."""
     sensitivity: float
-    """Share of right answers that it accepts (TPR), with its 95% Wilson interval."""
+    """Share of right answers that it accepts (TPR), with its 95% interval: Wilson's, or the bootstrap's by patient
+    (or question) where several answers are of one."""
     sensitivity_interval: tuple[float, float]
     specificity: float
     """Share of wrong answers that it rejects (TNR)."""
@@ -85,7 +98,7 @@ right answer denied). With choices, `order` lists them the other way round."""
 Labels = list[bool | None]
 
 
-def audit_verifier(verifier: Any, rows: Sequence[LabelledJudgement], concurrency: int = 64) -> Audit:
+def audit_verifier(verifier: Verifier, rows: Sequence[LabelledJudgement], concurrency: int = 64) -> Audit:
     """Judge all rows plainly and in each changed wording, by a verifier that needs no endpoint."""
     return run_calls(_audit(verifier, rows, concurrency))
 
@@ -95,7 +108,7 @@ def audit_judge(
     labelled: Path,
     out_dir: Path,
     state_dir: Path,
-    reported: dict[str, tuple[int, int]] | None = None,
+    reported: dict[str, tuple[float, float]] | None = None,
     concurrency: int = 64,
 ) -> Audit:
     """Audit a configured judge on a labelled file and write audit.json and audit.html (`write_audit`).
@@ -130,47 +143,61 @@ async def _audit_configured(
         return await _audit(build_verifier(config.verifier, client), rows, concurrency)
 
 
-async def _audit(verifier: Any, rows: Sequence[LabelledJudgement], concurrency: int) -> Audit:
-    plain = await _judge(verifier, rows, concurrency, "labelled answers")
-    known = [(row.correct, label) for row, label in zip(rows, plain, strict=True) if label is not None]
-    counts = {
-        "true_accept": sum(right and label for right, label in known),
-        "false_accept": sum(not right and label for right, label in known),
-        "false_reject": sum(right and not label for right, label in known),
-        "true_reject": sum(not right and not label for right, label in known),
-    }
-    positives, negatives = (
-        counts["true_accept"] + counts["false_reject"],
-        counts["false_accept"] + counts["true_reject"],
-    )
-    table = [[counts["true_accept"], counts["false_reject"]], [counts["false_accept"], counts["true_reject"]]]
-    kappa, kappa_interval = cohen_kappa(table)
+async def _audit(verifier: Verifier, rows: Sequence[LabelledJudgement], concurrency: int) -> Audit:
+    plain = await judge_items(verifier, [row.asked() for row in rows], concurrency, "labelled answers")
     stability = {name: await _stability(verifier, name, rows, plain, concurrency) for name in FRAMES}
+    return tally(verifier.name, rows, plain, stability)
+
+
+def tally(verifier: str, rows: Sequence[LabelledJudgement], labels: Labels, stability: dict[str, Stability]) -> Audit:
+    """The audit of a verifier that labelled the rows so."""
+    known = [(row, label) for row, label in zip(rows, labels, strict=True) if label is not None]
+    table = Counter((row.correct, label) for row, label in known)
+    kappa, interval = kappa_interval([(row.correct, label) for row, label in known], [row.unit for row, _ in known])
+    right, wrong = ([(row, label is correct) for row, label in known if row.correct is correct]
+                    for correct in (True, False))  # fmt: skip
     return Audit(
-        verifier=verifier.name,
+        verifier=verifier,
         n=len(rows),
         invalid=len(rows) - len(known),
-        confusion=counts,
-        sensitivity=counts["true_accept"] / positives if positives else 0.0,
-        sensitivity_interval=wilson(counts["true_accept"], positives),
-        specificity=counts["true_reject"] / negatives if negatives else 0.0,
-        specificity_interval=wilson(counts["true_reject"], negatives),
+        confusion={
+            "true_accept": table[True, True],
+            "false_accept": table[False, True],
+            "false_reject": table[True, False],
+            "true_reject": table[False, False],
+        },
+        sensitivity=_share(right),
+        sensitivity_interval=_interval(right),
+        specificity=_share(wrong),
+        specificity_interval=_interval(wrong),
         kappa=kappa,
-        kappa_interval=kappa_interval,
+        kappa_interval=interval,
         stability=stability,
     )
 
 
+Hits = Sequence[tuple[LabelledJudgement, bool]]
+
+
+def _share(hits: Hits) -> float:
+    return sum(hit for _, hit in hits) / len(hits) if hits else 0.0
+
+
+def _interval(hits: Hits) -> Interval:
+    return share_interval([hit for _, hit in hits], [row.language for row, _ in hits], [row.unit for row, _ in hits])
+
+
 async def _stability(
-    verifier: Any, name: str, rows: Sequence[LabelledJudgement], plain: Labels, concurrency: int
+    verifier: Verifier, name: str, rows: Sequence[LabelledJudgement], plain: Labels, concurrency: int
 ) -> Stability:
     chosen = [(row, label) for row, label in zip(rows, plain, strict=True) if label is not None and _fits(name, row)]
-    after = await _judge(verifier, [_reworded(name, row) for row, _ in chosen], concurrency, f"the same, {name}")
-    pairs = [(before, now) for (_, before), now in zip(chosen, after, strict=True) if now is not None]
+    items = [_reworded(name, row).asked() for row, _ in chosen]
+    after = await judge_items(verifier, items, concurrency, f"the same, {name}")
     # A negated answer is wrong, whatever it was before: an acceptance is the error.
-    changed = sum(now for _, now in pairs) if name == "negation" else sum(before != now for before, now in pairs)
-    low, high = wilson(changed, len(pairs))
-    return Stability(n=len(pairs), changed=changed, rate=changed / len(pairs) if pairs else 0.0, low=low, high=high)
+    changed = [(row, now if name == "negation" else before != now)
+               for (row, before), now in zip(chosen, after, strict=True) if now is not None]  # fmt: skip
+    low, high = _interval(changed)
+    return Stability(n=len(changed), changed=sum(hit for _, hit in changed), rate=_share(changed), low=low, high=high)
 
 
 def _fits(name: str, row: LabelledJudgement) -> bool:
@@ -186,22 +213,21 @@ def _reworded(name: str, row: LabelledJudgement) -> LabelledJudgement:
     return row.model_copy(update={"answer": FRAMES[name][row.language].format(answer=answer)})
 
 
-async def _judge(verifier: Any, rows: Sequence[LabelledJudgement], concurrency: int, label: str) -> Labels:
-    from clinical_r1.verifier.judgement import Judgement
-
-    labels: Labels = [None] * len(rows)
-    todo = list(range(len(rows)))[::-1]
-    with progress(label, len(rows)) as advance:
+async def judge_items(verifier: Verifier, items: Sequence[Judgement], concurrency: int, label: str) -> Labels:
+    """Accepted, rejected, or None where the judgement failed; in order."""
+    labels: Labels = [None] * len(items)
+    todo = list(range(len(items)))[::-1]
+    with progress(label, len(items)) as advance:
 
         async def worker() -> None:
             while todo:
                 index = todo.pop()
-                verdict = await verifier.judge(Judgement(**rows[index].model_dump(exclude={"correct"})))
+                verdict = await verifier.judge(items[index])
                 if verdict.label is not VerdictLabel.INVALID:
                     labels[index] = verdict.label is VerdictLabel.CORRECT
                 advance(1)
 
-        await run_workers([worker] * min(concurrency, len(rows)))
+        await run_workers([worker] * min(concurrency, len(items)))
     return labels
 
 
@@ -211,19 +237,21 @@ def corrected_accuracy(
     """(accuracy corrected for the judge's errors, its interval, the judge's bias in points of accuracy).
 
     Lang and Reiczigel's interval, which carries the uncertainty of sensitivity and specificity. (0, 1) where the judge
-    is no better than chance.
+    is no better than chance. Where patients repeat, `correct` and `n` are effective numbers (`metrics.Accuracy`), and
+    the labelled answers count as many as their intervals say.
     """
     z = quantile(confidence)
-    positives = audit.confusion["true_accept"] + audit.confusion["false_reject"]
-    negatives = audit.confusion["true_reject"] + audit.confusion["false_accept"]
+    counts, (tpr, tnr) = audit.confusion, (audit.sensitivity, audit.specificity)
+    positives = effective_n(tpr, counts["true_accept"] + counts["false_reject"], Interval(*audit.sensitivity_interval))
+    negatives = effective_n(tnr, counts["true_reject"] + counts["false_accept"], Interval(*audit.specificity_interval))
     n_, p = n + z * z, (correct + z * z / 2) / (n + z * z)
-    sensitivity = (audit.confusion["true_accept"] + 1) / (positives + 2)
-    specificity = (audit.confusion["true_reject"] + 1) / (negatives + 2)
+    sensitivity = (tpr * positives + 1) / (positives + 2)
+    specificity = (tnr * negatives + 1) / (negatives + 2)
     youden = sensitivity + specificity - 1
-    raw_youden = audit.sensitivity + audit.specificity - 1
+    raw_youden = tpr + tnr - 1
     if youden <= 0 or raw_youden <= 0:
         return correct / n, Interval(0.0, 1.0), 0.0
-    estimate = min(1.0, max(0.0, (correct / n + audit.specificity - 1) / raw_youden))
+    estimate = min(1.0, max(0.0, (correct / n + tnr - 1) / raw_youden))
     centre = (p + specificity - 1) / youden
     shift = (
         2
@@ -250,7 +278,7 @@ def read_labelled(path: Path) -> list[LabelledJudgement]:
     return read_jsonl(path, LabelledJudgement)
 
 
-def write_audit(audit: Audit, out_dir: Path, reported: dict[str, tuple[int, int]] | None = None) -> None:
+def write_audit(audit: Audit, out_dir: Path, reported: dict[str, tuple[float, float]] | None = None) -> None:
     """audit.json and audit.html; `reported` maps a model's name to (right, scored) under this verifier."""
     corrected = {name: (k / n, *corrected_accuracy(k, n, audit)) for name, (k, n) in (reported or {}).items()}
     page = render("audit.html.j2", title=f"Audit of the verifier {audit.verifier}", audit=audit, corrected=corrected)

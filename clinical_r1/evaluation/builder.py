@@ -19,7 +19,7 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.chapters import chapter
 from clinical_r1.evaluation.contamination import Overlap, overlaps
-from clinical_r1.evaluation.inputs import read_cases
+from clinical_r1.evaluation.inputs import CONFIG, read_cases
 from clinical_r1.evaluation.metrics import is_right, unit
 from clinical_r1.evaluation.sampling import rank
 from clinical_r1.schema import Case, Prediction, Trace, read_jsonl, write_jsonl
@@ -79,7 +79,7 @@ def build_benchmark(
     found = overlaps(pool, [case for file in files for case in read_training(Path(file))], 0.0)
     leaked = {row.case_id for row in found if row.containment >= config.contamination}
     usable = _one_per_patient([case for case in pool if case.id not in leaked], config.seed)
-    hard = _failures(config.difficulty)
+    hard = _failures(config.difficulty, pool)
     chosen = [case for name in config.specialties for case in _draw(config, name, usable, hard)]
     if not usable:
         raise UserError(f"{cases}: a training case contains every one of its {len(pool)} cases; give unseen ones")
@@ -155,10 +155,19 @@ def _one_per_patient(cases: Sequence[Case], seed: int) -> list[Case]:
     return list(first.values())
 
 
-def _failures(difficulty: DifficultyFilter | None) -> set[str] | None:
+def _failures(difficulty: DifficultyFilter | None, pool: Sequence[Case]) -> set[str] | None:
     if difficulty is None:
         return None
-    return {row.case_id for row in read_jsonl(difficulty.predictions, Prediction) if is_right(row) is False}
+    rows = read_jsonl(difficulty.predictions, Prediction)
+    if not {row.case_id for row in rows} & {case.id for case in pool}:
+        raise UserError(
+            f"{difficulty.predictions}: no prediction of the records; evaluate {difficulty.model} on them first"
+        )
+    config = difficulty.predictions.parent / CONFIG
+    name = json.loads(config.read_text(encoding="utf-8")).get("model_name") if config.is_file() else ""
+    if name and name != difficulty.model:
+        raise UserError(f"difficulty.model: these predictions are of {name}, not of {difficulty.model}; write {name}")
+    return {row.case_id for row in rows if is_right(row) is False}
 
 
 def _draw(config: BuilderConfig, specialty: str, cases: Sequence[Case], hard: set[str] | None) -> list[Case]:

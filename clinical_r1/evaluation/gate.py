@@ -24,6 +24,9 @@ from clinical_r1.stats import paired_interval, paired_power, quantile, wilson
 
 Decision = Literal["promote", "hold", "refuse"]
 GATE, GATE_PAGE = "gate.json", "gate.html"
+NO_FORGETTING = (
+    "no forgetting benchmark given; let candidate and base model answer MedQA, then add --forgetting CANDIDATE BASE"
+)
 
 
 class RuleResult(BaseModel):
@@ -91,7 +94,7 @@ def decide(inputs: GateInputs, policy: Policy) -> GateResult:
         raise UserError(f"promotion gate: biased comparison ({inputs.biased}); use a benchmark without that filter")
     comparison = compare(inputs.cases, inputs.rival, inputs.candidate, inputs.names)
     rules = [
-        *_primary(comparison, policy),
+        *_primary(comparison, inputs, policy),
         _forgetting(inputs, policy),
         *(_specialty(name, result, policy) for name, result in comparison.by["specialty"].items()),
         _reasoning(inputs, policy),
@@ -113,16 +116,29 @@ def decide(inputs: GateInputs, policy: Policy) -> GateResult:
     )
 
 
-def _primary(comparison: Comparison, policy: Policy) -> list[RuleResult]:
+def _primary(comparison: Comparison, inputs: GateInputs, policy: Policy) -> list[RuleResult]:
     margin = policy.primary.margin_points / 100 if policy.mode == "non_inferior" else 0.0
     rules = [_bound_rule("accuracy", comparison.overall, margin, policy)]
     if policy.primary.require_independent:
         if comparison.independent is None or not comparison.independent.n:
-            reason = "no independent judge graded the answers"
+            reason = _no_second_judge(comparison, inputs)
             rules.append(RuleResult(rule="accuracy, independent judge", result="hold", reason=reason, n=0, power=""))
         else:
             rules.append(_bound_rule("accuracy, independent judge", comparison.independent, margin, policy))
     return rules
+
+
+def _no_second_judge(comparison: Comparison, inputs: GateInputs) -> str:
+    """Why there is no second opinion, and what to add."""
+    if comparison.independent is not None:
+        return "the independent judge failed on every pair; see that its endpoint answers, then evaluate both again"
+    sides = zip(inputs.names, (inputs.rival, inputs.candidate), strict=True)
+    without = [name for name, rows in sides if not any(row.independent for row in rows)]
+    return (
+        f"no independent judge graded the answers of {' and '.join(without)}; evaluate again with a judge that "
+        "training did not use (`clinical-r1 evaluate ... --config two-judges`), or set primary.require_independent: "
+        "false in the policy file"
+    )
 
 
 def _bound_rule(name: str, result: PairedResult, margin: float, policy: Policy) -> RuleResult:
@@ -158,7 +174,7 @@ def _forgetting(inputs: GateInputs, policy: Policy) -> RuleResult:
     margin = policy.forgetting.margin_points / 100
     if not inputs.forgetting_cases:
         outcome: Literal["pass", "hold"] = "hold" if policy.forgetting.required else "pass"
-        return RuleResult(rule="forgetting", result=outcome, reason="no forgetting benchmark given", n=0, power="")
+        return RuleResult(rule="forgetting", result=outcome, reason=NO_FORGETTING, n=0, power="")
     comparison = compare(inputs.forgetting_cases, inputs.forgetting_base, inputs.forgetting_candidate)
     result = comparison.overall
     low, _ = _one_sided(result, 0.95)
@@ -241,7 +257,7 @@ def _unscored(comparison: Comparison, policy: Policy) -> list[RuleResult]:
 
 def _minimum(inputs: GateInputs, policy: Policy) -> RuleResult:
     overall = measure(inputs.cases, inputs.candidate).overall
-    low, high = wilson(overall.correct, overall.n - overall.unscored, confidence=0.9)
+    low, high = wilson(overall.accuracy * overall.effective, overall.effective, confidence=0.9)
     least = policy.no_incumbent.min_accuracy
     return RuleResult(
         rule="absolute minimum (no incumbent)",

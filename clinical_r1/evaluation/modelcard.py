@@ -69,8 +69,8 @@ def model_card(inputs: CardInputs) -> str:
         low, high = overall.bounds
         lines.append(f"{overall.unscored} judgements failed; bounds {percent(low)} to {percent(high)}.")
     lines.append(
-        f"Reasons before answering: {percent(overall.reasoning_rate)}; "
-        f"{overall.mean_reasoning_tokens:.0f} reasoning tokens on average."
+        f"A whole thought and an answer: {percent(overall.reasoning_rate)} of outputs; thoughts, unfinished ones too, "
+        f"have {overall.mean_reasoning_tokens:.0f} tokens on average."
     )
     if overall.partial:
         lines.append(

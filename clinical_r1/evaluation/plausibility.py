@@ -1,18 +1,15 @@
 """A judge without a reference: does the case support this diagnosis? An opinion, until its errors are measured."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel
 
-from clinical_r1.evaluation.audit import Audit, LabelledJudgement
-from clinical_r1.evaluation.judge import run_workers
+from clinical_r1.evaluation.audit import Audit, LabelledJudgement, Labels, judge_items, tally
 from clinical_r1.llm.client import CallFailed, LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.loop import run_calls
 from clinical_r1.schema import Verdict, VerdictLabel
-from clinical_r1.stats import cohen_kappa, wilson
 from clinical_r1.verifier.judgement import Judgement
 
 VERSION = "plausible-1"
@@ -60,50 +57,14 @@ def _inert(text: str) -> str:
     return text.replace("<", "‹").replace(">", "›")
 
 
-async def judge_all(endpoint: EndpointConfig, items: Sequence[Judgement], concurrency: int) -> list[bool | None]:
+async def judge_all(endpoint: EndpointConfig, items: Sequence[Judgement], concurrency: int) -> Labels:
     """Plausible, implausible, or None where the judgement failed; in order."""
-    labels: list[bool | None] = [None] * len(items)
-    todo = list(range(len(items)))[::-1]
     async with LLMClient(endpoint) as client:
-        judge = PlausibilityJudge(client)
-
-        async def worker() -> None:
-            while todo:
-                index = todo.pop()
-                verdict = await judge.judge(items[index])
-                if verdict.label is not VerdictLabel.INVALID:
-                    labels[index] = verdict.label is VerdictLabel.CORRECT
-
-        await run_workers([worker] * min(concurrency, len(items)))
-    return labels
+        return await judge_items(PlausibilityJudge(client), items, concurrency, "plausibility")
 
 
 def audit_plausibility(endpoint: EndpointConfig, rows: Sequence[LabelledJudgement], concurrency: int) -> Audit:
     """How often this judge errs, on answers that people graded; only their question and answer are shown to it."""
     items = [Judgement(row.question, "", row.answer, row.language) for row in rows]
     labels = run_calls(judge_all(endpoint, items, concurrency))
-    table = Counter((row.correct, label) for row, label in zip(rows, labels, strict=True) if label is not None)
-    counts = {
-        "true_accept": table[True, True],
-        "false_accept": table[False, True],
-        "false_reject": table[True, False],
-        "true_reject": table[False, False],
-    }
-    right = counts["true_accept"] + counts["false_reject"]
-    wrong = counts["false_accept"] + counts["true_reject"]
-    kappa, kappa_interval = cohen_kappa(
-        [[counts["true_accept"], counts["false_reject"]], [counts["false_accept"], counts["true_reject"]]]
-    )
-    return Audit(
-        verifier=f"plausibility:{endpoint.model}",
-        n=len(rows),
-        invalid=len(rows) - right - wrong,
-        confusion=counts,
-        sensitivity=counts["true_accept"] / right if right else 0.0,
-        sensitivity_interval=wilson(counts["true_accept"], right),
-        specificity=counts["true_reject"] / wrong if wrong else 0.0,
-        specificity_interval=wilson(counts["true_reject"], wrong),
-        kappa=kappa,
-        kappa_interval=kappa_interval,
-        stability={},
-    )
+    return tally(f"plausibility:{endpoint.model}", rows, labels, {})

@@ -1,6 +1,7 @@
 """The promotion gate as a step: evaluate the rival and the forgetting benchmark, decide, and let a person approve."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -82,9 +83,10 @@ def decide_on_folders(
     incumbent: bool,
     policy: Policy,
     out_dir: Path,
+    ancestors: Sequence[str] = (),
 ) -> GateResult:
     """The gate on finished evaluations; `forgetting` are those of candidate and base model. Raises UserError for a
-    benchmark that one of the two (or an ancestor) filtered."""
+    benchmark that one of the two, or one of their `ancestors`, filtered."""
     new, old = read_evaluated(candidate), read_evaluated(rival)
     probe = [read_evaluated(folder) for folder in forgetting] if forgetting else []
     if probe and old.name != new.name and (probe[1].name == new.name or (not incumbent and probe[0].name == old.name)):
@@ -103,7 +105,9 @@ def decide_on_folders(
         forgetting_base=probe[1].predictions if probe else [],
         benchmark=new.config.benchmark,
         biased=bias_of(
-            new.benchmark or old.benchmark, [new.name, old.name], [*new.config.ancestors, *old.config.ancestors]
+            new.benchmark or old.benchmark,
+            [new.name, old.name],
+            [*ancestors, *new.config.ancestors, *old.config.ancestors],
         ),
     )
     return write_gate(inputs, policy, out_dir)

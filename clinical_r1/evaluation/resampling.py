@@ -7,7 +7,7 @@ than `FEWEST` clusters are pooled (collapsed strata, Cochran 1977, 5A.12): one c
 
 from collections.abc import Hashable, Sequence
 
-from clinical_r1.stats import Interval, Pairs, paired_interval, wilson
+from clinical_r1.stats import Interval, Pairs, cohen_kappa, paired_interval, wilson
 
 FEWEST = 5
 """Clusters that a stratum needs for a bootstrap of its own."""
@@ -44,14 +44,44 @@ def cluster_interval(
 
 
 def mean_interval(values: Sequence[float], strata: Sequence[Hashable], clusters: Sequence[Hashable]) -> Interval:
-    """95% interval of a mean of values in [0, 1]: the bootstrap's; where all values are alike, which a bootstrap takes
-    for certainty, Wilson's for as many observations as there are clusters. (0, 1) where there is nothing."""
+    """95% interval of a mean of values in [0, 1]: the bootstrap's; where all values are alike, or of one cluster,
+    which a bootstrap takes for certainty, Wilson's for as many observations as there are clusters. (0, 1) where there
+    is nothing."""
     if not values:
         return Interval(0.0, 1.0)
-    if min(values) == max(values):
-        n = len(set(clusters))
-        return wilson(round(values[0] * n), n)
+    n = len(set(clusters))
+    if min(values) == max(values) or n == 1:
+        return wilson(sum(values) / len(values) * n, n)
     return cluster_interval(values, strata, clusters)
+
+
+def share_interval(hits: Sequence[bool], strata: Sequence[Hashable], clusters: Sequence[Hashable]) -> Interval:
+    """95% interval of a share: Wilson's, or `mean_interval` where clusters repeat."""
+    if len(set(clusters)) == len(hits):
+        return wilson(sum(hits), len(hits))
+    return mean_interval([float(hit) for hit in hits], strata, clusters)
+
+
+def kappa_interval(
+    pairs: Sequence[tuple[bool, bool]], clusters: Sequence[Hashable], draws: int = 2000, seed: int = 0
+) -> tuple[float, Interval]:
+    """Cohen's kappa of two raters and its 95% interval: the asymptotic one, or a bootstrap's where clusters repeat."""
+    import numpy as np
+
+    cells: dict[Hashable, list[int]] = {}
+    for (first, second), cluster in zip(pairs, clusters, strict=True):
+        cells.setdefault(cluster, [0, 0, 0, 0])[2 * (not first) + (not second)] += 1
+    a, b, c, d = (sum(column) for column in zip(*cells.values(), strict=True)) if cells else (0, 0, 0, 0)
+    kappa, asymptotic = cohen_kappa([[a, b], [c, d]])
+    if len(cells) == len(pairs) or b + c == 0:
+        return kappa, asymptotic
+    chosen = np.random.default_rng(seed).multinomial(len(cells), np.full(len(cells), 1 / len(cells)), size=draws)
+    table = chosen @ np.array(list(cells.values())) / len(pairs)
+    table = table / table.sum(axis=1, keepdims=True)
+    agreed, yes = table[:, 0] + table[:, 3], (table[:, 0] + table[:, 1], table[:, 0] + table[:, 2])
+    chance = yes[0] * yes[1] + (1 - yes[0]) * (1 - yes[1])
+    low, high = np.quantile((agreed - chance) / np.maximum(1 - chance, 1e-12), [0.025, 0.975])
+    return kappa, Interval(float(low), float(high))
 
 
 def difference_interval(
@@ -59,13 +89,13 @@ def difference_interval(
 ) -> Interval:
     """95% interval of a mean of paired differences: the bootstrap's; where all are alike, which a bootstrap takes for
     certainty, Tango's for as many pairs as there are clusters (of their size, where they are not of size 1). (-1, 1)
-    where there is nothing."""
+    where there is nothing, or one cluster whose differences contradict each other."""
     if not differences:
         return Interval(-1.0, 1.0)
-    same = differences[0]
+    same, n = differences[0], len(set(clusters))
     if min(differences) < max(differences):
-        return cluster_interval(differences, strata, clusters)
-    n, size = len(set(clusters)), abs(same) or 1.0
+        return cluster_interval(differences, strata, clusters) if n > 1 else Interval(-1.0, 1.0)
+    size = abs(same) or 1.0
     low, high = paired_interval(Pairs(n if same == 0 else 0, n if same < 0 else 0, n if same > 0 else 0, 0))
     return Interval(low * size, high * size)
 
@@ -98,13 +128,16 @@ def sign_flip(differences: Sequence[int], clusters: Sequence[Hashable]) -> tuple
 def _cluster_totals(
     values: Sequence[float], strata: Sequence[Hashable], clusters: Sequence[Hashable]
 ) -> list[tuple[list[float], list[int]]]:
-    """For each stratum the sums and sizes of its clusters; small strata are pooled, smallest first."""
+    """For each stratum the sums and sizes of its clusters; small strata are pooled."""
     table: dict[Hashable, dict[Hashable, list[float]]] = {}
     for value, stratum, cluster in zip(values, strata, clusters, strict=True):
         total = table.setdefault(stratum, {}).setdefault(cluster, [0.0, 0])
         total[0] += value
         total[1] += 1
     groups = sorted((list(group.values()) for group in table.values()), key=len)
-    while len(groups) > 1 and len(groups[0]) < FEWEST:
-        groups = sorted([groups[0] + groups[1], *groups[2:]], key=len)
+    large = [group for group in groups if len(group) >= FEWEST]
+    small = [total for group in groups if len(group) < FEWEST for total in group]
+    if small and large and len(small) < FEWEST:
+        small += large.pop(0)
+    groups = [*large, small] if small else large
     return [([total[0] for total in group], [int(total[1]) for total in group]) for group in groups]

@@ -92,7 +92,7 @@ class ContaminationConfig(BaseModel):
     threshold: float = Field(default=0.5, gt=0, le=1)
     """Containment from which a case is contaminated (notes: at 0.5, 4 of 308 MedBullets items; any 13-gram: 137)."""
     ngram: int = Field(default=8, ge=3)
-    """Words a shingle (English); Chinese uses as many characters."""
+    """Words a shingle; in Chinese 1.6 times as many characters."""
     min_shingles: int = Field(default=8, ge=1)
     """Benchmark items with fewer shingles are compared exactly only."""
 

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from clinical_r1.containment import ContainmentIndex, normal_form
 from clinical_r1.errors import UserError
 from clinical_r1.records import leakage
 from clinical_r1.records.config import RecordsConfig
-from clinical_r1.records.dedup import BenchmarkIndex, near_duplicates
+from clinical_r1.records.dedup import near_duplicates
 from clinical_r1.records.phi.gate import GateResult, Passed
 from clinical_r1.records.readers.registry import read_source
 from clinical_r1.records.row import Kind, Reject, Row
-from clinical_r1.records.text import normal_form
 from clinical_r1.schema import Case
 
 
@@ -119,10 +119,10 @@ def _uncontaminated(passed: list[Passed], config: RecordsConfig, result: Policie
     texts = [entry.fields["question"] for b in rules.benchmarks for entry in read_source(b) if isinstance(entry, Row)]
     if not texts:
         raise UserError(f"{rules.benchmarks[0].path}: no readable benchmark item; correct contamination.benchmarks")
-    index = BenchmarkIndex(texts, rules.ngram, rules.min_shingles)
+    index = ContainmentIndex(texts, rules.ngram, rules.min_shingles)
     kept = []
     for entry in passed:
-        if index.containment(entry.case.question) >= rules.threshold:
+        if index.highest(entry.case.question) >= rules.threshold:
             _reject(result, entry.row, "contaminated", "contains an item of a benchmark")
         else:
             kept.append(entry)

@@ -21,7 +21,7 @@ def evaluate(
     ],
     data: Annotated[Path, typer.Option(help="Where benchmarks given by NAME have their files.")] = Path("."),
     out: Annotated[Path, typer.Option(help="Folder of evaluations: OUT/<model>/<benchmark>.")] = Path("evaluations"),
-    config: Annotated[Path | None, typer.Option(help="YAML: sampling, the two judges, what may leave.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML: sampling, judges, what may leave; or two-judges.")] = None,
     set_: Set = None,
     name: Annotated[str, typer.Option(help="What reports call the model.")] = "",
     limit: Annotated[int, typer.Option(help="At most so many cases of each benchmark, drawn by the seed.", min=0)] = 0,
@@ -210,6 +210,9 @@ def gate_decide(
         bool, typer.Option("--no-incumbent", help="RIVAL is the base model: there is no model in use.")
     ] = False,
     policy: Annotated[Path | None, typer.Option(help="Policy YAML; default: the shipped one.")] = None,
+    ancestor: Annotated[
+        list[str] | None, typer.Option(help="A model that one of the two was trained from; repeatable.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for gate.json, gate.html, reasoning_baseline.json.")] = Path("gate"),
 ) -> None:
     """Say promote, hold or refuse, with reasons and with what each rule could have seen. Exit code 0, 3 or 4.
@@ -223,7 +226,7 @@ def gate_decide(
     from clinical_r1.evaluation.promotion import decide_on_folders
 
     result = decide_on_folders(
-        candidate, rival, forgetting, not no_incumbent, read_policy(policy or DEFAULT_POLICY), out
+        candidate, rival, forgetting, not no_incumbent, read_policy(policy or DEFAULT_POLICY), out, ancestor or []
     )
     typer.echo(f"{result.decision}: {result.candidate} against {result.against}")
     for reason in result.reasons:

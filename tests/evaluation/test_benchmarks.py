@@ -9,7 +9,7 @@ from invented_run import make_cases, make_predictions
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.builder import BuilderConfig, DifficultyFilter, bias_of, build_benchmark
-from clinical_r1.evaluation.contamination import grams, overlaps
+from clinical_r1.evaluation.contamination import overlaps
 from clinical_r1.evaluation.metrics import is_right
 from clinical_r1.evaluation.registry import load_benchmark, names
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
@@ -82,7 +82,9 @@ def test_containment_sees_a_copy_and_not_a_stock_phrase():
     )
     assert [o.training_id for o in overlaps([item], [copy, phrase])] == [copy.id]
     assert overlaps([item], [phrase]) == []
-    assert len(grams("短文")) == 1
+    chinese = Case(language="zh", question="患者，男，四十四岁，胸骨后压榨样疼痛两小时，伴大汗。", reference="甲")
+    said = Case(language="zh", question=chinese.question + "既往吸烟二十年。", reference="乙")
+    assert [o.containment for o in overlaps([chinese], [said])] == [1.0]
 
 
 def test_registry_names_its_files(tmp_path):

@@ -82,6 +82,15 @@ def test_an_independent_judge_that_mostly_failed_is_held():
     assert (held["failed judgements"], held["failed judgements, independent judge"]) == ("pass", "hold")
 
 
+def test_what_is_missing_is_said_with_what_to_add():
+    alone = [row.model_copy(update={"independent": None}) for row in BETTER]
+    result = decide(inputs(candidate=alone, forgetting_cases=[]), Policy())
+    assert result.decision == "hold"
+    second, forgetting = result.reasons[:2]
+    assert "the answers of candidate;" in second and "--config two-judges" in second and "require_independent" in second
+    assert "--forgetting CANDIDATE BASE" in forgetting
+
+
 def test_lost_reasoning_and_invented_findings_are_refused():
     mute = [p.model_copy(update={"outcome": Outcome.NO_THINK, "thinking": ""}) for p in BETTER]
     assert results(decide(inputs(candidate=mute), Policy()))["reasoning rate"] == "refuse"

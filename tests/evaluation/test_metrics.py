@@ -50,6 +50,17 @@ def test_repeated_patients_get_a_cluster_interval():
     assert measure(make_cases(140), make_predictions(make_cases(140), 0.6, 1)).overall.cluster_low is None
 
 
+def test_majority_vote_is_clustered_by_patient():
+    cases = make_cases(140, patients=30)
+    rows = [make_prediction(case, int(case.patient[1:]) % 3 != 0, sample=k) for case in cases for k in range(2)]
+    majority = measure(cases, rows).majority
+    assert majority.n == 140 and majority.cluster_low is not None
+    assert majority.effective < 100
+    alone = make_cases(140)
+    rows = [make_prediction(case, True, sample=k) for case in alone for k in range(2)]
+    assert measure(alone, rows).majority.cluster_low is None
+
+
 def test_gap_between_the_judges(cases):
     rows = [make_prediction(case, True, independent=i % 2 == 0) for i, case in enumerate(cases)]
     metrics = measure(cases, rows)

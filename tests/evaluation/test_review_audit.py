@@ -12,6 +12,7 @@ from clinical_r1.evaluation.agreement import agreements
 from clinical_r1.evaluation.audit import LabelledJudgement, audit_verifier, corrected_accuracy, write_audit
 from clinical_r1.evaluation.review import build_queue, from_csv, to_csv, write_queue
 from clinical_r1.schema import Verdict, VerdictLabel
+from clinical_r1.stats import wilson
 from clinical_r1.verifier.rule import RuleVerifier
 
 CASES = make_cases(140)
@@ -143,10 +144,34 @@ def test_corrected_interval_covers():
             "true_reject": sum(wrong), "false_accept": 100 - sum(wrong),
         }  # fmt: skip
         audit = base.model_copy(
-            update={"confusion": counts, "sensitivity": sum(right) / 100, "specificity": sum(wrong) / 100}
-        )
+            update={
+                "confusion": counts, "sensitivity": sum(right) / 100, "specificity": sum(wrong) / 100,
+                "sensitivity_interval": wilson(sum(right), 100), "specificity_interval": wilson(sum(wrong), 100),
+            }
+        )  # fmt: skip
         reported = sum(rng.random() < 0.6 * 0.9 + 0.4 * 0.15 for _ in range(400))
         covered += (
             corrected_accuracy(reported, 400, audit)[1].low <= 0.6 <= corrected_accuracy(reported, 400, audit)[1].high
         )
     assert covered / runs >= 0.91
+
+
+def test_several_answers_to_one_question_count_as_one_in_the_audit():
+    """The judge errs by question; four answers a question must not make its error rates look four times as sure."""
+    rows = [row for row in labelled(60) for _ in range(4)]
+    alone = [row.model_copy(update={"patient": f"p{index}"}) for index, row in enumerate(rows)]
+
+    class ByQuestion(Noisy):
+        async def judge(self, item):
+            self.rng = random.Random(f"{item.question}")
+            return await super().judge(item)
+
+    together, apart = (audit_verifier(ByQuestion(1), some) for some in (rows, alone))
+    assert together.confusion == apart.confusion
+
+    def width(audit):
+        return audit.specificity_interval[1] - audit.specificity_interval[0]
+
+    assert width(together) > 1.5 * width(apart)
+    spread = [corrected_accuracy(300, 500, audit)[1] for audit in (together, apart)]
+    assert spread[0].high - spread[0].low > spread[1].high - spread[1].low

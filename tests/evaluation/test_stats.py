@@ -5,10 +5,18 @@ import random
 
 import pytest
 
-from clinical_r1.evaluation.resampling import cluster_interval, mean_interval, sign_flip
+from clinical_r1.evaluation.resampling import (
+    cluster_interval,
+    difference_interval,
+    kappa_interval,
+    mean_interval,
+    share_interval,
+    sign_flip,
+)
 from clinical_r1.stats import (
     Pairs,
     cohen_kappa,
+    effective_n,
     holm,
     mcnemar,
     minimum_detectable_effect,
@@ -221,4 +229,37 @@ def test_bootstrap_equals_scipys():
 def test_an_interval_of_equal_values_is_no_certainty():
     assert mean_interval([1.0] * 6, ["a"] * 6, range(6)) == wilson(6, 6)
     assert mean_interval([1.0] * 6, ["a"] * 6, [0, 0, 1, 1, 2, 2]) == wilson(3, 3)
+    assert mean_interval([1.0, 0.0], ["a"] * 2, [0, 0]) == wilson(0.5, 1)
     assert mean_interval([], [], []) == (0.0, 1.0)
+
+
+def test_one_patient_in_each_stratum_is_no_certainty():
+    """Bootstrapped stratum by stratum, single patients do not vary: small strata are pooled."""
+    values = [1.0, 0.0] * 10
+    alone = cluster_interval(values, range(20), range(20))
+    assert alone == pytest.approx(cluster_interval(values, [0] * 20, range(20)), abs=1e-9)
+    assert alone.high - alone.low > 0.3
+    large = cluster_interval(values * 5 + [1.0], [0] * 100 + [1], range(101))
+    assert large.low < large.high
+
+
+def test_alike_differences_get_tangos_interval():
+    assert difference_interval([0.0] * 8, ["a"] * 8, range(8)) == paired_interval(Pairs(8, 0, 0, 0))
+    assert difference_interval([-1.0] * 8, ["a"] * 8, [0, 0, 1, 1, 2, 2, 3, 3]) == paired_interval(Pairs(0, 4, 0, 0))
+    quarter = difference_interval([0.25] * 8, ["a"] * 8, range(8))
+    assert quarter.low < 0.25 <= quarter.high
+    assert difference_interval([], [], []) == (-1.0, 1.0)
+
+
+def test_repeated_answers_widen_share_and_kappa_and_count_once():
+    """Five equal grades of each of 40 cases are worth 40 grades."""
+    once = [(case % 2 == 0, case % 2 == 0 and case % 8 != 0) for case in range(40)]
+    often, cases = [pair for pair in once for _ in range(5)], [case for case in range(40) for _ in range(5)]
+    kappa, wide = kappa_interval(often, cases)
+    single, narrow = kappa_interval(often, range(200))
+    assert kappa == pytest.approx(single) and wide.high - wide.low > 1.7 * (narrow.high - narrow.low)
+    assert wide == pytest.approx(kappa_interval(once, range(40))[1], abs=0.1)
+    hits = [second for _, second in often]
+    share = share_interval(hits, ["a"] * 200, cases)
+    assert share_interval(hits, ["a"] * 200, range(200)) == wilson(sum(hits), 200)
+    assert effective_n(sum(hits) / 200, 200, share) == pytest.approx(40, rel=0.15)

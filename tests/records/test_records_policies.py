@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from clinical_r1.containment import ContainmentIndex
 from clinical_r1.errors import UserError
 from clinical_r1.records import icd10
 from clinical_r1.records.config import ContaminationConfig, PhiConfig, RecordsConfig, Source
-from clinical_r1.records.dedup import BenchmarkIndex, near_duplicates
+from clinical_r1.records.dedup import near_duplicates
 from clinical_r1.records.leakage import leaks, mask
 from clinical_r1.records.run import prepare, read_cases
 from clinical_r1.records.specialty import load_mapping
@@ -76,12 +77,10 @@ def test_boilerplate_makes_no_duplicates():
 
 def test_contamination_by_containment():
     filler = " ".join(f"word{i}" for i in range(60))
-    index = BenchmarkIndex([STORY.format(age=41)], ngram=8, min_shingles=8)
-    assert index.containment(STORY.format(age=41).upper()) == 1.0
-    assert index.containment(filler + " " + STORY.format(age=77)) > 0.8
-    assert (
-        0 < index.containment("after three weeks of drenching night sweats, a dry cough that woke him. " + filler) < 0.5
-    )
+    index = ContainmentIndex([STORY.format(age=41)], ngram=8, min_shingles=8)
+    assert index.highest(STORY.format(age=41).upper()) == 1.0
+    assert index.highest(filler + " " + STORY.format(age=77)) > 0.8
+    assert 0 < index.highest("after three weeks of drenching night sweats, a dry cough that woke him. " + filler) < 0.5
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from clinical_r1.evaluation.experiments.finding import (
 )
 from clinical_r1.evaluation.metrics import accuracy, is_right
 from clinical_r1.evaluation.page import percent, points
-from clinical_r1.schema import Prediction
+from clinical_r1.schema import Case, Prediction
 from clinical_r1.stats import Pairs, paired_interval
 
 QUESTION = "Does the judge flatter or punish, and what is a reported accuracy worth?"
@@ -51,7 +51,7 @@ def report(settings: AuditReport, splits: Path, audits: Sequence[Path], runs: Se
     answers = read_arms(settings.arms, runs)
     suspect = found[settings.suspect]
     bias = bias_of(suspect)
-    told, corrected, _, low, high = _corrected(answers[settings.suspect], suspect)
+    told, corrected, _, low, high = _corrected(answers[settings.suspect], cases, suspect)
     finding = conclude(
         "audit-verifier",
         QUESTION,
@@ -78,7 +78,7 @@ def report(settings: AuditReport, splits: Path, audits: Sequence[Path], runs: Se
                          "On the labelled answers: above zero the judge flatters, below it punishes."),
         _confusions(found),
         _stability(found),
-        _corrections(settings, answers, found, len(cases)),
+        _corrections(settings, answers, found, cases),
     ]  # fmt: skip
     return write_finding(finding, tables, out_dir, "Audit of the verifiers")
 
@@ -91,11 +91,13 @@ def bias_of(audit: Audit) -> Estimate:
     return Estimate(value=pairs.difference, low=low, high=high, n=pairs.n)
 
 
-def _corrected(rows: Sequence[Prediction], audit: Audit) -> tuple[float, float, float, float, float]:
+def _corrected(
+    rows: Sequence[Prediction], cases: Sequence[Case], audit: Audit
+) -> tuple[float, float, float, float, float]:
     """(reported, corrected, bias, low, high)."""
-    told = accuracy([is_right(row) for row in rows])
-    known = told.n - told.unscored
-    estimate, interval, bias = corrected_accuracy(told.correct, known, audit)
+    by_id = {case.id: case for case in cases}
+    told = accuracy([is_right(row) for row in rows], [by_id[row.case_id] for row in rows])
+    estimate, interval, bias = corrected_accuracy(told.accuracy * told.effective, told.effective, audit)
     return told.accuracy, estimate, bias, interval.low, interval.high
 
 
@@ -135,18 +137,18 @@ def _stability(found: dict[str, Audit]) -> Table:
 
 
 def _corrections(
-    settings: AuditReport, answers: dict[str, list[Prediction]], found: dict[str, Audit], cases: int
+    settings: AuditReport, answers: dict[str, list[Prediction]], found: dict[str, Audit], cases: Sequence[Case]
 ) -> Table:
     rows = []
     for name, audit in found.items():
-        told, corrected, bias, low, high = _corrected(answers[name], audit)
+        told, corrected, bias, low, high = _corrected(answers[name], cases, audit)
         rows.append([
             Cell(text=name), Cell(text=percent(told)), Cell(kind="share", value=corrected, low=low, high=high),
             Cell(text=f"{percent(corrected)} ({percent(low)} to {percent(high)})"), Cell(text=points(bias)),
         ])  # fmt: skip
     note = (
-        f"{settings.model} on {cases:,} test cases. Rogan and Gladen's estimate with Lang and Reiczigel's interval, "
-        "which carries the uncertainty of the audit."
+        f"{settings.model} on {len(cases):,} test cases. Rogan and Gladen's estimate with Lang and Reiczigel's "
+        "interval, which carries the uncertainty of the audit."
     )
     head = ["judge", "reported", "corrected", "corrected (95% interval)", "bias, points"]
     return Table(title="What its errors do to a reported accuracy", note=note, head=head, rows=rows)

@@ -1,0 +1,84 @@
+"""Containment of one text in another: shared shingles over those of the shorter text.
+
+What finds near-duplicates, training data that hold a benchmark's items, and benchmark items that training data hold:
+one measure, whichever side is then dropped. Stock phrases are shared by all clinical text, so "any shared 13-gram"
+flags far too much (137 of 308 MedBullets items against MedQA; containment of at least one half flags 4), and
+boilerplate (shingles that many texts share, such as a form's headings) does not count.
+"""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+CHARACTERS_A_WORD = 1.6
+"""Of Chinese: eight of its characters are a stock phrase, eight English words rarely are."""
+BOILERPLATE_SHARE = 0.02
+BOILERPLATE_MIN = 20
+_TOKEN = re.compile(r"[a-z0-9]+|[\u3400-\u9fff]")
+
+
+def tokens(text: str) -> list[str]:
+    """Latin words and single Han characters, NFKC and case-folded; punctuation and spacing do not count."""
+    return _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def normal_form(text: str) -> str:
+    """The text as its tokens joined by spaces: equal for texts that differ in case, width and punctuation only."""
+    return " ".join(tokens(text))
+
+
+def shingles(words: list[str], size: int) -> set[int]:
+    """Hashes of all runs of `size` tokens (of the whole text where it is shorter). Stable within one process only."""
+    if len(words) <= size:
+        return {hash(tuple(words))} if words else set()
+    return {hash(tuple(words[i : i + size])) for i in range(len(words) - size + 1)}
+
+
+def phrases(text: str, words: int) -> set[int]:
+    """Shingles of `words` words, in Chinese of as many words' worth of characters."""
+    found = tokens(text)
+    chinese = 2 * sum(token >= "\u3400" for token in found) > len(found)
+    return shingles(found, round(CHARACTERS_A_WORD * words) if chinese else words)
+
+
+def boilerplate(sets: Iterable[set[int]], count: int) -> set[int]:
+    """Shingles in more than 2% of `count` texts and in more than 20 of them."""
+    limit = max(BOILERPLATE_MIN, int(BOILERPLATE_SHARE * count))
+    frequency: Counter[int] = Counter()
+    for found in sets:
+        frequency.update(found)
+    return {shingle for shingle, times in frequency.items() if times > limit}
+
+
+class ContainmentIndex:
+    """Items by their shingles: how much of each does a text contain, or the item of the text?"""
+
+    def __init__(self, texts: Sequence[str], ngram: int, min_shingles: int) -> None:
+        """`ngram` words a shingle; texts with fewer than `min_shingles` are compared as a whole only."""
+        self._ngram, self._min = ngram, min_shingles
+        sets = [phrases(text, ngram) for text in texts]
+        self._common = boilerplate(sets, len(sets))
+        self._sizes = [len(found - self._common) for found in sets]
+        self._whole: dict[str, list[int]] = defaultdict(list)
+        self._postings: dict[int, list[int]] = defaultdict(list)
+        for index, (text, found) in enumerate(zip(texts, sets, strict=True)):
+            self._whole[normal_form(text)].append(index)
+            if self._sizes[index] >= min_shingles:
+                for shingle in found - self._common:
+                    self._postings[shingle].append(index)
+
+    def shares(self, text: str) -> dict[int, float]:
+        """Item -> containment, of every item that shares a shingle with `text`; 1 for an identical normal form."""
+        equal = dict.fromkeys(self._whole.get(normal_form(text), ()), 1.0)
+        found = phrases(text, self._ngram) - self._common
+        if len(found) < self._min:
+            return equal
+        shared: Counter[int] = Counter()
+        for shingle in found:
+            shared.update(self._postings.get(shingle, ()))
+        return {index: times / min(self._sizes[index], len(found)) for index, times in shared.items()} | equal
+
+    def highest(self, text: str) -> float:
+        """Highest containment of `text` with one item, 0..1."""
+        return max(self.shares(text).values(), default=0.0)
