@@ -38,6 +38,7 @@ def report(settings: ArmsReport, splits: Path, sft: Path, runs: Sequence[Path], 
     main = contrasts[others[-1]]
     estimate = estimate_of(main.overall)
     told = "; ".join(f"{name} {estimate_of(one.overall).words()}" for name, one in contrasts.items())
+    told_zh = "；".join(f"“{name}”相差 {estimate_of(one.overall).words_zh()}" for name, one in contrasts.items())
     finding = conclude(
         "ablate-rewards",
         QUESTION,
@@ -45,9 +46,7 @@ def report(settings: ArmsReport, splits: Path, sft: Path, runs: Sequence[Path], 
         settings.design_points,
         f"Against the reward table '{reference}' (right in {percent(main.overall.first_accuracy)} of {len(cases):,} "
         f"cases, {len(by_table[reference])} seeds): {told}.",
-        f"与奖励表“{reference}”相比（{len(cases)} 个病例，正确率 {percent(main.overall.first_accuracy)}），"
-        f"“{others[-1]}”相差 {100 * estimate.value:+.1f} 个百分点"
-        f"（95% 区间 {100 * estimate.low:+.1f} 至 {100 * estimate.high:+.1f}）。",
+        f"与奖励表“{reference}”相比（{len(cases)} 个病例，正确率 {percent(main.overall.first_accuracy)}），{told_zh}。",
         confirmed=confirmed(main),
     )
     finding.simulated = settings.simulated

@@ -66,8 +66,7 @@ def report(
         f"unseen cases, taught by {names[0]} in {percent(pooled.overall.first_accuracy)}: {estimate.words()}.",
         f"在 {len(cases)} 个未见病例上，由 {names[1]} 的推理数据训练的模型正确率 "
         f"{percent(pooled.overall.second_accuracy)}，由 {names[0]} 训练的为 "
-        f"{percent(pooled.overall.first_accuracy)}，相差 {100 * estimate.value:+.1f} 个百分点"
-        f"（95% 区间 {100 * estimate.low:+.1f} 至 {100 * estimate.high:+.1f}）。",
+        f"{percent(pooled.overall.first_accuracy)}，相差 {estimate.words_zh()}。",
         confirmed=confirmed(pooled),
     )
     finding.simulated = settings.simulated

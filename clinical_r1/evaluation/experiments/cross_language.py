@@ -31,7 +31,7 @@ from clinical_r1.evaluation.experiments.finding import (
 )
 from clinical_r1.evaluation.inputs import PREDICTIONS
 from clinical_r1.evaluation.metrics import accuracy
-from clinical_r1.evaluation.page import percent, points
+from clinical_r1.evaluation.page import percent
 from clinical_r1.schema import Case, Prediction, read_jsonl
 
 QUESTION = "Does a model fail in the language it was not trained in because of its data, or because of its base model?"
@@ -55,11 +55,10 @@ def report(settings: ArmsReport, splits: Path, base: Path, runs: Sequence[Path],
         share,
         settings.design_points,
         f"Tested in the language it was not trained in, a model from a base without either language loses "
-        f"{points(cost[SCRATCH].value)} points, one from a bilingual base {points(cost[BILINGUAL].value)}: the base "
+        f"{100 * cost[SCRATCH].value:.1f} points, one from a bilingual base {100 * cost[BILINGUAL].value:.1f}: the base "
         f"model's part of the loss is {share.words()}.",
         f"在未训练过的语言上，无语言基础的模型下降 {100 * cost[SCRATCH].value:.1f} 个百分点，双语基础模型下降 "
-        f"{100 * cost[BILINGUAL].value:.1f} 个；其中归因于基础模型的部分为 {100 * share.value:+.1f} 个百分点"
-        f"（95% 区间 {100 * share.low:+.1f} 至 {100 * share.high:+.1f}）。",
+        f"{100 * cost[BILINGUAL].value:.1f} 个；其中归因于基础模型的部分为 {share.words_zh()}。",
     )
     finding.simulated = settings.simulated
     if settings.planted_points is not None:

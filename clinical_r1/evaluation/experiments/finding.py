@@ -62,6 +62,10 @@ class Estimate(_Part):
         """+5.2 points (95% interval +1.0 to +9.4)."""
         return f"{points(self.value)} points (95% interval {points(self.low)} to {points(self.high)})"
 
+    def words_zh(self) -> str:
+        """+5.2 个百分点（95% 区间 +1.0 至 +9.4）。"""
+        return f"{points(self.value)} 个百分点（95% 区间 {points(self.low)} 至 {points(self.high)}）"
+
 
 class Planted(_Part):
     """An effect that the simulated world is known to have."""

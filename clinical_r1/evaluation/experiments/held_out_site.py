@@ -72,8 +72,7 @@ def report(
         f"{percent(here.first_accuracy)}, one trained with it on as many traces in {percent(here.second_accuracy)}: "
         f"not having seen the site costs {estimate.words()}.",
         f"在 {settings.site}（{len(own)} 个未见病例），未见过该院的模型正确率 {percent(here.first_accuracy)}，见过的为 "
-        f"{percent(here.second_accuracy)}；未见该院的代价为 {100 * estimate.value:+.1f} 个百分点"
-        f"（95% 区间 {100 * estimate.low:+.1f} 至 {100 * estimate.high:+.1f}）。",
+        f"{percent(here.second_accuracy)}；未见该院的代价为 {estimate.words_zh()}。",
     )
     finding.simulated = settings.simulated
     finding.limits = [
