@@ -55,8 +55,8 @@ def report(settings: ArmsReport, splits: Path, base: Path, runs: Sequence[Path],
         share,
         settings.design_points,
         f"Tested in the language it was not trained in, a model from a base without either language loses "
-        f"{100 * cost[SCRATCH].value:.1f} points, one from a bilingual base {100 * cost[BILINGUAL].value:.1f}: the base "
-        f"model's part of the loss is {share.words()}.",
+        f"{100 * cost[SCRATCH].value:.1f} points, one from a bilingual base {100 * cost[BILINGUAL].value:.1f}: "
+        f"the base model's part of the loss is {share.words()}.",
         f"在未训练过的语言上，无语言基础的模型下降 {100 * cost[SCRATCH].value:.1f} 个百分点，双语基础模型下降 "
         f"{100 * cost[BILINGUAL].value:.1f} 个；其中归因于基础模型的部分为 {share.words_zh()}。",
     )
