@@ -3,13 +3,15 @@
     python -m benchmarks.objectstore                    # 1 GB, five rounds
     python -m benchmarks.objectstore --megabytes 128    # quick
 
-Each round measures, with the same bytes and as many streams: writing and syncing plain files (`disk`), pushing the
-files into the same MinIO by a bare client that hashes nothing (sendfile into signed URLs: `loopback`, what this server
-takes on this machine), and publishing, hashing included (`upload`). MinIO computes MD5 and bitrot sums of all that it
-takes and shares the machine with its client, so `loopback` is far below `disk` on few cores. `ratio` is the median over
-the rounds of the upload's rate by the lower of the two limits of its own round; `ratio_of_disk` is that by the disk's
-alone. Then a transfer is killed five times with SIGKILL and begun again; the bucket keeps versions, so an object that
-was finished and sent again has two.
+    python -m benchmarks.objectstore --plain            # plain http: the store then checks the SHA-256 of each file
+
+MinIO speaks TLS, as the chart's does. Each round measures, with the same bytes and as many streams: writing and syncing
+plain files (`disk`), pushing the files into the same MinIO by a bare client that hashes nothing (read, encrypt, send to
+signed URLs: `loopback`, what this server takes on this machine), and publishing, hashing included (`upload`). MinIO
+computes MD5 and bitrot sums of all that it takes and shares the machine with its client, so `loopback` is far below
+`disk` on few cores. `ratio` is the median over the rounds of the upload's rate by the lower of the two limits of its own
+round; `ratio_of_disk` is that by the disk's alone. Then a transfer is killed five times with SIGKILL and begun again;
+the bucket keeps versions, so an object that was finished and sent again has two.
 The last line is one JSON object.
 """
 
@@ -20,6 +22,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -31,7 +34,7 @@ from pathlib import Path
 
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.objectstore.transfer import WORKERS, describe_files, upload_files
-from tests.objectstore.minio_server import MinioServer, minio_binary
+from tests.objectstore.minio_server import MinioServer, make_certificate, minio_binary
 
 BLOCK = 1 << 20
 KILLS = 5
@@ -73,22 +76,34 @@ def disk_seconds(paths: list[Path], folder: Path) -> float:
 
 
 def loopback_seconds(paths: list[Path], server: MinioServer, bucket: str) -> float:
-    """Send the files into MinIO as cheaply as a client can: the kernel copies, nothing is hashed or checked."""
+    """Send the files into MinIO as cheaply as a client can: nothing is hashed; over plain http the kernel copies."""
     client = server.client()
     urls = {path: client.get_presigned_url("PUT", bucket, f"bare/{path.name}") for path in paths}
 
     def send(path: Path) -> None:
         head = f"PUT {urls[path].removeprefix(server.endpoint)} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
         head += f"Content-Length: {path.stat().st_size}\r\nConnection: close\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", server.port)) as out, open(path, "rb") as source:
+        with connect(server) as out, open(path, "rb") as source:
             out.sendall(head.encode())
-            out.sendfile(source)
+            if isinstance(out, ssl.SSLSocket):
+                while block := source.read(BLOCK):
+                    out.sendall(block)
+            else:
+                out.sendfile(source)
             status = out.recv(1 << 16).partition(b"\r\n")[0]
         if b" 200 " not in status:
             raise RuntimeError(f"MinIO answered {status!r}")
 
     with ThreadPoolExecutor(WORKERS) as pool:
         return timed(lambda: list(pool.map(send, paths)))
+
+
+def connect(server: MinioServer) -> socket.socket:
+    """A bare connection, under TLS where the server speaks it."""
+    plain = socket.create_connection(("127.0.0.1", server.port))
+    if server.certificate is None:
+        return plain
+    return ssl.create_default_context(cafile=server.certificate).wrap_socket(plain, server_hostname="127.0.0.1")
 
 
 def upload(uri: str, prefix: str, source: Path) -> None:
@@ -170,6 +185,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=1000)
     parser.add_argument("--shards", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--plain", action="store_true", help="http instead of https")
     parser.add_argument("--upload", nargs=2, metavar=("URI", "FOLDER"), help="(used by the benchmark itself)")
     arguments = parser.parse_args()
     if arguments.upload:
@@ -178,12 +194,14 @@ def main() -> None:
     binary = minio_binary()
     if binary is None:
         sys.exit("no minio binary on the PATH or in ~/.cache/clinical-r1/bin-minio-*: the cluster tests build it")
-    with tempfile.TemporaryDirectory() as folder, MinioServer(binary, Path(folder) / "data") as server:
-        os.environ.update(server.environment())
-        source = Path(folder) / "model"
-        paths = write_shards(source, arguments.megabytes, arguments.shards)
-        speeds = rounds(server, source, paths, arguments.rounds)
-        result = killed(server, source, arguments.shards)
+    with tempfile.TemporaryDirectory() as folder:
+        tls = None if arguments.plain else make_certificate(Path(folder) / "certificates")
+        with MinioServer(binary, Path(folder) / "data", tls) as server:
+            os.environ.update(server.environment())
+            source = Path(folder) / "model"
+            paths = write_shards(source, arguments.megabytes, arguments.shards)
+            speeds = rounds(server, source, paths, arguments.rounds)
+            result = killed(server, source, arguments.shards)
     medians = {name: round(statistics.median(row[name] for row in speeds), 2) for name in speeds[0]}
     print(json.dumps({"megabytes": arguments.megabytes, "MB_per_s": medians, "ratio": medians["ratio"], **result}))
 

@@ -16,8 +16,8 @@ from minio.error import S3Error, ServerError
 from minio.signer import sign_v4_s3
 
 from clinical_r1.atomic import atomic_writer, file_sha256
-from clinical_r1.errors import UserError
 from clinical_r1.objectstore.failures import Conflict, NotFound, StoreRefused
+from clinical_r1.objectstore.sendfile import POOLS, Slice, slices
 from clinical_r1.objectstore.settings import StoreSettings
 from clinical_r1.objectstore.store import BLOCK, Entry, Stat, Watch, check_digest, check_key, copy_hashed
 from clinical_r1.objectstore.trying import keep_trying
@@ -25,7 +25,7 @@ from clinical_r1.objectstore.trying import keep_trying
 ONE_REQUEST = 5 << 30
 """Bytes that S3 takes in one request; what is larger goes up in parts."""
 _PART_SIZE, _PARTS_AT_ONCE = 64 << 20, 2
-_SEND_BLOCK = 256 << 10
+_SLICE = 1 << 20
 _META = "sha256"
 _CONNECTIONS = 32
 T = TypeVar("T")
@@ -43,16 +43,13 @@ class _SecretFiles(Provider):
 
 
 class _Watched:
-    """A file's first `size` bytes, whose reader reports each block; HTTP and the SDK ask for nothing but `read`."""
+    """A file whose reader reports each block; the SDK asks for nothing but `read`."""
 
-    def __init__(self, handle: IO[bytes], size: int, watch: Watch | None) -> None:
-        self._handle, self._left, self._watch = handle, size, watch
+    def __init__(self, handle: BinaryIO, watch: Watch | None) -> None:
+        self._handle, self._watch = handle, watch
 
     def read(self, size: int = -1) -> bytes:
-        block = self._handle.read(self._left if size < 0 else min(size, self._left))
-        if not block and self._left:
-            raise UserError(f"{self._handle.name}: became shorter while it was sent: send it when nothing writes to it")
-        self._left -= len(block)
+        block = self._handle.read(size)
         if self._watch is not None:
             self._watch(len(block))
         return block
@@ -68,12 +65,12 @@ class S3Store:
         self._http = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=10, read=120),
             maxsize=_CONNECTIONS,
-            blocksize=_SEND_BLOCK,
             retries=False,
             cert_reqs="CERT_REQUIRED",
             ca_certs=str(settings.ca_bundle) if settings.ca_bundle else None,
         )
         self._credentials = _SecretFiles(settings)
+        self._http.pool_classes_by_scheme = POOLS
         scheme, _, host = settings.endpoint.partition("://")
         self._client = Minio(
             host,
@@ -91,31 +88,33 @@ class S3Store:
     def put_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> Stat:
         digest = sha256 or file_sha256(path)
         size = path.stat().st_size
-        send = self._send if size <= ONE_REQUEST else self._send_parts
 
         def write() -> str:
             with open(path, "rb") as handle:
-                return send(key, _Watched(handle, size, watch), size, digest)
+                if size > ONE_REQUEST:
+                    return self._send_parts(key, _Watched(handle, watch), size, digest)
+                return self._send(key, slices(handle, size, _SLICE, watch), size, digest)
 
         return Stat(key, size, self._try(key, write), digest)
 
     def _send(
-        self, key: str, body: bytes | _Watched, size: int, digest: str, condition: dict[str, str] | None = None
+        self, key: str, body: bytes | Iterator[Slice], size: int, digest: str, condition: dict[str, str] | None = None
     ) -> str:
         """One signed PUT; returns the etag.
 
         The SDK's `put_object` reads everything into memory, hashes it again for the signature, and has no word for
-        conditions. Here the SHA-256 that is known already is signed, a file is streamed, and the store checks what
-        arrives against that hash.
+        conditions. Here the kernel copies the file, and over plain http the SHA-256 that is known already is signed, so
+        that the store checks what arrives. Over https TLS does, and the payload is not signed: the SDK's rule too.
         """
         url = urlsplit(self._client.get_presigned_url("PUT", self.bucket, self._name(key)))._replace(query="")
         credentials, now = self._credentials.retrieve(), minio.time.utcnow()
+        signed_hash = "UNSIGNED-PAYLOAD" if url.scheme == "https" else digest
         headers: dict[str, str | list[str] | tuple[str]] = {
             "Host": url.netloc,
             "Content-Length": str(size),
             "Content-Type": "application/octet-stream",
             "x-amz-date": minio.time.to_amz_date(now),
-            "x-amz-content-sha256": digest,
+            "x-amz-content-sha256": signed_hash,
             f"x-amz-meta-{_META}": digest,
             **(condition or {}),
         }
@@ -127,7 +126,7 @@ class S3Store:
             region=self.settings.region,
             headers=headers,
             credentials=credentials,
-            content_sha256=digest,
+            content_sha256=signed_hash,
             date=now,
         )
         response = self._http.request("PUT", url.geturl(), body=cast(Any, body), headers=cast(dict[str, str], signed))

@@ -14,6 +14,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import urllib3
 from minio import Minio
 
 from clinical_r1.objectstore.settings import StoreSettings
@@ -44,10 +45,20 @@ def _free_port() -> int:
             return port
 
 
+def make_certificate(folder: Path) -> Path:
+    """A folder for `tls`: a certificate that is its own authority (public.crt), and its key."""
+    folder.mkdir()
+    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=minio -addext subjectAltName=IP:127.0.0.1"
+    places = ["-keyout", str(folder / "private.key"), "-out", str(folder / "public.crt")]
+    subprocess.run([*make.split(), *places], check=True, capture_output=True)
+    return folder
+
+
 class MinioServer:
     """One server process; use as a context manager."""
 
     def __init__(self, binary: Path, folder: Path, tls: Path | None = None) -> None:
+        self.certificate = tls / "public.crt" if tls else None
         self.folder, self.log = folder, folder.parent / f"{folder.name}.log"
         self.port = _free_port()
         self.access_key, self.secret_key = "test-" + secrets.token_hex(4), secrets.token_hex(16)
@@ -58,7 +69,12 @@ class MinioServer:
 
     def settings(self, **changes: object) -> StoreSettings:
         """How a client reaches this server."""
-        given = {"endpoint": self.endpoint, "access_key": self.access_key, "secret_key": self.secret_key}
+        given: dict[str, object] = {
+            "endpoint": self.endpoint,
+            "access_key": self.access_key,
+            "secret_key": self.secret_key,
+        }
+        given |= {"ca_bundle": self.certificate} if self.certificate else {}
         return StoreSettings.model_validate({"patience": 60} | given | changes)
 
     def environment(self) -> dict[str, str]:
@@ -67,6 +83,7 @@ class MinioServer:
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            **({"AWS_CA_BUNDLE": str(self.certificate)} if self.certificate else {}),
         }
 
     def start(self, wait: bool = True) -> None:
@@ -94,8 +111,10 @@ class MinioServer:
 
     def client(self) -> Minio:
         """The SDK's own client, for what a Store has no word for."""
-        host = self.endpoint.partition("://")[2]
-        return Minio(host, self.access_key, self.secret_key, secure=False, region="us-east-1")
+        scheme, _, host = self.endpoint.partition("://")
+        trusted = urllib3.PoolManager(ca_certs=str(self.certificate)) if self.certificate else None
+        keys = (self.access_key, self.secret_key)
+        return Minio(host, *keys, secure=scheme == "https", region="us-east-1", http_client=trusted)
 
     def make_bucket(self, name: str) -> str:
         """An empty bucket; returns its URI."""

@@ -1,5 +1,6 @@
 """What can go wrong with a real MinIO, and the sentence that a user gets for it."""
 
+import os
 import shutil
 import subprocess
 import threading
@@ -8,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from minio_server import MinioServer, minio_binary
+from minio_server import MinioServer, make_certificate, minio_binary
 
 from clinical_r1.errors import UserError
 from clinical_r1.objectstore.failures import Conflict, StoreFull, StoreRefused, StoreUnavailable
@@ -107,22 +108,21 @@ def test_no_space_left(tmp_path: Path) -> None:
 
 
 def test_tls_with_an_own_authority(tmp_path: Path) -> None:
-    binary, certificates = minio_binary(), tmp_path / "certs"
+    binary = minio_binary()
     if binary is None or shutil.which("openssl") is None:
         pytest.skip("no minio or no openssl binary")
-    certificates.mkdir()
-    key, certificate = certificates / "private.key", certificates / "public.crt"
-    make = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=minio -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run([*make.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    with MinioServer(binary, tmp_path / "data", tls=certificates) as server:
-        trusted = open_store("s3://bucket", server.settings(ca_bundle=certificate))
+    with MinioServer(binary, tmp_path / "data", tls=make_certificate(tmp_path / "certs")) as server:
+        trusted = open_store("s3://bucket", server.settings())
         with pytest.raises(StoreRefused, match="bucket 'bucket' does not exist"):
             trusted.get("a")
-        (tmp_path / "data" / "bucket").mkdir()
-        trusted.put("a", b"weights")
-        assert trusted.get("a") == b"weights"
+        server.make_bucket("bucket")
+        (tmp_path / "file").write_bytes(b"weights" * (1 << 18))
+        assert trusted.put_file("a", tmp_path / "file") == trusted.stat("a")
+        assert trusted.get("a") == b"weights" * (1 << 18)
+        with pytest.raises(UserError, match="became shorter"):
+            trusted.put_file("b", tmp_path / "file", watch=lambda _: os.truncate(tmp_path / "file", 9))
         with pytest.raises(StoreRefused, match="AWS_CA_BUNDLE"):
-            open_store("s3://bucket", server.settings()).get("a")
+            open_store("s3://bucket", server.settings(ca_bundle=None)).get("a")
 
 
 def test_rotated_secret_files_need_no_restart(minio: MinioServer, bucket: str, tmp_path: Path) -> None:
