@@ -9,7 +9,7 @@ MinIO speaks TLS, as the chart's does. Each round measures, with the same bytes 
 plain files (`disk`), pushing the files into the same MinIO by a bare client that hashes nothing (read, encrypt, send to
 signed URLs: `loopback`, what this server takes on this machine), and publishing, hashing included (`upload`). MinIO
 computes MD5 and bitrot sums of all that it takes and shares the machine with its client, so `loopback` is far below
-`disk` on few cores. `ratio` is the median over the rounds of the upload's rate by the lower of the two limits of its own
+`disk` on few cores. `ratio` is the median over the rounds of the rate of `upload` by the lower limit of its own
 round; `ratio_of_disk` is that by the disk's alone. Then a transfer is killed five times with SIGKILL and begun again;
 the bucket keeps versions, so an object that was finished and sent again has two.
 The last line is one JSON object.
