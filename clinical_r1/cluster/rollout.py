@@ -13,7 +13,7 @@ annotation `clinical-r1/previous-uri`.
 import re
 import time
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -127,7 +127,7 @@ def roll_out(
     cluster.patch(INFERENCE_SERVICE, service, {"spec": {"canary": [_canary(live, name, uri, mode, replicas)]}})
     say(f"{service}: {uri} starts as {name}")
     try:
-        _wait_canary(cluster, service, name, rules.ready_seconds, poll)
+        _wait_pods(cluster, service, uri, "off" if mode == "dark" else "on", replicas, rules, poll)
         url = f"http://{service}-{name}-predictor.{cluster.namespace}.svc"
         observed = _look(watch, url, rules, poll) if mode == "replicas" else watch(url)
     except BaseException:
@@ -142,7 +142,7 @@ def roll_out(
     if mode == "dark":
         light = _canary(live, name, uri, "replicas", replicas)
         cluster.patch(INFERENCE_SERVICE, service, {"spec": {"canary": [light]}})
-        _wait_canary(cluster, service, name, rules.ready_seconds, poll)
+        _wait_pods(cluster, service, uri, "on", replicas, rules, poll)
     _promote(cluster, service, live, name, uri)
     say(f"{service}: promoted: {reason}; previous: {served}")
     return Verdict(decision="promoted", reason=reason, uri=uri, previous=served, observed=observed)
@@ -231,7 +231,7 @@ def _replace(
     say(f"{service}: replace: {served} stops, {uri} starts; nobody answers in between")
     _serve(cluster, service, predictor.get("name"), uri, served)
     try:
-        _wait_ready(cluster, service, rules.ready_seconds, poll)
+        _wait_pods(cluster, service, uri, "on", max(int(predictor.get("minReplicas", 1)), 1), rules, poll)
         observed = watch(f"http://{service}-predictor.{cluster.namespace}.svc")
         decision, reason = judge(observed, rules)
     except UserError as error:
@@ -253,33 +253,31 @@ def _look(watch: Watch, url: str, rules: RolloutRules, poll: float) -> Observed:
         time.sleep(poll)
 
 
-def _wait_canary(cluster: Cluster, service: str, name: str, seconds: float, poll: float) -> None:
-    deadline = time.monotonic() + seconds
+def _wait_pods(
+    cluster: Cluster, service: str, uri: str, traffic: str, replicas: int, rules: RolloutRules, poll: float
+) -> None:
+    """Until so many pods that serve `uri`, with this label of traffic, are ready.
+
+    The service's own status does not tell: KServe 0.20 writes the generation of a Deployment into `observedGeneration`,
+    and a canary stays "ready" there while its pods are still those of the template before.
+    """
+    selector = f"serving.kserve.io/inferenceservice={service},{TRAFFIC}={traffic}"
+    deadline = time.monotonic() + rules.ready_seconds
     while True:
-        live = _service(cluster, service)
-        seen = live.get("status", {})
-        current = seen.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
-        ready = {entry["name"]: entry.get("ready", False) for entry in seen.get("canaryStatuses", [])}
-        if current and ready.get(name):
+        pods = [pod for pod in cluster.pods(selector) if (pod.metadata.annotations or {}).get(VERSION) == _version(uri)]
+        if sum(map(_is_ready, pods)) >= replicas:
             return
         if time.monotonic() > deadline:
             raise UserError(
-                f"{service}: {name} was not ready after {seconds:g} s: see `kubectl describe isvc {service}`, its pods"
+                f"{service}: {_version(uri)} was not ready after {rules.ready_seconds:g} s: "
+                f"see `kubectl describe isvc {service}`, its pods"
             )
         time.sleep(poll)
 
 
-def _wait_ready(cluster: Cluster, service: str, seconds: float, poll: float) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        live = _service(cluster, service)
-        seen = live.get("status", {})
-        current = seen.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
-        if current and any(c["type"] == "Ready" and c["status"] == "True" for c in seen.get("conditions", [])):
-            return
-        if time.monotonic() > deadline:
-            raise UserError(f"{service}: not ready after {seconds:g} s: see `kubectl describe isvc {service}`")
-        time.sleep(poll)
+def _is_ready(pod: Any) -> bool:
+    conditions = pod.status.conditions or []
+    return not pod.metadata.deletion_timestamp and any(c.type == "Ready" and c.status == "True" for c in conditions)
 
 
 def _check_no_other(live: Object, name: str) -> None:

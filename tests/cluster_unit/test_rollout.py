@@ -1,4 +1,4 @@
-"""Rollouts on a real API server with KServe's CRDs; readiness is written by the test."""
+"""Rollouts on a real API server with KServe's CRDs; the pods are written by the test."""
 
 import threading
 import time
@@ -12,6 +12,7 @@ from clinical_r1.cluster.probes import observed_in
 from clinical_r1.cluster.rollout import (
     PREVIOUS,
     TRAFFIC,
+    VERSION,
     Observed,
     RolloutRules,
     canary_name,
@@ -40,25 +41,28 @@ def service(ground: Ground, replicas: int = 1) -> None:
 
 
 class Controller:
-    """Reports every canary, and the service, as ready, as KServe's controller would; remembers what it saw."""
+    """Has a ready pod for every canary and for the service, as KServe's controller would; remembers what it saw."""
 
     def __init__(self, ground: Ground) -> None:
         self.ground, self.seen, self._stop = ground, [], threading.Event()  # type: ignore[var-annotated]
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
+        made: set[tuple[str, str]] = set()
         while not self._stop.is_set():
             live = self.ground.cluster.get(INFERENCE_SERVICE, "r1")
             if live is not None:
                 self.seen.append(live["spec"])
-                canaries = live["spec"].get("canary") or []
-                status = {
-                    "canaryStatuses": [
-                        {"name": c["predictor"]["name"], "ready": True, "trafficPercent": 0} for c in canaries
-                    ],
-                    "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
-                }
-                self.ground.set_status(INFERENCE_SERVICE, "r1", status)
+                for part in [live["spec"], *(live["spec"].get("canary") or [])]:
+                    predictor = part["predictor"]
+                    pod = (predictor.get("annotations", {}).get(VERSION, ""), predictor["labels"][TRAFFIC])
+                    if pod not in made:
+                        self.ground.make_pod(
+                            f"r1-{len(made)}",
+                            {"serving.kserve.io/inferenceservice": "r1", TRAFFIC: pod[1]},
+                            {VERSION: pod[0]},
+                        )
+                        made.add(pod)
             time.sleep(0.1)
 
     def __enter__(self) -> "Controller":
@@ -146,7 +150,7 @@ def test_replace_goes_back_where_the_new_model_is_silent(ground: Ground) -> None
 def test_a_model_that_never_gets_ready_leaves_the_old_one(ground: Ground) -> None:
     service(ground)
     rules = RolloutRules(min_requests=1, ready_seconds=0.5)
-    with pytest.raises(UserError, match=r"v-new was not ready after 0\.5 s"):
+    with pytest.raises(UserError, match=r"r1/v-new was not ready after 0\.5 s"):
         roll_out(ground.cluster, "r1", NEW, watching(1), rules=rules, poll=0.1)
     assert not live(ground)["spec"].get("canary")
 
