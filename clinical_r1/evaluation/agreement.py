@@ -1,7 +1,7 @@
 """What the experts' grades say: agreement among them and with the verifier, and labelled answers for its audit."""
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.audit import LabelledJudgement
+from clinical_r1.evaluation.resampling import kappa_interval
 from clinical_r1.evaluation.review import KeyRow, ReviewItem, from_csv
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
-from clinical_r1.stats import Interval, cohen_kappa
+from clinical_r1.stats import Interval
 
 
 class Agreement(BaseModel):
@@ -87,16 +88,20 @@ def agreements(reviews: Sequence[ReviewItem], key_file: Path) -> list[Agreement]
     for review in reviews:
         if review.grade:
             grades[review.reviewer or "reviewer"][review.item] = review.grade == "correct"
-    for row in read_jsonl(key_file, KeyRow):
+    key = read_jsonl(key_file, KeyRow)
+    for row in key:
         if row.verifier is not None:
             grades["verifier"][row.item] = row.verifier
+    case_of = {row.item: row.case_id for row in key}
     names = sorted(grades, key=lambda name: (name == "verifier", name))
-    return [_agreement(first, second, grades[first], grades[second]) for first, second in combinations(names, 2)]
+    return [_agreement((first, second), grades, case_of) for first, second in combinations(names, 2)]
 
 
-def _agreement(first: str, second: str, left: dict[str, bool], right: dict[str, bool]) -> Agreement:
-    counts = Counter((left[item], right[item]) for item in left.keys() & right.keys())
-    n = sum(counts.values())
-    kappa, interval = cohen_kappa([[counts[a, b] for b in (True, False)] for a in (True, False)])
-    agreed = (counts[True, True] + counts[False, False]) / n if n else 0.0
-    return Agreement(first=first, second=second, n=n, agreed=agreed, kappa=kappa, kappa_interval=interval)
+def _agreement(names: tuple[str, str], grades: Mapping[str, dict[str, bool]], case_of: Mapping[str, str]) -> Agreement:
+    """Answers to one case are drawn together for the interval."""
+    left, right = (grades[name] for name in names)
+    items = sorted(left.keys() & right.keys())
+    pairs = [(left[item], right[item]) for item in items]
+    kappa, interval = kappa_interval(pairs, [case_of[item] for item in items])
+    agreed = sum(a == b for a, b in pairs) / len(pairs) if pairs else 0.0
+    return Agreement(first=names[0], second=names[1], n=len(pairs), agreed=agreed, kappa=kappa, kappa_interval=interval)

@@ -31,37 +31,23 @@ _NUMBER = re.compile(r"(?<![\w.\-–])(\d+(?:,\d{3})*(?:\.\d+)?)(?!\d)")
 _UNIT = re.compile(r"^[\s-]*(°\s?[CF]|[a-zA-Z%℃/]+|[\u4e00-\u9fff])")
 _LABEL = re.compile(r"([a-zA-Z]+|[\u4e00-\u9fff]{2})\s*(?:is|was|of|at|to|:|：|为|是|约|in)?\s*$")
 _GENERAL = re.compile(
-    r"\b(normal|range|reference|typical\w*|threshold|above|below|greater|less|more than|cut-?off|usual\w*|criteri\w+|"
+    r"\b(range|reference|typical\w*|threshold|above|below|greater|less|more than|cut-?off|usual\w*|criteri\w+|"
     r"older|younger|between|imagine|suppose|multiply|equals?|ratio|divide|sum|leaving|remaining|total|minus|plus|calculat\w+|"
-    r"generally|per|(?:about|around|approximately|within|over|under|than|say)(?=\s*$))\b|[<>≥≤×*=]|"
-    r"正常|范围|参考|大于|小于|超过|以上|以下|低于|高于|标准|阈值|约|之间|假设|等于"
+    r"generally|per|(?:within|over|under|than|say)(?=\s*$))\b|[<>≥≤×*=]|"
+    r"范围|参考|大于|小于|超过|以上|以下|低于|高于|标准|阈值|之间|假设|等于"
 )
+_NORMAL = re.compile(r"\bnormal|正常")
+_ABOUT = re.compile(r"\b(?:about|around|approximately|roughly|nearly|almost)\s*$|约\s*$")
+_AGED = re.compile(
+    r"\b(?:(?:patient|he|she|man|woman|boy|girl|guy|lady|child)(?:['’]s| is| was)(?: only| just| now)?|being|aged?)\s*$"
+)
+_BARE = re.compile(r"\s*(?:[,.;:!?)]|$|(?:and|so|but|which|with|means)\b)")
+_PAIR_AFTER, _PAIR_BEFORE = re.compile(r"\s*(?:/|over)\s*\d"), re.compile(r"\d\s*(?:/|over)\s*$")
 _NO_UNITS = frozenset(
-    [
-        "and",
-        "or",
-        "the",
-        "a",
-        "an",
-        "is",
-        "was",
-        "to",
-        "of",
-        "in",
-        "with",
-        "for",
-        "that",
-        "which",
-        "on",
-        "as",
-        "but",
-        "so",
-        "if",
-        "by",
-        "patients",
-        "people",
-    ]
-)
+    ["and", "or", "the", "a", "an", "is", "was", "to", "of", "in", "with", "for", "that", "which",
+     "on", "as", "but", "so", "if", "by", "patients", "people", "about", "around",
+     "approximately", "roughly", "nearly", "almost"]
+)  # fmt: skip
 _STATES = {
     "normal": ("normal", "unremarkable", "正常"),
     "high": ("raised", "elevated", "increased", "high", "升高", "增高", "偏高"),
@@ -119,27 +105,58 @@ def _numbers(question: str, thinking: str) -> list[Flag]:
     """Numbers under a unit or label that the case uses with other values: an age, a pressure, a duration."""
     places = [(float(match[1].replace(",", "")), _names(question, match)) for match in _NUMBER.finditer(question)]
     known = {value for value, _ in places}
-    used = {name for _, names in places for name in names}
+    values: dict[str, set[float]] = {}
+    for value, names in places:
+        for name in names:
+            values.setdefault(name, set()).add(value)
     flags = []
+    before: set[float] = set()
+    derived: set[float] = set()
     for match in _NUMBER.finditer(thinking):
-        sentence = re.split(r"[;!?\n。；！？]|\.\s", thinking[max(0, match.start() - 60) : match.start()])[-1]
-        after = re.split(r"[.;!?\n。；！？]", thinking[match.end() : match.end() + 25])[0]
-        if float(match[1].replace(",", "")) in known or not used & set(_names(thinking, match)):
+        value, names = float(match[1].replace(",", "")), values.keys() & set(_names(thinking, match))
+        earlier, before = before, before | {value}
+        start, end = match.span()
+        sentence = re.split(r"[;!?\n。；！？]|\.\s", thinking[max(0, start - 60) : start].casefold())[-1]
+        after = re.split(r"[.;!?\n。；！？]", thinking[end : end + 25])[0]
+        if value in known:
             continue
-        if _GENERAL.search(sentence.casefold()) or re.match(r"\s*(?:-|–|~|to|or|至|到)\s*\d", after):
+        if _GENERAL.search(sentence):
+            derived.add(value)  # of people in general, or the outcome of a calculation: also where it stands again
+        if value in derived or not names:
             continue
-        if re.search(r"\d\s*(?:-|–|~|to|or|至|到)\s*$", sentence) or stance(sentence, after) != "asserted":
+        if _ABOUT.search(sentence) and (
+            "%<" in names or _near(value, set().union(*(values[name] for name in names)), 0.2)
+            or _near(value, earlier, 0.01)
+        ):  # fmt: skip
+            continue  # rounded from the case or from what was computed; a rounded share is most often general knowledge
+        if _NORMAL.search(sentence.rpartition(",")[2].rpartition("，")[2]):
             continue
-        flags.append(Flag("number", match[0], match.start()))
+        if re.match(r"\s*(?:-|–|~|to|or|至|到)\s*\d", after) or re.search(r"\d\s*(?:-|–|~|to|or|至|到)\s*$", sentence):
+            continue
+        if stance(sentence, after) == "asserted":
+            flags.append(Flag("number", match[0], start))
     return flags
 
 
+def _near(value: float, known: Iterable[float], share: float) -> bool:
+    return any(abs(value - other) <= share * max(value, other) for other in known)
+
+
 def _names(text: str, match: re.Match[str]) -> list[str]:
-    """What a number is of: its unit behind it, its label in front of it."""
+    """What a number is of: its unit behind it (without a plural s), its label in front of it, an age, one of two."""
+    before, after = text[max(0, match.start() - 30) : match.start()].casefold(), text[match.end() : match.end() + 16]
+    kinds = {
+        "age": re.match(r"[\s-]*years?[\s-]old", after) or (_AGED.search(before) and _BARE.match(after)),
+        "pair": _PAIR_AFTER.match(after) or _PAIR_BEFORE.search(before),
+    }
     unit = _UNIT.match(text[match.end() : match.end() + 12])
     label = _LABEL.search(text[max(0, match.start() - 30) : match.start()])
-    names = [f"{found[1].casefold()}{side}" for found, side in ((unit, "<"), (label, ">")) if found]
-    return [name for name in names if name[:-1] not in _NO_UNITS]
+    names = [f"{_singular(found[1].casefold())}{side}" for found, side in ((unit, "<"), (label, ">")) if found]
+    return [name for name in names if name[:-1] not in _NO_UNITS] + [kind for kind, found in kinds.items() if found]
+
+
+def _singular(unit: str) -> str:
+    return unit[:-1] if len(unit) > 3 and unit.endswith("s") else unit
 
 
 def _results(question: str, thinking: str) -> list[Flag]:

@@ -53,7 +53,9 @@ def duration(seconds: float) -> str:
 
 
 def words(name: str) -> str:
-    """exploring_new_paths -> Exploring new paths; codes such as XII and en stay."""
+    """exploring_new_paths -> Exploring new paths; codes such as XII and en stay, SFT and PPO are such."""
+    if name in ("sft", "ppo"):
+        return name.upper()
     return name.replace("_", " ").capitalize() if name.islower() and len(name) > 2 else name
 
 

@@ -73,6 +73,9 @@ def kappa_interval(
         cells.setdefault(cluster, [0, 0, 0, 0])[2 * (not first) + (not second)] += 1
     a, b, c, d = (sum(column) for column in zip(*cells.values(), strict=True)) if cells else (0, 0, 0, 0)
     kappa, asymptotic = cohen_kappa([[a, b], [c, d]])
+    if b + c == 0 and a and d:  # no disagreement is no certainty: Wilson's bound of the agreement
+        chance = (a * a + d * d) / (a + d) ** 2
+        return kappa, Interval((wilson(len(cells), len(cells)).low - chance) / (1 - chance), 1.0)
     if len(cells) == len(pairs) or b + c == 0:
         return kappa, asymptotic
     chosen = np.random.default_rng(seed).multinomial(len(cells), np.full(len(cells), 1 / len(cells)), size=draws)

@@ -41,6 +41,12 @@ CHINESE = case("患者，男，63岁，咳嗽、发热12天，无胸痛。肌钙
         ("Jaundice is absent.", []),
         ("This 82-year-old man has a cough.", ["number"]),
         ("He has coughed for 30 days.", ["number"]),
+        ("The man is 81, and he coughs.", ["number"]),
+        ("He has coughed for about 11 days.", []),
+        ("He has coughed for about 30 days.", ["number"]),
+        ("12 plus 3 equals 15, so at 15 days he is well.", []),
+        ("That makes 11.6 days. He has coughed for approximately 11.6 days.", ["number"]),
+        ("12 plus 3 equals 15. He has coughed for 15 days.", []),
         ("Fever is usual above 38 °C, so 38.5 °C counts.", []),
         ("Troponin raised speaks for infarction.", ["result"]),
         ("Troponin normal speaks against infarction.", []),
@@ -59,6 +65,7 @@ def test_english_claims(thinking, kinds):
         ("无黄疸，否认头痛。", []),
         ("肝炎通常有黄疸。", []),
         ("82岁男性，咳嗽。", ["number"]),
+        ("血尿酸 升高，无助于判断。", []),
         ("肌钙蛋白 升高 支持 心肌梗死。", ["result"]),
         ("需要排除系统性红斑狼疮和偏头痛。", []),
     ],
@@ -117,5 +124,5 @@ def test_precision_and_recall_on_real_chains():
         predictions.append(said(cases[-1], row["Complex_CoT"], row["Response"]))
     scores = score(cases, predictions)
     assert scores["finding"].recall >= 0.9
-    assert scores["number"].recall >= 0.75
+    assert scores["number"].recall >= 0.8
     assert scores["finding"].precision >= 0.85

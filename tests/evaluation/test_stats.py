@@ -260,6 +260,8 @@ def test_repeated_answers_widen_share_and_kappa_and_count_once():
     assert kappa == pytest.approx(single) and wide.high - wide.low > 1.7 * (narrow.high - narrow.low)
     assert wide == pytest.approx(kappa_interval(once, range(40))[1], abs=0.1)
     hits = [second for _, second in often]
+    alike = kappa_interval([(True, True), (False, False)] * 20, range(40))
+    assert alike[0] == 1.0 and 0.75 < alike[1].low < 0.9 and alike[1].high == 1.0
     share = share_interval(hits, ["a"] * 200, cases)
     assert share_interval(hits, ["a"] * 200, range(200)) == wilson(sum(hits), 200)
     assert effective_n(sum(hits) / 200, 200, share) == pytest.approx(40, rel=0.15)

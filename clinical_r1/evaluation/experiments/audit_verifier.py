@@ -25,7 +25,7 @@ from clinical_r1.evaluation.experiments.finding import (
     write_finding,
 )
 from clinical_r1.evaluation.metrics import accuracy, is_right
-from clinical_r1.evaluation.page import percent, points
+from clinical_r1.evaluation.page import interval, percent, points
 from clinical_r1.schema import Case, Prediction
 from clinical_r1.stats import Pairs, paired_interval
 
@@ -109,7 +109,7 @@ _COUNTS = {
 
 def _confusions(found: dict[str, Audit]) -> Table:
     def share(value: float, ends: tuple[float, float]) -> Cell:
-        return Cell(text=f"{percent(value)} ({percent(ends[0])} to {percent(ends[1])})")
+        return Cell(text=f"{percent(value)} ({interval(*ends)})")
 
     rows = [
         [Cell(text=name), Cell(text=f"{one.kappa:.2f} ({one.kappa_interval[0]:.2f} to {one.kappa_interval[1]:.2f})"),
