@@ -93,7 +93,7 @@ def run_evaluation(
         state = out / ".state" / _safe(name)
         metrics = evaluate_cases(own, model, cases, case_set.path, folder, state)
         _copy_card(case_set, folder)
-        _say(console, metrics, folder)
+        _say(console, Metrics.model_validate(metrics), folder)
         folders.append(folder)
     return folders
 
@@ -116,15 +116,15 @@ def _copy_card(case_set: CaseSet, folder: Path) -> None:
         write_text(folder / BENCHMARK, card.read_text(encoding="utf-8"))
 
 
-def _say(console: Console, metrics: dict, folder: Path) -> None:
-    all_ = metrics["overall"]
-    parts = [f"accuracy {percent(all_['accuracy'])} ({interval(all_['low'], all_['high'])}), n = {all_['n']}"]
-    if all_["independent"]:
-        parts.append(f"independent judge {percent(all_['independent']['accuracy'])}")
-    if all_["unscored"]:
-        parts.append(f"{all_['unscored']} unscored (bounds {interval(*all_['bounds'])})")
-    parts.append(f"without an answer {metrics['abstained']}")
-    for text in [", ".join(parts), *metrics["notes"], f"page: {folder / 'evaluation.html'}"]:
+def _say(console: Console, metrics: Metrics, folder: Path) -> None:
+    all_ = metrics.overall
+    parts = [f"accuracy {percent(all_.accuracy)} ({interval(*all_.interval)}), n = {all_.n}"]
+    if all_.independent:
+        parts.append(f"independent judge {percent(all_.independent.accuracy)}")
+    if all_.unscored:
+        parts.append(f"{all_.unscored} unscored (bounds {interval(*all_.bounds)})")
+    parts.append(f"without an answer {metrics.abstained}")
+    for text in [", ".join(parts), *metrics.notes, f"page: {folder / 'evaluation.html'}"]:
         console.print(f"  {text}", markup=False)
 
 
@@ -162,7 +162,7 @@ def compare_folders(first: Path, second: Path, out: Path, ancestors: Sequence[st
 def bias_between(a: Evaluated, b: Evaluated, ancestors: Sequence[str] = ()) -> str:
     """Why comparing two evaluations would mislead (a difficulty filter by one of them or an ancestor); "" if not."""
     known = [*ancestors, *a.config.ancestors, *b.config.ancestors]
-    return bias_of(a.benchmark or b.benchmark, [a.name, b.name], known)
+    return bias_of(a.benchmark or b.benchmark, [a.name, b.name, a.config.identity, b.config.identity], known)
 
 
 def reported_of(folders: Sequence[Path]) -> dict[str, tuple[float, float]]:

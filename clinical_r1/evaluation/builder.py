@@ -80,6 +80,7 @@ def build_benchmark(
     leaked = {row.case_id for row in found if row.containment >= config.contamination}
     usable = _one_per_patient([case for case in pool if case.id not in leaked], config.seed)
     hard = _failures(config.difficulty, pool)
+    known = _evaluation_of(config.difficulty)
     chosen = [case for name in config.specialties for case in _draw(config, name, usable, hard)]
     if not usable:
         raise UserError(f"{cases}: a training case contains every one of its {len(pool)} cases; give unseen ones")
@@ -99,6 +100,7 @@ def build_benchmark(
         "by_language": dict(Counter(case.language for case in chosen)),
         "by_chapter": dict(Counter(chapter(case.icd10) for case in chosen).most_common()),
         "filtered_by": config.difficulty.model if config.difficulty else "",
+        "filtered_identity": known.get("identity", ""),
         "unfiltered_share": config.difficulty.unfiltered if config.difficulty else 1.0,
         "detectable_points": 100 * minimum_detectable_effect(len(chosen), 0.2),
         "seed": config.seed,
@@ -141,9 +143,11 @@ def _contamination(
 
 
 def bias_of(benchmark: dict[str, object], models: Sequence[str], ancestors: Sequence[str] = ()) -> str:
-    """Why a comparison of these models on this benchmark is biased; "" where it is not. Goes to `GateInputs.biased`."""
+    """Why a comparison of these models (names and identities) on this benchmark is biased; "" where it is not. Goes to
+    `GateInputs.biased`."""
     filtered_by = str(benchmark.get("filtered_by", ""))
-    if filtered_by and filtered_by in {*models, *ancestors}:
+    marks = {filtered_by, str(benchmark.get("filtered_identity", ""))} - {""}
+    if marks & {*models, *ancestors}:
         return f"cases were chosen by the failures of {filtered_by}, which is compared or an ancestor"
     return ""
 
@@ -155,6 +159,12 @@ def _one_per_patient(cases: Sequence[Case], seed: int) -> list[Case]:
     return list(first.values())
 
 
+def _evaluation_of(difficulty: DifficultyFilter | None) -> dict[str, str]:
+    """What the evaluation that made the predictions says of its model; empty where it is not beside them."""
+    path = difficulty.predictions.parent / CONFIG if difficulty else None
+    return json.loads(path.read_text(encoding="utf-8")) if path and path.is_file() else {}
+
+
 def _failures(difficulty: DifficultyFilter | None, pool: Sequence[Case]) -> set[str] | None:
     if difficulty is None:
         return None
@@ -163,8 +173,7 @@ def _failures(difficulty: DifficultyFilter | None, pool: Sequence[Case]) -> set[
         raise UserError(
             f"{difficulty.predictions}: no prediction of the records; evaluate {difficulty.model} on them first"
         )
-    config = difficulty.predictions.parent / CONFIG
-    name = json.loads(config.read_text(encoding="utf-8")).get("model_name") if config.is_file() else ""
+    name = _evaluation_of(difficulty).get("model_name")
     if name and name != difficulty.model:
         raise UserError(f"difficulty.model: these predictions are of {name}, not of {difficulty.model}; write {name}")
     return {row.case_id for row in rows if is_right(row) is False}

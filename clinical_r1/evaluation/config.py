@@ -18,6 +18,9 @@ class EvaluationConfig(BaseModel):
 
     model_name: str = ""
     """What reports call the model; the folder's or the endpoint's name where empty."""
+    identity: str = ""
+    """What the model is, under whatever name: written by the evaluation (hash of a folder's files, or of an endpoint's
+    address and model), so that a benchmark that it filtered knows it again."""
     benchmark: str = ""
     """What reports call the cases; the file's stem where empty."""
     ancestors: list[str] = Field(default_factory=list)

@@ -106,7 +106,7 @@ def decide_on_folders(
         benchmark=new.config.benchmark,
         biased=bias_of(
             new.benchmark or old.benchmark,
-            [new.name, old.name],
+            [new.name, old.name, new.config.identity, old.config.identity],
             [*ancestors, *new.config.ancestors, *old.config.ancestors],
         ),
     )

@@ -15,9 +15,11 @@ from clinical_r1.baseline import make_baseline, write_baseline
 from clinical_r1.evaluation.answer import answer_by_endpoint, answer_locally
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import CASES, METRICS, PREDICTIONS, read_cases
+from clinical_r1.evaluation.journal import fingerprint, model_fingerprint
 from clinical_r1.evaluation.judge import judge_predictions
 from clinical_r1.evaluation.metrics import Metrics, measure
 from clinical_r1.evaluation.results import write_evaluation
+from clinical_r1.generation.load import check_model_folder
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.crossing import check_crossing, check_gate
 from clinical_r1.schema import Case, Prediction, write_jsonl
@@ -46,7 +48,7 @@ def evaluate_cases(
     """As `evaluate`, for cases that were read from `source` (a benchmark's own file), all of them or some."""
     check_privacy(config, model, source)
     default = model.name if isinstance(model, EndpointConfig) else Path(model).name
-    config = config.model_copy(update={"model_name": config.model_name or default})
+    config = config.model_copy(update={"model_name": config.model_name or default, "identity": identity_of(model)})
     notes = []
     if isinstance(model, EndpointConfig):
         predictions, failed = answer_by_endpoint(config, model, rows, Path(state_dir))
@@ -61,6 +63,13 @@ def evaluate_cases(
     metrics.notes += notes
     _write(config, rows, predictions, metrics, Path(out_dir))
     return metrics.model_dump(mode="json")
+
+
+def identity_of(model: Path | EndpointConfig) -> str:
+    """The same for the same model under any name."""
+    if isinstance(model, EndpointConfig):
+        return fingerprint(model.base_url, model.model)
+    return model_fingerprint(check_model_folder(Path(model)))
 
 
 def check_privacy(config: EvaluationConfig, model: Path | EndpointConfig, cases: Path) -> None:

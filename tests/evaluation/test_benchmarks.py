@@ -9,6 +9,7 @@ from invented_run import make_cases, make_predictions
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.builder import BuilderConfig, DifficultyFilter, bias_of, build_benchmark
+from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.contamination import overlaps
 from clinical_r1.evaluation.metrics import is_right
 from clinical_r1.evaluation.registry import load_benchmark, names
@@ -67,6 +68,13 @@ def test_difficulty_filter_keeps_a_share_unfiltered_and_marks_the_bias(pool, tmp
     assert "incumbent" in bias_of(report, ["candidate"], ancestors=["incumbent"])
     assert bias_of(report, ["other", "third"]) == ""
     assert "Biased comparison" in (tmp_path / "out" / "card.md").read_text(encoding="utf-8")
+    done = EvaluationConfig(model_name="incumbent", identity="5eed")
+    (tmp_path / "config.json").write_text(done.model_dump_json(), encoding="utf-8")
+    again = build_benchmark(BuilderConfig(per_specialty=30, difficulty=difficulty), pool, None, tmp_path / "out")
+    assert "incumbent" in bias_of(again, ["another name", "third", "5eed"])
+    wrong_name = BuilderConfig(difficulty=DifficultyFilter(model="other", predictions=tmp_path / "p.jsonl"))
+    with pytest.raises(UserError, match="are of incumbent, not of other"):
+        build_benchmark(wrong_name, pool, None, tmp_path / "out")
     with pytest.raises(ValueError, match=r"greater than or equal to 0\.2"):
         DifficultyFilter(model="m", predictions=tmp_path / "p.jsonl", unfiltered=0.1)
 
