@@ -19,8 +19,8 @@ _WORKER = """
 import os, subprocess, sys, threading, time
 from pipelines.local_worker import follow_parent
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-print(os.getpid(), child.pid, flush=True)
 threading.Thread(target=follow_parent, args=(os.getppid(), 0.05), daemon=True).start()
+print(os.getpid(), child.pid, flush=True)
 time.sleep(60)
 """
 _COMMAND = """
