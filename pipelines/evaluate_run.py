@@ -120,7 +120,8 @@ def _say(console: Console, metrics: Metrics, folder: Path) -> None:
     all_ = metrics.overall
     parts = [f"accuracy {percent(all_.accuracy)} ({interval(*all_.interval)}), n = {all_.n}"]
     if all_.independent:
-        parts.append(f"independent judge {percent(all_.independent.accuracy)}")
+        scored = all_.independent.n - all_.independent.unscored
+        parts.append(f"independent judge {percent(all_.independent.accuracy)} of {scored}")
     if all_.unscored:
         parts.append(f"{all_.unscored} unscored (bounds {interval(*all_.bounds)})")
     parts.append(f"without an answer {metrics.abstained}")

@@ -84,6 +84,7 @@ async def _judge_all(
 
             calls = stack.enter_context(open_journal(calls_dir))
             client = await stack.enter_async_context(LLMClient(config.endpoint, calls, Budget.of(config.budget)))
+            await client.check()  # a dead judge ends here, and does not leave everything unscored after all retries
         verifier = build_verifier(config.verifier, client)
 
         async def worker() -> None:
