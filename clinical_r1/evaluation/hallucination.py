@@ -113,7 +113,8 @@ def _numbers(question: str, thinking: str) -> list[Flag]:
     before: set[float] = set()
     derived: set[float] = set()
     for match in _NUMBER.finditer(thinking):
-        value, names = float(match[1].replace(",", "")), values.keys() & set(_names(thinking, match))
+        value = float(match[1].replace(",", ""))
+        shared = values.keys() & set(_names(thinking, match))
         earlier, before = before, before | {value}
         start, end = match.span()
         sentence = re.split(r"[;!?\n。；！？]|\.\s", thinking[max(0, start - 60) : start].casefold())[-1]
@@ -122,10 +123,10 @@ def _numbers(question: str, thinking: str) -> list[Flag]:
             continue
         if _GENERAL.search(sentence):
             derived.add(value)  # of people in general, or the outcome of a calculation: also where it stands again
-        if value in derived or not names:
+        if value in derived or not shared:
             continue
         if _ABOUT.search(sentence) and (
-            "%<" in names or _near(value, set().union(*(values[name] for name in names)), 0.2)
+            "%<" in shared or _near(value, set().union(*(values[name] for name in shared)), 0.2)
             or _near(value, earlier, 0.01)
         ):  # fmt: skip
             continue  # rounded from the case or from what was computed; a rounded share is most often general knowledge
