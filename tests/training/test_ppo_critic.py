@@ -17,7 +17,9 @@ def _group():
     init_process_group()
 
 
-@pytest.mark.parametrize("critic", [{"kind": "full", "learning_rate": 5e-3}])
+@pytest.mark.parametrize(
+    "critic", [{"learning_rate": 5e-3}, {"learning_rate": 5e-3, "epochs": 2, "schedule": "linear"}]
+)
 def test_a_reward_that_the_first_tokens_decide_is_explained(critic, sft_model, splits, tmp_path):  # noqa: F811
     """Any thought is paid and an empty one is not; the policy stands still, micro-batches are sorted by length."""
     table = {"reasoning_correct": 1, "reasoning_incorrect": 1, "plain_correct": 0, "plain_incorrect": 0, "no_result": 0}

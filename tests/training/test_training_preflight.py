@@ -112,6 +112,32 @@ def test_a_missing_toolchain_is_refused_at_the_start(monkeypatch):
         check_requirements(DeepSpeedConfig(), attention="flash_attention_2", use_cpu=True)
 
 
+def test_what_can_run_is_accepted_and_cpu_adam_gets_the_settings(monkeypatch, tmp_path):
+    """Nothing is compiled here: the tools are empty files, DeepSpeed's optimizer is a recorder."""
+    for tool in ("g++", "ninja"):
+        (tmp_path / tool).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    offloaded = DeepSpeedConfig(stage=2, offload_optimizer=True, cpu_adam=True)
+    for accepted in (offloaded, DeepSpeedConfig(stage=3, offload_optimizer=True, offload_parameters=True)):
+        check_requirements(accepted)
+    import deepspeed.ops.adam
+    import torch
+
+    from clinical_r1.training.ppo import engines
+    from clinical_r1.training.sft import build
+
+    told: dict = {}
+    monkeypatch.setattr(deepspeed.ops.adam, "DeepSpeedCPUAdam", lambda _weights, **settings: told.update(settings))
+    engines._optimizer(PPOConfig(deepspeed=offloaded, weight_decay=0.1), [], 3e-4)
+    assert told == {"lr": 3e-4, "betas": (0.9, 0.95), "weight_decay": 0.1}
+    kind, settings = build._cpu_adam(SFTConfig(deepspeed=offloaded, learning_rate=2e-4, beta2=0.98))
+    assert kind is deepspeed.ops.adam.DeepSpeedCPUAdam
+    assert settings == {"lr": 2e-4, "betas": (0.9, 0.98), "weight_decay": 0.1}
+    assert build._cpu_adam(SFTConfig(deepspeed=DeepSpeedConfig(offload_optimizer=True))) is None
+    plain = PPOConfig(deepspeed=DeepSpeedConfig(offload_optimizer=True))
+    assert type(engines._optimizer(plain, [torch.nn.Parameter(torch.zeros(1))], 1e-3)) is torch.optim.AdamW
+
+
 def test_the_deepspeed_dict_says_what_was_asked():
     config = build_config(DeepSpeedConfig(stage=3, offload_parameters=True), 2, 4, 0.5, 3, "bfloat16")
     assert config["train_batch_size"] == 24 and config["bf16"]["enabled"]

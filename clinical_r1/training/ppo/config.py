@@ -46,6 +46,8 @@ class CriticConfig(BaseModel):
     """`none`: the batch's mean reward is the baseline (of the prompt's own episodes where there are several)."""
     learning_rate: float = Field(default=9e-6, gt=0)
     """Of the critic's AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] | None = None
+    """Course of the critic's learning rate; None takes the policy's. One that falls averages over more batches."""
     epochs: int = Field(default=1, ge=1)
     """Passes over each batch."""
     warmup_batches: int = Field(default=4, ge=0)
@@ -114,7 +116,7 @@ class PPOConfig(BaseModel):
     learning_rate: float = Field(default=5e-7, gt=0)
     """Of the actor's AdamW (the paper's 5e-7)."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Course of both learning rates after the warm-up; linear and cosine end at a tenth."""
+    """Course of the learning rate after the warm-up; linear and cosine end at a tenth."""
     warmup_steps: int = Field(default=5, ge=0)
     """Steps over which both learning rates rise linearly."""
     weight_decay: float = Field(default=0.0, ge=0)

@@ -150,6 +150,15 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def summed(numbers: Tensor, device: torch.device) -> Tensor:
+    """The sum of every process's numbers, on all of them; collective."""
+    if world_size() == 1:
+        return numbers
+    total = numbers.to(device)
+    dist.all_reduce(total)
+    return total.cpu()
+
+
 def local_device() -> torch.device:
     """The GPU of this process, or the CPU."""
     if not torch.cuda.is_available():

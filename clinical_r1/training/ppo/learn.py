@@ -9,7 +9,7 @@ from clinical_r1.training.ppo.algorithm import policy_loss, value_loss
 from clinical_r1.training.ppo.batch import Batch, MicroBatch, part, put
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.data import micro_order
-from clinical_r1.training.ppo.engines import Engines, shared, update, world_size
+from clinical_r1.training.ppo.engines import Engines, shared, summed, update
 
 
 class Learner:
@@ -23,7 +23,7 @@ class Learner:
         self.config, self.engines = config, engines
 
     def policy(self, batch: Batch, stream: int, step: int) -> dict[str, float]:
-        """PPO epochs on the actor; sums over tokens of this process and the gradient norm."""
+        """PPO epochs on the actor; means over all tokens and the gradient norm."""
         engine = self.engines.actor
         engine.train()
         sums = torch.zeros(4)
@@ -32,7 +32,7 @@ class Learner:
             for number, micros in enumerate(self._minibatches(batch, stream, step, epoch)):
                 losses = self._policy_losses(batch, micros, sums, first=epoch == number == 0)
                 norms.append(update(engine, losses))
-        clipped, approx_kl, entropy, tokens = sums.tolist()
+        clipped, approx_kl, entropy, tokens = summed(sums, self.engines.device).tolist()
         tokens = max(tokens, 1.0)
         return {
             "clip_fraction": clipped / tokens,
@@ -51,8 +51,8 @@ class Learner:
         for epoch in range(epochs):
             for micros in self._minibatches(batch, stream, step, epoch + 1000):
                 norms.append(update(engine, self._value_losses(batch, micros, total)))
-        parts = epochs * self.config.minibatches / world_size()
-        return {"value_loss": float(total) / parts} | _largest("value_grad_norm", norms)
+        loss = float(summed(total, self.engines.device)) / (epochs * self.config.minibatches)
+        return {"value_loss": loss} | _largest("value_grad_norm", norms)
 
     def _minibatches(self, batch: Batch, stream: int, step: int, epoch: int) -> Iterator[list[MicroBatch]]:
         """This process's micro-batches of each mini-batch.

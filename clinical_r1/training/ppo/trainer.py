@@ -126,7 +126,9 @@ class Trainer:
         row = self._renamed(self.learner.policy(batch, TRAIN_STREAM, step), "train/")
         now = timer.lap("policy", now)
         if self.engines.critic is not None:
-            set_learning_rate(self.engines.critic, config.critic.learning_rate * factor)
+            course = config.critic.schedule or config.schedule
+            falling = learning_rate_factor(step, config.steps, config.warmup_steps, course)
+            set_learning_rate(self.engines.critic, config.critic.learning_rate * falling)
             row |= self._renamed(self.learner.value(batch, TRAIN_STREAM, step, config.critic.epochs), "critic/")
             row["critic/explained_variance"] = monte_carlo_variance(batch)
             timer.lap("value", now)

@@ -1,0 +1,184 @@
+"""What `benchmarks.learning` does for a seed: chains of stages, each done once and kept as a JSON file."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clinical_r1.atomic import write_text
+from clinical_r1.schema import Case, read_jsonl, write_jsonl
+from clinical_r1.training.ppo.config import CriticConfig, PPOConfig
+from clinical_r1.verifier.config import JudgeConfig
+
+CHAINS = ("sft", "ppo", "more", "ppo-no-critic")
+"""What one process does of a seed; the others need the first. `more` is one more epoch of SFT."""
+SPARE_CASES = 4800
+"""Cases a seed that no model is trained on and no accuracy is reported of."""
+
+
+def run_chain(name: str, seed: int, work: Path, config_name: str, overrides: list[str], test_cases: int) -> None:
+    """Data, base model and SFT; or a PPO run and the looks at its model; or one more epoch of SFT."""
+    config, folder = settings(config_name, overrides, seed), work / f"seed-{seed}"
+    if name == "sft":
+        _teach(config, folder, seed, test_cases)
+    elif name == "more":
+        once(folder / "more.json", lambda: one_more_epoch(config, folder))
+    else:
+        _reinforce(config, folder, name)
+
+
+def settings(name: str, overrides: list[str], seed: int) -> Any:
+    """The shipped run configuration with this seed."""
+    from pipelines.config import load_config
+
+    return load_config(name, [f"sft.seed={seed}", f"ppo.seed={seed}", *overrides])
+
+
+def _teach(config: Any, folder: Path, seed: int, test_cases: int) -> None:
+    from clinical_r1.training.sft.run import train_sft
+    from clinical_r1.training.tiny import make_base_model
+
+    traces, base, out = folder / "traces.jsonl", folder / "base", folder / "sft"
+    once(folder / "data.json", lambda: make_data(config, folder, seed, test_cases))
+    once(folder / "bayes.json", lambda: {"accuracy": bayes_accuracy(folder)})
+    tiny = config.base_model.tiny.model_copy(update={"seed": seed})
+    once(folder / "base.json", lambda: make_base_model(tiny, [traces], base))
+    once(folder / "sft.json", lambda: train_sft(config.sft, traces, base, out, folder / "sft-state"))
+    once(folder / "look-sft.json", lambda: look(out / "model", folder / "test.jsonl", config))
+
+
+def _reinforce(config: Any, folder: Path, name: str) -> None:
+    from benchmarks.critic_ceiling import critic_ceiling
+    from clinical_r1.training.ppo.run import train_ppo
+
+    ppo, out, state = variants(config.ppo)[name], folder / name, folder / f"{name}-state"
+    start, splits = folder / "sft" / "model", (folder / "rl.jsonl", folder / "validation.jsonl")
+    once(folder / f"{name}.json", lambda: train_ppo(ppo, start, *splits, out, state))
+    test = folder / "test.jsonl"
+    once(folder / f"look-{name}.json", lambda: look(out / "model", test, config))
+    if name == "ppo":
+        once(folder / "look-suppressed.json", lambda: look(out / "model", test, config, suppressed=True))
+        once(folder / "ceiling.json", lambda: critic_ceiling(ppo, folder))
+
+
+def variants(config: PPOConfig) -> dict[str, PPOConfig]:
+    """With and without a critic; the rule verifier pays, so that no endpoint is needed."""
+    ruled = config.model_copy(update={"judge": JudgeConfig()})
+    without = ruled.model_copy(update={"critic": CriticConfig(kind="none")})
+    return {"ppo": ruled, "ppo-no-critic": without}
+
+
+def make_data(config: Any, folder: Path, seed: int, test_cases: int) -> dict[str, int]:
+    """Disjoint draws of the world in the sizes of the configuration."""
+    from benchmarks.teacher_traces import as_case, teacher_traces
+    from clinical_r1.simulator.world import sample_cases
+
+    counts = config.records.splits.counts
+    seen: set[str] = set()
+
+    def draw(count: int, stream: int) -> list[Case]:
+        fresh: list[Case] = []
+        for drawn in sample_cases(2 * count + 1000, 1000 * (seed + 1) + stream):
+            case = as_case(drawn)
+            if case.id not in seen and len(fresh) < count:
+                seen.add(case.id)
+                fresh.append(case)
+        return fresh
+
+    wanted = {"test": test_cases, "rl": counts["rl"], "validation": counts["validation"]}
+    sizes = {
+        name: write_jsonl(folder / f"{name}.jsonl", draw(count, stream))
+        for stream, (name, count) in enumerate(wanted.items(), start=1)
+    }
+    drawn = (t for t in teacher_traces(counts["sft"] + 1000, 1000 * (seed + 1) + 4) if t.case_id not in seen)
+    traces = [trace for _, trace in zip(range(counts["sft"]), drawn, strict=False)]
+    seen |= {trace.case_id for trace in traces}
+    spare = write_jsonl(folder / "spare.jsonl", draw(SPARE_CASES, 5))
+    return sizes | {"traces": write_jsonl(folder / "traces.jsonl", traces), "spare": spare}
+
+
+def bayes_accuracy(folder: Path) -> float:
+    """How often the most probable disease of the world is the truth on the very test cases."""
+    from clinical_r1.simulator.world import best_answer, parse_question
+
+    right = []
+    for case in read_jsonl(folder / "test.jsonl", Case):
+        chart = parse_question(case.question)
+        right.append(chart is not None and best_answer(chart).name(case.language) == case.reference)
+    return statistics.fmean(right)
+
+
+def look(model_folder: Path, cases_path: Path, config: Any, suppressed: bool = False) -> dict[str, float]:
+    """Greedy answers to the cases; `suppressed` forces an empty thought."""
+    from clinical_r1.generation.chat import prompt_ids
+    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.generation.load import load_model
+    from clinical_r1.generation.sampling import SamplingParams
+    from clinical_r1.schema import VerdictLabel
+    from clinical_r1.simulator.teacher import is_careful
+    from clinical_r1.simulator.world import parse_question
+    from clinical_r1.training.ppo.scoring import Reader, judgement
+    from clinical_r1.verifier.config import VerifierConfig
+    from clinical_r1.verifier.verifier import build_verifier
+
+    model, tokenizer = load_model(model_folder)
+    cases = read_jsonl(cases_path, Case)
+    reader, verifier = Reader(tokenizer), build_verifier(VerifierConfig())
+    forced = tokenizer("<think>\n</think>\n\n", add_special_tokens=False)["input_ids"] if suppressed else []
+    prompts = [prompt_ids(tokenizer, case.question) + forced for case in cases]
+    params = SamplingParams(
+        config.ppo.rollout.max_new_tokens, 0.0, 1.0, 0, (tokenizer.eos_token_id,), tokenizer.pad_token_id
+    )
+    right, careful, tokens = [], [], []
+    for case, rollout in zip(cases, build_decoder(model).generate(prompts, params), strict=True):
+        parts, reasoning_tokens = reader.read(forced + rollout.token_ids, rollout.finished)
+        verdict = verifier.judge_sync(judgement(case, parts.response))  # type: ignore[attr-defined]
+        chart = parse_question(case.question)
+        right.append(bool(parts.response) and verdict.label is VerdictLabel.CORRECT)
+        careful.append(chart is not None and is_careful(chart, parts.thinking))
+        tokens.append(reasoning_tokens)
+    within = [r for r, c in zip(right, careful, strict=True) if c]
+    return {
+        "n": len(cases),
+        "accuracy": statistics.fmean(right),
+        "careful": statistics.fmean(careful),
+        "within_careful": statistics.fmean(within) if within else 0.0,
+        "reasoning_tokens": statistics.fmean(tokens),
+    }
+
+
+def one_more_epoch(config: Any, folder: Path) -> dict[str, float]:
+    """What one epoch more at the learning rate that SFT ended with does to the accuracy on the spare cases."""
+    from clinical_r1.training.sft.run import train_sft
+
+    settled = {
+        "epochs": 1.0,
+        "learning_rate": config.sft.learning_rate * config.sft.final_learning_rate_share,
+        "schedule": "constant",
+        "warmup_share": 0.0,
+    }
+    more = config.sft.model_copy(update=settled)
+    before, out, cases = folder / "sft" / "model", folder / "sft-more", folder / "spare.jsonl"
+    train_sft(more, folder / "traces.jsonl", before, out, folder / "sft-more-state")
+    looks = [look(model, cases, config)["accuracy"] for model in (before, out / "model")]
+    return {
+        "one_more_epoch_points": 100 * (looks[1] - looks[0]),
+        "one_more_epoch_n": SPARE_CASES,
+        "accuracy_before": looks[0],
+        "accuracy_after": looks[1],
+    }
+
+
+def once(path: Path, work: Callable[[], Any]) -> dict[str, Any]:
+    """The result of a stage: from its file where it is done, else worked out and written there, with its seconds."""
+    if not path.is_file():
+        started = time.monotonic()
+        result = work()
+        seconds = round(time.monotonic() - started, 1)
+        result = result if isinstance(result, dict) else {}
+        write_text(path, json.dumps(result | {"stage_seconds": seconds}) + "\n")
+        print(f"stage {path.stem} {seconds:.0f} s", flush=True)
+    stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return stored
