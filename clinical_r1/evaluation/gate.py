@@ -214,13 +214,14 @@ def _specialty(name: str, result: PairedResult, policy: Policy) -> RuleResult:
 
 def _reasoning(inputs: GateInputs, policy: Policy) -> RuleResult:
     rate = measure(inputs.cases, inputs.candidate).overall.reasoning_rate
-    least = policy.reasoning.min_rate
+    least, n = policy.reasoning.min_rate, len(inputs.candidate)
+    count = round(rate * n)
     return RuleResult(
         rule="reasoning rate",
-        result="pass" if rate >= least else "refuse",
+        result=_beyond(count, n, least, above=False),
         reason=f"{percent(rate)} of outputs reason and answer (at least {percent(least, 0)})",
-        n=len(inputs.candidate),
-        power=_interval_text(round(rate * len(inputs.candidate)), len(inputs.candidate)),
+        n=n,
+        power=_interval_text(count, n),
     )
 
 
@@ -229,11 +230,20 @@ def _hallucination(inputs: GateInputs, policy: Policy) -> RuleResult:
     rate, most = flagged / n if n else 0.0, policy.hallucination.max_rate
     return RuleResult(
         rule="hallucinated reasoning",
-        result="hold" if not n else "pass" if rate <= most else "refuse",
+        result=_beyond(flagged, n, most, above=True) if n else "hold",
         reason=f"{percent(rate)} of thoughts state what the case does not support (at most {percent(most, 0)})",
         n=n,
         power=_interval_text(flagged, n),
     )
+
+
+def _beyond(count: int, n: int, limit: float, above: bool) -> Literal["pass", "hold", "refuse"]:
+    """Refused where the one-sided 95% bound of a rate is beyond the limit, held where only the rate itself is."""
+    low, high = wilson(count, n, confidence=0.9)
+    rate = count / n if n else 0.0
+    if (rate <= limit) if above else (rate >= limit):
+        return "pass"
+    return "refuse" if (low > limit if above else high < limit) else "hold"
 
 
 def _interval_text(count: int, n: int) -> str:

@@ -98,6 +98,14 @@ def test_lost_reasoning_and_invented_findings_are_refused():
     assert results(decide(inputs(candidate=inventing), Policy()))["hallucinated reasoning"] == "refuse"
 
 
+def test_a_rate_at_its_limit_is_held_and_not_refused():
+    some = [p.model_copy(update={"thinking": "The patient has jaundice. 患者有黄疸。"}) if i % 100 < 21 else p
+            for i, p in enumerate(BETTER)]  # fmt: skip
+    assert results(decide(inputs(candidate=some), Policy()))["hallucinated reasoning"] == "hold"
+    mute = [p.model_copy(update={"outcome": Outcome.NO_THINK}) if i % 9 == 0 else p for i, p in enumerate(BETTER)]
+    assert results(decide(inputs(candidate=mute), Policy()))["reasoning rate"] == "hold"
+
+
 def test_no_incumbent_asks_for_an_absolute_minimum():
     result = decide(inputs(incumbent=False), Policy.model_validate({"no_incumbent": {"min_accuracy": 0.95}}))
     assert results(result)["absolute minimum (no incumbent)"] == "refuse"
