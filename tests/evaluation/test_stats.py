@@ -104,7 +104,7 @@ def test_a_thousand_nulls_reject_at_most_at_the_nominal_rate(method):
         b = sum(rng.random() < 0.5 for _ in range(discordant))
         rejected += mcnemar(b, discordant - b, method) < 0.05
     assert rejected / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
-    assert rejected / runs >= (0.02 if method == "exact" else 0.03)
+    assert rejected / runs >= (0.03 if method == "exact" else 0.035)  # a p of twice the size rejects 24 and 30 times
 
 
 def test_a_thousand_nulls_with_holm_over_seven_specialties():
@@ -117,7 +117,7 @@ def test_a_thousand_nulls_with_holm_over_seven_specialties():
             b = sum(rng.random() < 0.5 for _ in range(discordant))
             values.append(mcnemar(b, discordant - b))
         any_rejected += min(holm(values)) < 0.05
-    assert any_rejected / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+    assert 0.02 <= any_rejected / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
 
 
 @pytest.mark.parametrize("values", [[0.01, 0.04, 0.03, 0.005], [0.5], [0.2, 0.2, 0.9], [1e-9, 0.049, 0.051]])
