@@ -91,6 +91,7 @@ class LocalAnswerer:
         from clinical_r1.generation.load import load_model
 
         model, self.tokenizer = load_model(model_folder, config.device, config.dtype)
+        self.tokenizer.model_max_length = 1 << 60  # a prompt beyond the window is counted here, not warned of
         self.decoder = build_decoder(model)
         self.config = config
         self.think_ids = think_ids(self.tokenizer)
