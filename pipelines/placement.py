@@ -15,6 +15,7 @@ from kfp import dsl, kubernetes
 
 from clinical_r1.cluster.nodes import ENDPOINT_KEYS
 from components.failure import report_failure
+from components.nodes import plan_nodes
 
 STATE_MOUNT, STORE_MOUNT, CA_MOUNT = "/state", "/etc/clinical-r1/store", "/etc/clinical-r1/ca"
 PLATFORM = "clinical-r1-platform"
@@ -26,6 +27,17 @@ _FACTS = (
     "CLINICAL_R1_TRAINING_QUEUE",
 )
 _RETRIES = {"num_retries": 3, "backoff_duration": "60s", "backoff_factor": 2.0, "backoff_max_duration": "1800s"}
+_OF_A_JOB = (
+    "image",
+    "accelerator",
+    "accelerators",
+    "cpu",
+    "memory",
+    "claim",
+    "endpoint_secret",
+    "node_selector",
+    "tolerations",
+)
 _cluster: ContextVar[bool] = ContextVar("cluster", default=False)
 
 
@@ -63,22 +75,18 @@ class Placement(NamedTuple):
         """A step in a ParallelFor; its resources are fixed: kfp 2.17 hands a loop no parameters for them."""
         return self._common(task, title).set_cpu_request("1").set_memory_request("1Gi").set_memory_limit("8Gi")
 
-    def train(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
-        """A step that computes with a model: accelerators too, on the nodes that are chosen for them."""
-        task = self._common(task, title)
-        task.set_accelerator_type(self.accelerator).set_accelerator_limit(self.accelerators)
-        task.set_cpu_request(self.cpu).set_memory_request(self.memory).set_memory_limit(self.memory)
-        return self._chosen_nodes(task)
+    def plan(self, nodes: Any, deadline_hours: Any) -> dsl.PipelineTask:
+        """What the training steps will ask for: components/nodes.py."""
+        told = {name: getattr(self, name) for name in _OF_A_JOB}
+        return self.plain(plan_nodes(nodes=nodes, deadline_hours=deadline_hours, **told), "nodes")
 
-    def train_as(self, plan: dsl.PipelineTask, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
-        """A step that trains, or only waits for its TrainJob: with what components/nodes.py says that it needs."""
+    def train(self, task: dsl.PipelineTask, title: str, plan: dsl.PipelineTask | None = None) -> dsl.PipelineTask:
+        """A step that computes with a model: accelerators too, on the nodes that are chosen for them. With a `plan` it
+        may only wait for its TrainJob, and asks for what the plan says."""
+        asked = plan.outputs if plan else self._asdict()
         task = self._common(task, title)
-        asked = plan.outputs
         task.set_accelerator_type(self.accelerator).set_accelerator_limit(asked["accelerators"])
         task.set_cpu_request(asked["cpu"]).set_memory_request(asked["memory"]).set_memory_limit(asked["memory"])
-        return self._chosen_nodes(task)
-
-    def _chosen_nodes(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory")
         kubernetes.add_node_selector_json(task, self.node_selector)
         kubernetes.add_toleration_json(task, self.tolerations)

@@ -13,7 +13,6 @@ from kfp import dsl
 from components.base_model import base_model as provide_base_model
 from components.evaluate import evaluate_model
 from components.gate import gate_model
-from components.nodes import plan_nodes
 from components.ppo import reinforce
 from components.publish import publish_model
 from components.records import prepare_records
@@ -93,22 +92,7 @@ def _train(
         ca_config_map,
     )
     volume = place.plain(provide_claim(claim=claim, storage_class=storage_class, storage_size=storage_size), "claim")
-    plan = place.plain(
-        plan_nodes(
-            nodes=nodes,
-            image=image,
-            accelerator=accelerator,
-            accelerators=accelerators,
-            cpu=cpu,
-            memory=memory,
-            claim=claim,
-            endpoint_secret=endpoint_secret,
-            node_selector=node_selector,
-            tolerations=tolerations,
-            deadline_hours=deadline_hours,
-        ),
-        "nodes",
-    )
+    plan = place.plan(nodes, deadline_hours)
     prepared = place.step(
         prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version), "records"
     ).after(volume)
@@ -136,8 +120,7 @@ def _train(
         ),
         "base model",
     )
-    tuned = place.train_as(
-        plan,
+    tuned = place.train(
         fine_tune(
             config=sft,
             state_dir=state_dir,
@@ -147,9 +130,9 @@ def _train(
             job=plan.outputs["job"],
         ),
         "sft",
-    )
-    reinforced = place.train_as(
         plan,
+    )
+    reinforced = place.train(
         reinforce(
             config=ppo,
             state_dir=state_dir,
@@ -159,6 +142,7 @@ def _train(
             job=plan.outputs["job"],
         ),
         "ppo",
+        plan,
     )
     evaluated = {
         name: place.train(

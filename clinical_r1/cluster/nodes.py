@@ -1,7 +1,6 @@
 """From a training step of a pipeline to its TrainJob: what the run's parameters and the step's pod say about it."""
 
 import os
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,28 +47,19 @@ class Nodes(BaseModel):
     """The job is stopped after so long."""
 
 
-def run_on_nodes(
-    step: str,
-    given: str,
-    command: list[str],
-    processes: int,
-    *identity: object,
-    cluster: Cluster | None = None,
-    environment: Mapping[str, str] = os.environ,
-    say: Callable[[str], None] = print,
-) -> None:
+def run_on_nodes(step: str, given: str, command: list[str], processes: int, uri: str) -> None:
     """Run `command` in the pods of a TrainJob and wait for its end.
 
-    `given` is the JSON of `Nodes`. The job's name depends on `identity` (the URI of the step's output, which a retry of
-    the step shares and another run does not). The job belongs to the step's pod, whose name and uid KFP puts into
+    `given` is the JSON of `Nodes`. The job's name depends on `uri`, that of the step's output, which a retry of the
+    step shares and another run does not. The job belongs to the step's pod, whose name and uid KFP puts into
     KFP_POD_NAME and KFP_POD_UID. Raises UserError as `run_train_job` does.
     """
     nodes = Nodes.model_validate_json(given)
-    pod = {"name": environment.get("KFP_POD_NAME", ""), "uid": environment.get("KFP_POD_UID", "")}
+    pod = {"name": os.environ.get("KFP_POD_NAME", ""), "uid": os.environ.get("KFP_POD_UID", "")}
     spec = TrainJobSpec(
-        name=job_name(step, *identity),
-        runtime=environment.get("CLINICAL_R1_TRAINING_RUNTIME") or "clinical-r1",
-        queue=environment.get("CLINICAL_R1_TRAINING_QUEUE", ""),
+        name=job_name(step, uri),
+        runtime=os.environ.get("CLINICAL_R1_TRAINING_RUNTIME") or "clinical-r1",
+        queue=os.environ.get("CLINICAL_R1_TRAINING_QUEUE", ""),
         command=command,
         processes=processes,
         secret_environment={key: f"{nodes.endpoint_secret}/{key}" for key in ENDPOINT_KEYS},
@@ -77,4 +67,4 @@ def run_on_nodes(
         owner=pod if all(pod.values()) else {},
         **nodes.model_dump(exclude={"endpoint_secret", "deadline_hours"}),
     )
-    run_train_job(cluster or Cluster(), spec, say)
+    run_train_job(Cluster(), spec, print)

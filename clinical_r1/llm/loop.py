@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 YOUNG_OBJECTS = 50_000
 """Allocations between two collections: calls in flight free their objects by reference count, so there is little to
-find, and with Python's 700 the collector walks all loaded modules again and again (a seventh of the client's time)."""
+find, and with Python's 700 the collector walks all loaded modules again and again (docs/log.md)."""
 
 
 def run_calls(work: Coroutine[Any, Any, T]) -> T:

@@ -4,7 +4,6 @@ and `serve(...)`, which puts the gateway and its chat page in front (`clinical-r
 
 import argparse
 import asyncio
-import contextlib
 import json
 import re
 import signal
@@ -84,8 +83,7 @@ async def until_signal() -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
     await stop.wait()
 
 

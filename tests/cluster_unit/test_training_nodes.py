@@ -29,17 +29,14 @@ from components.nodes import plan_nodes
 from components.ppo import reinforce
 from components.sft import fine_tune
 from tests.cluster.control_plane import free_port
-from tests.objectstore.minio_server import MinioServer, minio_binary
+from tests.objectstore.minio_server import MinioServer, minio_or_skip
 
 CONFIG = SFTConfig(max_steps=2, batch_size=4, eval_examples=0, checkpoint_steps=1, tensorboard=False)
 
 
 @pytest.fixture(scope="module")
 def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
-    binary = minio_binary()
-    if binary is None:
-        pytest.skip("no minio binary")
-    with MinioServer(binary, tmp_path_factory.mktemp("minio") / "data") as server:
+    with minio_or_skip(tmp_path_factory.mktemp("minio")) as server:
         server.make_bucket("clinical-r1")
         yield server
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from minio_server import MinioServer, minio_binary
+from minio_server import MinioServer, minio_or_skip
 
 from clinical_r1.objectstore.store import Store, open_store
 
@@ -15,10 +15,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
-    binary = minio_binary()
-    if binary is None:
-        pytest.skip("no minio binary on the PATH or in ~/.cache/clinical-r1/bin-minio-*: the cluster tests build it")
-    with MinioServer(binary, tmp_path_factory.mktemp("minio") / "data") as server:
+    with minio_or_skip(tmp_path_factory.mktemp("minio")) as server:
         yield server
 
 

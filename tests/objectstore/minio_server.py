@@ -12,6 +12,8 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import urllib3
@@ -30,6 +32,18 @@ def minio_binary() -> Path | None:
         return Path(named)
     built = [path for path in CACHE.glob("bin-minio-*/minio") if os.access(path, os.X_OK)]
     return max(built, key=lambda path: path.stat().st_mtime, default=None)
+
+
+@contextmanager
+def minio_or_skip(folder: Path) -> Iterator["MinioServer"]:
+    """A server for a fixture; the test is skipped where there is no binary."""
+    import pytest
+
+    binary = minio_binary()
+    if binary is None:
+        pytest.skip("no minio binary on the PATH or in ~/.cache/clinical-r1/bin-minio-*: the cluster tests build it")
+    with MinioServer(binary, folder / "data") as server:
+        yield server
 
 
 def _free_port() -> int:
