@@ -5,7 +5,6 @@ is promoted to production without a person: see `approve`.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from clinical_r1.evaluation.hallucination import hallucination_rate
 from clinical_r1.evaluation.metrics import measure
 from clinical_r1.evaluation.page import p_value, percent, points, render
 from clinical_r1.evaluation.policy import Policy
+from clinical_r1.objectstore.approval import approve as approval
 from clinical_r1.schema import Case, Prediction
 from clinical_r1.stats import paired_interval, paired_power, quantile, wilson
 
@@ -280,20 +280,9 @@ def _minimum(inputs: GateInputs, policy: Policy) -> RuleResult:
 
 
 def approve(result: GateResult, approved_by: str, reason: str, override_hold: bool = False) -> GateResult:
-    """A person takes responsibility. Raises UserError for a refused model and for an approval without name or reason.
-
-    `override_hold` lets a person promote a held model; the reason then stands in the manifest for good.
-    """
-    if not approved_by.strip() or not reason.strip():
-        raise UserError("approval: approved_by and a reason are required for production; give both")
-    if result.decision == "refuse":
-        raise UserError(f"approval: {result.candidate} was refused ({result.reasons[0]}); train a better candidate")
-    if result.decision == "hold" and not override_hold:
-        raise UserError(
-            f"approval: {result.candidate} is held ({result.reasons[0]}); evaluate more cases or override the hold"
-        )
-    stamp = datetime.now(UTC).isoformat(timespec="seconds")
-    return result.model_copy(update={"approved_by": approved_by, "approval_reason": reason, "approved_at": stamp})
+    """A person takes responsibility; UserError where clinical_r1.objectstore.approval refuses it."""
+    fields = approval(result.candidate, result.decision, result.reasons, approved_by, reason, override_hold)
+    return result.model_copy(update=fields)
 
 
 def write_gate(inputs: GateInputs, policy: Policy, out_dir: Path) -> GateResult:

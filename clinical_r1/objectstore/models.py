@@ -14,6 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from clinical_r1.errors import UserError
+from clinical_r1.objectstore.approval import approve
 from clinical_r1.objectstore.failures import Conflict, NotFound, Unreadable
 from clinical_r1.objectstore.manifest import ALIASES, MANIFEST, Aliases, Facts, Gate, ModelManifest, Move
 from clinical_r1.objectstore.store import Store
@@ -166,14 +167,13 @@ def promote(
     `gate` is a newer result than the manifest's. Raises UserError without a person and a reason, without a gate, for
     a refused model, and for a held one unless `override_hold`.
     """
-    if not approved_by.strip() or not reason.strip():
-        raise UserError("promote: production needs a person and a reason: give --approved-by and --reason")
     manifest = read_manifest(store, name, version)
+    label = f"{manifest.name}/{manifest.version}"
     gate = gate or manifest.gate
-    _check_gate(manifest, gate, override_hold)
-    assert gate is not None
-    approval = {"approved_by": approved_by, "approval_reason": reason, "approved_at": _now()}
-    _rewrite_manifest(store, manifest, approval | {"gate": gate})
+    if gate is None:
+        raise UserError(f"promote: {label} has no gate result: run the gate and give its file with --gate gate.json")
+    approval = approve(label, gate.decision, gate.reasons(), approved_by, reason, override_hold)
+    _rewrite_manifest(store, manifest, {**approval, "gate": gate})
     held = gate.decision == "hold"
     move = Move(
         at=_now(),
@@ -201,20 +201,6 @@ def rollback(store: Store, name: str, by: str, reason: str) -> Aliases:
 
     read_manifest(store, name, "previous")
     return _change_aliases(store, name, back)
-
-
-def _check_gate(manifest: ModelManifest, gate: Gate | None, override_hold: bool) -> None:
-    label = f"{manifest.name}/{manifest.version}"
-    if gate is None:
-        raise UserError(f"promote: {label} has no gate result: run the gate and give its file with --gate gate.json")
-    why = (gate.reasons() or ["no reason given"])[0]
-    if gate.decision == "refuse":
-        raise UserError(f"promote: {label} was refused by the gate ({why}): train a better candidate")
-    if gate.decision == "hold" and not override_hold:
-        raise UserError(
-            f"promote: {label} is held by the gate ({why}): evaluate more cases, or take responsibility with "
-            "--override-hold and a reason"
-        )
 
 
 def _into_production(aliases: Aliases, move: Move) -> Aliases:
