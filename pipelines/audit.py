@@ -8,6 +8,7 @@ from typing import NamedTuple
 from kfp import dsl
 
 from components.audit_served import audit_answers
+from pipelines.placement import Placement, both_forms
 
 
 class Outputs(NamedTuple):
@@ -16,9 +17,12 @@ class Outputs(NamedTuple):
     report: dsl.Dataset
 
 
-@dsl.pipeline(name="audit", description="Judges sampled served answers: accuracy and ungrounded thinking.")
-def audit(config: str, state_dir: str, code_version: str, image: str = "clinical-r1-trainer-python") -> Outputs:
+def _audit(place: Placement, config: str, state_dir: str, code_version: str) -> Outputs:
     """`config` is the JSON of clinical_r1.evaluation.online.OnlineAuditConfig."""
     task = audit_answers(config=config, state_dir=state_dir, code_version=code_version)
-    task.set_container_image(image).set_display_name("audit").set_caching_options(False)
+    place.calls(place.step(task, "audit").after(place.volume())).set_caching_options(False)
     return Outputs(task.outputs["report"])
+
+
+audit, on_cluster = both_forms(_audit, "audit", "Judges sampled served answers: accuracy and ungrounded thinking.")
+"""What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow."""

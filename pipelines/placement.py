@@ -1,21 +1,22 @@
 """Where and how the steps of a pipeline run on a cluster; each knob is a run parameter. kfp.local ignores all of it.
 
-`Placement` is made inside of a pipeline function from its parameters and puts its settings on each task. What the chart
-made (store, bucket, authority) comes from the ConfigMap `clinical-r1-platform` and a Secret, both optional, so that the
-compiled pipeline holds no address.
+`both_forms` gives a pipeline function the fields of `Placement` as run parameters after its own; inside of it the
+`Placement` puts them on each task. What the chart made (store, bucket, authority) comes from the ConfigMap
+`clinical-r1-platform` and a Secret, both optional, so that the compiled pipeline holds no address.
 """
 
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, Dict, List, NamedTuple  # noqa: UP035  (kfp reads Dict and List)
 
 from kfp import dsl, kubernetes
 
 from clinical_r1.cluster.nodes import ENDPOINT_KEYS
 from components.failure import report_failure
 from components.nodes import plan_nodes
+from components.volume import provide_claim
 
 STATE_MOUNT, STORE_MOUNT, CA_MOUNT = "/state", "/etc/clinical-r1/store", "/etc/clinical-r1/ca"
 PLATFORM = "clinical-r1-platform"
@@ -42,22 +43,32 @@ _cluster: ContextVar[bool] = ContextVar("cluster", default=False)
 
 
 class Placement(NamedTuple):
-    """Run parameters of a pipeline, as it got them."""
+    """The run parameters that every pipeline has, with their defaults; docs/runs.md tells what each does.
 
-    image: Any
-    image_pull_secret: Any
-    accelerator: Any
-    accelerators: Any
-    cpu: Any
-    memory: Any
-    data_cpu: Any
-    data_memory: Any
-    node_selector: Any
-    tolerations: Any
-    claim: Any
-    store_secret: Any
-    endpoint_secret: Any
-    ca_config_map: Any
+    Inside of a pipeline each field is kfp's channel to the value that the run was given.
+    """
+
+    image: str = "clinical-r1-trainer-python"
+    image_pull_secret: str = "clinical-r1-pull"
+    accelerator: str = "nvidia.com/gpu"
+    accelerators: str = "0"
+    cpu: str = "4"
+    memory: str = "32Gi"
+    data_cpu: str = "1"
+    data_memory: str = "8Gi"
+    node_selector: Dict[str, str] = {}  # noqa: UP006  (kfp copies defaults into the YAML)
+    tolerations: List[Dict[str, str]] = []  # noqa: UP006
+    claim: str = "clinical-r1-state"
+    storage_class: str = ""
+    storage_size: str = ""
+    store_secret: str = "clinical-r1-store-pipelines"
+    endpoint_secret: str = "clinical-r1-endpoints"
+    ca_config_map: str = "clinical-r1-ca"
+
+    def volume(self) -> dsl.PipelineTask:
+        """The step that makes the claim; the first step that mounts it comes after it."""
+        made = provide_claim(claim=self.claim, storage_class=self.storage_class, storage_size=self.storage_size)
+        return self.plain(made, "claim")
 
     def plain(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         """Image, title, registry, and nothing of the cluster's: the step that makes the claim."""
@@ -66,14 +77,7 @@ class Placement(NamedTuple):
 
     def step(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         """A step that handles data: the claim, the store and the caches, no accelerator."""
-        task = self._common(task, title)
-        return (
-            task.set_cpu_request(self.data_cpu).set_memory_request(self.data_memory).set_memory_limit(self.data_memory)
-        )
-
-    def shard(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
-        """A step in a ParallelFor; its resources are fixed: kfp 2.17 hands a loop no parameters for them."""
-        return self._common(task, title).set_cpu_request("1").set_memory_request("1Gi").set_memory_limit("8Gi")
+        return self._asks(self._common(task, title), self.data_cpu, self.data_memory)
 
     def plan(self, nodes: Any, deadline_hours: Any) -> dsl.PipelineTask:
         """What the training steps will ask for: components/nodes.py."""
@@ -86,7 +90,7 @@ class Placement(NamedTuple):
         asked = plan.outputs if plan else self._asdict()
         task = self._common(task, title)
         task.set_accelerator_type(self.accelerator).set_accelerator_limit(asked["accelerators"])
-        task.set_cpu_request(asked["cpu"]).set_memory_request(asked["memory"]).set_memory_limit(asked["memory"])
+        self._asks(task, asked["cpu"], asked["memory"], self.accelerator, asked["accelerators"])
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory")
         kubernetes.add_node_selector_json(task, self.node_selector)
         kubernetes.add_toleration_json(task, self.tolerations)
@@ -99,9 +103,18 @@ class Placement(NamedTuple):
         """
         if _cluster.get():
             task.set_retry(**_RETRIES)
+        return self.keys(task)
+
+    def keys(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """The keys of endpoints and of patients as variables."""
         return kubernetes.use_secret_as_env(
             task, self.endpoint_secret, {key: key for key in ENDPOINT_KEYS}, optional=True
         )
+
+    def _asks(self, task: dsl.PipelineTask, cpu: Any, memory: Any, *further: Any) -> dsl.PipelineTask:
+        """What the pod asks for. kfp 2.17 hands resources into a loop only where the task names them as its inputs."""
+        task.register_pipeline_channels([cpu, memory, *further])
+        return task.set_cpu_request(cpu).set_memory_request(memory).set_memory_limit(memory)
 
     def _common(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         task = self.plain(task, title)
@@ -114,7 +127,28 @@ class Placement(NamedTuple):
         return task
 
 
-def on_cluster(define: Callable[..., Any], name: str, description: str) -> Any:
+def both_forms(define: Callable[..., Any], name: str, description: str) -> tuple[Any, Any]:
+    """The pipeline of `define(place, ...)` twice: what runs on one machine, and what is compiled for a cluster.
+
+    `define` takes a `Placement` first; the pipeline takes its other arguments and the fields of `Placement`.
+    """
+    signature = inspect.signature(define)
+    own = list(signature.parameters.values())[1:]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    knobs = [
+        inspect.Parameter(name, kind, default=Placement._field_defaults[name], annotation=annotation)
+        for name, annotation in Placement.__annotations__.items()
+    ]
+
+    def placed(*values: Any) -> Any:
+        return define(Placement(*values[len(own) :]), *values[: len(own)])
+
+    placed.__signature__ = signature.replace(parameters=[*own, *knobs])  # type: ignore[attr-defined]
+    placed.__doc__ = define.__doc__
+    return dsl.pipeline(name=name, description=description)(placed), _on_cluster(placed, name, description)
+
+
+def _on_cluster(define: Callable[..., Any], name: str, description: str) -> Any:
     """The pipeline that is compiled: the steps of `define` with retries, and a failure report whatever happens.
 
     KFP hands out nothing from inside of an exit handler, so what runs on one machine is `define` alone.

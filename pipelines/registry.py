@@ -19,13 +19,16 @@ PIPELINES = {
 
 def load_pipeline(name: str) -> Any:
     """The KFP pipeline function of that name; UserError lists the known ones."""
-    if name not in PIPELINES:
-        raise UserError(f"unknown pipeline '{name}': choose one of {', '.join(sorted(PIPELINES))}")
-    module, _, attribute = PIPELINES[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return getattr(*_place(name))
 
 
 def cluster_form(name: str) -> Any:
-    """What is compiled and submitted: the module's `on_cluster` where it has one, else the pipeline itself."""
-    function = load_pipeline(name)
-    return getattr(import_module(PIPELINES[name].partition(":")[0]), "on_cluster", function)
+    """What is compiled and submitted: the same steps with retries and a failure report. UserError as above."""
+    return _place(name)[0].on_cluster
+
+
+def _place(name: str) -> tuple[Any, str]:
+    if name not in PIPELINES:
+        raise UserError(f"unknown pipeline '{name}': choose one of {', '.join(sorted(PIPELINES))}")
+    module, _, attribute = PIPELINES[name].partition(":")
+    return import_module(module), attribute

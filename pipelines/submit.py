@@ -19,7 +19,10 @@ from typing import Any
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
-from pipelines.config import RunConfig, apply_override, as_argument, load_config
+from clinical_r1.records.config import RecordsConfig
+from pipelines.config import RunConfig, apply_override, as_argument, load_as, load_config
+from pipelines.experiments.arguments import ARGUMENTS, Local
+from pipelines.experiments.config import CONFIGS, AuditVerifierConfig, CrossLanguageConfig
 from pipelines.registry import cluster_form, load_pipeline
 from pipelines.version import code_version
 
@@ -121,26 +124,14 @@ class Endpoint:
 
 
 def run_arguments(pipeline: str, config_name: str, overrides: list[str], params: list[str]) -> dict[str, Any]:
-    """Arguments of a run: configuration sections, code version, and `NAME=VALUE` run parameters."""
+    """Arguments of a run: configuration sections, code version, and `NAME=VALUE` run parameters.
+
+    Without a `config_name` the shipped configuration of that pipeline is read.
+    """
     known = parameters(pipeline)
-    config = load_config(config_name, overrides)
-    _check_endpoints(config)
-    arguments: dict[str, Any] = {
-        name: as_argument(getattr(config, name))
-        for name in known
-        if name in RunConfig.model_fields and name != "shards"
-    }
-    if "shards" in known:
-        arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
-    sources = _sources_hash(config)
-    state = hashlib.sha256(f"{arguments.get('records')} {sources}".encode()).hexdigest()[:12]
-    derived = {
-        "code_version": code_version(),
-        "sources_sha256": sources,
-        "state_dir": f"{STATE_MOUNT}/{pipeline}-{state}",
-        "datasets_dir": f"{STATE_MOUNT}/datasets",
-    }
-    arguments |= {name: value for name, value in derived.items() if name in known}
+    build = _experiment_arguments if pipeline in CONFIGS else _train_arguments
+    arguments = build(pipeline, config_name, overrides, known)
+    _check_endpoints(arguments)
     given: dict[str, Any] = {}
     for param in params:
         apply_override(given, param)
@@ -152,6 +143,46 @@ def run_arguments(pipeline: str, config_name: str, overrides: list[str], params:
     if missing:
         raise UserError(f"{pipeline}: run parameter '{missing[0]}' has no value: give --param {missing[0]}=VALUE")
     return arguments
+
+
+def _train_arguments(pipeline: str, config_name: str, overrides: list[str], known: dict[str, Any]) -> dict[str, Any]:
+    config = load_config(config_name or "demo", overrides)
+    arguments: dict[str, Any] = {
+        name: as_argument(getattr(config, name))
+        for name in known
+        if name in RunConfig.model_fields and name != "shards"
+    }
+    if "shards" in known:
+        arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
+    sources = _sources_hash(config.records)
+    derived = {
+        "code_version": code_version(),
+        "sources_sha256": sources,
+        "state_dir": _state_dir(pipeline, config, sources),
+        "datasets_dir": f"{STATE_MOUNT}/datasets",
+    }
+    return arguments | {name: value for name, value in derived.items() if name in known}
+
+
+def _experiment_arguments(pipeline: str, config_name: str, overrides: list[str], _: dict[str, Any]) -> dict[str, Any]:
+    """Each experiment has a state folder of its own here: nothing keeps two runs on a cluster from being at once."""
+    config = load_as(CONFIGS[pipeline], config_name or f"experiments/{pipeline}", overrides)
+    sources, twins, labelled = _sources_hash(config.records), "", ""
+    if isinstance(config, CrossLanguageConfig):
+        twins = _sources_hash(config.experiment.records)
+    if isinstance(config, AuditVerifierConfig):
+        if not config.experiment.labelled:
+            raise UserError(
+                f"experiment.labelled: empty: give JSONL of graded answers on the claim ({STATE_MOUNT}/...)"
+            )
+        labelled = _files_hash([Path(config.experiment.labelled)])
+    state = Path(_state_dir(pipeline, config, sources))
+    return ARGUMENTS[pipeline](config, Local(state, state, sources, code_version(), twins, labelled))
+
+
+def _state_dir(pipeline: str, config: RunConfig, sources: str) -> str:
+    name = hashlib.sha256(f"{as_argument(config.records)} {sources}".encode()).hexdigest()[:12]
+    return f"{STATE_MOUNT}/{pipeline}-{name}"
 
 
 def parameters(pipeline: str) -> dict[str, Any]:
@@ -205,16 +236,19 @@ def _words_of(error: Any) -> str:
         return str(error.reason)
 
 
-def _sources_hash(config: RunConfig) -> str:
-    """Of the source files where they lie on this machine too; else of the moment, so that no old result is reused."""
-    paths = [Path(source.path) for source in config.records.sources]
+def _sources_hash(records: RecordsConfig) -> str:
+    return _files_hash([Path(source.path) for source in records.sources])
+
+
+def _files_hash(paths: list[Path]) -> str:
+    """Of the files where they lie on this machine too; else of the moment, so that no old result is reused."""
     if not all(path.is_file() for path in paths):
         return f"unseen-{time.time_ns()}"
     return hashlib.sha256("".join(file_sha256(path) for path in paths).encode()).hexdigest()
 
 
-def _check_endpoints(config: RunConfig) -> None:
-    if "${CLINICAL_R1_SIMULATOR}" in config.synthesis.synthesizer.base_url:
+def _check_endpoints(arguments: dict[str, Any]) -> None:
+    if "${CLINICAL_R1_SIMULATOR" in json.dumps(arguments):
         raise UserError(
             "submit: this configuration talks to the simulated endpoint, which only `clinical-r1 run` starts: "
             "give --config with your endpoints"

@@ -6,7 +6,7 @@ follows, and nothing before it. `code_version` is in every step's arguments beca
 code of the library in the image.
 """
 
-from typing import Dict, List, NamedTuple  # noqa: UP035
+from typing import List, NamedTuple  # noqa: UP035
 
 from kfp import dsl
 
@@ -19,9 +19,7 @@ from components.records import prepare_records
 from components.report import write_train_report
 from components.sft import fine_tune
 from components.synthesize import merge_traces, synthesize_shard
-from components.volume import provide_claim
-from pipelines.placement import Placement
-from pipelines.placement import on_cluster as on_cluster_as
+from pipelines.placement import Placement, both_forms
 
 
 class Outputs(NamedTuple):
@@ -35,6 +33,7 @@ class Outputs(NamedTuple):
 
 
 def _train(
+    place: Placement,
     records: str,
     synthesis: str,
     base_model: str,
@@ -50,58 +49,27 @@ def _train(
     models_uri: str = "",
     model_name: str = "clinicalgpt-r1",
     shards: List[str] = ["0/1"],  # noqa: B006, UP006  (kfp copies defaults into the YAML)
-    image: str = "clinical-r1-trainer-python",
-    image_pull_secret: str = "clinical-r1-pull",
-    accelerator: str = "nvidia.com/gpu",
-    accelerators: str = "0",
-    cpu: str = "4",
-    memory: str = "32Gi",
-    data_cpu: str = "1",
-    data_memory: str = "8Gi",
     nodes: int = 1,
     deadline_hours: float = 168.0,
-    node_selector: Dict[str, str] = {},  # noqa: B006, UP006
-    tolerations: List[Dict[str, str]] = [],  # noqa: B006, UP006
-    claim: str = "clinical-r1-state",
-    storage_class: str = "",
-    storage_size: str = "",
-    store_secret: str = "clinical-r1-store-pipelines",
-    endpoint_secret: str = "clinical-r1-endpoints",
-    ca_config_map: str = "clinical-r1-ca",
 ) -> Outputs:
     """Every argument up to `report` is the JSON of one section of a run configuration (pipelines/configs).
 
     `datasets_dir` gets the traces at an immutable address, traces/<name>/<hash>; empty for the artifact only.
-    `models_uri` is where the model is published; empty for s3://BUCKET/models of the chart. The arguments from `image`
-    on matter on a cluster only: docs/runs.md tells what each does.
+    `models_uri` is where the model is published; empty for s3://BUCKET/models of the chart. `nodes` and
+    `deadline_hours` matter on a cluster only: docs/runs.md.
     """
-    place = Placement(
-        image,
-        image_pull_secret,
-        accelerator,
-        accelerators,
-        cpu,
-        memory,
-        data_cpu,
-        data_memory,
-        node_selector,
-        tolerations,
-        claim,
-        store_secret,
-        endpoint_secret,
-        ca_config_map,
-    )
-    volume = place.plain(provide_claim(claim=claim, storage_class=storage_class, storage_size=storage_size), "claim")
+    volume = place.volume()
     plan = place.plan(nodes, deadline_hours)
     prepared = place.step(
         prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version), "records"
     ).after(volume)
+    place.keys(prepared)
     splits = prepared.outputs["splits"]
     with dsl.ParallelFor(items=shards, name="synthesis shards") as shard:
         part = synthesize_shard(
             config=synthesis, shard=shard, state_dir=state_dir, code_version=code_version, splits=splits
         )
-        place.calls(place.shard(part, "synthesize"))
+        place.calls(place.step(part, "synthesize"))
     synthesized = place.step(
         merge_traces(
             config=synthesis,
@@ -209,7 +177,5 @@ def _train(
 
 
 _DESCRIPTION = "Records to a reasoning diagnosis model, with a report that shows whether it helped."
-train = dsl.pipeline(name="train", description=_DESCRIPTION)(_train)
-"""What `clinical-r1 run` executes."""
-on_cluster = on_cluster_as(_train, "train", _DESCRIPTION)
-"""What `clinical-r1 compile` and `submit` hand to Kubeflow: the same steps, with retries and a failure report."""
+train, on_cluster = both_forms(_train, "train", _DESCRIPTION)
+"""What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow: with retries, a failure report."""

@@ -7,7 +7,9 @@ import pytest
 import yaml
 from rich.console import Console
 
+from clinical_r1.cluster.nodes import ENDPOINT_KEYS
 from clinical_r1.errors import UserError
+from pipelines.placement import Placement
 from pipelines.progress import PlainView, StepTracker
 from pipelines.registry import PIPELINES, cluster_form, load_pipeline
 from pipelines.train_run import TITLES
@@ -76,6 +78,72 @@ def test_tracker_marks_reused_steps() -> None:
     tracker.read("12:00:00.001 - INFO - Task reinforce cache hit (key=0123456789ab); skipping execution.")
     assert tracker.steps["reinforce"].state == "reused"
     assert "ppo: reused, nothing changed" in out.getvalue()
+
+
+def compiled(name: str) -> tuple[dict, dict]:
+    spec, platform = yaml.safe_load_all((ROOT / "manifests" / "pipelines" / f"{name}.yaml").read_text())
+    return spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def tasks_of(spec: dict) -> list[tuple[str, dict, dict]]:
+    """Every task: its name, what stands in the DAG, and the parameters that this DAG is given."""
+    return [
+        (name, task, part.get("inputDefinitions", {}).get("parameters", {}))
+        for part in [spec["root"], *spec["components"].values()]
+        for name, task in part.get("dag", {}).get("tasks", {}).items()
+    ]
+
+
+WITHOUT_STATE = ("exec-provide-claim", "exec-plan-nodes", "exec-report-failure")
+COMPUTING = ("exec-fine-tune", "exec-fine-tune-further", "exec-reinforce", "exec-evaluate-model", "exec-gate-model")
+CALLING = (
+    "synthesize-shard",
+    "reinforce",
+    "evaluate-model",
+    "gate-model",
+    "evaluate-endpoint",
+    "audit-one-judge",
+    "audit-answers",
+)
+
+
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+def test_every_step_of_every_pipeline_is_placed_by_run_parameters(name: str) -> None:
+    """The claim, the store and the registry for all; accelerators, labels and taints where a model computes."""
+    spec, settings = compiled(name)
+    assert set(spec["root"]["inputDefinitions"]["parameters"]) >= set(Placement._fields)
+    for step, executor in spec["deploymentSpec"]["executors"].items():
+        assert executor["container"]["image"] == "{{$.inputs.parameters['pipelinechannel--image']}}", step
+        if step.startswith(WITHOUT_STATE):
+            continue
+        placed, resources = settings[step], executor["container"]["resources"]
+        assert placed["pvcMount"][0]["pvcNameParameter"]["componentInputParameter"].endswith("claim"), step
+        assert {mount["mountPath"] for mount in placed["secretAsVolume"]} == {"/etc/clinical-r1/store"}, step
+        assert placed["imagePullSecret"] and placed["podMetadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+        assert "pipelinechannel" in resources["resourceCpuRequest"] + resources["resourceMemoryLimit"], step
+        if step.startswith(COMPUTING):
+            assert "accelerators'" in resources["accelerator"]["resourceCount"], step
+            assert placed["nodeSelector"] and placed["tolerations"], step
+        if step.removeprefix("exec-").startswith((*CALLING, "prepare-records")):
+            assert {pair["envVar"] for entry in placed["secretAsEnv"] for pair in entry["keyToEnv"]} == {*ENDPOINT_KEYS}
+
+
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+def test_no_step_takes_a_parameter_that_its_dag_is_not_given(name: str) -> None:
+    """kfp 2.17 compiles resources of a task in a loop all the same; only the backend would find them missing."""
+    for step, task, given in tasks_of(compiled(name)[0]):
+        for parameter, value in task.get("inputs", {}).get("parameters", {}).items():
+            wanted = value.get("componentInputParameter")
+            assert wanted is None or wanted in given or "loop-item" in wanted, f"{step}: {parameter} from {wanted}"
+
+
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+def test_endpoint_steps_are_retried_on_a_cluster_and_a_failure_is_told(name: str) -> None:
+    spec = compiled(name)[0]
+    for step, task, _ in tasks_of(spec):
+        assert ("retryPolicy" in task) == step.startswith(CALLING), step
+    assert spec["root"]["dag"]["tasks"]["report-failure"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert "retryPolicy" not in str(load_pipeline(name).pipeline_spec)
 
 
 def test_every_knob_of_a_cluster_is_a_run_parameter() -> None:

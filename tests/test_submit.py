@@ -65,6 +65,31 @@ def test_submit_starts_a_run_and_runs_lists_it(server: PipelinesServer) -> None:
     assert (when, state) == ("2026-01-02", "PENDING") and listed.stdout.strip().endswith("r-0")
 
 
+ASKED = ("synthesis.synthesizer", "ppo.judge.endpoint", "evaluation.reward_judge.endpoint")
+REAL_ENDPOINTS = [f"{place}.base_url=http://endpoint.example/v1" for place in ASKED]
+
+
+def test_submit_starts_an_experiment_with_state_on_the_claim(server: PipelinesServer) -> None:
+    settings = ["simulator=null", "endpoints={}", "records.sources=[{path: /state/cases.jsonl}]", *REAL_ENDPOINTS]
+    knobs = ["accelerators=2", "node_selector={gpu: h100}"]
+    words = [word for setting in settings for word in ("--set", setting)]
+    words += [word for knob in knobs for word in ("--param", knob)]
+    done = clinical_r1("submit", "ablate-rl", *words, "--endpoint", server.url)
+    assert done.returncode == 0, done.stderr
+    given = server.runs[0]["runtime_config"]["parameters"]
+    assert given["state_dir"].startswith("/state/ablate-rl-") and given["sources_sha256"].startswith("unseen-")
+    assert all(arm["state_dir"].startswith(f"{given['state_dir']}/arm-") for arm in given["arms"])
+    assert given["node_selector"] == {"gpu": "h100"} and str(given["accelerators"]) == "2"
+
+
+def test_an_experiment_on_a_cluster_needs_endpoints_and_graded_answers(server: PipelinesServer) -> None:
+    place = ("--endpoint", server.url)
+    assert_refused(clinical_r1("submit", "ablate-rl", *place), "simulated endpoint", "--config")
+    assert_refused(clinical_r1("submit", "audit-verifier", *place), "experiment.labelled", "on the claim")
+    assert_refused(clinical_r1("submit", "ablate-rl", "--set", "experiment.seedz=[1]", *place), "did you mean 'seeds'")
+    assert server.requests == []
+
+
 def test_a_profile_needs_a_token_and_a_namespace(profiles: PipelinesServer, token: str, tmp_path: Path) -> None:
     (tmp_path / "wrong").write_text("wrong")
     submit = ("submit", "train", *CONFIG, "--endpoint", profiles.url)

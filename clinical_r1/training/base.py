@@ -1,5 +1,6 @@
 """Where SFT starts from: a folder with a pretrained model, or a tiny model made on the spot."""
 
+import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from clinical_r1.errors import UserError
 from clinical_r1.objectstore.models import fetch
 from clinical_r1.objectstore.store import open_store
+from clinical_r1.step import STEP_FILE
 from clinical_r1.training.tiny import TinyModelConfig, make_base_model
 
 
@@ -53,12 +55,14 @@ def check_base_model(config: BaseModelConfig) -> None:
             )
 
 
-def model_in(config: BaseModelConfig, step: Path) -> Path:
-    """The configured folder, or the model that an earlier step left in its folder. UserError where it left none."""
-    if config.folder:
-        check_base_model(config)
-        return Path(config.folder)
-    found = sorted(path.parent for path in Path(step).glob("*/config.json"))
+def model_of(step: Path) -> Path:
+    """The model that an earlier step left in its folder (an artifact), or elsewhere and named in its record, as the
+    base model's does. UserError where there is none."""
+    found = sorted(path.parent for path in step.glob("*/config.json"))
+    record = step / STEP_FILE
+    if not found and record.is_file():
+        folder = Path(json.loads(record.read_text(encoding="utf-8"))["metrics"].get("folder", ""))
+        found = [folder] if (folder / "config.json").is_file() else []
     if not found:
-        raise UserError(f"{step}: no model in it (*/config.json): run the step that makes it again")
+        raise UserError(f"{step}: no model in it, nor where its {STEP_FILE} says: run the step that makes it again")
     return found[0]

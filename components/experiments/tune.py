@@ -9,7 +9,6 @@ from kfp import dsl
 @dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
 def fine_tune_further(
     config: str,
-    base_model: str,
     state_dir: str,
     code_version: str,
     traces: dsl.Input[dsl.Dataset],
@@ -17,11 +16,11 @@ def fine_tune_further(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """TRL SFTTrainer as in `fine_tune`, from the folder that `base_model` names, or else from `start`."""
+    """TRL SFTTrainer as in `fine_tune`, from the model in `start`, or the one that its step names."""
     from pathlib import Path
 
     from clinical_r1.step import load_settings, publish_metrics, record_step
-    from clinical_r1.training.base import BaseModelConfig, model_in
+    from clinical_r1.training.base import model_of
     from clinical_r1.training.sft.config import SFTConfig
     from clinical_r1.training.sft.run import train_sft
 
@@ -29,6 +28,6 @@ def fine_tune_further(
         state = Path(state_dir) / f"sft-{code_version}"
         source = Path(traces.path) / "traces.jsonl"
         settings = load_settings(SFTConfig, config)
-        folder = model_in(load_settings(BaseModelConfig, base_model), Path(start.path))
+        folder = model_of(Path(start.path))
         record.update(train_sft(settings, source, folder, Path(model.path), state))
     publish_metrics(record, metrics)

@@ -27,7 +27,7 @@ DEFAULT_ENDPOINT = "http://localhost:8888"
 
 def submit(
     pipeline: Annotated[str, typer.Argument(help="The pipeline to run.")] = "train",
-    config: Annotated[str, typer.Option(help="A shipped configuration by name, or a YAML file of yours.")] = "demo",
+    config: Annotated[str, typer.Option(help="A YAML file of yours; the shipped ones are simulated.")] = "",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
     ] = None,

@@ -5,10 +5,11 @@ from typing import Dict, List  # noqa: UP035
 from kfp import dsl
 
 from pipelines.experiments import steps
+from pipelines.placement import Placement, both_forms
 
 
-@dsl.pipeline(name="ablate-rl", description="What reinforcement learning adds to fine-tuning, with its interval.")
-def ablate_rl(
+def _ablate_rl(
+    place: Placement,
     records: str,
     synthesis: str,
     base_model: str,
@@ -19,9 +20,14 @@ def ablate_rl(
     sources_sha256: str,
     state_dir: str,
     code_version: str,
-    image: str = "clinical-r1-trainer-python",
 ) -> dsl.Dataset:
     """Each arm is {"name", "ppo", "state_dir"}: one seed."""
-    place = steps.Place(state_dir, code_version, image)
-    shared = steps.supervised(place, records, sources_sha256, synthesis, base_model, sft, evaluation)
-    return steps.compared_policies(place, shared, arms, evaluation, "ablate_rl", report, "seeds")
+    told = steps.begin(place, state_dir, code_version)
+    shared = steps.supervised(told, records, sources_sha256, synthesis, base_model, sft, evaluation)
+    return steps.compared_policies(told, shared, arms, evaluation, "ablate_rl", report, "seeds")
+
+
+ablate_rl, on_cluster = both_forms(
+    _ablate_rl, "ablate-rl", "What reinforcement learning adds to fine-tuning, with its interval."
+)
+"""What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow."""

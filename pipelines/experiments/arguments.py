@@ -39,6 +39,8 @@ class Local(NamedTuple):
     code_version: str
     twins_sha256: str = ""
     """Of the id-aligned cases (cross-language)."""
+    labelled_sha256: str = ""
+    """Of the graded answers on a cluster's claim (audit-verifier); empty: they lie on this machine."""
 
 
 def arm_state(local: Local, *settings: str) -> str:
@@ -182,7 +184,7 @@ def held_out_site(config: HeldOutSiteConfig, local: Local) -> Arguments:
 def audit_verifier(config: AuditVerifierConfig, local: Local) -> Arguments:
     """One arm a judge."""
     settings = config.experiment
-    labelled = _labelled(config, local)
+    labelled = settings.labelled if local.labelled_sha256 else str(_labelled(config, local))
     endpoints = json.dumps({name: one.model_dump(mode="json") for name, one in config.endpoints.items()})
     arms = []
     for name, judge in settings.judges.items():
@@ -203,8 +205,8 @@ def audit_verifier(config: AuditVerifierConfig, local: Local) -> Arguments:
     )
     return _shared(config, local, "records") | {
         "endpoint": as_argument(settings.endpoint),
-        "labelled": str(labelled),
-        "labelled_sha256": file_sha256(labelled),
+        "labelled": labelled,
+        "labelled_sha256": local.labelled_sha256 or file_sha256(Path(labelled)),
         "arms": arms,
         "report": as_argument(report),
     }

@@ -7,10 +7,11 @@ from kfp import dsl
 from components.experiments.audit import audit_one_judge, evaluate_endpoint
 from components.experiments.reports import report_audit_verifier
 from pipelines.experiments import steps
+from pipelines.placement import Placement, both_forms
 
 
-@dsl.pipeline(name="audit-verifier", description="How far the judges can be trusted, and what their errors do.")
-def audit_verifier(
+def _audit_verifier(
+    place: Placement,
     records: str,
     endpoint: str,
     labelled: str,
@@ -20,12 +21,11 @@ def audit_verifier(
     labelled_sha256: str,
     state_dir: str,
     code_version: str,
-    image: str = "clinical-r1-trainer-python",
 ) -> dsl.Dataset:
     """Each arm is {"name", "judge", "evaluation", "state_dir"}: one judge. `labelled` is a JSONL file of graded
     answers, `endpoint` the model whose accuracy is corrected."""
-    place = steps.Place(state_dir, code_version, image)
-    splits = steps.records(place, records, sources_sha256)
+    told = steps.begin(place, state_dir, code_version)
+    splits = steps.records(told, records, sources_sha256)
     with dsl.ParallelFor(items=arms, name="judges", parallelism=2) as arm:
         audit = audit_one_judge(
             judge=arm.judge,
@@ -34,7 +34,7 @@ def audit_verifier(
             state_dir=arm.state_dir,
             code_version=code_version,
         )
-        place.put(audit, "audit")
+        place.calls(place.step(audit, "audit"))
         run = evaluate_endpoint(
             endpoint=endpoint,
             config=arm.evaluation,
@@ -42,7 +42,7 @@ def audit_verifier(
             code_version=code_version,
             splits=splits,
         )
-        place.put(run, "evaluate")
+        place.calls(place.step(run, "evaluate"))
     written = report_audit_verifier(
         config=report,
         code_version=code_version,
@@ -50,4 +50,10 @@ def audit_verifier(
         audits=dsl.Collected(audit.outputs["audit"]),
         runs=dsl.Collected(run.outputs["predictions"]),
     )
-    return place.put(written, "report").outputs["report"]
+    return place.step(written, "report").outputs["report"]
+
+
+audit_verifier, on_cluster = both_forms(
+    _audit_verifier, "audit-verifier", "How far the judges can be trusted, and what their errors do."
+)
+"""What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow."""

@@ -7,12 +7,11 @@ from kfp import dsl
 from components.experiments.chains import analyse_chains
 from components.experiments.reports import report_compare_synthesizers
 from pipelines.experiments import steps
+from pipelines.placement import Placement, both_forms
 
 
-@dsl.pipeline(
-    name="compare-synthesizers", description="Whose traces teach better? Two endpoints, everything else equal."
-)
-def compare_synthesizers(
+def _compare_synthesizers(
+    place: Placement,
     records: str,
     synthesis: str,
     rival_synthesis: str,
@@ -25,17 +24,16 @@ def compare_synthesizers(
     state_dir: str,
     rival_state_dir: str,
     code_version: str,
-    image: str = "clinical-r1-trainer-python",
 ) -> dsl.Dataset:
     """Each arm is {"name", "sft", "state_dir"}: one seed of a model that the rival's traces teach."""
-    place = steps.Place(state_dir, code_version, image)
-    shared = steps.supervised(place, records, sources_sha256, synthesis, base_model, sft, evaluation)
-    rival = steps.traces(place, rival_synthesis, shared.splits, rival_state_dir, "synthesize (rival)")
+    told = steps.begin(place, state_dir, code_version)
+    shared = steps.supervised(told, records, sources_sha256, synthesis, base_model, sft, evaluation)
+    rival = steps.traces(told, rival_synthesis, shared.splits, rival_state_dir, "synthesize (rival)")
     chains = analyse_chains(code_version=code_version, first=shared.traces, second=rival)
-    place.put(chains, "chain analysis")
+    place.step(chains, "chain analysis")
     with dsl.ParallelFor(items=arms, name="seeds", parallelism=2) as arm:
-        model = steps.tuned_from(place, shared.base, base_model, arm.sft, rival, arm.state_dir, "sft (rival)")
-        run = steps.evaluated(place, arm.name, evaluation, shared.splits, model, arm.state_dir, "evaluate sft (rival)")
+        model = steps.tuned_from(told, shared.base, arm.sft, rival, arm.state_dir, "sft (rival)")
+        run = steps.evaluated(told, arm.name, evaluation, shared.splits, model, arm.state_dir, "evaluate sft (rival)")
     written = report_compare_synthesizers(
         config=report,
         code_version=code_version,
@@ -46,4 +44,10 @@ def compare_synthesizers(
         first=shared.predictions,
         runs=dsl.Collected(run),
     )
-    return place.put(written, "report").outputs["report"]
+    return place.step(written, "report").outputs["report"]
+
+
+compare_synthesizers, on_cluster = both_forms(
+    _compare_synthesizers, "compare-synthesizers", "Whose traces teach better? Two endpoints, everything else equal."
+)
+"""What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow."""

@@ -11,10 +11,11 @@ from kfp import dsl
 from components.experiments.reports import report_cross_language
 from components.experiments.select import select_traces
 from pipelines.experiments import steps
+from pipelines.placement import Placement, both_forms
 
 
-@dsl.pipeline(name="cross-language", description="Train language x test language x base model, on id-aligned cases.")
-def cross_language(
+def _cross_language(
+    place: Placement,
     records: str,
     synthesis: str,
     base_model: str,
@@ -30,35 +31,33 @@ def cross_language(
     state_dir: str,
     twin_state_dir: str,
     code_version: str,
-    image: str = "clinical-r1-trainer-python",
 ) -> dsl.Dataset:
     """Each arm is {"name", "select", "sft", "state_dir"}: the language that it is trained in."""
-    place = steps.Place(state_dir, code_version, image)
-    shared = steps.supervised(place, records, sources_sha256, synthesis, base_model, sft, evaluation)
-    twins = steps.records(place, twin_records, twins_sha256, "records (twins)")
-    traces = steps.traces(place, twin_synthesis, twins, twin_state_dir, "synthesize (twins)")
-    before = steps.evaluated(place, "base", evaluation, twins, shared.model, twin_state_dir, "evaluate bilingual base")
+    told = steps.begin(place, state_dir, code_version)
+    shared = steps.supervised(told, records, sources_sha256, synthesis, base_model, sft, evaluation)
+    twins = steps.records(told, twin_records, twins_sha256, "records (twins)")
+    traces = steps.traces(told, twin_synthesis, twins, twin_state_dir, "synthesize (twins)")
+    before = steps.evaluated(told, "base", evaluation, twins, shared.model, twin_state_dir, "evaluate bilingual base")
     with dsl.ParallelFor(items=arms_scratch, name="no language known", parallelism=2) as arm:
         chosen = select_traces(config=arm.select, code_version=code_version, splits=twins, traces=traces)
-        place.put(chosen, "select")
+        place.step(chosen, "select")
         model = steps.tuned_from(
-            place,
+            told,
             shared.base,
-            base_model,
             arm.sft,
             chosen.outputs["selected"],
             arm.state_dir,
             "sft (from scratch)",
         )
-        scratch = steps.evaluated(place, arm.name, evaluation, twins, model, arm.state_dir, "evaluate (from scratch)")
+        scratch = steps.evaluated(told, arm.name, evaluation, twins, model, arm.state_dir, "evaluate (from scratch)")
     with dsl.ParallelFor(items=arms_bilingual, name="both known", parallelism=2) as arm:
         chosen = select_traces(config=arm.select, code_version=code_version, splits=twins, traces=traces)
-        place.put(chosen, "select")
+        place.step(chosen, "select")
         model = steps.tuned_from(
-            place, shared.model, "{}", arm.sft, chosen.outputs["selected"], arm.state_dir, "sft (from bilingual)"
+            told, shared.model, arm.sft, chosen.outputs["selected"], arm.state_dir, "sft (from bilingual)"
         )
         bilingual = steps.evaluated(
-            place, arm.name, evaluation, twins, model, arm.state_dir, "evaluate (from bilingual)"
+            told, arm.name, evaluation, twins, model, arm.state_dir, "evaluate (from bilingual)"
         )
     written = report_cross_language(
         config=report,
@@ -68,4 +67,10 @@ def cross_language(
         scratch=dsl.Collected(scratch),
         bilingual=dsl.Collected(bilingual),
     )
-    return place.put(written, "report").outputs["report"]
+    return place.step(written, "report").outputs["report"]
+
+
+cross_language, on_cluster = both_forms(
+    _cross_language, "cross-language", "Train language x test language x base model, on id-aligned cases."
+)
+"""What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow."""

@@ -4,6 +4,8 @@ import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import load_model
+from clinical_r1.step import record_step
+from clinical_r1.training.base import model_of
 from clinical_r1.training.tiny import TinyModelConfig, make_base_model
 
 SMALL = {"hidden_size": 32, "layers": 2, "vocab_size": 400, "window": 128}
@@ -65,3 +67,17 @@ def test_new_tokens_start_as_the_mean_of_their_spelling(base_model):
     pieces = [piece.id for piece in tokenizer.backend_tokenizer.model.tokenize("<note>")]
     assert len(pieces) > 1 and weight[new[0]].allclose(weight[pieces].mean(0))
     assert model.get_output_embeddings().weight[new[0]].equal(weight[new[0]])
+
+
+def test_a_model_is_found_in_its_artifact_or_where_the_steps_record_says(traces, tmp_path):
+    step, elsewhere = tmp_path / "artifact", tmp_path / "claim" / "base"
+    with pytest.raises(UserError, match="no model in it"):
+        model_of(step)
+    with record_step("base_model", step) as record:
+        record["folder"] = str(elsewhere)
+    with pytest.raises(UserError, match=r"nor where its step\.json says"):
+        model_of(step)
+    make_base_model(TinyModelConfig(**SMALL), [traces], elsewhere)
+    assert model_of(step) == elsewhere
+    make_base_model(TinyModelConfig(**SMALL), [traces], step / "model")
+    assert model_of(step) == step / "model"
