@@ -1,221 +1,198 @@
-"""`make test-cluster`: two steps of the compiled pipeline as containers, called as Kubeflow Pipelines calls them.
+"""`make test-cluster`: every step of the compiled `train` as a container, called as Kubeflow Pipelines calls them.
 
-The backend of Kubeflow Pipelines cannot be built from its Go module, so what its driver and launcher do is done here:
-`pod_of` makes the pod out of the compiled step and its platform settings, `launcher.py` runs inside of it.
+The arguments are those that `clinical-r1 submit` would send, with tiny sizes; teacher and judge are the simulated
+endpoint in a pod. Artifacts travel through the chart's MinIO, journals and checkpoints lie on the claim.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kubernetes import client
 
+from clinical_r1.schema import write_jsonl
+from clinical_r1.simulator.world import sample_records
+from pipelines.submit import run_arguments
 from tests.cluster.addons import RESTRICTED
 from tests.cluster.api import Document
-from tests.cluster.bench import BUCKET, CLAIM, POD, STEPS_ACCOUNT, TEAM, Bench
+from tests.cluster.bench import CLAIM, POD, STEPS_ACCOUNT, TEAM, Bench, has
 from tests.cluster.bringup import TRAINER
-from tests.cluster.chart import ROOT
 from tests.cluster.daemons import poll
-from tests.cluster.model import write_cases
+from tests.cluster.step_pods import CONFIG_MAP, LAUNCHER, RUN_PARAMETERS, Step, key_of, pod_of, uri_of
 
-COMPILED = ROOT / "manifests" / "pipelines" / "train.yaml"
-CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap"}
-LAUNCHER = "kfp-launcher-program"
-RECORDS = {
-    "sources": [{"path": "/state/cases.jsonl"}],
-    "group_by": ["patient"],
-    "dedup": {"near": "off"},
-    "leakage": "keep",
-    "phi": {"policy": "off", "off_because": "synthetic"},
-}
-TINY = {"tiny": {"hidden_size": 32, "layers": 1, "vocab_size": 400}}
+CASES = 120
+TEACHER = "teacher"
+SERVICE = {"apiVersion": "v1", "kind": "Service"}
+TINY = (
+    f"synthesis.synthesizer.base_url=http://{TEACHER}.{TEAM}.svc:8080/v1",
+    "records.sources=[{path: /state/cases.jsonl}]",
+    "records.splits.counts={sft: 48, rl: 24, validation: 16, test: 16}",
+    "base_model.tiny={hidden_size: 32, layers: 1, heads: 2, kv_heads: 1, vocab_size: 600}",
+    "sft.epochs=1",
+    "ppo.steps=2",
+    "ppo.batch_size=8",
+    "ppo.micro_batch_size=4",
+    "ppo.warmup_steps=1",
+    "ppo.rollout.max_new_tokens=24",
+    "ppo.probe={every: 2, cases: 8}",
+    "ppo.save_every=2",
+    "evaluation.max_new_tokens=24",
+)
+"""The shipped `small`, so small that each step takes seconds."""
 
 
 def pipeline_steps(bench: Bench) -> dict[str, Any]:
-    """`prepare-records` reads from the claim and writes to the store; `base-model` reads what it wrote, and trains a
-    tokenizer on it. Pods, entry points, environment, volumes, artifacts and rights are those of the compiled pipeline.
-    """
+    """All steps in their order, each with what the ones before it made. Pods, entry points, environment, volumes,
+    artifacts and rights are those of the compiled pipeline."""
     _prepare(bench)
-    first = _run(bench, "prepare-records", {"config": json.dumps(RECORDS), "sources_sha256": "0" * 64}, {})
-    traces = _uri("by-hand", "traces")
-    row = {"question": "A made-up patient coughs.", "thinking": "Cough, so the lungs.", "response": "Pneumonia."}
-    bench.store("pipelines").put(_key(traces) + "/traces.jsonl", (json.dumps(row) + "\n").encode() * 20)
-    inputs = {"splits": _uri("prepare-records", "splits"), "traces": traces}
-    second = _run(bench, "base-model", {"config": json.dumps(TINY), "state_dir": ""}, inputs)
-    assert first["uploaded"]["splits"] >= 4, first
-    assert second["fetched"]["splits"] == first["uploaded"]["splits"], (first, second)
-    assert second["uploaded"]["model"] >= 4, second
-    metrics = first["executor_output"]["artifacts"]["metrics"]["artifacts"][0]["metadata"]
-    assert metrics, "prepare-records logged no metric"
-    store = bench.store("pipelines")
-    assert store.get(_key(_uri("prepare-records", "splits")) + "/sft.jsonl")
-    return {"pipeline_steps": {"run": ["prepare-records", "base-model"], "files_stored": _stored(first, second)}}
+    given = run_arguments("train", "small", list(TINY), [f"{name}={value}" for name, value in RUN_PARAMETERS.items()])
+    done: dict[str, dict[str, Any]] = {}
+    for step in data_steps(given):
+        done[step.task] = _run(bench, step)
+    folder = done["base-model"]["parameters"]["folder"]
+    assert folder.startswith(given["state_dir"]), f"the base model is not on the claim: {folder}"
+    for step in [*model_steps(given, folder), end_step()]:
+        done[step.task] = _run(bench, step)
+    fetched = done["merge-traces"]["fetched"]
+    assert fetched["splits"] == done["prepare-records"]["uploaded"]["splits"] >= 4, fetched
+    for task in ("prepare-records", "fine-tune", "reinforce", "evaluate-model-2", "gate-model", "write-train-report"):
+        metrics = done[task]["executor_output"]["artifacts"]["metrics"]["artifacts"][0]["metadata"]
+        assert metrics, f"{task} logged no metric"
+    published = done["publish-model"]["parameters"]["uri"]
+    name, version = published.rstrip("/").split("/")[-2:]
+    assert bench.store("pipelines", "models").get(f"{name}/{version}/manifest.json"), published
+    claim = bench.api.find(CLAIM, "made-by-a-step", TEAM)
+    assert claim, "provide-claim made no claim"
+    assert bench.store("pipelines").get(key_of(uri_of("prepare-records", "splits")) + "/sft.jsonl")
+    stored = sum(sum(result["uploaded"].values()) for result in done.values())
+    return {"pipeline_steps": {"run": list(done), "files_stored": stored, "published": published}}
 
 
-def _stored(*results: dict[str, Any]) -> int:
-    return sum(sum(result["uploaded"].values()) for result in results)
+def _picked(given: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: given[name] for name in names}
+
+
+def data_steps(given: dict[str, Any]) -> list[Step]:
+    """From the claim to the base model."""
+    splits, traces = uri_of("prepare-records", "splits"), uri_of("merge-traces", "traces")
+    shard = uri_of("synthesize-shard", "traces")
+    common, state = _picked(given, "code_version"), _picked(given, "code_version", "state_dir")
+    claim = {"claim": "made-by-a-step", "storage_class": "disk", "storage_size": "1Mi"}
+    place = {name: _default(name) for name in ("accelerator", "claim", "endpoint_secret", "node_selector")}
+    nodes = {"nodes": 1, "deadline_hours": 1.0, "tolerations": [], "accelerators": "0", **place}
+    nodes |= {name: RUN_PARAMETERS[name] for name in ("image", "cpu", "memory")}
+    records = {"config": given["records"], **_picked(given, "sources_sha256"), **common}
+    synthesis = {"config": given["synthesis"], **state}
+    return [
+        Step("provide-claim", claim, {}),
+        Step("plan-nodes", nodes, {}),
+        Step("prepare-records", records, {}),
+        Step("synthesize-shard", synthesis | {"shard": "0/1"}, {"splits": splits}),
+        Step("merge-traces", synthesis | _picked(given, "datasets_dir"), {"splits": splits, "shards": shard}),
+        Step("base-model", {"config": given["base_model"], **state}, {"splits": splits, "traces": traces}),
+    ]
+
+
+def model_steps(given: dict[str, Any], folder: str) -> list[Step]:
+    """From the base model in `folder` to the published one."""
+    splits, traces = uri_of("prepare-records", "splits"), uri_of("merge-traces", "traces")
+    sft, ppo = uri_of("fine-tune", "model"), uri_of("reinforce", "model")
+    judged = {"sft": uri_of("evaluate-model", "predictions"), "ppo": uri_of("evaluate-model-2", "predictions")}
+    decision, report = uri_of("gate-model", "decision"), uri_of("write-train-report", "report")
+    state = _picked(given, "code_version", "state_dir")
+    evaluation = {"config": given["evaluation"], **state}
+    gate = {"config": given["gate"], "evaluation": given["evaluation"], "base_model_folder": folder, **state}
+    sections = ("base_model", "synthesis", "sft", "ppo", "evaluation", "gate")
+    settings = json.dumps({name: json.loads(given[name]) for name in sections})
+    publish = {"name": "tiny", "models_uri": "", "settings": settings}
+    publish |= _picked(given, "code_version", "sources_sha256")
+    seen = {"splits": splits, "traces": traces}
+    return [
+        Step(
+            "fine-tune", {"config": given["sft"], "base_model_folder": folder, "job": "", **state}, {"traces": traces}
+        ),
+        Step("reinforce", {"config": given["ppo"], "job": "", **state}, {"splits": splits, "sft_model": sft}),
+        Step("evaluate-model", evaluation | {"name": "sft"}, {"splits": splits, "model": sft}),
+        Step("evaluate-model-2", evaluation | {"name": "ppo"}, {"splits": splits, "model": ppo}),
+        Step("gate-model", gate, {"splits": splits, "model": ppo, "predictions": judged["ppo"]}),
+        Step(
+            "write-train-report",
+            {"config": given["report"], **_picked(given, "code_version")},
+            seen
+            | {"sft_model": sft, "ppo_model": ppo, "decision": decision}
+            | {f"{name}_predictions": uri for name, uri in judged.items()},
+        ),
+        Step(
+            "publish-model",
+            publish,
+            seen | {"model": ppo, "predictions": judged["ppo"], "decision": decision, "report": report},
+        ),
+    ]
+
+
+def end_step() -> Step:
+    """The exit handler, as after a run that ended well."""
+    status = {"state": "SUCCEEDED", "pipelineJobResourceName": "test-run", "pipelineTaskName": "train-steps"}
+    return Step("report-failure", {"run": "test-run", "status": status}, {})
+
+
+def _default(name: str) -> Any:
+    from pipelines.placement import Placement
+
+    return Placement._field_defaults[name]
 
 
 def _prepare(bench: Bench) -> None:
-    """The launcher's program, and a claim with records on it."""
-    write_cases(bench.folder / "state" / "cases.jsonl")
-    (bench.folder / "state" / "cases.jsonl").chmod(0o644)
+    """The launcher's program, a claim with records on it, and a teacher."""
+    state = bench.folder / "state" / "cases.jsonl"
+    write_jsonl(state, sample_records(CASES, seed=1))
+    state.chmod(0o644)
     program = Path(__file__).with_name("launcher.py").read_text(encoding="utf-8")
     claim = {
         "metadata": {"name": "clinical-r1-state", "namespace": TEAM},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     }
+    labels = {"app": TEACHER}
     bench.api.apply(
         CONFIG_MAP | {"metadata": {"name": LAUNCHER, "namespace": TEAM}, "data": {"launcher.py": program}},
         CLAIM | claim,
+        _teacher(labels),
+        SERVICE
+        | {"metadata": {"name": TEACHER, "namespace": TEAM}, "spec": {"selector": labels, "ports": [{"port": 8080}]}},
     )
+    poll("the teacher answers", lambda: has(bench.api.find(POD, TEACHER, TEAM) or {}, "Ready"), 120, 0.5)
 
 
-def _run(bench: Bench, task: str, parameters: dict[str, str], inputs: dict[str, str]) -> dict[str, Any]:
+def _teacher(labels: dict[str, str]) -> Document:
+    container = {
+        "name": TEACHER,
+        "image": TRAINER,
+        "command": ["python3", "-m", "clinical_r1.simulator.server", "--host", "0.0.0.0", "--port", "8080"],
+        "readinessProbe": {"httpGet": {"path": "/v1/models", "port": 8080}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
+        "securityContext": RESTRICTED,
+    }
+    return POD | {
+        "metadata": {"name": TEACHER, "namespace": TEAM, "labels": labels},
+        "spec": {
+            "serviceAccountName": STEPS_ACCOUNT,
+            "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [container],
+        },
+    }
+
+
+def _run(bench: Bench, step: Step) -> dict[str, Any]:
     """Run one step to its end; what its launcher printed last."""
-    pod = pod_of(bench, task, parameters | {"code_version": "test"}, inputs)
+    pod = pod_of(bench, step)
     name = pod["metadata"]["name"]
     bench.api.apply(pod)
 
     def phase() -> str:
         return str((bench.api.find(POD, name, TEAM) or {}).get("status", {}).get("phase"))
 
-    poll(f"{task} ends", lambda: phase() in ("Succeeded", "Failed"), 300, 1)
+    poll(f"{step.task} ends", lambda: phase() in ("Succeeded", "Failed"), 300, 0.5)
     log = client.CoreV1Api(bench.api.http).read_namespaced_pod_log(name, TEAM, container="main")
-    assert phase() == "Succeeded", f"{task} failed:\n{log[-3000:]}"
+    assert phase() == "Succeeded", f"{step.task} failed:\n{log[-3000:]}"
     found: dict[str, Any] = json.loads(log.strip().splitlines()[-1])
     return found
-
-
-def pod_of(bench: Bench, task: str, parameters: dict[str, str], inputs: dict[str, str]) -> Document:
-    """What the driver makes of a compiled step."""
-    spec, extra = yaml.safe_load_all(COMPILED.read_text(encoding="utf-8"))
-    executor = f"exec-{task}"
-    container = spec["deploymentSpec"]["executors"][executor]["container"]
-    platform = extra["platforms"]["kubernetes"]["deploymentSpec"]["executors"][executor]
-    given = spec["root"]["inputDefinitions"]["parameters"]
-    run = {name: entry.get("defaultValue") for name, entry in given.items()} | {"data_cpu": "50m"}
-    run |= {"image": TRAINER, "data_memory": "1Gi"}
-    component = spec["components"][f"comp-{task}"]
-    launcher = bench.api.find(CONFIG_MAP, "kfp-launcher", TEAM)
-    assert launcher, "the chart made no kfp-launcher"
-    store = yaml.safe_load(launcher["data"]["providers"])["minio"]["default"]
-    secret = store["credentials"]["secretRef"]
-    keys = {"S3_ACCESS_KEY": secret["accessKeyKey"], "S3_SECRET_KEY": secret["secretKeyKey"]}
-    volumes, mounts = _volumes(platform, run)
-    resources = {kind: _filled(text, run) for kind, text in container["resources"].items()}
-    command = [*container["command"], *container["args"]]
-    main = {
-        "name": "main",
-        "image": _filled(container["image"], run),
-        "command": ["python3", "/kfp-launcher/launcher.py", json.dumps(store)],
-        "args": [json.dumps(_executor_input(task, component, parameters, inputs)), "--", *command],
-        "env": [
-            *({"name": name, "valueFrom": _from_secret(secret["secretName"], key)} for name, key in keys.items()),
-            *_environment(platform),
-        ],
-        "resources": {
-            "requests": {"cpu": resources["resourceCpuRequest"], "memory": "128Mi"},
-            "limits": {"memory": resources["resourceMemoryLimit"]},
-        },
-        "securityContext": RESTRICTED,
-        "volumeMounts": mounts,
-    }
-    return POD | {
-        "metadata": {
-            "name": f"train-{task}",
-            "namespace": TEAM,
-            "labels": platform["podMetadata"]["labels"] | {"pipeline/runid": "test"},
-        },
-        "spec": {
-            "serviceAccountName": STEPS_ACCOUNT,
-            "restartPolicy": "Never",
-            "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [main],
-            "volumes": volumes,
-        },
-    }
-
-
-def _executor_input(task: str, component: Document, parameters: dict[str, str], inputs: dict[str, str]) -> Document:
-    """As the driver writes it: parameters by value, artifacts with type and URI, places for the outputs."""
-    wanted = component.get("inputDefinitions", {})
-    made = component.get("outputDefinitions", {})
-    assert set(wanted.get("parameters", {})) == set(parameters), f"{task} has other parameters"
-    outputs = {name: _uri(task, name) for name in made.get("artifacts", {})}
-    return {
-        "inputs": {
-            "parameterValues": parameters,
-            "artifacts": _artifacts(wanted.get("artifacts", {}), inputs),
-        },
-        "outputs": {
-            "parameters": {name: {"outputFile": f"/tmp/kfp/outputs/{name}"} for name in made.get("parameters", {})},
-            "artifacts": _artifacts(made.get("artifacts", {}), outputs),
-            "outputFile": "/tmp/kfp_outputs/output_metadata.json",
-        },
-    }
-
-
-def _artifacts(defined: Document, uris: dict[str, str]) -> Document:
-    assert set(defined) == set(uris), (set(defined), set(uris))
-    return {
-        name: {"artifacts": [{"name": name, "type": entry["artifactType"], "uri": uris[name], "metadata": {}}]}
-        for name, entry in defined.items()
-    }
-
-
-def _volumes(platform: Document, run: Document) -> tuple[list[Document], list[Document]]:
-    """The step's own volumes, and those of the launcher."""
-    found: list[tuple[str, Document]] = [
-        ("/kfp-launcher", {"configMap": {"name": LAUNCHER}}),
-        ("/minio", {"emptyDir": {}}),
-        ("/.cache", {"emptyDir": {}}),
-    ]
-    for entry in platform.get("configMapAsVolume", []):
-        name = run[entry["configMapNameParameter"]["componentInputParameter"]]
-        found.append((entry["mountPath"], {"configMap": {"name": name, "optional": entry["optional"]}}))
-    for entry in platform.get("secretAsVolume", []):
-        name = run[entry["secretNameParameter"]["componentInputParameter"]]
-        found.append((entry["mountPath"], {"secret": {"secretName": name, "optional": entry["optional"]}}))
-    for entry in platform.get("pvcMount", []):
-        name = run[entry["pvcNameParameter"]["componentInputParameter"]]
-        found.append((entry["mountPath"], {"persistentVolumeClaim": {"claimName": name}}))
-    volumes = [{"name": f"v{number}"} | source for number, (_, source) in enumerate(found)]
-    return volumes, [{"name": f"v{number}", "mountPath": path} for number, (path, _) in enumerate(found)]
-
-
-def _environment(platform: Document) -> list[Document]:
-    """Variables from ConfigMaps."""
-    return [
-        {
-            "name": pair["envVar"],
-            "valueFrom": {
-                "configMapKeyRef": {
-                    "name": entry["configMapName"],
-                    "key": pair["configMapKey"],
-                    "optional": entry["optional"],
-                }
-            },
-        }
-        for entry in platform.get("configMapAsEnv", [])
-        for pair in entry["keyToEnv"]
-    ]
-
-
-def _from_secret(name: str, key: str) -> Document:
-    return {"secretKeyRef": {"name": name, "key": key}}
-
-
-def _filled(text: str, run: Document) -> str:
-    """A run parameter in place of its placeholder."""
-    name = text.removeprefix("{{$.inputs.parameters['pipelinechannel--").removesuffix("']}}")
-    return str(run[name]) if name != text else text
-
-
-def _uri(task: str, name: str) -> str:
-    return f"minio://{BUCKET}/pipelines/train/test-run/{task}/{name}"
-
-
-def _key(uri: str) -> str:
-    return uri.removeprefix(f"minio://{BUCKET}/pipelines/")
