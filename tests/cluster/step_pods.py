@@ -18,7 +18,7 @@ from tests.cluster.chart import ROOT
 COMPILED = ROOT / "manifests" / "pipelines" / "train.yaml"
 CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap"}
 LAUNCHER = "kfp-launcher-program"
-RUN_PARAMETERS = {"image": TRAINER, "cpu": "50m", "data_cpu": "50m", "memory": "2Gi", "data_memory": "1Gi"}
+RUN_PARAMETERS = {"image": TRAINER, "cpu": "50m", "data_cpu": "50m", "memory": "4Gi", "data_memory": "1Gi"}
 """What this machine can give; all others have the compiled pipeline's own defaults."""
 
 
