@@ -186,7 +186,8 @@ def iter_jsonl(path: str | os.PathLike[str], model: type[RecordT]) -> Iterator[R
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; expected {model.__name__} records, one JSON object a line")
-    with open(path, encoding="utf-8") as handle:
+    # As bytes: a line that is not UTF-8 is a bad line like any other.
+    with open(path, "rb") as handle:
         for number, line in enumerate(handle, 1):
             if not line.strip():
                 continue

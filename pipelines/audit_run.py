@@ -47,7 +47,7 @@ def _load(config_file: str, overrides: list[str]) -> OnlineAuditConfig:
         if not path.is_file():
             raise UserError(f"--config {path}: no such file; give the audit's YAML, or --set store=FOLDER")
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            data = yaml.safe_load(path.read_bytes()) or {}
         except yaml.YAMLError:
             raise UserError(f"{path}: not valid YAML; mend the indentation or quoting") from None
         if not isinstance(data, dict):

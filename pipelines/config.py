@@ -112,7 +112,7 @@ def load_as(model: type[ConfigT], name: str, overrides: list[str] | None = None)
     """Read a run configuration and apply `section.key=value` overrides; UserError names file and key."""
     path = config_path(name)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1

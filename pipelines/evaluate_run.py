@@ -39,7 +39,7 @@ def read_settings(kind: type[ModelT], path: Path | None, overrides: Sequence[str
         if not path.is_file():
             raise UserError(f"{path}: no such file; give a YAML file with settings of {kind.__name__}")
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            data = yaml.safe_load(path.read_bytes()) or {}
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML; mend the indentation") from None
@@ -175,7 +175,7 @@ def reported_of(folders: Sequence[Path]) -> dict[str, tuple[float, float]]:
         if not path.is_file():
             raise UserError(f"{folder}: no metrics.json in it; give the folder that `clinical-r1 evaluate` wrote")
         try:
-            metrics = Metrics.model_validate_json(path.read_text(encoding="utf-8"))
+            metrics = Metrics.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise UserError(f"{path}: {first_problem(error)}; run the evaluation again") from None
         overall = metrics.overall

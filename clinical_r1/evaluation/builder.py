@@ -118,9 +118,9 @@ def build_benchmark(
 
 def read_training(path: Path) -> list[Case]:
     """What a model was trained on, as cases: a file of cases, or of traces."""
-    with open(path, encoding="utf-8") if path.is_file() else nullcontext([""]) as lines:
-        first = next(iter(lines), "")
-    if '"case_id"' not in first or '"attempts"' not in first:
+    with open(path, "rb") if path.is_file() else nullcontext([b""]) as lines:
+        first = next(iter(lines), b"")
+    if b'"case_id"' not in first or b'"attempts"' not in first:
         return read_cases(path)
     return [
         Case(id=row.case_id, language=row.language, question=row.question, reference=row.reference)

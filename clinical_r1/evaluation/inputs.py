@@ -44,18 +44,34 @@ def read_evaluated(folder: Path) -> Evaluated:
     if missing:
         raise UserError(f"{folder}: no {missing} in it; give the folder that `clinical-r1 evaluate` wrote")
     try:
-        config = EvaluationConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8"))
+        config = EvaluationConfig.model_validate_json((folder / CONFIG).read_bytes())
     except ValidationError as error:
         raise UserError(f"{folder / CONFIG}: {first_problem(error)}; run the evaluation again") from None
-    card = folder / BENCHMARK
-    try:
-        benchmark = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
-    except ValueError:
-        raise UserError(f"{card}: not JSON; copy the benchmark.json of the built benchmark here again") from None
+    cases = read_cases(folder / CASES)
     return Evaluated(
         name=config.model_name or folder.parent.name,
         config=config,
-        cases=read_cases(folder / CASES),
-        predictions=read_jsonl(folder / PREDICTIONS, Prediction),
-        benchmark=benchmark,
+        cases=cases,
+        predictions=_read_predictions(folder / PREDICTIONS, cases),
+        benchmark=_read_card(folder / BENCHMARK),
     )
+
+
+def _read_predictions(path: Path, cases: list[Case]) -> list[Prediction]:
+    """Predictions of these cases; one counted twice, or one of no case, would move every figure in silence."""
+    rows = read_jsonl(path, Prediction)
+    if not {row.case_id for row in rows} <= {case.id for case in cases}:
+        raise UserError(f"{path}: some predictions are of no case in {CASES} beside it; run the evaluation again")
+    if len({(row.case_id, row.sample) for row in rows}) < len(rows):
+        raise UserError(f"{path}: some predictions occur twice; run the evaluation again")
+    return rows
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError:
+        card = None
+    if not isinstance(card, dict):
+        raise UserError(f"{path}: no JSON object; copy the benchmark.json of the built benchmark here again")
+    return card

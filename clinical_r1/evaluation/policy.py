@@ -90,7 +90,7 @@ def read_policy(path: Path = DEFAULT_POLICY) -> Policy:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such policy file; give one or leave it out for the shipped policy")
     try:
-        return Policy.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {})
+        return Policy.model_validate(yaml.safe_load(Path(path).read_bytes()) or {})
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML; mend the indentation") from None

@@ -119,7 +119,7 @@ def read_gate(folder: Path) -> GateResult:
     if not path.is_file():
         raise UserError(f"{path}: no decision here; run `clinical-r1 gate decide` or a pipeline with a gate first")
     try:
-        return GateResult.model_validate_json(path.read_text(encoding="utf-8"))
+        return GateResult.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(f"{path}: not a gate's decision: {first_problem(error)}; decide again") from None
 

@@ -75,12 +75,14 @@ def read_chains(path: Path) -> tuple[list[Case], list[Prediction]]:
         return _aligned([(row.question, row.reference, row.thinking, row.response, row.language, row.specialty)
                          for row in read_jsonl(path, Trace) if row.accepted])  # fmt: skip
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_bytes())
         taken = [
             (row["Question"], row.get("Ground-True Answer") or row["Response"], row["Complex_CoT"], row["Response"])
             for row in rows
         ]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        if not all(isinstance(text, str) and text.strip() for row in taken for text in row):
+            raise ValueError("a field that is no text")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: not a list of objects with Question, Complex_CoT and Response") from None
     return _aligned(
         [(*row, "zh" if any("\u4e00" <= c <= "\u9fff" for c in row[0]) else "en", "unknown") for row in taken]

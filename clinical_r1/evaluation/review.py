@@ -103,6 +103,8 @@ def build_queue(
             if queue and len(chosen) < size:
                 chosen.append(queue.pop(0))
     chosen.sort(key=lambda pair: _rank(seed + 1, pair[0], pair[1]))
+    if not chosen:
+        raise UserError(f"{', '.join(predictions)}: no answers to grade; run the evaluation again")
     items, keys = [], []
     for number, (model, row) in enumerate(chosen, 1):
         case, name = by_id[row.case_id], f"r{number:04d}"
@@ -156,6 +158,7 @@ def from_csv(path: Path) -> list[ReviewItem]:
         raise UserError(f"{path}: no such file; give the CSV that the expert saved") from None
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{path}: cannot be read as UTF-8 CSV; export it again as CSV UTF-8") from None
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # else a thought beyond 131,072 characters is refused
     reader = csv.DictReader(io.StringIO(text, newline=""))
     missing = set(COLUMNS) - set(reader.fieldnames or ())
     if missing:

@@ -34,6 +34,9 @@ Message = dict[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
 
 
+_canonical = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One reply. `parsed` is set where a response_model was asked for; `usage` includes attempts that had to be
@@ -112,9 +115,7 @@ class LLMClient:
         }
         if seed is not None and self.endpoint.send_seed:
             body["seed"] = seed
-        identity = json.dumps(body, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode(
-            "utf-8", "replace"
-        )
+        identity = _canonical(body).encode("utf-8", "replace")
         attempts = Attempts(self, body, response_model, keep_truncated)
         if self.journal is None:
             key = blake2b(identity + f"\x1f{prompt_version}\x1f{sample_index}".encode(), digest_size=16).hexdigest()

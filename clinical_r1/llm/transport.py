@@ -21,6 +21,9 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 MAX_REPLY = 1 << 24
 """Bytes of the largest reply that is read; a chat completion has some thousands."""
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""One for all requests: json.dumps with settings of its own makes an encoder each time."""
+
 
 class Transport:
     """The connections to one endpoint. Make and use it within one event loop."""
@@ -50,7 +53,7 @@ class Transport:
 
     async def post(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
         """One attempt at a chat completion; raises AttemptError. Ends within `total_timeout`, come what may."""
-        data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        data = _encode(body).encode("utf-8", "replace")
         return read_reply(await self._exchange("POST", "/chat/completions", data=data, headers=headers))
 
     async def models(self) -> list[str]:

@@ -62,6 +62,14 @@ def main() -> None:
     except UserError as error:
         Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
+    except OSError as error:
+        if not error.filename:
+            raise
+        reason = (
+            f"{error.filename}: {(error.strerror or 'cannot be used').lower()}; give another place, or mend this one"
+        )
+        Console(stderr=True).print(f"error: {reason}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -11,9 +11,14 @@ from typer.testing import CliRunner
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.choices import multiple_choice
 from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.evaluation.inputs import read_evaluated
+from clinical_r1.evaluation.policy import read_policy
+from clinical_r1.evaluation.reasoning_check import read_chains
 from clinical_r1.evaluation.registry import find, recognise
+from clinical_r1.evaluation.review import ReviewItem, from_csv, to_csv
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
-from pipelines.cli.main import app
+from pipelines.cli.main import app, main
+from pipelines.evaluate_run import read_settings
 
 CASES = make_cases(420)
 
@@ -172,3 +177,88 @@ def test_cases_become_choices():
     assert all(len(set(item.options)) == len(item.options) for item in items)
     assert {item.options.index(item.reference) for item in items} == {0, 1, 2, 3, 4}
     assert items == multiple_choice(CASES, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("predictions.jsonl", b"\xff\xfe chest pain\n", "predictions.jsonl:1: not a Prediction"),
+        ("config.json", b"\xff\xfe", "config.json: record"),
+        ("benchmark.json", b"[1]", "benchmark.json: no JSON object"),
+        ("benchmark.json", b"\xff", "benchmark.json: no JSON object"),
+    ],
+)
+def test_a_broken_file_of_an_evaluation_is_one_sentence(models, name, content, says):
+    (models[1] / name).write_bytes(content)
+    with pytest.raises(UserError, match=says) as refusal:
+        read_evaluated(models[1])
+    assert "chest pain" not in str(refusal.value)
+
+
+def test_predictions_that_do_not_belong_or_occur_twice_are_refused(models):
+    path = models[1] / "predictions.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[0]]), encoding="utf-8")
+    with pytest.raises(UserError, match="occur twice"):
+        read_evaluated(models[1])
+    path.write_text(lines[0].replace(CASES[0].id, "nobody"), encoding="utf-8")
+    with pytest.raises(UserError, match="of no case"):
+        read_evaluated(models[1])
+
+
+def test_nothing_to_grade_is_said(models, tmp_path):
+    (models[1] / "predictions.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(UserError, match="no answers to grade"):
+        command("review", "make", models[1], "--out", tmp_path / "review")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'[{"Question": "\xe9"}]',
+        b'[{"Question": 1, "Complex_CoT": 2, "Response": 3}]',
+        b'[{"Question": "chest pain", "Complex_CoT": null, "Response": "x"}]',
+        b"[[1]]",
+        b"[" * 100_000,
+    ],
+)
+def test_chains_of_another_form_are_one_sentence(tmp_path, content):
+    path = tmp_path / "chains.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"chains.json: not a list of objects"):
+        read_chains(path)
+
+
+@pytest.mark.parametrize("benchmark", ["cases", "medqa", "dxbench"])
+def test_a_benchmark_that_is_not_utf8_is_one_sentence(tmp_path, benchmark):
+    path = tmp_path / "latin.jsonl"
+    path.write_bytes('{"id": "a", "language": "en", "question": "fièvre", "reference": "x"}\n'.encode("latin-1"))
+    with pytest.raises(UserError, match=r"latin.jsonl") as refusal:
+        find(benchmark).load(path)
+    assert "vre" not in str(refusal.value)
+
+
+def test_settings_that_are_not_utf8_are_one_sentence(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(b"\xe9: 1")
+    with pytest.raises(UserError, match=r"settings.yaml:1: not valid YAML"):
+        read_settings(EvaluationConfig, path)
+    with pytest.raises(UserError, match=r"settings.yaml:1: not valid YAML"):
+        read_policy(path)
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(models, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    monkeypatch.setattr("sys.argv", ["clinical-r1", "compare", *map(str, models), "--out", str(tmp_path / "file")])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / 'file'}: ") and said.count("\n") == 1
+
+
+def test_a_very_long_thought_comes_back_from_the_csv(tmp_path):
+    long = ReviewItem(item="r0001", language="en", question="q", reference="r", thinking="x" * 200_000, response="y")
+    path = tmp_path / "graded.csv"
+    path.write_text(to_csv([long]), encoding="utf-8", newline="")
+    assert from_csv(path) == [long]

@@ -251,3 +251,42 @@ def test_processes_that_begin_at_once_share_one_key(tmp_path: Path) -> None:
     for worker in workers:
         worker.join()
     assert keys == {(tmp_path / "new" / "journal.key").read_bytes()}
+
+
+async def test_a_cancelled_call_lets_go_of_its_connection(start: Start) -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.set()
+        while request.transport is not None and not request.transport.is_closing():
+            await asyncio.sleep(0.01)
+        gone.set()
+        return web.Response()
+
+    server = await start(handler)
+    async with LLMClient(server.entry()) as client:
+        call = asyncio.create_task(client.chat(attempt_messages()))
+        await asyncio.wait_for(asked.wait(), 20)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await asyncio.wait_for(gone.wait(), 20)
+
+
+async def test_the_proxy_of_the_environment_is_used(start: Start, monkeypatch) -> None:
+    asked = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.headers["Host"])
+        return chat_reply("fine")
+
+    proxy = await start(handler)
+    monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
+    elsewhere = proxy.entry().model_copy(update={"base_url": "http://endpoint.invalid/v1"})
+    async with LLMClient(elsewhere) as client:
+        assert (await client.chat(attempt_messages())).text == "fine"
+    assert asked == ["endpoint.invalid"]
+    monkeypatch.setenv("no_proxy", "endpoint.invalid")
+    async with LLMClient(elsewhere.model_copy(update={"max_retries": 0})) as client:
+        with pytest.raises(CallFailed, match="connection"):
+            await client.chat(attempt_messages())

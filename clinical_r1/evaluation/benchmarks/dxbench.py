@@ -25,9 +25,11 @@ def looks_like(row: dict) -> bool:
 def load(path: Path) -> list[Case]:
     """Cases of one DxBench file; UserError names a bad row."""
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))
+        rows = json.loads(Path(path).read_bytes())
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON; give the original DxBench file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8; give the original DxBench file") from None
     return [_case(row, number, path) for number, row in enumerate(rows, 1)]
 
 

@@ -22,7 +22,7 @@ def looks_like(row: dict) -> bool:
 def load(path: Path) -> list[Case]:
     """Cases of a MedQA JSONL file; UserError names a bad line."""
     cases = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
         try:
             row = json.loads(line)
             options = [row["options"][letter] for letter in sorted(row["options"])]
