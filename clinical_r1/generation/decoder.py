@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 
+from clinical_r1.generation.kernels import rms_norm
 from clinical_r1.generation.loop import Decoder
 
 
@@ -103,11 +104,12 @@ class StaticDecoder(Decoder):
         shape = (len(self._layers), rows, self.kv_heads, capacity, self.head_dim)
         self._keys = torch.empty(shape, dtype=self.dtype, device=self.device)
         self._values = torch.empty_like(self._keys)
-        self._visible: torch.Tensor | None = None
+        self._hidden: torch.Tensor | None = None
         mask = None
         if not bool(real.all()):
-            self._visible = torch.ones((rows, capacity), dtype=torch.bool, device=self.device)
-            self._visible[:, :length] = real
+            # What is added to the scores: as booleans every layer of every step would turn them into numbers again.
+            self._hidden = torch.zeros((rows, capacity), dtype=self.dtype, device=self.device)
+            self._hidden[:, :length].masked_fill_(~real, -torch.inf)
             causal = torch.ones((length, length), dtype=torch.bool, device=self.device).tril()
             # A padding position sees itself, or its softmax would be 0/0.
             own = torch.eye(length, dtype=torch.bool, device=self.device)
@@ -118,7 +120,7 @@ class StaticDecoder(Decoder):
 
     def _step(self, tokens: torch.Tensor) -> torch.Tensor:
         start, self._end = self._end, self._end + 1
-        mask = self._visible[:, None, None, : self._end] if self._visible is not None else None
+        mask = self._hidden[:, None, None, : self._end] if self._hidden is not None else None
         logits = self._forward(tokens[:, None], self._next[:, None], mask, start)
         self._next = self._next + 1
         return logits
@@ -127,10 +129,10 @@ class StaticDecoder(Decoder):
         for cache in (self._keys, self._values):
             cache[:, holes, :, : self._end] = cache[:, sources, :, : self._end]
         self._keys, self._values = self._keys[:, :live], self._values[:, :live]
-        for state in (self._next, *([self._visible] if self._visible is not None else [])):
+        for state in (self._next, *([self._hidden] if self._hidden is not None else [])):
             state[holes] = state[sources]
         self._next = self._next[:live]
-        self._visible = self._visible[:live] if self._visible is not None else None
+        self._hidden = self._hidden[:live] if self._hidden is not None else None
 
     def _forward(
         self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, start: int
@@ -138,11 +140,11 @@ class StaticDecoder(Decoder):
         """ids, positions (rows, n) go to cache places start..start+n; returns the last position's logits."""
         rows, count = ids.shape
         heads, kv_heads, head_dim, end = self.heads, self.kv_heads, self.head_dim, start + count
-        epsilon, width = self.config.rms_norm_eps, (self.config.hidden_size,)
+        epsilon = self.config.rms_norm_eps
         x = F.embedding(ids, self._embedding)
         cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]
         for index, layer in enumerate(self._layers):
-            fused = F.linear(F.rms_norm(x, width, layer.norm1, epsilon), layer.qkv, layer.qkv_bias)
+            fused = F.linear(rms_norm(x, layer.norm1, epsilon), layer.qkv, layer.qkv_bias)
             states = fused.view(rows, count, heads + 2 * kv_heads, head_dim).transpose(1, 2)
             rotated = states[:, : heads + kv_heads]
             rotated = rotated * cos + _rotate_half(rotated) * sin
@@ -160,9 +162,9 @@ class StaticDecoder(Decoder):
                 )
                 mixed = mixed.transpose(1, 2).reshape(rows, count, heads * head_dim)
             x = x + F.linear(mixed, layer.out)
-            gate, up = F.linear(F.rms_norm(x, width, layer.norm2, epsilon), layer.gate_up).chunk(2, -1)
+            gate, up = F.linear(rms_norm(x, layer.norm2, epsilon), layer.gate_up).chunk(2, -1)
             x = x + F.linear(F.silu(gate) * up, layer.down)
-        return F.linear(F.rms_norm(x[:, -1], width, self._norm, epsilon), self._head)
+        return F.linear(rms_norm(x[:, -1], self._norm, epsilon), self._head)
 
     def _rotary(self, length: int) -> None:
         """Tables of at least `length` positions, from the model's own rotary module."""

@@ -58,6 +58,12 @@ class MicroBatch:
         return self.ids.gather(1, self.positions + 1)
 
     @property
+    def kept(self) -> Tensor:
+        """The same positions as places in the flattened ids, those on padding left out."""
+        starts = torch.arange(len(self.ids), device=self.ids.device)[:, None] * self.ids.shape[1]
+        return (starts + self.positions)[self.mask.bool()]
+
+    @property
     def time(self) -> int:
         """Longest completion among the rows."""
         return self.positions.shape[1]

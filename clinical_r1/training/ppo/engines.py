@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from clinical_r1.errors import UserError
+from clinical_r1.generation.kernels import install
 from clinical_r1.generation.load import load_model
 from clinical_r1.training.deepspeed import DeepSpeedConfig, build_config
 from clinical_r1.training.ppo.batch import MicroBatch
@@ -73,7 +74,9 @@ def build_engines(config: PPOConfig, model_folder: Path) -> Engines:
     reference = None
     if config.lora is None:
         frozen = load_model(model_folder, str(device), config.dtype, attn_implementation=config.attention)[0]
-        reference = Policy(frozen.requires_grad_(False), config.rollout.temperature, config.logits_chunk).eval()
+        reference = Policy(
+            install(frozen).requires_grad_(False), config.rollout.temperature, config.logits_chunk
+        ).eval()
         if config.deepspeed.stage == 3:
             reference = _frozen_engine(config, reference)
     return Engines(actor, critic, reference, tokenizer, device)
@@ -184,6 +187,7 @@ def _accumulation(config: PPOConfig) -> int:
 
 def _load(config: PPOConfig, folder: Path, device: torch.device) -> tuple[Any, Any]:
     model, tokenizer = load_model(folder, str(device), config.dtype, attn_implementation=config.attention)
+    install(model)
     if config.lora is not None:
         model = _with_adapters(model, config.lora)
     if config.activation_checkpointing:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from clinical_r1.generation.kernels import states_at
 from clinical_r1.training.ppo.batch import MicroBatch
 
 
@@ -25,9 +26,9 @@ class Policy(nn.Module):
     def forward(self, micro: MicroBatch, entropy: bool = False) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the completion's tokens, and entropies (zeros unless asked for); both (rows, time)."""
         causal = self.causal
-        hidden = _at(causal.base_model(input_ids=micro.ids, use_cache=False).last_hidden_state, micro.positions)
+        hidden = states_at(causal.base_model, micro.ids, micro.kept)
         counts = micro.mask.bool()
-        hidden, targets = hidden[counts], micro.targets[counts]
+        targets = micro.targets[counts]
         head = causal.get_output_embeddings()
         # The head runs inside of this module's forward pass, where ZeRO-3 gathers its (possibly tied) weight.
         pieces = []
@@ -60,13 +61,9 @@ class Critic(nn.Module):
         nn.init.constant_(self.head.bias, initial_value)
 
     def forward(self, micro: MicroBatch) -> Tensor:
-        """Values before each completion token, (rows, time), float32."""
-        hidden = self.body(input_ids=micro.ids, use_cache=False).last_hidden_state
-        return self.head(_at(hidden, micro.positions)).squeeze(-1).float()
-
-
-def _at(hidden: Tensor, positions: Tensor) -> Tensor:
-    return hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
+        """Values before each completion token, (rows, time), float32; 0 on padding."""
+        values = self.head(states_at(self.body, micro.ids, micro.kept)).squeeze(-1).float()
+        return torch.zeros_like(micro.mask).masked_scatter(micro.mask.bool(), values)
 
 
 def _chunk(
@@ -76,9 +73,8 @@ def _chunk(
     logits = head(hidden).float()
     if temperature != 1.0:
         logits = logits / temperature
-    normalizer = logits.logsumexp(-1)
-    chosen = logits.gather(-1, targets[:, None])[:, 0] - normalizer
+    logprobs = logits.log_softmax(-1)  # forward and backward one fused pass each
+    chosen = logprobs.gather(-1, targets[:, None])[:, 0]
     if not entropy:
         return chosen, torch.zeros_like(chosen)
-    probabilities = (logits - normalizer[:, None]).exp()
-    return chosen, normalizer - (probabilities * logits).sum(-1)
+    return chosen, -(logprobs.exp() * logprobs).sum(-1)
