@@ -25,7 +25,10 @@ _DENIED_AFTER = re.compile(
     r"^\s*(?:(?:is|are|was|were|has been)\s+)?(?:absent|denied|negative|not\b|unlikely|never|missing)|"
     r"^(?:阴性|不明显|未出现|缺如|不存在)"
 )
-_SUPPOSED_AFTER = re.compile(r"^\s*(?:(?:is|are)\s+)?(?:would|may|might|could|can|typical|common|often|expected|usual)")
+_SUPPOSED_AFTER = re.compile(
+    r"^\s*(?:(?:is|are)\s+)?(?:would|may|might|could|can|typical|common|often|expected|usual)|"
+    r"^\s+(?:control|management|prophylaxis|prevention)\b"  # what a treatment is for, not what the patient has
+)
 _TURN_EN = re.compile(
     r"\b(but|however|although|though|yet|whereas|while|who has|also has|has|reports?|complains? of)\b"
 )
@@ -86,7 +89,7 @@ def _pattern() -> tuple[re.Pattern[str], dict[str, str]]:
         for name in (*finding.english, *finding.chinese):
             names.setdefault(name.casefold(), key)
     ordered = sorted(names, key=len, reverse=True)
-    english = "|".join(re.escape(name) for name in ordered if name.isascii())
+    english = "|".join(re.escape(name) for name in ordered if name.isascii()).replace("'", "['’]")
     chinese = "|".join(re.escape(name) for name in ordered if not name.isascii())
     return re.compile(rf"(?<![\w-])(?:{english})(?:s|es)?(?![\w])|(?:{chinese})", re.IGNORECASE), names
 
@@ -97,7 +100,7 @@ def mentions(text: str) -> list[Mention]:
     found = []
     for sentence in _SENTENCE.finditer(text):
         for match in pattern.finditer(sentence[0]):
-            name = match[0].casefold()
+            name = match[0].casefold().replace("’", "'")
             key = next((names[form] for form in (name, name[:-1], name[:-2]) if form in names), "")
             if key:
                 before, after = sentence[0][: match.start()], sentence[0][match.end() :]

@@ -14,7 +14,7 @@ from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import read_evaluated
 from clinical_r1.evaluation.policy import read_policy
 from clinical_r1.evaluation.reasoning_check import read_chains
-from clinical_r1.evaluation.registry import find, recognise
+from clinical_r1.evaluation.registry import find, load_benchmark, recognise
 from clinical_r1.evaluation.review import ReviewItem, from_csv, to_csv
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
 from pipelines.cli.main import app, main
@@ -234,7 +234,7 @@ def test_a_benchmark_that_is_not_utf8_is_one_sentence(tmp_path, benchmark):
     path = tmp_path / "latin.jsonl"
     path.write_bytes('{"id": "a", "language": "en", "question": "fièvre", "reference": "x"}\n'.encode("latin-1"))
     with pytest.raises(UserError, match=r"latin.jsonl") as refusal:
-        find(benchmark).load(path)
+        load_benchmark(benchmark, path)
     assert "vre" not in str(refusal.value)
 
 

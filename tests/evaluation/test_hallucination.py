@@ -36,6 +36,7 @@ CHINESE = case("患者，男，63岁，咳嗽、发热12天，无胸痛。肌钙
         ("The patient also has jaundice.", ["finding"]),
         ("He has chest pain.", ["denied_finding"]),
         ("There is no jaundice and he denies headache.", []),
+        ("Seizure control and pain management matter. Berlin’s edema comes to mind.", []),
         ("In hepatitis we would expect jaundice. Typically vomiting follows.", []),
         ("If he had hemoptysis, tuberculosis could be likely.", []),
         ("Jaundice is absent.", []),
