@@ -3,7 +3,9 @@
 A small model on a CPU spends half of a training step outside of the matrix products, in elementwise operations that
 read and write whole activations. `install` gives a loaded model RMS norms with a backward pass of their own, one
 product for query, key and value and one for gate and up, and a rotation that is one complex multiplication. Where that
-does not apply (a GPU, bfloat16, adapters, ZeRO-3's sharded weights, a KV cache, a mask) transformers' own code runs.
+does not apply (a GPU, bfloat16, adapters, ZeRO-3's sharded weights, a KV cache) transformers' own code runs. What decides
+is never in the data (a mask, a length): ZeRO-2 adds gradients up in the order in which they arrive, and processes that
+took different ways would add a query's gradient to a key's.
 """
 
 from types import MethodType
@@ -160,13 +162,11 @@ def _attention(
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     config = self.config
     if (
-        attention_mask is not None
-        or past_key_values is not None
+        past_key_values is not None
         or config._attn_implementation != "sdpa"
         or (self.training and self.attention_dropout)
         or kwargs.get("is_causal") is False
         or not _plain(hidden_states, self.q_proj, self.k_proj, self.v_proj)
-        or not _ordinary(kwargs.get("position_ids"), hidden_states.shape[1])
     ):
         result: tuple[Tensor, Tensor | None] = type(self).forward(
             self, hidden_states, position_embeddings, attention_mask, past_key_values, **kwargs
@@ -183,14 +183,10 @@ def _attention(
     query, keys = states.split((heads * size, kv_heads * size), -1)
     query, keys, values = (part.unflatten(-1, (-1, size)).transpose(1, 2) for part in (query, keys, values))
     mixed = F.scaled_dot_product_attention(
-        query, keys, values, is_causal=hidden_states.shape[1] > 1, scale=self.scaling, enable_gqa=heads != kv_heads
-    )
+        query, keys, values, attention_mask, scale=self.scaling, enable_gqa=heads != kv_heads,
+        is_causal=attention_mask is None and hidden_states.shape[1] > 1,
+    )  # fmt: skip
     return self.o_proj(mixed.transpose(1, 2).flatten(2)), None
-
-
-def _ordinary(position_ids: Tensor | None, length: int) -> bool:
-    """One row of positions for all examples: several sequences in one row would need a mask between them."""
-    return position_ids is None or (position_ids.shape[0] == 1 and int(position_ids[0, -1]) == length - 1)
 
 
 def paired(weight: Tensor, head_dim: int) -> Tensor:
