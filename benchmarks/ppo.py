@@ -22,6 +22,7 @@ from typing import Any
 
 from clinical_r1.atomic import write_text
 from clinical_r1.schema import read_jsonl, write_jsonl
+from clinical_r1.training.launcher import ENVIRONMENT
 
 BATCH, MICRO, MINI, NEW_TOKENS, LEARNING_RATE = 64, 16, 2, 160, 1e-6
 TRL = "trl==1.12.0"
@@ -81,7 +82,7 @@ def measure_trl(python: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(command: list[str], threads: int) -> dict[str, Any]:
-    calm = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": str(threads)}
+    calm = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
     offline = {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(command, env=os.environ | calm | offline, capture_output=True, text=True)
     if done.returncode:

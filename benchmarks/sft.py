@@ -9,6 +9,8 @@ padding excluded, and time is that of the optimizer steps. Three runs, each in a
 - `plain`:   our length-grouped order in micro-batches of the default size, plain torch
 - `zero2`:   the same under DeepSpeed ZeRO-2, as shipped
 
+All three have the kernels and the environment (threads, allocator) of a run that the launcher starts.
+
 `tokens_ratio` = tokens/s of zero2 over arrival (best repeats), `zero2_overhead` = step time of zero2 over plain.
 The last line is one JSON object.
 """
@@ -23,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clinical_r1.schema import Trace, TraceOutcome, write_jsonl
+from clinical_r1.training.launcher import ENVIRONMENT
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 from clinical_r1.training.tiny import TinyModelConfig, make_base_model
 
@@ -103,8 +106,8 @@ def measure(variant: str, root: Path, repeat: int, epochs: float, batch: int) ->
     )
     (root / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "benchmarks.sft", "--worker", variant, str(root / "job.json")]
-    quiet = {"OMP_NUM_THREADS": str(os.cpu_count() or 1), "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-    subprocess.run(command, check=True, env=os.environ | quiet, stdout=subprocess.DEVNULL)
+    environment = os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     return float(json.loads((place / "state" / "result.json").read_text(encoding="utf-8"))["tokens_per_s"])
 
 
