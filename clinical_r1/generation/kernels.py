@@ -3,9 +3,9 @@
 A small model on a CPU spends half of a training step outside of the matrix products, in elementwise operations that
 read and write whole activations. `install` gives a loaded model RMS norms with a backward pass of their own, one
 product for query, key and value and one for gate and up, and a rotation that is one complex multiplication. Where that
-does not apply (a GPU, bfloat16, adapters, ZeRO-3's sharded weights, a KV cache) transformers' own code runs. What decides
-is never in the data (a mask, a length): ZeRO-2 adds gradients up in the order in which they arrive, and processes that
-took different ways would add a query's gradient to a key's.
+does not apply (a GPU, bfloat16, adapters, ZeRO-3's sharded weights, a KV cache) transformers' own code runs. What
+decides is never in the data (a mask, a length): ZeRO-2 adds gradients up in the order in which they arrive, and
+processes that took different ways would add a query's gradient to a key's.
 """
 
 from types import MethodType

@@ -29,8 +29,9 @@ def test_logits_and_gradients_are_those_of_transformers(model: Qwen2ForCausalLM)
     plain = copy.deepcopy(model)
     ids = torch.randint(97, (3, 29))
     for one in (plain, fast):
-        one(input_ids=ids, labels=ids).loss.backward()
-    torch.testing.assert_close(fast(input_ids=ids).logits, plain(input_ids=ids).logits, atol=1e-4, rtol=1e-4)
+        one(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    ours, theirs = (one(input_ids=ids, use_cache=False).logits for one in (fast, plain))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     for (name, ours), theirs in zip(fast.named_parameters(), plain.parameters(), strict=True):
         assert ours.grad is not None and theirs.grad is not None
         scale = float(theirs.grad.abs().max())
@@ -46,13 +47,13 @@ def test_padding_changes_neither_the_gradients_nor_the_order_in_which_they_arriv
     arrived: list[str] = []
     for name, parameter in fast.named_parameters():
         parameter.register_post_accumulate_grad_hook(lambda _, name=name: arrived.append(name))
-    fast(input_ids=ids, labels=ids).loss.backward()
+    fast(input_ids=ids, labels=ids, use_cache=False).loss.backward()
     unpadded = arrived.copy()
     arrived.clear()
     fast.zero_grad()
     labels = ids.masked_fill(mask == 0, -100)
     for one in (plain, fast):
-        one(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        one(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss.backward()
     assert arrived == unpadded and len(arrived) == len(list(fast.parameters()))
     for (name, ours), theirs in zip(fast.named_parameters(), plain.parameters(), strict=True):
         assert ours.grad is not None and theirs.grad is not None
@@ -93,11 +94,14 @@ def test_other_types_and_adapters_step_aside(model: Qwen2ForCausalLM) -> None:
     ids = torch.randint(97, (2, 9))
     half, plain_half = (copy.deepcopy(model).to(torch.bfloat16) for _ in range(2))
     with torch.no_grad():
-        assert torch.equal(kernels.install(half)(input_ids=ids).logits, plain_half(input_ids=ids).logits)
+        assert torch.equal(
+            kernels.install(half)(input_ids=ids, use_cache=False).logits,
+            plain_half(input_ids=ids, use_cache=False).logits,
+        )
     settings = peft.LoraConfig(r=2, target_modules=["q_proj", "gate_proj"], init_lora_weights=False)
     torch.manual_seed(1)
     adapted = peft.get_peft_model(copy.deepcopy(model), settings)
     with torch.no_grad():
-        expected = adapted(input_ids=ids).logits
+        expected = adapted(input_ids=ids, use_cache=False).logits
         kernels.install(adapted)
-        torch.testing.assert_close(adapted(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(adapted(input_ids=ids, use_cache=False).logits, expected, atol=1e-4, rtol=1e-4)
