@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import uvloop
 from aiohttp import web
 
 from clinical_r1.evaluation.answer import Job, LocalAnswerer, answer_by_endpoint
@@ -83,14 +84,16 @@ async def _serve(latency: float) -> None:
     usage = {"prompt_tokens": 20, "completion_tokens": 12, "total_tokens": 32}
     body = {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
 
-    async def chat(request: web.Request) -> web.Response:
+    content = json.dumps(body).encode()
+
+    async def chat(request: web.BaseRequest) -> web.Response:
+        if request.method != "POST":  # the list of models
+            raise web.HTTPNotFound
         await request.read()
         await asyncio.sleep(latency)
-        return web.json_response(body)
+        return web.Response(body=content, content_type="application/json")
 
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", chat)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.ServerRunner(web.Server(chat, access_log=None))  # type: ignore[arg-type]
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", flush=True)
@@ -134,7 +137,7 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        asyncio.run(_serve(options.latency_ms / 1000))
+        uvloop.run(_serve(options.latency_ms / 1000))
         return
     with tempfile.TemporaryDirectory() as name:
         result = endpoint(options.endpoint_cases, options.in_flight, options.latency_ms / 1000, Path(name))

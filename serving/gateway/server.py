@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import uvloop
 from aiohttp import web
 
 from clinical_r1.errors import UserError
@@ -186,17 +187,12 @@ async def run_gateway(config: GatewayConfig, announce: Callable[[int], None]) ->
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run on uvloop where it is installed, else on asyncio's own loop."""
+    """Run on uvloop."""
 
     async def entry() -> None:
         await main()
 
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(entry())
-    else:
-        uvloop.run(entry())
+    uvloop.run(entry())
 
 
 def _raise_file_limit() -> None:
