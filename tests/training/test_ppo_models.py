@@ -59,14 +59,15 @@ def test_padded_equals_flat_and_rollout_equals_trainer(loaded, temperature):
         torch.testing.assert_close(logprobs * micro.mask, part(batch.sampled, micro), atol=1e-4, rtol=0)
 
 
-def test_chunks_change_neither_values_nor_gradients(loaded):
+@pytest.mark.parametrize("with_entropy", [True, False])
+def test_chunks_change_neither_values_nor_gradients(loaded, with_entropy):
     model, tokenizer = loaded
     micro = new_batch(rollout(model, tokenizer), 6, tokenizer.pad_token_id).micro_batches[0]
     results = []
     for chunk in (10_000, 7):
         model.zero_grad()
-        logprobs, entropy = Policy(model, 0.8, chunk)(micro, entropy=True)
-        (logprobs.sum() + entropy.sum()).backward()
+        logprobs, entropy = Policy(model, 0.8, chunk)(micro, with_entropy)
+        ((logprobs * logprobs.detach()).sum() + entropy.sum()).backward()
         results.append([logprobs.detach(), entropy.detach(), *(p.grad.clone() for p in model.parameters())])
     model.zero_grad()
     for whole, chunked in zip(*results, strict=True):

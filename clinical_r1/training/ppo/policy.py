@@ -1,16 +1,12 @@
-"""The models of PPO as modules whose forward pass returns what PPO needs: token log-probabilities, token values.
+"""The models of PPO as modules whose forward pass returns what PPO needs: token log-probabilities, token values."""
 
-Logits never exist for batch x time x vocabulary: the language-model head is applied to completion positions only, in
-chunks, and a chunk's logits are recomputed in the backward pass (as TRL's GRPO and Liger do).
-"""
-
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from clinical_r1.generation.kernels import states_at
+from clinical_r1.training.logprobs import score_tokens
 from clinical_r1.training.ppo.batch import MicroBatch
 
 
@@ -31,17 +27,10 @@ class Policy(nn.Module):
         targets = micro.targets[counts]
         head = causal.get_output_embeddings()
         # The head runs inside of this module's forward pass, where ZeRO-3 gathers its (possibly tied) weight.
-        pieces = []
-        single = len(targets) <= self.chunk
-        for start in range(0, len(targets), self.chunk):
-            args = (head, hidden[start : start + self.chunk], targets[start : start + self.chunk], self.temperature)
-            if single or not torch.is_grad_enabled():
-                pieces.append(_chunk(*args, entropy))
-            else:
-                pieces.append(checkpoint(_chunk, *args, entropy, use_reentrant=False))
+        extras: Literal["none", "entropy"] = "entropy" if entropy else "none"
+        scores = score_tokens(head, hidden, targets, self.chunk, self.temperature, extras)
         shape = torch.zeros_like(micro.mask)
-        logprobs = shape.masked_scatter(counts, torch.cat([piece[0] for piece in pieces]))
-        return logprobs, shape.masked_scatter(counts, torch.cat([piece[1] for piece in pieces]))
+        return shape.masked_scatter(counts, scores.logprobs), shape.masked_scatter(counts, scores.entropy)
 
     @property
     def causal(self) -> Any:
@@ -64,17 +53,3 @@ class Critic(nn.Module):
         """Values before each completion token, (rows, time), float32; 0 on padding."""
         values = self.head(states_at(self.body, micro.ids, micro.kept)).squeeze(-1).float()
         return torch.zeros_like(micro.mask).masked_scatter(micro.mask.bool(), values)
-
-
-def _chunk(
-    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, entropy: bool
-) -> tuple[Tensor, Tensor]:
-    """(tokens, hidden) -> log-probability of each target and, if asked, the entropy; both (tokens,) float32."""
-    logits = head(hidden).float()
-    if temperature != 1.0:
-        logits = logits / temperature
-    logprobs = logits.log_softmax(-1)  # forward and backward one fused pass each
-    chosen = logprobs.gather(-1, targets[:, None])[:, 0]
-    if not entropy:
-        return chosen, torch.zeros_like(chosen)
-    return chosen, -(logprobs.exp() * logprobs).sum(-1)

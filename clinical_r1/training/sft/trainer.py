@@ -13,6 +13,7 @@ from clinical_r1.training.checkpoints import mark_complete, prune
 from clinical_r1.training.launcher import report_progress
 from clinical_r1.training.metrics import MetricsWriter
 from clinical_r1.training.sft.data import EpochOrder
+from clinical_r1.training.sft.head import install
 from clinical_r1.training.trainee import StopRequest
 
 CHECKPOINTS = f"{PREFIX_CHECKPOINT_DIR}-*"
@@ -37,6 +38,8 @@ class TraceTrainer(SFTTrainer):
         """`loss_tokens`: what a step's summed loss is divided by; None = the tokens of its own batch."""
         self.order, self.loss_tokens, self.keep, self.packed = order, loss_tokens, keep, kwargs["args"].packing
         super().__init__(*args, **kwargs)
+        causal: Any = self.model
+        install(causal.get_base_model() if hasattr(causal, "peft_config") else causal)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.packed:  # the rows are filled sequences now, all of about one length

@@ -1,0 +1,84 @@
+"""Log-probabilities of given tokens under a language-model head, without logits for batch x time x vocabulary.
+
+The head is applied to the positions that count only, in chunks, and where there is more than one chunk its logits are
+computed again in the backward pass (as TRL's GRPO and Liger do).
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+class TokenScores(NamedTuple):
+    """What the head says of each target; all (tokens,). Zeros where it was not asked for."""
+
+    logprobs: Tensor
+    """Float32, with a gradient."""
+    entropy: Tensor
+    """Float32, nats."""
+    is_top1: Tensor
+    """Whether the target is the most likely token (the first of several)."""
+
+
+def score_tokens(
+    head: nn.Module,
+    hidden: Tensor,
+    targets: Tensor,
+    chunk: int,
+    temperature: float = 1.0,
+    extras: Literal["none", "entropy", "metrics"] = "none",
+) -> TokenScores:
+    """Score targets by the states before them.
+
+    Args:
+        head: states -> logits; called inside of a module's forward pass, where ZeRO-3 gathers its weight.
+        hidden: (tokens, hidden).
+        targets: (tokens,) ids.
+        chunk: tokens whose logits exist at a time.
+        temperature: divides the logits.
+        extras: `entropy`: with its gradient; `metrics`: entropy and is_top1 as numbers to watch.
+    """
+    pieces = []
+    single = len(targets) <= chunk
+    for start in range(0, max(len(targets), 1), chunk):
+        args = (head, hidden[start : start + chunk], targets[start : start + chunk], temperature, extras)
+        if single or not torch.is_grad_enabled():
+            pieces.append(_chunk(*args))
+        else:
+            pieces.append(checkpoint(_chunk, *args, use_reentrant=False))
+    return pieces[0] if single else TokenScores(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
+
+
+def _chunk(head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, extras: str) -> TokenScores:
+    logits = head(hidden).float()
+    if temperature != 1.0:
+        logits = logits / temperature
+    if extras != "entropy":
+        return TokenScores(*_Chosen.apply(logits, targets, extras == "metrics"))
+    logprobs = logits.log_softmax(-1)
+    chosen = logprobs.gather(-1, targets[:, None])[:, 0]
+    return TokenScores(chosen, -(logprobs.exp() * logprobs).sum(-1), torch.zeros_like(targets, dtype=torch.bool))
+
+
+class _Chosen(torch.autograd.Function):
+    """log_softmax(logits)[targets]; the gradient g (one-hot - p) is written in one pass, torch's own takes three."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, metrics: bool) -> tuple[Tensor, Tensor, Tensor]:
+        logprobs = logits.log_softmax(-1)
+        chosen = logprobs.gather(-1, targets[:, None])[:, 0]
+        entropy, top = torch.zeros_like(chosen), torch.zeros_like(targets, dtype=torch.bool)
+        if metrics:
+            top = logprobs.argmax(-1) == targets
+            entropy = -torch.linalg.vecdot(logprobs.exp(), logprobs)
+        ctx.save_for_backward(logprobs, targets)
+        ctx.mark_non_differentiable(entropy, top)
+        return chosen, entropy, top
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, None]:
+        logprobs, targets = ctx.saved_tensors
+        of_logits = logprobs.exp().mul_(-grad[:, None])
+        return of_logits.scatter_add_(-1, targets[:, None], grad[:, None]), None, None
