@@ -105,6 +105,20 @@ class Cluster:
             raise Refused(self._sentence(f"list the resources of {kind.group}", error, kind), error.status) from None
         return kind.plural not in {resource.name for resource in found.resources}
 
+    def spec_fields(self, kind: Kind) -> set[str]:
+        """Fields of `spec` in the published schemas of the kind's API version: they tell how new an add-on is.
+
+        Raises Refused; 404 and 503 while the API server has not published a new type's schema yet.
+        """
+        path = f"/openapi/v3/apis/{kind.group}/{kind.version}"
+        options = {"auth_settings": ["BearerToken"], "response_type": "object", "_request_timeout": 30}
+        document = self._guard(
+            f"read the schema of {kind.plural}", kind, lambda: self.http.call_api(path, "GET", **options)[0]
+        )
+        schemas = document.get("components", {}).get("schemas", {}).values()
+        specs = [schema.get("properties", {}).get("spec", {}) for schema in schemas]
+        return {field for spec in specs for field in spec.get("properties", {})}
+
     def pods(self, selector: str) -> list[Any]:
         """Pods by label selector, oldest first."""
         found = self._core("list pods", self.core.list_namespaced_pod, label_selector=selector)

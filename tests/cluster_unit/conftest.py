@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ground import Ground
 
-from clinical_r1.cluster.api import Cluster
+from clinical_r1.cluster.api import INFERENCE_SERVICE, TRAINJOB, Cluster
 from tests.cluster.addons import install_kserve_types, install_resource_types
 from tests.cluster.control_plane import ControlPlane, skip_without_programs
 from tests.cluster.daemons import Daemons, stopping
@@ -23,6 +23,10 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
         plane = ControlPlane(folder, daemons).start()
         install_resource_types(plane.api)
         install_kserve_types(plane.api)
+        # Served, a new type still has no schema for some seconds, or a minute where the machine is slow.
+        for kind in (TRAINJOB, INFERENCE_SERVICE):
+            path = f"/openapi/v3/apis/{kind.group}/{kind.version}"
+            daemons.wait_for(f"the schema of {kind.plural}", lambda path=path: plane.api.raw(path), 120)
         yield plane
 
 

@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
 from ground import Ground
 
+from clinical_r1.cluster.api import INFERENCE_SERVICE, Refused
 from clinical_r1.cluster.doctor import Finding, examine
 
 FACTS = {
@@ -31,6 +33,18 @@ def test_an_empty_namespace(ground: Ground) -> None:
     assert found["resource type trainjobs"].state == found["resource type inferenceservices"].state == "ok"
     assert found["accelerators"].state == "warn" and "device plugin" in found["accelerators"].fix
     assert found["quota"].state == found["image pull"].state == "ok"
+
+
+def test_a_type_whose_schema_is_not_published_yet(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, new = ground.cluster.spec_fields, INFERENCE_SERVICE._replace(group="not-yet.example.org")
+    with pytest.raises(Refused) as refusal:
+        real(new)
+    assert refusal.value.status in (404, 503)
+    monkeypatch.setattr(ground.cluster, "spec_fields", lambda kind: real(new if kind is INFERENCE_SERVICE else kind))
+    found = findings(ground)
+    assert found["resource type inferenceservices"].state == "warn"
+    assert "again in a minute" in found["resource type inferenceservices"].fix
+    assert found["resource type trainjobs"].state == "ok"
 
 
 def test_what_is_wrong_is_named_and_what_is_mended_turns_ok(ground: Ground) -> None:
