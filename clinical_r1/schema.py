@@ -4,6 +4,7 @@ Case -> (synthesis) -> Trace -> (training) -> model -> (evaluation) -> Predictio
 the reference; a judgement that failed is `invalid`, which is neither right nor wrong.
 """
 
+import codecs
 import hashlib
 import json
 import os
@@ -189,6 +190,8 @@ def iter_jsonl(path: str | os.PathLike[str], model: type[RecordT]) -> Iterator[R
     # As bytes: a line that is not UTF-8 is a bad line like any other.
     with open(path, "rb") as handle:
         for number, line in enumerate(handle, 1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)  # editors on Windows put it there
             if not line.strip():
                 continue
             try:

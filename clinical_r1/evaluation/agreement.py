@@ -16,6 +16,9 @@ from clinical_r1.evaluation.review import KeyRow, ReviewItem, from_csv
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
 from clinical_r1.stats import Interval
 
+VERIFIER = "verifier"
+"""How the reward judge is called among the raters."""
+
 
 class Agreement(BaseModel):
     """Agreement of two raters on the items that both graded (partly counts as incorrect)."""
@@ -36,13 +39,10 @@ def import_reviews(
     """Read the experts' CSV files; write agreement.json, grades.jsonl (all that they said) and, where the cases are
     given, labelled.jsonl (answers with the majority's grade, ties left out) for `audit-verifier`.
 
-    Raises UserError for a row that is none of the queue, and where nothing is graded.
+    A file given twice counts once. Raises UserError for a row that is none of the queue, for two words of one expert on
+    one item, and where nothing is graded.
     """
-    reviews = []
-    for file in files:
-        rows = from_csv(file)
-        name = Path(file).stem  # two experts who gave no name must not become one
-        reviews += [row.model_copy(update={"reviewer": row.reviewer or name}) for row in rows]
+    reviews = _read_reviews(files)
     key = {row.item: row for row in read_jsonl(key_file, KeyRow)}
     stranger = next((row.item for row in reviews if row.item not in key), None)
     if stranger is not None:
@@ -56,6 +56,22 @@ def import_reviews(
     if cases:
         write_jsonl(Path(out_dir) / "labelled.jsonl", labelled(reviews, key, cases))
     return found
+
+
+def _read_reviews(files: Sequence[Path]) -> list[ReviewItem]:
+    """What each expert says of each item, once: in two files of one expert what is graded in one of them."""
+    said: dict[tuple[str, str], ReviewItem] = {}
+    for file in files:
+        for row in from_csv(file):
+            name = row.reviewer or Path(file).stem  # two experts who gave no name must not become one
+            if name == VERIFIER:
+                raise UserError(f"{file}: an expert called '{VERIFIER}'; that is what the report calls the judge")
+            before = said.get((name, row.item))
+            if before and before.grade and row.grade and before.grade != row.grade:
+                raise UserError(f"{file}: {name} graded item {row.item} twice, differently; keep one of the two rows")
+            if before is None or not before.grade:
+                said[name, row.item] = row.model_copy(update={"reviewer": name})
+    return list(said.values())
 
 
 def labelled(
@@ -91,9 +107,9 @@ def agreements(reviews: Sequence[ReviewItem], key_file: Path) -> list[Agreement]
     key = read_jsonl(key_file, KeyRow)
     for row in key:
         if row.verifier is not None:
-            grades["verifier"][row.item] = row.verifier
+            grades[VERIFIER][row.item] = row.verifier
     case_of = {row.item: row.case_id for row in key}
-    names = sorted(grades, key=lambda name: (name == "verifier", name))
+    names = sorted(grades, key=lambda name: (name == VERIFIER, name))
     return [_agreement((first, second), grades, case_of) for first, second in combinations(names, 2)]
 
 

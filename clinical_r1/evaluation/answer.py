@@ -6,11 +6,12 @@ empty or cut-off output is a prediction like any other; only the judge comes lat
 
 import asyncio
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.journal import RowJournal, fingerprint, model_fingerprint
 from clinical_r1.evaluation.judge import run_workers
@@ -146,7 +147,7 @@ def answer_by_endpoint(
     """Predictions of an endpoint in the order of the cases, and how many calls failed for good.
 
     A failed call is an `aborted` prediction (counted as wrong, listed in the notes); it is not journalled, so that the
-    next run asks again.
+    next run asks again. Raises UserError where none was answered: that says nothing about a model.
     """
     sampling = (
         config.samples,
@@ -162,8 +163,14 @@ def answer_by_endpoint(
     todo = [job for job in jobs_for(cases, config.samples) if (job.case.id, job.sample) not in done]
     failed = 0
     if todo:
-        rows = run_calls(_ask_all(config, endpoint, todo, journal, len(done)))
-        failed = sum(row.outcome is Outcome.ABORTED for row in rows)
+        reasons: Counter[str] = Counter()
+        rows = run_calls(_ask_all(config, endpoint, todo, journal, len(done), reasons))
+        failed = reasons.total()
+        if failed == len(rows) and not done:
+            often = reasons.most_common(1)[0][0]
+            raise UserError(
+                f"{endpoint.base_url}: no call of {failed} was answered (most often: {often}); is it the API?"
+            )
         done |= {(row.case_id, row.sample): row for row in rows}
     return [done[job.case.id, job.sample] for job in jobs_for(cases, config.samples)], failed
 
@@ -174,7 +181,9 @@ async def _ask_all(
     todo: Sequence[Job],
     journal: RowJournal[Prediction],
     done: int,
+    reasons: Counter[str],
 ) -> list[Prediction]:
+    """Rows of all jobs; why calls failed for good is counted in `reasons`."""
     from clinical_r1.llm.client import LLMClient
 
     queue, rows = deque(todo), []
@@ -188,7 +197,7 @@ async def _ask_all(
 
             async def worker() -> None:
                 while queue:
-                    row = await _ask(client, config, queue.popleft())
+                    row = await _ask(client, config, queue.popleft(), reasons)
                     rows.append(row)
                     if row.outcome is not Outcome.ABORTED:
                         unsaved.append(row)
@@ -207,7 +216,7 @@ async def _ask_all(
     return rows
 
 
-async def _ask(client: Any, config: EvaluationConfig, job: Job) -> Prediction:
+async def _ask(client: Any, config: EvaluationConfig, job: Job, reasons: Counter[str]) -> Prediction:
     from clinical_r1.llm.failures import CallFailed
 
     messages = [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
@@ -223,7 +232,8 @@ async def _ask(client: Any, config: EvaluationConfig, job: Job) -> Prediction:
             subject=job.case.patient or job.case.id,
             keep_truncated=True,  # what was cut off at max_tokens is the model's answer, as a local model's is
         )
-    except CallFailed:
+    except CallFailed as failure:
+        reasons[failure.reason] += 1
         return Prediction(
             case_id=job.case.id, sample=job.sample, output="", thinking="", response="", outcome=Outcome.ABORTED
         )

@@ -52,18 +52,21 @@ def read_evaluated(folder: Path) -> Evaluated:
         name=config.model_name or folder.parent.name,
         config=config,
         cases=cases,
-        predictions=_read_predictions(folder / PREDICTIONS, cases),
+        predictions=_read_predictions(folder / PREDICTIONS, cases, config.samples),
         benchmark=_read_card(folder / BENCHMARK),
     )
 
 
-def _read_predictions(path: Path, cases: list[Case]) -> list[Prediction]:
-    """Predictions of these cases; one counted twice, or one of no case, would move every figure in silence."""
+def _read_predictions(path: Path, cases: list[Case], samples: int) -> list[Prediction]:
+    """All predictions of these cases; one too few, counted twice or of no case would move every figure in silence."""
     rows = read_jsonl(path, Prediction)
     if not {row.case_id for row in rows} <= {case.id for case in cases}:
         raise UserError(f"{path}: some predictions are of no case in {CASES} beside it; run the evaluation again")
     if len({(row.case_id, row.sample) for row in rows}) < len(rows):
         raise UserError(f"{path}: some predictions occur twice; run the evaluation again")
+    if len(rows) < len(cases) * samples:
+        wanted = f"{len(cases)} cases x {samples} sample(s)"
+        raise UserError(f"{path}: {len(rows)} predictions of {wanted}; run the evaluation again")
     return rows
 
 

@@ -204,11 +204,14 @@ def test_predictions_that_do_not_belong_or_occur_twice_are_refused(models):
     path.write_text(lines[0].replace(CASES[0].id, "nobody"), encoding="utf-8")
     with pytest.raises(UserError, match="of no case"):
         read_evaluated(models[1])
+    path.write_text("".join(lines[1:]), encoding="utf-8")
+    with pytest.raises(UserError, match=f"{len(lines) - 1} predictions of {len(lines)} cases"):
+        read_evaluated(models[1])
 
 
 def test_nothing_to_grade_is_said(models, tmp_path):
     (models[1] / "predictions.jsonl").write_text("", encoding="utf-8")
-    with pytest.raises(UserError, match="no answers to grade"):
+    with pytest.raises(UserError, match="0 predictions of"):
         command("review", "make", models[1], "--out", tmp_path / "review")
 
 

@@ -8,10 +8,10 @@ import pytest
 from invented_run import make_cases, make_predictions
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.agreement import agreements
+from clinical_r1.evaluation.agreement import agreements, import_reviews
 from clinical_r1.evaluation.audit import LabelledJudgement, audit_verifier, corrected_accuracy, write_audit
-from clinical_r1.evaluation.review import build_queue, from_csv, to_csv, write_queue
-from clinical_r1.schema import Verdict, VerdictLabel
+from clinical_r1.evaluation.review import ReviewItem, build_queue, from_csv, to_csv, write_queue
+from clinical_r1.schema import Verdict, VerdictLabel, read_jsonl
 from clinical_r1.stats import wilson
 from clinical_r1.verifier.rule import RuleVerifier
 
@@ -70,6 +70,27 @@ def test_agreement_of_experts_and_verifier(tmp_path):
     assert result["first", "verifier"].kappa == pytest.approx(1)
     assert result["first", "second"].agreed == pytest.approx(0.9)
     assert result["first", "second"].n == 60
+
+
+def test_an_expert_says_one_thing_of_an_item(tmp_path):
+    items, keys = queue(6)
+    write_queue(items, keys, tmp_path)
+    graded = [item.model_copy(update={"grade": "correct", "reviewer": "li"}) for item in items]
+    half = [item.model_copy(update={"grade": "", "reviewer": "li"}) for item in items[:3]] + graded[3:]
+    for name, rows in (("a", half), ("b", graded), ("c", graded[:1])):
+        (tmp_path / f"{name}.csv").write_text(to_csv(rows), encoding="utf-8")
+    files = [tmp_path / f"{name}.csv" for name in "abc"]
+    (found,) = import_reviews([*files, files[1]], tmp_path / "key.jsonl", tmp_path / "out")
+    assert (found.first, found.second, found.n) == ("li", "verifier", 6)
+    assert read_jsonl(tmp_path / "out" / "grades.jsonl", ReviewItem) == sorted(graded, key=lambda row: row.item)
+    other = graded[0].model_copy(update={"grade": "incorrect"})
+    (tmp_path / "d.csv").write_text(to_csv([other]), encoding="utf-8")
+    with pytest.raises(UserError, match=f"d.csv: li graded item {other.item} twice"):
+        import_reviews([*files, tmp_path / "d.csv"], tmp_path / "key.jsonl", tmp_path / "out")
+    named = graded[0].model_copy(update={"reviewer": "verifier"})
+    (tmp_path / "e.csv").write_text(to_csv([named]), encoding="utf-8")
+    with pytest.raises(UserError, match="an expert called 'verifier'"):
+        import_reviews([tmp_path / "e.csv"], tmp_path / "key.jsonl", tmp_path / "out")
 
 
 def test_bad_reviews_are_user_errors(tmp_path):

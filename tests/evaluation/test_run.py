@@ -1,6 +1,9 @@
 """The runner on a tiny random model: counts add up, resumes, and judges as it should."""
 
+import codecs
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from invented_run import make_cases, make_predictions
@@ -9,9 +12,11 @@ from clinical_r1.baseline import read_baseline
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation import answer as answer_module
 from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.evaluation.inputs import read_cases
 from clinical_r1.evaluation.journal import RowJournal, model_fingerprint
 from clinical_r1.evaluation.judge import judge_predictions
 from clinical_r1.evaluation.run import evaluate
+from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.schema import Prediction, VerdictLabel, read_jsonl, write_jsonl
 from clinical_r1.verifier.config import JudgeConfig
 
@@ -107,6 +112,42 @@ def test_wrong_inputs_are_user_errors(model, cases_file, tmp_path):
         EvaluationConfig(samples=4)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_case(cases_file, tmp_path):
+    path = tmp_path / "windows.jsonl"
+    path.write_bytes(codecs.BOM_UTF8 + cases_file.read_bytes())
+    assert read_cases(path) == read_cases(cases_file)
+
+
+def test_an_endpoint_that_answers_nothing_usable_gives_no_figures(cases_file, tmp_path):
+    class Proxy(BaseHTTPRequestHandler):
+        """Knows the model, and answers questions with a page."""
+
+        def do_GET(self) -> None:
+            self.reply(b'{"data": [{"id": "m"}]}')
+
+        def do_POST(self) -> None:
+            self.reply(b"<html>please sign in</html>")
+
+        def reply(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        endpoint = EndpointConfig(
+            name="proxy", base_url=url, model="m", data_region="here", trusted=True, max_retries=0
+        )
+        with pytest.raises(UserError, match=r"no call of 42 was answered \(most often: bad_reply\)"):
+            evaluate(config(), endpoint, cases_file, tmp_path / "out", tmp_path / "state")
+        server.shutdown()
+    assert not (tmp_path / "out").exists()
+
+
 def test_rule_judge_and_missing_answers(tmp_path):
     cases = make_cases(40)
     rows = make_predictions(cases, 0.5, 1)
@@ -142,8 +183,6 @@ def test_another_model_is_another_fingerprint(model, tmp_path):
 
 
 def test_cases_go_to_no_endpoint_that_may_not_have_them(cases_file, tmp_path):
-    from clinical_r1.llm.config import EndpointConfig
-
     outside = EndpointConfig(name="outside", base_url="http://127.0.0.1:9/v1", model="m", data_region="eu")
     judge = JudgeConfig(verifier={"kind": "llm"}, endpoint=outside, crossing={"allow_external": True})
     with pytest.raises(UserError, match="security boundary"):
