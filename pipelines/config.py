@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+import clinical_r1
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig, GateConfig
 from clinical_r1.records.config import RecordsConfig
@@ -20,6 +21,15 @@ from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.sft.config import SFTConfig
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
+_METHOD = Path(clinical_r1.__file__).parent
+SECTION_FOLDERS = {
+    "records": _METHOD / "records" / "configs",
+    "synthesis": _METHOD / "synthesis" / "configs",
+    "sft": _METHOD / "training" / "configs",
+    "ppo": _METHOD / "training" / "configs",
+    "evaluation": _METHOD / "evaluation" / "configs",
+}
+"""Sections that may be the name of a shipped file (`sft: sft-paper-7b-1x80-lora`), and where these lie."""
 
 
 class SimulatedWorldConfig(BaseModel):
@@ -111,20 +121,40 @@ def load_config(name: str, overrides: list[str] | None = None) -> RunConfig:
 def load_as(model: type[ConfigT], name: str, overrides: list[str] | None = None) -> ConfigT:
     """Read a run configuration and apply `section.key=value` overrides; UserError names file and key."""
     path = config_path(name)
-    try:
-        data = yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
-        raise UserError(f"{path}:{line}: not valid YAML: mend the indentation or quoting") from None
+    data = _read_yaml(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping with the sections {', '.join(model.model_fields)}")
+    name_sections(data, str(path))
     for override in overrides or []:
         apply_override(data, override)
+        name_sections(data, f"--set {override}")
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise UserError(f"{blamed(path, error, overrides or [])}: {_explain(error, model)}") from None
+
+
+def name_sections(data: dict[str, Any], place: str) -> None:
+    """Put the content of shipped or own files in place of sections that are names."""
+    for section, folder in SECTION_FOLDERS.items():
+        name = data.get(section)
+        if not isinstance(name, str):
+            continue
+        file = next((one for one in (folder / f"{name}.yaml", Path(name)) if one.is_file()), None)
+        if file is None:
+            prefix = f"{section}-" if folder.parent.name == "training" else ""
+            known = ", ".join(sorted(one.stem for one in folder.glob(f"{prefix}*.yaml")))
+            raise UserError(f"{place}: {section} '{name}' is neither a file nor a shipped section (shipped: {known})")
+        data[section] = _read_yaml(file)
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise UserError(f"{path}:{line}: not valid YAML: mend the indentation or quoting") from None
 
 
 def blamed(path: Path | None, error: ValidationError, overrides: Sequence[str]) -> str:

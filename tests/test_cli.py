@@ -97,6 +97,21 @@ def test_malformed_lines_above_the_limit_name_file_and_line(tmp_path: Path) -> N
     assert_refused(done, "cases.jsonl", ":2", "lines 2)")
 
 
+def test_preflight_refuses_and_names_what_fits(tmp_path: Path) -> None:
+    done = clinical_r1("preflight", "ppo-paper-7b-8x80-full")
+    assert done.returncode == 0 and "reference" in done.stdout and done.stdout.endswith("fits\n"), done.stderr
+    assert_refused(
+        clinical_r1("preflight", "ppo-paper-7b-8x80-full", "--gpu-gib", "40"), "ppo-paper-7b-1x40-lora.yaml fits"
+    )
+    assert_refused(clinical_r1("preflight", "sft-paper-7b-4x80-full", "--host-gib", "64"), "of host memory")
+    assert_refused(clinical_r1("preflight", "nosuch"), "nosuch: neither a file", "sft-paper-7b-1x80-lora")
+    own = tmp_path / "mine.yaml"
+    own.write_text("kl_beta: -1\n", encoding="utf-8")
+    assert_refused(clinical_r1("preflight", str(own)), "mine.yaml: kl_beta")
+    own.write_text("lora: [", encoding="utf-8")
+    assert_refused(clinical_r1("preflight", str(own)), "mine.yaml: not valid YAML")
+
+
 def test_folder_that_is_no_model(tmp_path: Path) -> None:
     assert_refused(clinical_r1("serve", str(tmp_path)), str(tmp_path), "config.json")
 

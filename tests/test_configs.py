@@ -8,6 +8,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from clinical_r1.errors import UserError
+from pipelines.config import RunConfig, load_as, load_config
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("clinical_r1", "components", "pipelines", "serving")
 
@@ -60,7 +63,24 @@ def test_every_yaml_file_is_known_and_parses(path: Path) -> None:
         assert str(path) in DATA or path.parts[0] == "serving", f"{path}: say in tests/test_configs.py what parses it"
         assert data
     else:
-        model.model_validate(data)
+        load_as(model, str(ROOT / path)) if issubclass(model, RunConfig) else model.model_validate(data)
+
+
+def test_a_section_may_be_the_name_of_a_shipped_file(tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text("epochs: 7", encoding="utf-8")
+    settings = [
+        "sft=sft-paper-7b-1x40-lora",
+        "sft.epochs=2",
+        f"records={ROOT / 'clinical_r1/records/configs/clinical.yaml'}",
+    ]
+    config = load_config("demo", settings)
+    assert config.sft.lora and config.sft.epochs == 2 and config.records.phi.policy == "scrub"
+    assert load_config("demo", [f"sft={own}"]).sft.epochs == 7
+    with pytest.raises(
+        UserError, match=r"--set ppo=nosuch: ppo 'nosuch' is neither .* \(shipped: ppo-paper, ppo-paper-7b"
+    ):
+        load_config("demo", ["ppo=nosuch"])
 
 
 def test_every_field_of_a_run_configuration_has_a_docstring() -> None:

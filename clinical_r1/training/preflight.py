@@ -1,21 +1,21 @@
 """Memory before the first step: what a configuration needs on each GPU and in host memory, and what would fit.
 
-    python -m clinical_r1.training.preflight CONFIG.yaml --model FOLDER --gpu-gib 80 --host-gib 500
-
-Sums weights, gradients, optimizer states, the reference and critic models, rollout weights, the KV cache, activations
-and logits, by the sharding that DeepSpeed does (ZeRO paper, arXiv 1910.02054, section 3) and the activations of a
-transformer layer (arXiv 2205.05198, with Qwen2's gated MLP and grouped heads). Estimates, not measurements.
+Every training asks at its start; `clinical-r1 preflight CONFIG --gpu-gib 80` asks without a GPU. Sums weights,
+gradients, optimizer states, the reference and critic models, rollout weights, the KV cache, activations and logits, by
+the sharding that DeepSpeed does (ZeRO paper, arXiv 1910.02054, section 3) and the activations of a transformer layer
+(arXiv 2205.05198, with Qwen2's gated MLP and grouped heads). Estimates, not measurements.
 """
 
-import argparse
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
+from pydantic import ValidationError
 
 from clinical_r1.errors import UserError
+from clinical_r1.schema import first_problem
 from clinical_r1.training.deepspeed import DeepSpeedConfig
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.sft.config import LoraSettings, SFTConfig
@@ -210,6 +210,28 @@ def shipped(kind: str) -> list[tuple[str, SFTConfig | PPOConfig]]:
     return [(path.name, model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))) for path in paths]
 
 
+def read_training(name: str) -> SFTConfig | PPOConfig:
+    """A shipped training configuration by name, or a YAML file of either kind; UserError where it is neither."""
+    shipped_file = CONFIG_FOLDER / f"{name}.yaml"
+    path = shipped_file if shipped_file.is_file() else Path(name)
+    known = ", ".join(sorted(one.stem for one in CONFIG_FOLDER.glob("*.yaml")))
+    if not path.is_file():
+        raise UserError(f"{name}: neither a file nor a shipped training configuration (shipped: {known})")
+    try:
+        data = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{path}: not valid YAML; mend the indentation or quoting") from None
+    keys = set(data) if isinstance(data, dict) else set()
+    # A key of one kind alone tells which it is; a file without any is SFT's.
+    model: type[SFTConfig] | type[PPOConfig] = SFTConfig
+    if keys & (PPOConfig.model_fields.keys() - SFTConfig.model_fields.keys()):
+        model = PPOConfig
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error)}") from None
+
+
 def nearest(config: SFTConfig | PPOConfig, model: Geometry, gpus: int, gpu_gib: float, host_gib: float) -> str:
     """Name of the shipped configuration that fits this machine and differs least; empty if none does."""
     kind = "sft" if isinstance(config, SFTConfig) else "ppo"
@@ -257,30 +279,3 @@ def check_here(config: SFTConfig | PPOConfig, folder: Path, world: int) -> None:
     gpu = torch.cuda.mem_get_info()[1] / GIB
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     check(config, Geometry.of(folder), world, gpu, host)
-
-
-def main() -> None:
-    """Print the table of a configuration; exit code 2 where it does not fit."""
-    parser = argparse.ArgumentParser(description="Estimate the memory that a training configuration needs.")
-    parser.add_argument("config", type=Path, help="an sft-*.yaml or ppo-*.yaml file")
-    parser.add_argument("--model", type=Path, help="a model folder; left out: Qwen2.5-7B")
-    parser.add_argument("--gpu-gib", type=float, default=80.0)
-    parser.add_argument("--host-gib", type=float, default=1e9)
-    arguments = parser.parse_args()
-    kind: Any = PPOConfig if arguments.config.name.startswith("ppo") else SFTConfig
-    config = kind.model_validate(yaml.safe_load(arguments.config.read_text(encoding="utf-8")))
-    model = Geometry.of(arguments.model) if arguments.model else QWEN_7B
-    need = estimate(config, model)
-    for title, parts, total in (("each GPU", need.gpu, need.gpu_gib), ("host", need.host, need.host_gib)):
-        print(f"{title}: {total:.1f} GiB")
-        for name, size in parts.items():
-            print(f"  {name:24} {size / GIB:8.1f}")
-    try:
-        check(config, model, config.processes, arguments.gpu_gib, arguments.host_gib)
-    except UserError as error:
-        raise SystemExit(f"Error: {error}") from None
-    print("fits")
-
-
-if __name__ == "__main__":
-    main()

@@ -15,6 +15,7 @@ from pipelines.cli import experiments as experiments_command
 from pipelines.cli import models as model_commands
 from pipelines.cli import run as run_command
 from pipelines.cli import serve as serve_command
+from pipelines.cli import training as training_commands
 
 app = typer.Typer(
     name="clinical-r1",
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("run")(run_command.run)
 app.command("experiments")(experiments_command.experiments)
 app.command("compile")(compile_command.compile_pipelines)
+app.command("preflight")(training_commands.preflight)
 app.command("serve")(serve_command.serve)
 app.command("submit")(cluster_commands.submit)
 app.command("runs")(cluster_commands.runs)

@@ -51,7 +51,7 @@ class SFTConfig(BaseModel):
     batch_size: int = Field(default=16, ge=1)
     """Examples an optimizer step, over all processes and accumulation steps."""
     micro_batch_size: int = Field(default=0, ge=0)
-    """Examples that one process takes at once; 0 = batch_size / processes, on a CPU no more than about 1,500 tokens.
+    """Examples that one process takes at once; 0 = batch_size / processes, on a CPU no more than about 8,000 tokens.
     Accumulation makes up for the rest."""
     max_length: int = Field(default=0, ge=0)
     """Longest example in tokens; longer ones are refused before training, never cut. 0 = the model's window."""
