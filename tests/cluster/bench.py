@@ -10,6 +10,7 @@ from typing import Any
 from clinical_r1.objectstore.failures import NotFound
 from clinical_r1.objectstore.settings import StoreSettings
 from clinical_r1.objectstore.store import Store, open_store
+from clinical_r1.schema import Case
 from tests.cluster import traffic
 from tests.cluster.api import Api, Document
 from tests.cluster.bringup import Machine
@@ -53,6 +54,8 @@ class Bench:
     """Folder of a model that thinks."""
     thoughtless: Path
     """Folder of a model that does not."""
+    probes: list[Case]
+    """What a rollout asks the new model: questions that the one that thinks knows how to think about."""
     uris: dict[str, str] = field(default_factory=dict)
     """Published models by what they are: good, better, thoughtless."""
     written: dict[str, str] = field(default_factory=dict)

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import urllib3
 from minio import Minio
 
-CA = "/etc/clinical-r1/ca/ca.crt"
+CA = "/kfp-launcher-ca/ca.crt"
+"""Kubeflow's own trust, in every pod; what the pipeline mounts is the step's."""
 
 
 def local_path(uri: str) -> Path:
@@ -84,11 +85,13 @@ def main() -> int:
         return code
     written = {name: path.read_text(encoding="utf-8") for name, path in parameters.items() if path.exists()}
     metadata = Path(outputs["outputFile"])
+    told = json.loads(metadata.read_text(encoding="utf-8")) if metadata.exists() else {}
     result = {
         "fetched": fetched,
         "uploaded": {name: upload(store, uri) for name, uri in artifacts(outputs)},
-        "parameters": written,
-        "executor_output": json.loads(metadata.read_text(encoding="utf-8")) if metadata.exists() else {},
+        # What the metadata say goes before what lies in a parameter's own file.
+        "parameters": written | told.get("parameterValues", {}),
+        "executor_output": told,
     }
     print("\n" + json.dumps(result))
     return 0

@@ -4,10 +4,9 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from clinical_r1.atomic import write_text
 from clinical_r1.generation.chat import completion_ids, prompt_ids
 from clinical_r1.generation.load import load_model, save_model
-from clinical_r1.schema import Case
+from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.training.tiny import TinyModelConfig, make_base_model
 
 PROMPT = "A made-up patient has fever, cough and chest pain. Which disease is most likely?"
@@ -27,12 +26,11 @@ _THOUGHT = (
 _ANSWER = "The most likely disease is pneumonia. An X-ray of the chest would confirm it."
 
 
-def write_cases(path: Path, count: int = 40, numbered: bool = True) -> None:
-    """Made-up cases, as JSONL: each of its own, or the questions that the model has learned, again and again."""
+def learned_cases(count: int, numbered: bool = False) -> list[Case]:
+    """Made-up cases: the questions that the model has learned, again and again, or each of its own."""
     rows = itertools.islice(itertools.cycle(_QUESTIONS), count)
     questions = [f"Case {number}: {question}" if numbered else question for number, question in enumerate(rows)]
-    cases = [Case(language="en", question=q, reference="pneumonia", specialty="respiratory") for q in questions]
-    write_text(path, "".join(case.model_dump_json() + "\n" for case in cases))
+    return [Case(language="en", question=q, reference="pneumonia", specialty="respiratory") for q in questions]
 
 
 def make_model(folder: Path, thinks: bool, steps: int = 120) -> Path:
@@ -40,7 +38,7 @@ def make_model(folder: Path, thinks: bool, steps: int = 120) -> Path:
     import torch
 
     cases = folder.with_suffix(".cases.jsonl")
-    write_cases(cases)
+    write_jsonl(cases, learned_cases(40, numbered=True))
     make_base_model(TinyModelConfig(hidden_size=64, layers=2, vocab_size=400, init_std=0.05), [cases], folder)
     model, tokenizer = load_model(folder)
     rows = [_row(tokenizer, question, _THOUGHT if thinks else "") for question in _QUESTIONS]

@@ -52,6 +52,8 @@ def pod_of(bench: Bench, step: Step) -> Document:
     run = {name: entry.get("defaultValue") for name, entry in given.items()} | RUN_PARAMETERS
     # One node: `plan-nodes` hands on what it was given.
     run |= {f"plan-nodes-{name}": run[name] for name in ("cpu", "memory", "accelerators")}
+    # In a loop they are inputs of the loop's DAG.
+    run |= {f"pipelinechannel--{name}": value for name, value in run.items()}
     component = spec["components"][f"comp-{step.task}"]
     launcher = bench.api.find(CONFIG_MAP, "kfp-launcher", TEAM)
     assert launcher, "the chart made no kfp-launcher"
@@ -128,6 +130,7 @@ def _volumes(platform: Document, run: Document) -> tuple[list[Document], list[Do
     """The step's own volumes, and those of the launcher."""
     found: list[tuple[str, Document]] = [
         ("/kfp-launcher", {"configMap": {"name": LAUNCHER}}),
+        ("/kfp-launcher-ca", {"configMap": {"name": run["ca_config_map"]}}),
         ("/minio", {"emptyDir": {}}),
         ("/.cache", {"emptyDir": {}}),
     ]

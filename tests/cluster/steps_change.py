@@ -9,13 +9,11 @@ from typing import Any
 
 from kubernetes import client
 
+from clinical_r1.schema import write_jsonl
 from tests.cluster import traffic
 from tests.cluster.bench import BUCKET, CLAIM, ISVC, NAME, POD, STEPS_ACCOUNT, TEAM, VALUES, Bench
 from tests.cluster.chart import ROOT
 from tests.cluster.daemons import PATIENCE, poll
-from tests.cluster.model import write_cases
-
-PROBES = 12
 
 
 def roll_out(bench: Bench) -> dict[str, Any]:
@@ -41,7 +39,7 @@ def roll_out(bench: Bench) -> dict[str, Any]:
 def _command(bench: Bench, *words: str) -> dict[str, Any]:
     """`clinical-r1 rollout` as a pipeline step would call it; its verdict, which `--back` does not print."""
     probes = bench.folder / "probes.jsonl"
-    write_cases(probes, PROBES, numbered=False)
+    write_jsonl(probes, bench.probes)
     settings = bench.settings("pipelines")
     environment = {
         "KUBECONFIG": str(_kubeconfig(bench)),
@@ -53,7 +51,7 @@ def _command(bench: Bench, *words: str) -> dict[str, Any]:
         "AWS_SECRET_ACCESS_KEY": settings.secret_key,
         "AWS_CA_BUNDLE": str(settings.ca_bundle),
     }
-    options = ["--probes", str(probes), "--min-requests", str(PROBES), "--mode", "dark"]
+    options = ["--probes", str(probes), "--min-requests", str(len(bench.probes)), "--mode", "dark"]
     command = [sys.executable, "-m", "pipelines.cli.main", "rollout", *words, *options]
     done = subprocess.run(
         command,

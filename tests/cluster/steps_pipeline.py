@@ -15,13 +15,15 @@ from clinical_r1.simulator.world import sample_records
 from pipelines.submit import run_arguments
 from tests.cluster.addons import RESTRICTED
 from tests.cluster.api import Document
-from tests.cluster.bench import CLAIM, POD, STEPS_ACCOUNT, TEAM, Bench, has
+from tests.cluster.bench import CLAIM, POD, SECRET, STEPS_ACCOUNT, TEAM, Bench, has
 from tests.cluster.bringup import TRAINER
 from tests.cluster.daemons import poll
 from tests.cluster.step_pods import CONFIG_MAP, LAUNCHER, RUN_PARAMETERS, Step, key_of, pod_of, uri_of
 
 CASES = 120
 TEACHER = "teacher"
+KEYS = {"CLINICAL_R1_PATIENT_KEY": "a secret of this test alone"}
+"""The simulated hospital's records name patients, so the records step must be able to hash them."""
 SERVICE = {"apiVersion": "v1", "kind": "Service"}
 TINY = (
     f"synthesis.synthesizer.base_url=http://{TEACHER}.{TEAM}.svc:8080/v1",
@@ -153,7 +155,9 @@ def _prepare(bench: Bench) -> None:
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     }
     labels = {"app": TEACHER}
+    keys = {"metadata": {"name": _default("endpoint_secret"), "namespace": TEAM}, "stringData": KEYS}
     bench.api.apply(
+        SECRET | keys,
         CONFIG_MAP | {"metadata": {"name": LAUNCHER, "namespace": TEAM}, "data": {"launcher.py": program}},
         CLAIM | claim,
         _teacher(labels),

@@ -22,15 +22,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from clinical_r1.simulator.world import sample_records
 from tests.cluster import steps_change, steps_faults, steps_pipeline, steps_serving
 from tests.cluster.bench import Bench
 from tests.cluster.bringup import BUILT, machine
 from tests.cluster.build import BINARIES
 from tests.cluster.isolated import run_isolated
-from tests.cluster.model import make_model
+from tests.cluster.model import learned_cases, make_model
 
 PROGRAMS = ("etcd", "containerd", "runc", "prometheus", "buildah", "unshare", "setpriv", "ip", "nft")
 PLUGINS = Path("/usr/lib/cni/ptp")
+PROBES = 12
 NEEDED: tuple[Callable[[Bench], dict[str, Any]], ...] = (
     steps_serving.install,
     steps_serving.publish,
@@ -82,7 +84,9 @@ def run(model: Path | None, only: list[str]) -> int:
         made = running.plane.folder / "models"
         made.mkdir()
         thoughtless = make_model(made / "thoughtless", thinks=False)
-        bench = Bench(running, model or make_model(made / "thinks", thinks=True), thoughtless)
+        # A trained model thinks about cases of the world that it was trained in.
+        probes = list(sample_records(PROBES, seed=2)) if model else learned_cases(PROBES)
+        bench = Bench(running, model or make_model(made / "thinks", thinks=True), thoughtless, probes)
         for step in STEPS:
             if only and step.__name__ not in only:
                 continue
