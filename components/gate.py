@@ -32,6 +32,10 @@ def gate_model(
         models = (Path(base_model_folder), Path(model.path) / "model")
         cases = Path(splits.path) / "test.jsonl"
         result = run_gate(settings, sampling, models, Path(predictions.path), cases, folder, state)
+        results = [rule.result for rule in result.rules]
         record.update({"decision": result.decision, "rules": {rule.rule: rule.result for rule in result.rules}})
+        # The dashboard compares numbers only.
+        record["promote"] = result.decision == "promote"
+        record["rules_that"] = {what: results.count(what) for what in ("pass", "hold", "refuse")}
         write_text(page.path, (folder / GATE_PAGE).read_text(encoding="utf-8"))
     publish_metrics(record, metrics)

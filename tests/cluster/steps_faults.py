@@ -16,6 +16,7 @@ from tests.cluster.bench import ISVC, NAME, POD, SECRET, STEPS_ACCOUNT, TEAM, Be
 from tests.cluster.daemons import poll
 
 CLIENTS = 6
+KILLS = 4
 THOUGHTLESS_ALERT = "ClinicalR1AnswersWithoutThinking"
 
 
@@ -101,7 +102,19 @@ def kill_a_gateway(bench: Bench) -> dict[str, Any]:
 
 
 def _kill(bench: Bench, container: str) -> dict[str, Any]:
-    """The clients of the killed process are told within 5 s, new calls succeed within 10 s."""
+    """The clients of the killed process are told within 5 s, new calls succeed within 10 s.
+
+    An answer is so short here that a kill may find none on its way: then there is another one.
+    """
+    for _ in range(KILLS):
+        found = _kill_once(bench, container)
+        bench.wait_ready()
+        if found["streams_hit"]:
+            return found
+    raise AssertionError(f"no stream was running on the {container} in {KILLS} kills")
+
+
+def _kill_once(bench: Bench, container: str) -> dict[str, Any]:
     victim = bench.pods()[0]["metadata"]["name"]
     with traffic.clients(bench.call, CLIENTS) as clients:
         time.sleep(3)
@@ -112,10 +125,8 @@ def _kill(bench: Bench, container: str) -> dict[str, Any]:
     late = [call for call in clients.failed() if call.began > killed]
     told = max((call.ended - killed for call in hit), default=0.0)
     again = max((call.began - killed for call in late), default=0.0)
-    assert hit, f"no stream was running on the {container} that was killed"
     assert told <= 5, f"a client learned of it after {told:.1f} s only"
     assert again <= 10, f"a call that began {again:.1f} s after the kill still failed"
-    bench.wait_ready()
     return {"streams_hit": len(hit), "told_s": round(told, 1), "last_refused_s": round(again, 1)}
 
 
