@@ -156,7 +156,7 @@ def script(job: SFTJob) -> None:
     batches = list(ArrivalOrder([len(example.input_ids) for example in examples], job.config.batch_size, False, 0))
     tokens, seconds, size = 0, 0.0, job.config.batch_size
     for start in range(0, round(len(batches) * job.config.epochs), size):
-        chosen = [examples[index] for index in (batches * 2)[start % len(batches) :][:size]]
+        chosen = [examples[index] for index in batches[start % len(batches) :][:size]]
         began = time.monotonic()
         longest = max(len(example.input_ids) for example in chosen)
         padding = [longest - len(example.input_ids) for example in chosen]

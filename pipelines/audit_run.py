@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -14,7 +13,7 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.online import REPORT, SUMMARY, OnlineAuditConfig
 from clinical_r1.schema import first_problem
-from pipelines.config import apply_override, as_argument
+from pipelines.config import apply_override, as_argument, read_yaml
 from pipelines.local_run import LocalJob, only_run, run_local
 from pipelines.version import code_version
 
@@ -46,10 +45,7 @@ def _load(config_file: str, overrides: list[str]) -> OnlineAuditConfig:
         path = Path(config_file)
         if not path.is_file():
             raise UserError(f"--config {path}: no such file; give the audit's YAML, or --set store=FOLDER")
-        try:
-            data = yaml.safe_load(path.read_bytes()) or {}
-        except yaml.YAMLError:
-            raise UserError(f"{path}: not valid YAML; mend the indentation or quoting") from None
+        data = read_yaml(path) or {}
         if not isinstance(data, dict):
             raise UserError(f"{path}: holds no mapping; write `store: s3://BUCKET/PREFIX`")
     for override in overrides:

@@ -121,7 +121,7 @@ def load_config(name: str, overrides: list[str] | None = None) -> RunConfig:
 def load_as(model: type[ConfigT], name: str, overrides: list[str] | None = None) -> ConfigT:
     """Read a run configuration and apply `section.key=value` overrides; UserError names file and key."""
     path = config_path(name)
-    data = _read_yaml(path)
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping with the sections {', '.join(model.model_fields)}")
     name_sections(data, str(path))
@@ -145,10 +145,11 @@ def name_sections(data: dict[str, Any], place: str) -> None:
             prefix = f"{section}-" if folder.parent.name == "training" else ""
             known = ", ".join(sorted(one.stem for one in folder.glob(f"{prefix}*.yaml")))
             raise UserError(f"{place}: {section} '{name}' is neither a file nor a shipped section (shipped: {known})")
-        data[section] = _read_yaml(file)
+        data[section] = read_yaml(file)
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds; UserError names the line where it is none."""
     try:
         return yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:

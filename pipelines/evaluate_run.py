@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
@@ -23,7 +22,7 @@ from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.evaluation.sampling import sample_of
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.schema import first_problem
-from pipelines.config import apply_override, blamed
+from pipelines.config import apply_override, blamed, read_yaml
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 SHIPPED = DEFAULT_POLICY.parent
@@ -38,11 +37,7 @@ def read_settings(kind: type[ModelT], path: Path | None, overrides: Sequence[str
         path = shipped if shipped.is_file() else path
         if not path.is_file():
             raise UserError(f"{path}: no such file; give a YAML file with settings of {kind.__name__}")
-        try:
-            data = yaml.safe_load(path.read_bytes()) or {}
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML; mend the indentation") from None
+        data = read_yaml(path) or {}
         if not isinstance(data, dict):
             raise UserError(f"{path}: expected a mapping with settings of {kind.__name__}")
     for override in overrides:

@@ -68,6 +68,16 @@ def test_library_arrows_run_down_only(path: Path) -> None:
             assert other in allowed_rooms(own), f"{path} imports {name}"
 
 
+def test_one_door_to_kubernetes() -> None:
+    found = [
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in python_files(package)
+        if any(name.split(".")[0] == "kubernetes" for name in imports_of(path))
+    ]
+    assert found == ["clinical_r1/cluster/api.py"]
+
+
 @pytest.mark.parametrize("path", python_files("components"), ids=module_name)
 def test_components_import_the_library_only(path: Path) -> None:
     for name in imports_of(path):

@@ -109,7 +109,9 @@ def test_preflight_refuses_and_names_what_fits(tmp_path: Path) -> None:
     own.write_text("kl_beta: -1\n", encoding="utf-8")
     assert_refused(clinical_r1("preflight", str(own)), "mine.yaml: kl_beta")
     own.write_text("lora: [", encoding="utf-8")
-    assert_refused(clinical_r1("preflight", str(own)), "mine.yaml: not valid YAML")
+    assert_refused(clinical_r1("preflight", str(own)), "mine.yaml:1: not valid YAML")
+    own.write_text("[[1]]", encoding="utf-8")
+    assert_refused(clinical_r1("preflight", str(own)), "mine.yaml: expected a mapping")
 
 
 def test_folder_that_is_no_model(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from clinical_r1.errors import UserError
 from pipelines.config import RunConfig, load_as, load_config
+from pipelines.experiments.config import AblateRlConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("clinical_r1", "components", "pipelines", "serving")
@@ -77,6 +78,10 @@ def test_a_section_may_be_the_name_of_a_shipped_file(tmp_path: Path) -> None:
     config = load_config("demo", settings)
     assert config.sft.lora and config.sft.epochs == 2 and config.records.phi.policy == "scrub"
     assert load_config("demo", [f"sft={own}"]).sft.epochs == 7
+    experiment = tmp_path / "experiment.yaml"
+    experiment.write_text("extends: hospital-7b\nsft: {epochs: 2}", encoding="utf-8")
+    extended = load_as(AblateRlConfig, str(experiment))
+    assert extended.sft.epochs == 2 and extended.sft.processes == 8 and extended.ppo.deepspeed.stage == 3
     with pytest.raises(
         UserError, match=r"--set ppo=nosuch: ppo 'nosuch' is neither .* \(shipped: ppo-paper, ppo-paper-7b"
     ):

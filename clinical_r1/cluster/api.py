@@ -7,6 +7,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,14 +96,16 @@ class Cluster:
 
     def lacks(self, kind: Kind) -> bool:
         """Whether the cluster does not know this resource at all."""
-        from kubernetes.client.exceptions import ApiException
-
         try:
-            found = self._custom.get_api_resources(kind.group, kind.version, _request_timeout=20)
-        except ApiException as error:
+            found = self._guard(
+                f"list the resources of {kind.group}",
+                kind,
+                lambda: self._custom.get_api_resources(kind.group, kind.version, _request_timeout=20),
+            )
+        except Refused as error:
             if error.status == 404:
                 return True
-            raise Refused(self._sentence(f"list the resources of {kind.group}", error, kind), error.status) from None
+            raise
         return kind.plural not in {resource.name for resource in found.resources}
 
     def spec_fields(self, kind: Kind) -> set[str]:
@@ -166,6 +169,32 @@ class Cluster:
         """All nodes; raises Refused for an account that may not see them."""
         return list(self._guard("list nodes", None, self.core.list_node).items)
 
+    def allowed(self, verb: str, group: str, resource: str, user: str = "") -> bool:
+        """Whether `user` (empty, or where we may not ask about others: we ourselves) may do this in the namespace.
+
+        A subresource is written `pods/log`. Raises Refused.
+        """
+        from kubernetes import client
+
+        name, _, sub = resource.partition("/")
+        asked = client.V1ResourceAttributes(
+            namespace=self.namespace, verb=verb, group=group, resource=name, subresource=sub or None
+        )
+        api = client.AuthorizationV1Api(self.http)
+        if user:
+            spec = client.V1SubjectAccessReviewSpec(user=user, resource_attributes=asked)
+            call, body = api.create_subject_access_review, client.V1SubjectAccessReview(spec=spec)
+        else:
+            own = client.V1SelfSubjectAccessReviewSpec(resource_attributes=asked)
+            call, body = api.create_self_subject_access_review, client.V1SelfSubjectAccessReview(spec=own)
+        try:
+            review = self._guard("review access", None, lambda: call(body))
+        except Refused as error:
+            if user and error.status == 403:
+                return self.allowed(verb, group, resource)
+            raise
+        return bool(review.status.allowed)
+
     def quotas(self) -> list[Any]:
         """ResourceQuotas of the namespace."""
         return list(self._core("list resourcequotas", self.core.list_namespaced_resource_quota).items)
@@ -197,6 +226,13 @@ class Cluster:
         if error.status == 404 and kind is not None:
             return f"{place}: not found: is {kind.needs} installed?"
         return f"{place}: {message_of(error)}"
+
+
+def quantity(text: str) -> Decimal:
+    """A quantity such as 500m or 2Gi as a number."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    return Decimal(parse_quantity(text))
 
 
 def message_of(error: Any) -> str:

@@ -5,9 +5,9 @@ are checked (store, images, names) stand in the chart's ConfigMap `clinical-r1-p
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from clinical_r1.cluster.api import INFERENCE_SERVICE, TRAINING_RUNTIME, TRAINJOB, Cluster, Refused
+from clinical_r1.cluster.api import INFERENCE_SERVICE, TRAINING_RUNTIME, TRAINJOB, Cluster, Refused, quantity
 from clinical_r1.errors import UserError
 from clinical_r1.objectstore.settings import StoreSettings
 from clinical_r1.objectstore.store import open_store
@@ -99,19 +99,14 @@ def _resource_types(cluster: Cluster) -> Iterator[Finding]:
 
 
 def _rights(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
-    from kubernetes import client
-
     account = facts.get("CLINICAL_R1_KUBEFLOW_ACCOUNT", "")
-    user = f"system:serviceaccount:{cluster.namespace}:{account}"
-    missing = []
-    for group, resource, verbs in RIGHTS:
-        name, _, sub = resource.partition("/")
-        for verb in verbs.split():
-            attributes = client.V1ResourceAttributes(
-                namespace=cluster.namespace, verb=verb, group=group, resource=name, subresource=sub or None
-            )
-            if not _allowed(cluster, user if account else "", attributes):
-                missing.append(f"{verb} {resource}")
+    user = f"system:serviceaccount:{cluster.namespace}:{account}" if account else ""
+    missing = [
+        f"{verb} {resource}"
+        for group, resource, verbs in RIGHTS
+        for verb in verbs.split()
+        if not cluster.allowed(verb, group, resource, user)
+    ]
     who = account or "this account"
     if missing:
         yield Finding(
@@ -122,25 +117,6 @@ def _rights(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield Finding("rights", "ok", f"{who} may run TrainJobs and roll out models")
-
-
-def _allowed(cluster: Cluster, user: str, attributes: Any) -> bool:
-    from kubernetes import client
-    from kubernetes.client.exceptions import ApiException
-
-    api = client.AuthorizationV1Api(cluster.http)
-    try:
-        if user:
-            spec = client.V1SubjectAccessReviewSpec(user=user, resource_attributes=attributes)
-            review = api.create_subject_access_review(client.V1SubjectAccessReview(spec=spec))
-        else:
-            own = client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
-            review = api.create_self_subject_access_review(client.V1SelfSubjectAccessReview(spec=own))
-    except ApiException as error:
-        if user and error.status == 403:  # we may not ask about others: ask about ourselves
-            return _allowed(cluster, "", attributes)
-        raise Refused(f"kubernetes: access review: HTTP {error.status}", int(error.status or 0)) from None
-    return bool(review.status.allowed)
 
 
 def _launcher(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
@@ -200,14 +176,12 @@ def _accelerators(cluster: Cluster, accelerator: str) -> Iterator[Finding]:
 
 
 def _quota(cluster: Cluster) -> Iterator[Finding]:
-    from kubernetes.utils.quantity import parse_quantity
-
     used_up = []
     quotas = cluster.quotas()
     for quota in quotas:
         hard, used = quota.status.hard or {}, quota.status.used or {}
         for name, limit in hard.items():
-            if parse_quantity(used.get(name, "0")) >= parse_quantity(limit):
+            if quantity(used.get(name, "0")) >= quantity(limit):
                 used_up.append(f"{quota.metadata.name}: {name} {used.get(name, '0')} of {limit}")
     if used_up:
         yield Finding("quota", "fail", "; ".join(used_up), "raise the ResourceQuota, or end what holds it")

@@ -163,8 +163,7 @@ def answer_by_endpoint(
     todo = [job for job in jobs_for(cases, config.samples) if (job.case.id, job.sample) not in done]
     failed = 0
     if todo:
-        reasons: Counter[str] = Counter()
-        rows = run_calls(_ask_all(config, endpoint, todo, journal, len(done), reasons))
+        rows, reasons = run_calls(_ask_all(config, endpoint, todo, journal, len(done)))
         failed = reasons.total()
         if failed == len(rows) and not done:
             often = reasons.most_common(1)[0][0]
@@ -181,12 +180,12 @@ async def _ask_all(
     todo: Sequence[Job],
     journal: RowJournal[Prediction],
     done: int,
-    reasons: Counter[str],
-) -> list[Prediction]:
-    """Rows of all jobs; why calls failed for good is counted in `reasons`."""
+) -> tuple[list[Prediction], Counter[str]]:
+    """A row for each job, and why calls failed for good."""
     from clinical_r1.llm.client import LLMClient
 
     queue, rows = deque(todo), []
+    reasons: Counter[str] = Counter()
     unsaved: list[Prediction] = []
     saving = asyncio.Lock()
     label = f"answers by {config.model_name or endpoint.name}"
@@ -213,7 +212,7 @@ async def _ask_all(
                 await run_workers([worker] * min(endpoint.max_concurrency, len(todo)))
             finally:
                 journal.append(unsaved)
-    return rows
+    return rows, reasons
 
 
 async def _ask(client: Any, config: EvaluationConfig, job: Job, reasons: Counter[str]) -> Prediction:

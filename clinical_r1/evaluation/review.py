@@ -103,8 +103,6 @@ def build_queue(
             if queue and len(chosen) < size:
                 chosen.append(queue.pop(0))
     chosen.sort(key=lambda pair: _rank(seed + 1, pair[0], pair[1]))
-    if not chosen:
-        raise UserError(f"{', '.join(predictions)}: no answers to grade; run the evaluation again")
     items, keys = [], []
     for number, (model, row) in enumerate(chosen, 1):
         case, name = by_id[row.case_id], f"r{number:04d}"

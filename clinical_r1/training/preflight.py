@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
-from pydantic import ValidationError
 
 from clinical_r1.errors import UserError
-from clinical_r1.schema import first_problem
 from clinical_r1.training.deepspeed import DeepSpeedConfig
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.sft.config import LoraSettings, SFTConfig
@@ -208,28 +206,6 @@ def shipped(kind: str) -> list[tuple[str, SFTConfig | PPOConfig]]:
     model: Any = SFTConfig if kind == "sft" else PPOConfig
     paths = sorted(CONFIG_FOLDER.glob(f"{kind}-*.yaml"))
     return [(path.name, model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))) for path in paths]
-
-
-def read_training(name: str) -> SFTConfig | PPOConfig:
-    """A shipped training configuration by name, or a YAML file of either kind; UserError where it is neither."""
-    shipped_file = CONFIG_FOLDER / f"{name}.yaml"
-    path = shipped_file if shipped_file.is_file() else Path(name)
-    known = ", ".join(sorted(one.stem for one in CONFIG_FOLDER.glob("*.yaml")))
-    if not path.is_file():
-        raise UserError(f"{name}: neither a file nor a shipped training configuration (shipped: {known})")
-    try:
-        data = yaml.safe_load(path.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"{path}: not valid YAML; mend the indentation or quoting") from None
-    keys = set(data) if isinstance(data, dict) else set()
-    # A key of one kind alone tells which it is; a file without any is SFT's.
-    model: type[SFTConfig] | type[PPOConfig] = SFTConfig
-    if keys & (PPOConfig.model_fields.keys() - SFTConfig.model_fields.keys()):
-        model = PPOConfig
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{path}: {first_problem(error)}") from None
 
 
 def nearest(config: SFTConfig | PPOConfig, model: Geometry, gpus: int, gpu_gib: float, host_gib: float) -> str:

@@ -1,9 +1,13 @@
 """Commands about training: `preflight` says what memory a configuration needs before a GPU is asked for."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from clinical_r1.training.ppo.config import PPOConfig
+    from clinical_r1.training.sft.config import SFTConfig
 
 
 def preflight(
@@ -29,9 +33,9 @@ def preflight(
     from rich.table import Table
 
     from clinical_r1.generation.load import check_model_folder
-    from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, estimate, read_training
+    from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, estimate
 
-    settings = read_training(config)
+    settings = _read(config)
     geometry = Geometry.of(check_model_folder(model)) if model else QWEN_7B
     world = gpus or settings.processes
     need = estimate(settings, geometry, world)
@@ -44,3 +48,24 @@ def preflight(
     Console().print(table)
     check(settings, geometry, world, gpu_gib, host_gib or float("inf"))
     typer.echo("fits")
+
+
+def _read(name: str) -> "SFTConfig | PPOConfig":
+    """A shipped training configuration by name, or a YAML file of either kind."""
+    from clinical_r1.errors import UserError
+    from clinical_r1.training.ppo.config import PPOConfig
+    from clinical_r1.training.preflight import CONFIG_FOLDER
+    from clinical_r1.training.sft.config import SFTConfig
+    from pipelines.config import read_yaml
+    from pipelines.evaluate_run import read_settings
+
+    path = next((file for file in (CONFIG_FOLDER / f"{name}.yaml", Path(name)) if file.is_file()), None)
+    if path is None:
+        known = ", ".join(sorted(file.stem for file in CONFIG_FOLDER.glob("*.yaml")))
+        raise UserError(f"{name}: neither a file nor a shipped training configuration (shipped: {known})")
+    data = read_yaml(path)
+    # A key that only PPO has tells which of the two it is.
+    only = PPOConfig.model_fields.keys() - SFTConfig.model_fields.keys()
+    if isinstance(data, dict) and data.keys() & only:
+        return read_settings(PPOConfig, path)
+    return read_settings(SFTConfig, path)

@@ -2,7 +2,6 @@
 
 from typing import Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.llm.config import EndpointConfig
@@ -10,7 +9,7 @@ from clinical_r1.records.config import RecordsConfig
 from clinical_r1.simulator.config import SimulatorConfig
 from clinical_r1.training.sft.config import SFTConfig
 from clinical_r1.verifier.config import JudgeConfig
-from pipelines.config import RunConfig, SimulatedWorldConfig, config_path
+from pipelines.config import RunConfig, SimulatedWorldConfig, config_path, name_sections, read_yaml
 
 
 class Settings(BaseModel):
@@ -105,7 +104,9 @@ class ExperimentConfig(RunConfig):
     def _extend(cls, data: Any) -> Any:
         if not isinstance(data, dict) or not data.get("extends"):
             return data
-        base = yaml.safe_load(config_path(str(data["extends"])).read_text(encoding="utf-8"))
+        path = config_path(str(data["extends"]))
+        base = read_yaml(path)
+        name_sections(base, str(path))
         return {**merged(base, data), "extends": ""}
 
 

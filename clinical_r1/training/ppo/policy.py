@@ -1,6 +1,6 @@
 """The models of PPO as modules whose forward pass returns what PPO needs: token log-probabilities, token values."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,9 @@ class Policy(nn.Module):
         targets = micro.targets[counts]
         head = causal.get_output_embeddings()
         # The head runs inside of this module's forward pass, where ZeRO-3 gathers its (possibly tied) weight.
-        extras: Literal["none", "entropy"] = "entropy" if entropy else "none"
-        scores = score_tokens(head, hidden, targets, self.chunk, self.temperature, extras)
+        scores = score_tokens(
+            head, hidden, targets, self.chunk, self.temperature, extras="entropy" if entropy else "none"
+        )
         shape = torch.zeros_like(micro.mask)
         return shape.masked_scatter(counts, scores.logprobs), shape.masked_scatter(counts, scores.entropy)
 

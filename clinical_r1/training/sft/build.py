@@ -52,7 +52,7 @@ def build_trainer(
 
 CPU_TOKENS = 8_192
 """Tokens that a CPU takes at once: fewer, and every pass costs more than it does; more gains nothing, and a short
-example waits for a long one (16 examples of 770 tokens: 7.0k tokens/s one by one, 8.6k by eights, 7.6k at once)."""
+example waits for a long one (docs/log.md, "Training on a CPU")."""
 
 
 def micro_batch(config: SFTConfig, world: int, tokens: float, use_cpu: bool) -> tuple[int, int]:
