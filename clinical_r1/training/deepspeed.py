@@ -77,7 +77,9 @@ def build_config(
     }
 
 
-def check_requirements(config: DeepSpeedConfig, attention: str = "sdpa", use_cpu: bool = False) -> None:
+def check_requirements(
+    config: DeepSpeedConfig, attention: str = "sdpa", use_cpu: bool = False, dtype: str = "bfloat16"
+) -> None:
     """Refuse at the start what would fail minutes later: missing compilers, packages, GPUs; impossible combinations."""
     if config.offload_parameters and config.stage != 3:
         raise UserError(
@@ -96,6 +98,8 @@ def check_requirements(config: DeepSpeedConfig, attention: str = "sdpa", use_cpu
             )
     if attention.startswith("flash_attention"):
         _check_flash_attention(use_cpu)
+    if attention == "varlen" and dtype != "bfloat16" and not use_cpu and _has_gpu():
+        raise UserError(f"attention is varlen and dtype {dtype}: on a GPU it takes bfloat16; set dtype to bfloat16")
 
 
 def _check_flash_attention(use_cpu: bool) -> None:
@@ -105,12 +109,12 @@ def _check_flash_attention(use_cpu: bool) -> None:
 
     if use_cpu or not torch.cuda.is_available():
         raise UserError(
-            "attention is flash_attention_2 and there is no CUDA GPU; set attention to sdpa, packing to false"
+            "attention is flash_attention_2 and there is no CUDA GPU; set attention to sdpa and packing to false"
         )
     if importlib.util.find_spec("flash_attn") is None:
         raise UserError(
             "attention is flash_attention_2 and the package flash-attn is not installed; install it in the trainer "
-            "image, or set attention to sdpa and packing to false"
+            "image, or set attention to varlen (with packing) or sdpa (without)"
         )
 
 

@@ -255,3 +255,13 @@ def check_here(config: SFTConfig | PPOConfig, folder: Path, world: int) -> None:
     gpu = torch.cuda.mem_get_info()[1] / GIB
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     check(config, Geometry.of(folder), world, gpu, host)
+
+
+def gpu_peak(config: SFTConfig | PPOConfig, folder: Path, world: int) -> dict[str, float]:
+    """What this process's GPU held at most, beside the estimate; nothing without a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    held = torch.cuda.max_memory_reserved() / GIB
+    return {"peak_gpu_gib": held, "estimated_gpu_gib": estimate(config, Geometry.of(folder), world).gpu_gib}

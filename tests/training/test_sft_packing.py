@@ -1,4 +1,5 @@
-"""Packing runs on GPUs only (flash attention); what can be held here is what it does to the data."""
+"""Packing: what it does to the data, and that no packed example sees another. On GPUs the same shapes go to torch's
+flash attention; here attention `varlen` computes one example at a time."""
 
 import pytest
 from pydantic import ValidationError
@@ -12,14 +13,23 @@ from clinical_r1.training.trainee import StopRequest
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"attention": "sdpa", "max_length": 128}, "flash_attention_2"),
-        ({"attention": "flash_attention_2"}, "max_length"),
-        ({"attention": "flash_attention_2", "max_length": 128, "loss_norm": "constant"}, "loss_norm"),
+        ({"packing": True, "attention": "sdpa", "max_length": 128}, "needs attention varlen"),
+        ({"packing": True, "attention": "varlen"}, "max_length"),
+        ({"packing": True, "attention": "varlen", "max_length": 128, "loss_norm": "constant"}, "loss_norm"),
+        ({"attention": "varlen"}, "set packing to true"),
     ],
 )
 def test_packing_that_would_mix_or_cut_is_refused(settings, words):
     with pytest.raises(ValidationError, match=words):
-        SFTConfig(packing=True, **settings)
+        SFTConfig(**settings)
+
+
+def packed_job(traces, base_model, tmp_path, **changes):
+    settings = {"packing": True, "attention": "varlen", "max_length": 250, "deepspeed": None, "batch_size": 2}
+    return SFTJob(
+        config=SFTConfig(**(settings | changes)),
+        traces=traces, base_model=base_model, out_dir=tmp_path / "out", state_dir=tmp_path / "state",
+    )  # fmt: skip
 
 
 def test_packing_cuts_nothing_and_trains_every_completion_token(traces, base_model, tmp_path):
@@ -27,11 +37,7 @@ def test_packing_cuts_nothing_and_trains_every_completion_token(traces, base_mod
 
     tokenizer = load_tokenizer(base_model)
     examples = read_examples(traces, tokenizer, 256)
-    config = SFTConfig(packing=True, attention="flash_attention_2", max_length=250, deepspeed=None, batch_size=2)
-    job = SFTJob.model_construct(
-        config=config.model_copy(update={"attention": "sdpa"}),  # nothing is computed here
-        traces=traces, base_model=base_model, out_dir=tmp_path / "out", state_dir=tmp_path / "state",
-    )  # fmt: skip
+    job = packed_job(traces, base_model, tmp_path)
     trainer, _ = build_trainer(job, tokenizer, [], examples, [], 1, StopRequest(), None)
     rows = trainer.train_dataset
     assert len(rows) < len(examples)
@@ -41,3 +47,44 @@ def test_packing_cuts_nothing_and_trains_every_completion_token(traces, base_mod
     batch = next(iter(trainer.get_train_dataloader()))
     assert "attention_mask" not in batch and (batch["position_ids"] == 0).sum() == len(batch["cu_seq_lens_q"]) - 1
     assert len(trainer.order) == -(-len(rows) // 2) * 2
+
+
+def test_a_packed_example_is_scored_as_it_is_alone(traces, base_model, tmp_path):
+    """Loss and gradients of a packed batch are those of its examples one by one, each divided by the same tokens."""
+    import torch
+
+    from clinical_r1.generation.load import load_model
+    from clinical_r1.training.sft.build import build_trainer
+
+    tokenizer = load_tokenizer(base_model)
+    examples = read_examples(traces, tokenizer, 256)[:12]
+    trainer, _ = build_trainer(
+        packed_job(traces, base_model, tmp_path), tokenizer, [], examples, [], 1, StopRequest(), None
+    )
+    trainer.model.load_state_dict(load_model(base_model)[0].state_dict())
+    alone, _ = load_model(base_model, attn_implementation="eager")
+    tokens = 0
+    trainer.model.zero_grad()
+    for batch in trainer.get_train_dataloader():
+        batch = {name: value for name, value in batch.items() if name != "seq_idx"}
+        trainer.compute_loss(trainer.model, batch, num_items_in_batch=torch.tensor(1)).backward()
+        tokens += int((batch["labels"] != IGNORED).sum())
+    for example in examples:
+        ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
+        logits = alone(input_ids=ids).logits[0, :-1]
+        torch.nn.functional.cross_entropy(logits, labels[0, 1:], reduction="sum", ignore_index=IGNORED).backward()
+    assert tokens == sum(example.completion_length for example in examples)
+    for (name, packed), one in zip(trainer.model.named_parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(packed.grad, one.grad, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: name + text)
+
+
+def test_attention_varlen_refuses_a_batch_that_is_not_packed(traces, base_model):
+    import torch
+
+    from clinical_r1.generation.load import load_model
+    from clinical_r1.training.varlen import register
+
+    register()
+    model, _ = load_model(base_model, attn_implementation="varlen")
+    with pytest.raises(ValueError, match="packed examples only"):
+        model(input_ids=torch.tensor([[1, 2, 3]]))

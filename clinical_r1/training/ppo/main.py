@@ -39,7 +39,7 @@ def train(job: PPOJob, stop: StopRequest) -> None:
     from clinical_r1.training.ppo.scoring import JudgeThread
     from clinical_r1.training.ppo.summary import publish
     from clinical_r1.training.ppo.trainer import Trainer
-    from clinical_r1.training.preflight import check_here
+    from clinical_r1.training.preflight import check_here, gpu_peak
 
     _claim(job)
     config = job.config
@@ -70,7 +70,7 @@ def train(job: PPOJob, stop: StopRequest) -> None:
     if rank() == 0:
         assert trainer.metrics is not None
         trainer.metrics.publish(job.out_dir)
-        metrics = publish(job, trainer.watch, prompts.too_long)
+        metrics = publish(job, trainer.watch, prompts.too_long) | gpu_peak(config, job.model, world_size())
         write_text(job.state_dir / RESULT_FILE, json.dumps(metrics, indent=1) + "\n")
 
 

@@ -132,8 +132,10 @@ def load_trainable(job: SFTJob, tokenizer: Any, new_tokens: list[int]) -> Any:
     """The base model in the training dtype, with rows for new tokens; under ZeRO-3 it is loaded sharded."""
     from clinical_r1.generation.kernels import install
     from clinical_r1.generation.load import load_model
+    from clinical_r1.training.varlen import register
 
     config = job.config
+    register()
     model = install(load_model(job.base_model, dtype=config.dtype, attn_implementation=config.attention)[0])
     rows = model.get_input_embeddings().weight
     if len(tokenizer) > getattr(rows, "ds_shape", rows.shape)[0]:

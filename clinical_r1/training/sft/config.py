@@ -61,9 +61,10 @@ class SFTConfig(BaseModel):
     group_by_length: bool = True
     """Batches of similar length: less padding; the order of batches stays random."""
     packing: bool = False
-    """Fill sequences of max_length with whole examples (needs attention flash_attention_2 on a GPU)."""
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """How attention is computed."""
+    """Fill sequences of max_length with whole examples (needs attention varlen or flash_attention_2)."""
+    attention: Literal["sdpa", "eager", "varlen", "flash_attention_2"] = "sdpa"
+    """How attention is computed. `varlen` is for packing and needs nothing but torch (on a GPU its own flash attention,
+    in bfloat16); `flash_attention_2` needs the package flash-attn."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of weights and activations; bfloat16 keeps a float32 master copy."""
     activation_checkpointing: bool = False
@@ -91,8 +92,10 @@ class SFTConfig(BaseModel):
 
     @model_validator(mode="after")
     def _packing_possible(self) -> Self:
-        if self.packing and self.attention != "flash_attention_2":
-            raise ValueError(f"packing needs attention flash_attention_2 (with {self.attention} examples would mix)")
+        if self.packing and self.attention not in ("varlen", "flash_attention_2"):
+            raise ValueError(f"packing needs attention varlen (with {self.attention} examples would mix)")
+        if self.attention == "varlen" and not self.packing:
+            raise ValueError("attention varlen is for packed examples; set packing to true, or attention to sdpa")
         if self.packing and (not self.max_length or self.loss_norm == "constant"):
             raise ValueError("packing needs max_length (the length of a filled sequence) and loss_norm batch")
         return self

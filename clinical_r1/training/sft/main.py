@@ -57,7 +57,7 @@ def train(job: SFTJob, stop: StopRequest) -> None:
     new_tokens = prepare_tokenizer(tokenizer)
     examples = read_examples(job.traces, tokenizer, _window(config, job.base_model))
     if config.deepspeed is not None:
-        check_requirements(config.deepspeed, config.attention)
+        check_requirements(config.deepspeed, config.attention, dtype=config.dtype)
     if config.deepspeed is not None or "RANK" in os.environ:
         prepare_environment()
         init_process_group()
@@ -114,6 +114,8 @@ def _claim(job: SFTJob, world: int) -> None:
 def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seconds: float) -> dict[str, float]:
     """Numbers of the run; losses from the metrics file, so that a resumed run reports the whole."""
     evaluation = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
+    from clinical_r1.training.preflight import gpu_peak
+
     losses = [row.get("token_loss", row["loss"]) for row in trainer.state.log_history if "loss" in row]
     last = losses[-max(1, len(losses) // 10) :]
     return {
@@ -124,6 +126,7 @@ def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seco
         "examples": len(examples),
         "seconds": seconds,
         "processes": trainer.accelerator.num_processes,
+        **gpu_peak(job.config, job.base_model, trainer.accelerator.num_processes),
     }
 
 
