@@ -5,7 +5,8 @@
 For each seed: fresh traces, SFT, PPO with the critic, PPO without one (same prompts, lambda and budget), all with the
 settings of the shipped configuration; then on unseen cases (greedy, rule verifier) the accuracy of each, the share of
 careful traces, reasoning length, and accuracy with the thought forced empty. The critic is held against its ceiling
-(benchmarks/critic_ceiling.py). On the first seed SFT goes on for one more epoch, which should change little. `--jobs`
+(benchmarks/critic_ceiling.py). On the first seed SFT goes on for one more epoch, which should change little (greedy,
+and sampled at temperature 1). `--jobs`
 processes run side by side with an equal share of the cores each: a model of this size makes little of a second thread.
 Finished stages are kept in --work and not repeated. The last line is one JSON object.
 """
@@ -26,6 +27,9 @@ from benchmarks.learning_stages import CHAINS, run_chain
 
 STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}
 """Two-sided 95% quantiles of Student's t for a mean of n seeds."""
+
+MORE = ("one_more_epoch_points", "one_more_epoch_sampled_points", "one_more_epoch_n")
+"""Of the first seed only."""
 
 
 def main() -> None:
@@ -122,7 +126,7 @@ def seed_row(folder: Path, seed: int) -> dict[str, float]:
         ),
     }
     if (folder / "more.json").is_file():
-        row |= {name: stored("more")[name] for name in ("one_more_epoch_points", "one_more_epoch_n")}
+        row |= {name: stored("more")[name] for name in MORE}
     print("seed " + "  ".join(f"{key} {value:.3f}" if key != "seed" else str(value) for key, value in row.items()))
     return row
 
@@ -149,7 +153,7 @@ def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
     effects = [row["ppo"] - row["no_critic"] for row in rows]
     low, high = _interval(effects)
     result |= {"critic_effect": statistics.fmean(effects), "critic_effect_low": low, "critic_effect_high": high}
-    for name in ("one_more_epoch_points", "one_more_epoch_n"):
+    for name in MORE:
         result[name] = rows[0].get(name, math.nan)
     by_seed = [_rounded(row) for row in rows]
     return _rounded(result) | {"seeds": len(rows), "n": rows[0]["n"], "by_seed": by_seed}

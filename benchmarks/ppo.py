@@ -1,6 +1,6 @@
 """Our PPO against TRL 1.12's PPOTrainer, and our rollout against HF generate, on this machine's CPU.
 
-    python -m benchmarks.ppo [--steps 6] [--rounds 2] [--threads 2] [--work build/bench/ppo]
+    python -m benchmarks.ppo [--steps 6] [--rounds 3] [--threads 2] [--work build/bench/ppo]
 
 Both train the same model (0.9M parameters, taught the format of the simulated world for `--teach` steps) on the same
 prompts with the same verifier: batch 64, micro-batch 16, 2 mini-batches, 1 epoch, float32, a full separate critic,
@@ -32,7 +32,7 @@ def main() -> None:
     """Command line; `--child` is one measurement in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--teach", type=int, default=400, help="plain training steps that give the model its format")
     parser.add_argument("--work", type=Path, default=Path("build/bench/ppo"))

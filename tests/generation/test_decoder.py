@@ -165,3 +165,20 @@ def test_chat_prompt_runs(loaded):
     model, tokenizer = loaded
     prompt = prompt_ids(tokenizer, "Fever and cough?")
     assert StaticDecoder(model).generate([prompt], params(tokenizer, max_new_tokens=3))[0].token_ids
+
+
+def test_small_steps_run_on_one_thread_and_the_threads_come_back(loaded):
+    model, tokenizer = loaded
+    decoder, before = build_decoder(model), torch.get_num_threads()
+    seen: list[int] = []
+    torch.set_num_threads(2)
+    try:
+        decoder.generate(
+            [[1, 2, 3]], params(tokenizer, max_new_tokens=4), lambda *_: seen.append(torch.get_num_threads())
+        )
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+        with pytest.raises(KeyError):
+            decoder.generate([[1, 2, 3]], params(tokenizer, max_new_tokens=4), lambda *_: {}["stop"])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
