@@ -70,7 +70,8 @@ def test_shipped_configurations_fit_the_machines_in_their_names(kind):
     folder = Path(__file__).resolve().parents[2] / "clinical_r1" / "training" / "configs"
     for name, need in machines.items():
         text = (folder / name).read_text(encoding="utf-8")
-        assert "not run on GPU" in text.replace("Not", "not"), name
+        said = "ran on a GPU" if name.endswith("1x80-lora.yaml") else "Not run on GPU"
+        assert said in text and ("docs/log.md" in text or said.startswith("Not")), name
         if "offload_optimizer: true" in text:
             told = int(re.search(r"(\d+) Gi?B of (?:host )?RAM", text)[1])  # type: ignore[index]
             assert need.host_gib * GIB < told * 1e9 or need.host_gib <= told, name
