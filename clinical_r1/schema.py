@@ -217,7 +217,9 @@ def write_jsonl(path: str | os.PathLike[str], rows: Iterable[BaseModel | dict]) 
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first problem of a pydantic error as `key: message`, without the offending value (it may be record text)."""
+    """The first problem of a pydantic error as `key: message` (the message alone where it is about several keys),
+    without the offending value (it may be record text)."""
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part) for part in problem["loc"]) or "record"
-    return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
+    place = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

@@ -61,7 +61,7 @@ def test_a_wrong_setting_is_blamed_on_where_it_came_from(tmp_path: Path) -> None
         ([], "mine.yaml: samples"),
         (["temperature=0.5"], "mine.yaml: samples"),
         (["samples=-1"], "--set samples: samples"),
-        (["samples=2"], "mine.yaml with --set samples: record"),
+        (["samples=2"], "mine.yaml with --set samples: samples above 1"),
     ):
         with pytest.raises(UserError, match=start):
             read_settings(EvaluationConfig, path, overrides)

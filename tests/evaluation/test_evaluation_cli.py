@@ -183,7 +183,7 @@ def test_cases_become_choices():
     ("name", "content", "says"),
     [
         ("predictions.jsonl", b"\xff\xfe chest pain\n", "predictions.jsonl:1: not a Prediction"),
-        ("config.json", b"\xff\xfe", "config.json: record"),
+        ("config.json", b"\xff\xfe", "config.json: Invalid JSON"),
         ("benchmark.json", b"[1]", "benchmark.json: no JSON object"),
         ("benchmark.json", b"\xff", "benchmark.json: no JSON object"),
     ],
