@@ -6,9 +6,9 @@ For each seed: fresh traces, SFT, PPO with the critic, PPO without one (same pro
 settings of the shipped configuration; then on unseen cases (greedy, rule verifier) the accuracy of each, the share of
 careful traces, reasoning length, and accuracy with the thought forced empty. The critic is held against its ceiling
 (benchmarks/critic_ceiling.py). On the first seed SFT goes on for one more epoch, which should change little (greedy,
-and sampled at temperature 1). `--jobs`
-processes run side by side with an equal share of the cores each: a model of this size makes little of a second thread.
-Finished stages are kept in --work and not repeated. The last line is one JSON object.
+and sampled at temperature 1). `--jobs` processes run side by side with an equal share of the cores each: a model of
+this size makes little of a second thread. Finished stages are kept in --work and not repeated. The
+last line is one JSON object.
 """
 
 import argparse
@@ -126,7 +126,7 @@ def seed_row(folder: Path, seed: int) -> dict[str, float]:
         ),
     }
     if (folder / "more.json").is_file():
-        row |= {name: stored("more")[name] for name in MORE}
+        row |= {name: stored("more").get(name, math.nan) for name in MORE}
     print("seed " + "  ".join(f"{key} {value:.3f}" if key != "seed" else str(value) for key, value in row.items()))
     return row
 

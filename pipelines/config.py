@@ -32,6 +32,10 @@ SECTION_FOLDERS = {
 """Sections that may be the name of a shipped file (`sft: sft-paper-7b-1x80-lora`), and where these lie."""
 
 
+class NamedSection(dict[str, Any]):
+    """A section that came whole from a file: it replaces that of an extended configuration instead of joining it."""
+
+
 class SimulatedWorldConfig(BaseModel):
     """The simulated teacher and judge, and the records sampled from their world. Not for production: leave it out."""
 
@@ -145,14 +149,15 @@ def name_sections(data: dict[str, Any], place: str) -> None:
             prefix = f"{section}-" if folder.parent.name == "training" else ""
             known = ", ".join(sorted(one.stem for one in folder.glob(f"{prefix}*.yaml")))
             raise UserError(f"{place}: {section} '{name}' is neither a file nor a shipped section (shipped: {known})")
-        data[section] = read_yaml(file)
+        found = read_yaml(file)
+        data[section] = NamedSection(found) if isinstance(found, dict) else found
 
 
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds; UserError names the line where it is none."""
     try:
         return yaml.safe_load(path.read_bytes())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-45 looks like a date
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         raise UserError(f"{path}:{line}: not valid YAML: mend the indentation or quoting") from None
@@ -183,7 +188,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {override}: '{parent}' is a value, not a section")
     try:
         place[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"--set {override}: the value is not valid YAML: quote it or close its brackets") from None
 
 

@@ -105,11 +105,28 @@ def test_preflight_refuses_and_names_what_fits(tmp_path: Path) -> None:
     )
     assert_refused(clinical_r1("preflight", "sft-paper-7b-4x80-full", "--host-gib", "64"), "of host memory")
     assert_refused(clinical_r1("preflight", "nosuch"), "nosuch: neither a file", "sft-paper-7b-1x80-lora")
+    for name in ("sft-paper-7b-8x80-full", "ppo-paper-7b-8x80-full"):
+        assert_refused(clinical_r1("preflight", name, "--gpus", "3"), "batch_size 16", "3 processes")
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    for file, text in (
+        ("config.json", '{"model_type": "gpt2"}'),
+        ("tokenizer_config.json", "{}"),
+        ("a.safetensors", ""),
+    ):
+        (odd / file).write_text(text, encoding="utf-8")
+    asked = clinical_r1("preflight", "sft-paper-7b-8x80-full", "--model", str(odd))
+    assert_refused(asked, "config.json", "hidden_size is missing")
     own = tmp_path / "mine.yaml"
+    own.write_text("", encoding="utf-8")
+    assert_refused(clinical_r1("preflight", str(own)), "mine.yaml: is empty")
     own.write_text("kl_beta: -1\n", encoding="utf-8")
     assert_refused(clinical_r1("preflight", str(own)), "mine.yaml: kl_beta")
     own.write_text("lora: [", encoding="utf-8")
     assert_refused(clinical_r1("preflight", str(own)), "mine.yaml:1: not valid YAML")
+    for text in ("seed: 2020-13-45", "seed: !!int abc", "[" * 3000):
+        own.write_text(text, encoding="utf-8")
+        assert_refused(clinical_r1("preflight", str(own)), "mine.yaml:1: not valid YAML")
     own.write_text("[[1]]", encoding="utf-8")
     assert_refused(clinical_r1("preflight", str(own)), "mine.yaml: expected a mapping")
 

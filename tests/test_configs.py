@@ -82,6 +82,14 @@ def test_a_section_may_be_the_name_of_a_shipped_file(tmp_path: Path) -> None:
     experiment.write_text("extends: hospital-7b\nsft: {epochs: 2}", encoding="utf-8")
     extended = load_as(AblateRlConfig, str(experiment))
     assert extended.sft.epochs == 2 and extended.sft.processes == 8 and extended.ppo.deepspeed.stage == 3
+    experiment.write_text("extends: demo\nsft: sft-paper-7b-1x80-lora", encoding="utf-8")
+    for names in (["sft.epochs=2"], ["sft=sft-paper-7b-1x80-lora", "sft.epochs=2"]):
+        replaced = load_as(AblateRlConfig, str(experiment), names)
+        assert replaced.sft == load_config("demo", ["sft=sft-paper-7b-1x80-lora", "sft.epochs=2"]).sft
+    own.write_text("[]", encoding="utf-8")
+    experiment.write_text(f"extends: {own}", encoding="utf-8")
+    with pytest.raises(UserError, match="expected a mapping"):
+        load_as(AblateRlConfig, str(experiment))
     with pytest.raises(
         UserError, match=r"--set ppo=nosuch: ppo 'nosuch' is neither .* \(shipped: ppo-paper, ppo-paper-7b"
     ):

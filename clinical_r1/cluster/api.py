@@ -11,6 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kubernetes import client, config, utils
+
 from clinical_r1.errors import UserError
 
 Object = dict[str, Any]
@@ -45,8 +47,6 @@ class Cluster:
 
     def __init__(self, namespace: str = "", context: str = "", kubeconfig: str = "") -> None:
         """Connect. `namespace` defaults to the pod's, else to the context's. Raises UserError without any access."""
-        from kubernetes import client, config
-
         default = "default"
         try:
             if "KUBERNETES_SERVICE_HOST" in os.environ and not context and not kubeconfig:
@@ -174,8 +174,6 @@ class Cluster:
 
         A subresource is written `pods/log`. Raises Refused.
         """
-        from kubernetes import client
-
         name, _, sub = resource.partition("/")
         asked = client.V1ResourceAttributes(
             namespace=self.namespace, verb=verb, group=group, resource=name, subresource=sub or None
@@ -207,12 +205,11 @@ class Cluster:
         return self._guard(what, kind, lambda: call(**place, _request_timeout=30, **arguments))
 
     def _guard(self, what: str, kind: Kind | None, call: Any) -> Any:
-        from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
         try:
             return call()
-        except ApiException as error:
+        except client.ApiException as error:
             raise Refused(self._sentence(what, error, kind), int(error.status or 0)) from None
         except HTTPError as error:
             raise UserError(f"kubernetes {self.http.configuration.host}: no answer ({type(error).__name__})") from None
@@ -230,9 +227,7 @@ class Cluster:
 
 def quantity(text: str) -> Decimal:
     """A quantity such as 500m or 2Gi as a number."""
-    from kubernetes.utils.quantity import parse_quantity
-
-    return Decimal(parse_quantity(text))
+    return Decimal(utils.parse_quantity(text))
 
 
 def message_of(error: Any) -> str:

@@ -1,7 +1,7 @@
 """What the experts' grades say: agreement among them and with the verifier, and labelled answers for its audit."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -61,9 +61,13 @@ def import_reviews(
 def _read_reviews(files: Sequence[Path]) -> list[ReviewItem]:
     """What each expert says of each item, once: in two files of one expert what is graded in one of them."""
     said: dict[tuple[str, str], ReviewItem] = {}
-    for file in files:
+    distinct = {Path(file).resolve(): file for file in files}
+    stems = Counter(path.stem for path in distinct)
+    for path, file in distinct.items():
+        # Two experts who gave no name must not become one: the page saves every review under the same name.
+        unnamed = path.stem if stems[path.stem] == 1 else f"{path.parent.name}/{path.stem}"
         for row in from_csv(file):
-            name = row.reviewer or Path(file).stem  # two experts who gave no name must not become one
+            name = row.reviewer or unnamed
             if name == VERIFIER:
                 raise UserError(f"{file}: an expert called '{VERIFIER}'; that is what the report calls the judge")
             before = said.get((name, row.item))

@@ -165,7 +165,7 @@ def answer_by_endpoint(
     if todo:
         rows, reasons = run_calls(_ask_all(config, endpoint, todo, journal, len(done)))
         failed = reasons.total()
-        if failed == len(rows) and not done:
+        if failed == len(rows) and (failed > 1 or not done):
             often = reasons.most_common(1)[0][0]
             raise UserError(
                 f"{endpoint.base_url}: no call of {failed} was answered (most often: {often}); is it the API?"

@@ -77,9 +77,7 @@ def build_config(
     }
 
 
-def check_requirements(
-    config: DeepSpeedConfig, attention: str = "sdpa", use_cpu: bool = False, dtype: str = "bfloat16"
-) -> None:
+def check_requirements(config: DeepSpeedConfig) -> None:
     """Refuse at the start what would fail minutes later: missing compilers, packages, GPUs; impossible combinations."""
     if config.offload_parameters and config.stage != 3:
         raise UserError(
@@ -96,18 +94,17 @@ def check_requirements(
                 f"deepspeed.cpu_adam compiles at the first start and {' and '.join(missing)} is not on PATH; "
                 "install it, or set deepspeed.cpu_adam to false (torch's AdamW: nothing to compile, slower steps)"
             )
-    if attention.startswith("flash_attention"):
-        _check_flash_attention(use_cpu)
-    if attention == "varlen" and dtype != "bfloat16" and not use_cpu and _has_gpu():
-        raise UserError(f"attention is varlen and dtype {dtype}: on a GPU it takes bfloat16; set dtype to bfloat16")
 
 
-def _check_flash_attention(use_cpu: bool) -> None:
+def check_attention(attention: str, dtype: str) -> None:
+    """Refuse at the start an attention that this machine does not have."""
     import importlib.util
 
-    import torch
-
-    if use_cpu or not torch.cuda.is_available():
+    if attention == "varlen" and dtype != "bfloat16" and _has_gpu():
+        raise UserError(f"attention is varlen and dtype {dtype}: on a GPU it takes bfloat16; set dtype to bfloat16")
+    if attention != "flash_attention_2":
+        return
+    if not _has_gpu():
         raise UserError(
             "attention is flash_attention_2 and there is no CUDA GPU; set attention to sdpa and packing to false"
         )

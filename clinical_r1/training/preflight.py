@@ -44,19 +44,26 @@ class Geometry:
 
     @classmethod
     def of(cls, folder: Path) -> Self:
-        """From a model folder's config.json."""
+        """From a model folder's config.json; UserError where a size is missing or no number."""
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        hidden, heads = config["hidden_size"], config["num_attention_heads"]
+
+        def size(key: str, default: int = 0) -> int:
+            value = config.get(key) or default
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"{folder / 'config.json'}: {key} is missing or no size; give a Qwen2-like model")
+            return value
+
+        hidden, heads = size("hidden_size"), size("num_attention_heads")
         return cls(
             hidden=hidden,
-            layers=config["num_hidden_layers"],
+            layers=size("num_hidden_layers"),
             heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or hidden // heads,
-            intermediate=config.get("intermediate_size") or 4 * hidden,
-            vocabulary=config["vocab_size"],
+            kv_heads=size("num_key_value_heads", heads),
+            head_dim=size("head_dim", hidden // heads),
+            intermediate=size("intermediate_size", 4 * hidden),
+            vocabulary=size("vocab_size"),
             tied=bool(config.get("tie_word_embeddings", False)),
-            window=config.get("max_position_embeddings") or 4_096,
+            window=size("max_position_embeddings", 4_096),
         )
 
     @property

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clinical_r1.errors import UserError
+
 NAME = "varlen"
 
 
@@ -26,7 +28,8 @@ def register() -> None:
 
 def attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
-    scaling: float | None = None, cu_seq_lens_q: Tensor | None = None, max_length_q: int | None = None, **_: Any,
+    scaling: float | None = None, cu_seq_lens_q: Tensor | None = None, max_length_q: int | None = None,
+    sliding_window: int | None = None, **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Causal attention within each example, as transformers calls it.
 
@@ -39,12 +42,18 @@ def attend(
         scaling: of the scores; None = 1 / sqrt(head_dim).
         cu_seq_lens_q: (examples + 1,) int32, where each example begins, and the end.
         max_length_q: tokens of the longest.
+        sliding_window: refused where an example is longer; None = full attention.
 
     Returns:
         (1, tokens, heads, head_dim), and None for the weights.
     """
     if cu_seq_lens_q is None or max_length_q is None:
         raise ValueError("attention varlen got a batch without cu_seq_lens_q: it is for packed examples only")
+    if sliding_window is not None and sliding_window < max_length_q:
+        raise UserError(
+            f"attention varlen is full attention and this model's window is {sliding_window} tokens; set attention to "
+            "sdpa and packing to false"
+        )
     if query.device.type == "cpu":
         starts = cu_seq_lens_q.tolist()
         parts = [

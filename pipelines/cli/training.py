@@ -33,7 +33,9 @@ def preflight(
     from rich.table import Table
 
     from clinical_r1.generation.load import check_model_folder
+    from clinical_r1.training.ppo.config import PPOConfig
     from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, estimate
+    from clinical_r1.training.sft.build import micro_batch
 
     settings = _read(config)
     geometry = Geometry.of(check_model_folder(model)) if model else QWEN_7B
@@ -46,6 +48,10 @@ def preflight(
     table.add_section()
     table.add_row("all, with the framework's own", f"{need.gpu_gib:.1f}", f"{need.host_gib:.1f}")
     Console().print(table)
+    if isinstance(settings, PPOConfig):
+        settings.accumulation(world)
+    else:
+        micro_batch(settings, world, tokens=0, use_cpu=False)
     check(settings, geometry, world, gpu_gib, host_gib or float("inf"))
     typer.echo("fits")
 
@@ -64,6 +70,8 @@ def _read(name: str) -> "SFTConfig | PPOConfig":
         known = ", ".join(sorted(file.stem for file in CONFIG_FOLDER.glob("*.yaml")))
         raise UserError(f"{name}: neither a file nor a shipped training configuration (shipped: {known})")
     data = read_yaml(path)
+    if data is None:
+        raise UserError(f"{path}: is empty; write the settings of SFT or PPO into it")
     # A key that only PPO has tells which of the two it is.
     only = PPOConfig.model_fields.keys() - SFTConfig.model_fields.keys()
     if isinstance(data, dict) and data.keys() & only:

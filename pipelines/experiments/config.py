@@ -4,12 +4,13 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.simulator.config import SimulatorConfig
 from clinical_r1.training.sft.config import SFTConfig
 from clinical_r1.verifier.config import JudgeConfig
-from pipelines.config import RunConfig, SimulatedWorldConfig, config_path, name_sections, read_yaml
+from pipelines.config import NamedSection, RunConfig, SimulatedWorldConfig, config_path, name_sections, read_yaml
 
 
 class Settings(BaseModel):
@@ -106,15 +107,17 @@ class ExperimentConfig(RunConfig):
             return data
         path = config_path(str(data["extends"]))
         base = read_yaml(path)
+        if not isinstance(base, dict):
+            raise UserError(f"{path}: expected a mapping with the sections {', '.join(RunConfig.model_fields)}")
         name_sections(base, str(path))
         return {**merged(base, data), "extends": ""}
 
 
 def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` on `base`, section by section; lists and values are replaced."""
+    """`over` on `base`, section by section; lists, values and sections given by name are replaced."""
     result = dict(base)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        both = isinstance(value, dict) and not isinstance(value, NamedSection) and isinstance(result.get(key), dict)
         result[key] = merged(result[key], value) if both else value
     return result
 

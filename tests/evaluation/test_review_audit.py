@@ -87,6 +87,14 @@ def test_an_expert_says_one_thing_of_an_item(tmp_path):
     (tmp_path / "d.csv").write_text(to_csv([other]), encoding="utf-8")
     with pytest.raises(UserError, match=f"d.csv: li graded item {other.item} twice"):
         import_reviews([*files, tmp_path / "d.csv"], tmp_path / "key.jsonl", tmp_path / "out")
+    unnamed = []
+    for folder, grade in (("li", "correct"), ("wang", "incorrect")):
+        unnamed.append(tmp_path / folder / "review.csv")
+        unnamed[-1].parent.mkdir()
+        rows = [item.model_copy(update={"grade": grade}) for item in items]
+        unnamed[-1].write_text(to_csv(rows), encoding="utf-8")
+    pairs = {(one.first, one.second) for one in import_reviews(unnamed, tmp_path / "key.jsonl", tmp_path / "out")}
+    assert ("li/review", "wang/review") in pairs and len(pairs) == 3
     named = graded[0].model_copy(update={"reviewer": "verifier"})
     (tmp_path / "e.csv").write_text(to_csv([named]), encoding="utf-8")
     with pytest.raises(UserError, match="an expert called 'verifier'"):

@@ -120,13 +120,27 @@ def test_a_byte_order_mark_is_no_part_of_the_first_case(cases_file, tmp_path):
 
 def test_an_endpoint_that_answers_nothing_usable_gives_no_figures(cases_file, tmp_path):
     class Proxy(BaseHTTPRequestHandler):
-        """Knows the model, and answers questions with a page."""
+        """Knows the model, and answers questions with a page; `good` of them as an endpoint does."""
+
+        good = 0
 
         def do_GET(self) -> None:
             self.reply(b'{"data": [{"id": "m"}]}')
 
         def do_POST(self) -> None:
-            self.reply(b"<html>please sign in</html>")
+            answer = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nGout"}
+            choice = {"index": 0, "message": answer, "finish_reason": "stop"}
+            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+            body = {
+                "id": "x",
+                "object": "chat.completion",
+                "created": 0,
+                "model": "m",
+                "choices": [choice],
+                "usage": usage,
+            }
+            Proxy.good -= 1
+            self.reply(json.dumps(body).encode() if Proxy.good >= 0 else b"<html>please sign in</html>")
 
         def reply(self, body: bytes) -> None:
             self.send_response(200)
@@ -143,6 +157,11 @@ def test_an_endpoint_that_answers_nothing_usable_gives_no_figures(cases_file, tm
             name="proxy", base_url=url, model="m", data_region="here", trusted=True, max_retries=0
         )
         with pytest.raises(UserError, match=r"no call of 42 was answered \(most often: bad_reply\)"):
+            evaluate(config(), endpoint, cases_file, tmp_path / "out", tmp_path / "state")
+        assert not (tmp_path / "out").exists()
+        Proxy.good = 1
+        evaluate(config(), endpoint, cases_file, tmp_path / "one", tmp_path / "state")
+        with pytest.raises(UserError, match=r"no call of 41 was answered"):  # what is known already changes nothing
             evaluate(config(), endpoint, cases_file, tmp_path / "out", tmp_path / "state")
         server.shutdown()
     assert not (tmp_path / "out").exists()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import GraniteConfig, GraniteForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
 from clinical_r1.training.logprobs import score_tokens
@@ -65,6 +65,20 @@ def test_the_head_is_ours_where_it_applies_and_theirs_elsewhere(monkeypatch) -> 
     model(**batch(), fused_lm_head=True, position_ids=torch.arange(20)[None])
     assert model(**batch()).logits.shape == (3, 20, 97)
     assert calls == [1]
+
+
+def test_a_model_that_scales_its_logits_is_left_to_trl() -> None:
+    torch.manual_seed(0)
+    config = GraniteConfig(
+        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4,
+        num_key_value_heads=2, logits_scaling=8.0,
+    )  # fmt: skip
+    model = GraniteForCausalLM(config).train()
+    add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
+    before = model(**batch(), fused_lm_head=True).log_probs
+    head.install(model)
+    assert torch.equal(model(**batch(), fused_lm_head=True).log_probs, before)
+    assert before.sum() < 0
 
 
 def test_a_batch_without_labels_is_a_differentiable_zero() -> None:

@@ -4,6 +4,7 @@ flash attention; here attention `varlen` computes one example at a time."""
 import pytest
 from pydantic import ValidationError
 
+from clinical_r1.errors import UserError
 from clinical_r1.generation.load import load_tokenizer
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 from clinical_r1.training.sft.data import IGNORED, read_examples
@@ -86,5 +87,11 @@ def test_attention_varlen_refuses_a_batch_that_is_not_packed(traces, base_model)
 
     register()
     model, _ = load_model(base_model, attn_implementation="varlen")
+    ids, bounds = torch.tensor([[1, 2, 3]]), {"cu_seq_lens_q": torch.tensor([0, 3]), "max_length_q": 3}
     with pytest.raises(ValueError, match="packed examples only"):
-        model(input_ids=torch.tensor([[1, 2, 3]]))
+        model(input_ids=ids)
+    assert model(input_ids=ids, **bounds).logits.shape[1] == 3
+    for layer in model.model.layers:
+        layer.self_attn.sliding_window = 2
+    with pytest.raises(UserError, match="window is 2 tokens"):
+        model(input_ids=ids, **bounds)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.training.deepspeed import DeepSpeedConfig, build_config, check_requirements
+from clinical_r1.training.deepspeed import DeepSpeedConfig, build_config, check_attention, check_requirements
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, estimate, shipped
 from clinical_r1.training.sft.config import SFTConfig
@@ -70,8 +70,7 @@ def test_shipped_configurations_fit_the_machines_in_their_names(kind):
     folder = Path(__file__).resolve().parents[2] / "clinical_r1" / "training" / "configs"
     for name, need in machines.items():
         text = (folder / name).read_text(encoding="utf-8")
-        said = "ran on a GPU" if name.endswith("1x80-lora.yaml") else "Not run on GPU"
-        assert said in text and ("docs/log.md" in text or said.startswith("Not")), name
+        assert re.search(r"ran on a GPU.*docs/log\.md" if "1x80-lora" in name else "Not run on GPU", text), name
         if "offload_optimizer: true" in text:
             told = int(re.search(r"(\d+) Gi?B of (?:host )?RAM", text)[1])  # type: ignore[index]
             assert need.host_gib * GIB < told * 1e9 or need.host_gib <= told, name
@@ -110,7 +109,11 @@ def test_a_missing_toolchain_is_refused_at_the_start(monkeypatch):
     with pytest.raises(UserError, match=r"g\+\+ and ninja is not on PATH"):
         check_requirements(DeepSpeedConfig(offload_optimizer=True, cpu_adam=True))
     with pytest.raises(UserError, match="no CUDA GPU"):
-        check_requirements(DeepSpeedConfig(), attention="flash_attention_2", use_cpu=True)
+        check_attention("flash_attention_2", "bfloat16")
+    check_attention("varlen", "float32")  # on a CPU; a GPU would want bfloat16
+    monkeypatch.setattr("clinical_r1.training.deepspeed._has_gpu", lambda: True)
+    with pytest.raises(UserError, match="set dtype to bfloat16"):
+        check_attention("varlen", "float32")
 
 
 def test_what_can_run_is_accepted_and_cpu_adam_gets_the_settings(monkeypatch, tmp_path):

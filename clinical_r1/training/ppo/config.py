@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from clinical_r1.errors import UserError
 from clinical_r1.rewards import ReasoningRule, RewardTable, reward_table
 from clinical_r1.training.deepspeed import DeepSpeedConfig
 from clinical_r1.training.sft.config import LoraSettings
@@ -192,11 +193,12 @@ class PPOConfig(BaseModel):
         return self
 
     def accumulation(self, world_size: int) -> int:
-        """Backward passes of one process between two optimizer steps; ValueError where the batch does not divide."""
+        """Backward passes of one process between two optimizer steps; UserError where the batch does not divide."""
         parts = self.batch_size // (self.minibatches * self.micro_batch_size)
         if parts % world_size:
-            raise ValueError(
-                f"batch_size {self.batch_size} / minibatches {self.minibatches} / micro_batch_size "
-                f"{self.micro_batch_size} gives {parts} micro-batches, which {world_size} processes cannot share evenly"
+            raise UserError(
+                f"ppo: batch_size {self.batch_size} / minibatches {self.minibatches} / micro_batch_size "
+                f"{self.micro_batch_size} gives {parts} micro-batches, which {world_size} processes cannot share "
+                "evenly; change one of them"
             )
         return parts // world_size

@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from clinical_r1.errors import UserError
 from clinical_r1.generation.kernels import install
 from clinical_r1.generation.load import load_model
 from clinical_r1.training.deepspeed import DeepSpeedConfig, build_config
@@ -61,7 +60,7 @@ def build_engines(config: PPOConfig, model_folder: Path) -> Engines:
     """Load the SFT model three times (actor, critic, reference) and start the engines."""
     device = local_device()
     model, tokenizer = _load(config, model_folder, device)
-    accumulation = _accumulation(config)
+    accumulation = config.accumulation(world_size())
     actor = _engine(
         config, Policy(model, config.rollout.temperature, config.logits_chunk), config.learning_rate, accumulation
     )
@@ -176,13 +175,6 @@ def local_device() -> torch.device:
 def shared(micro_batches: list[MicroBatch]) -> list[MicroBatch]:
     """This process's share: every n-th, so that lengths are spread evenly."""
     return micro_batches[rank() :: world_size()]
-
-
-def _accumulation(config: PPOConfig) -> int:
-    try:
-        return config.accumulation(world_size())
-    except ValueError as error:
-        raise UserError(f"ppo: {error}; change one of them") from None
 
 
 def _load(config: PPOConfig, folder: Path, device: torch.device) -> tuple[Any, Any]:

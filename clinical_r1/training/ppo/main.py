@@ -11,7 +11,7 @@ from typing import Any
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.training import checkpoints
-from clinical_r1.training.deepspeed import check_requirements, init_process_group, prepare_environment
+from clinical_r1.training.deepspeed import check_attention, check_requirements, init_process_group, prepare_environment
 from clinical_r1.training.launcher import RESULT_FILE
 from clinical_r1.training.ppo.job import PPOJob
 from clinical_r1.training.trainee import StopRequest, trainee
@@ -24,7 +24,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with trainee() as stop:
         job = PPOJob.model_validate_json(arguments.config.read_text(encoding="utf-8"))
-        check_requirements(job.config.deepspeed, job.config.attention)
+        check_attention(job.config.attention, job.config.dtype)
+        check_requirements(job.config.deepspeed)
         prepare_environment()
         init_process_group()
         train(job, stop)

@@ -5,7 +5,7 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import check_model_folder
-from clinical_r1.training.deepspeed import check_requirements
+from clinical_r1.training.deepspeed import check_attention, check_requirements
 from clinical_r1.training.launcher import launch_job, node_count
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.job import PPOJob
@@ -28,15 +28,13 @@ def train_ppo(
         Preempted: stopped by SIGTERM after writing a checkpoint.
     """
     check_model_folder(model)
-    check_requirements(config.deepspeed, config.attention)
+    check_attention(config.attention, config.dtype)
+    check_requirements(config.deepspeed)
     for path in (cases, validation):
         if not path.is_file():
             raise UserError(f"{path}: no such file; PPO needs the rl and validation splits of the records step")
         config.judge.check_privacy(path)
     paths = {"model": model, "cases": cases, "validation": validation, "out_dir": out_dir, "state_dir": state_dir}
     job = PPOJob(config=config, **{name: path.resolve() for name, path in paths.items()})
-    try:
-        config.accumulation(config.processes * node_count())
-    except ValueError as error:
-        raise UserError(f"ppo: {error}; change one of them") from None
+    config.accumulation(config.processes * node_count())
     return launch_job("clinical_r1.training.ppo.main", job, job.state_dir, config.processes, label="ppo")

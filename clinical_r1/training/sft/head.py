@@ -24,9 +24,12 @@ TAKEN = {"input_ids", "attention_mask", "use_cache", "num_items_in_batch"}
 def install(model: Any) -> None:
     """Let a causal model that TRL has given its fused head score by ours where that applies.
 
-    It does for a float32 model on a CPU with a whole, plain head; else TRL's own runs. As in `generation.kernels`,
+    It does for a float32 Qwen2 on a CPU with a whole, plain head; else TRL's own runs (other models scale or cap their
+    logits, which TRL knows of). As in `generation.kernels`,
     what decides is never in the data.
     """
+    if model.config.model_type != "qwen2":
+        return
     fused = model.forward
 
     def forward(self: Any, *args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.generation.load import check_model_folder, load_tokenizer, save_model
 from clinical_r1.training.checkpoints import claim, folder_hash, latest, prune, step_of
 from clinical_r1.training.curves import Panel, write_curves
-from clinical_r1.training.deepspeed import check_requirements, init_process_group, prepare_environment
+from clinical_r1.training.deepspeed import check_attention, check_requirements, init_process_group, prepare_environment
 from clinical_r1.training.launcher import RESULT_FILE, report_progress
 from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter, read_metrics
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
@@ -56,8 +56,9 @@ def train(job: SFTJob, stop: StopRequest) -> None:
 
     new_tokens = prepare_tokenizer(tokenizer)
     examples = read_examples(job.traces, tokenizer, _window(config, job.base_model))
+    check_attention(config.attention, config.dtype)
     if config.deepspeed is not None:
-        check_requirements(config.deepspeed, config.attention, dtype=config.dtype)
+        check_requirements(config.deepspeed)
     if config.deepspeed is not None or "RANK" in os.environ:
         prepare_environment()
         init_process_group()
@@ -113,9 +114,9 @@ def _claim(job: SFTJob, world: int) -> None:
 
 def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seconds: float) -> dict[str, float]:
     """Numbers of the run; losses from the metrics file, so that a resumed run reports the whole."""
-    evaluation = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
     from clinical_r1.training.preflight import gpu_peak
 
+    evaluation = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
     losses = [row.get("token_loss", row["loss"]) for row in trainer.state.log_history if "loss" in row]
     last = losses[-max(1, len(losses) // 10) :]
     return {
