@@ -1,20 +1,23 @@
-"""SFT throughput on real traces: as shipped against HuatuoGPT-o1's training loop, ZeRO-2 against plain torch.
+"""SFT throughput on real traces: as shipped against a loop like HuatuoGPT-o1's, ZeRO-2 against plain torch.
 
     python -m benchmarks.sft [--limit 198] [--epochs 1] [--repeats 2]
 
 The 198 traces of HuatuoGPT-o1's demo set (../shared/data) train a tiny Qwen2 made from scratch; tokens are real ones,
-padding excluded, and time is that of the optimizer steps. Four runs, each in a process of its own, taken in turns:
+padding excluded, and time is that of the optimizer steps. Five runs, each in a process of its own, taken in turns:
 
-- `script`:  what HuatuoGPT-o1's script does, on transformers and torch alone: batches in arrival order, each padded to
-             its longest, the model's own loss and its logits' accuracy
+- `script`:  a loop as HuatuoGPT-o1's, on transformers and torch alone: batches in arrival order, each padded to its
+             longest, the model's own loss and its logits' accuracy
+- `pairs`:   the same with its published sizes: a batch of 16 in 8 accumulated pairs, each padded to its longest
 - `arrival`: our trainer with that collate and nothing else changed, plain torch
 - `plain`:   our trainer with its own order and micro-batches, plain torch
 - `zero2`:   the same under DeepSpeed ZeRO-2, as shipped
 
-All have the environment (threads, allocator) of a run that the launcher starts.
+All have the environment (threads, allocator) of a run that the launcher starts; the first two have transformers' own
+code for the model, and no gradient checkpointing (its script has it on).
 
-`tokens_ratio` = tokens/s of zero2 over script (best repeats), `collate_ratio` = of plain over arrival (what the order
-alone is worth), `zero2_overhead` = step time of zero2 over plain. The last line is one JSON object.
+`tokens_ratio` = tokens/s of zero2 over script (best repeats), `pairs_ratio` = over pairs, `collate_ratio` = of plain
+over arrival (what the order alone is worth), `zero2_overhead` = step time of zero2 over plain. The last line is one
+JSON object.
 """
 
 import argparse
@@ -34,7 +37,7 @@ from clinical_r1.training.sft.data import IGNORED, EpochOrder, read_examples
 from clinical_r1.training.tiny import TinyModelConfig, make_base_model
 
 PROBLEMS = Path(__file__).parents[1] / "../shared/data/huatuogpt_o1_demo_198.json"
-VARIANTS = ("script", "arrival", "plain", "zero2")
+VARIANTS = ("script", "pairs", "arrival", "plain", "zero2")
 
 
 def main() -> None:
@@ -69,6 +72,7 @@ def main() -> None:
                 best[variant] = max(best[variant], rate)
     result = {
         "tokens_ratio": round(best["zero2"] / best["script"], 3),
+        "pairs_ratio": round(best["zero2"] / best["pairs"], 3),
         "collate_ratio": round(best["plain"] / best["arrival"], 3),
         "zero2_overhead": round(best["plain"] / best["zero2"], 3),
         "tokens_per_s": {variant: round(rate) for variant, rate in best.items()},
@@ -123,8 +127,8 @@ def work(variant: str, job_path: str) -> None:
     from clinical_r1.training.trainee import trainee
 
     job = SFTJob.model_validate_json(Path(job_path).read_text(encoding="utf-8"))
-    if variant == "script":
-        script(job)
+    if variant in ("script", "pairs"):
+        script(job, job.config.batch_size if variant == "script" else 2)
         return
     if variant == "arrival":
         build.EpochOrder = ArrivalOrder  # type: ignore[misc]
@@ -139,8 +143,11 @@ class ArrivalOrder(EpochOrder):
         return iter([index % len(self.lengths) for index in range(len(self))])
 
 
-def script(job: SFTJob) -> None:
-    """A plain training loop: right-padded batches without a mask, the model's loss, AdamW, accuracy from the logits."""
+def script(job: SFTJob, micro: int) -> None:
+    """A plain training loop: right-padded batches without a mask, the model's loss, AdamW, accuracy from the logits.
+
+    `micro`: examples that go through the model at once; a batch's are accumulated.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -158,15 +165,17 @@ def script(job: SFTJob) -> None:
     for start in range(0, round(len(batches) * job.config.epochs), size):
         chosen = [examples[index] for index in batches[start % len(batches) :][:size]]
         began = time.monotonic()
-        longest = max(len(example.input_ids) for example in chosen)
-        padding = [longest - len(example.input_ids) for example in chosen]
-        ids = torch.tensor([e.input_ids + [tokenizer.eos_token_id] * n for e, n in zip(chosen, padding, strict=True)])
-        labels = torch.tensor([e.labels + [IGNORED] * n for e, n in zip(chosen, padding, strict=True)])
-        output = model(input_ids=ids, labels=labels, use_cache=False)
-        with torch.no_grad():
-            right = output.logits[:, :-1].argmax(-1) == labels[:, 1:]
-            float(right.sum() / (labels[:, 1:] != IGNORED).sum())
-        output.loss.backward()
+        for first in range(0, size, micro):
+            part = chosen[first : first + micro]
+            longest = max(len(example.input_ids) for example in part)
+            padding = [longest - len(example.input_ids) for example in part]
+            ids = torch.tensor([e.input_ids + [tokenizer.eos_token_id] * n for e, n in zip(part, padding, strict=True)])
+            labels = torch.tensor([e.labels + [IGNORED] * n for e, n in zip(part, padding, strict=True)])
+            output = model(input_ids=ids, labels=labels, use_cache=False)
+            with torch.no_grad():
+                right = output.logits[:, :-1].argmax(-1) == labels[:, 1:]
+                float(right.sum() / (labels[:, 1:] != IGNORED).sum())
+            (output.loss * micro / size).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), job.config.gradient_clipping)
         optimizer.step()
         optimizer.zero_grad()

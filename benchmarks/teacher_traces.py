@@ -8,7 +8,17 @@ import random
 from collections.abc import Iterator
 
 from clinical_r1.schema import RETRY_STRATEGIES, Case, Strategy, Trace, TraceOutcome
-from clinical_r1.simulator.teacher import CARE_FIRST, CARE_RETRY, attempt, draw_care, guided, response, retry, rewrite
+from clinical_r1.simulator.teacher import (
+    CARE_FIRST,
+    CARE_RETRY,
+    attempt,
+    draw_care,
+    guided,
+    response,
+    retry,
+    rewrite,
+    with_competence,
+)
 from clinical_r1.simulator.world import WorldCase, sample_cases
 
 RETRIES = 3
@@ -26,12 +36,12 @@ def as_case(drawn: WorldCase) -> Case:
     )
 
 
-def teacher_traces(count: int, seed: int) -> Iterator[Trace]:
-    """One accepted trace for each of `count` cases drawn by seed."""
+def teacher_traces(count: int, seed: int, competence: float | None = None) -> Iterator[Trace]:
+    """One accepted trace for each of `count` cases drawn by seed; competence: as of the simulated endpoint."""
     rng = random.Random(seed)
     for drawn in sample_cases(count, seed):
         case, chart = as_case(drawn), drawn.chart
-        thinking, outcome = _search(drawn, rng)
+        thinking, outcome = _search(drawn, rng, competence)
         yield Trace(
             case_id=case.id, language=chart.language, specialty=case.specialty, question=case.question,
             reference=case.reference, thinking=thinking, response=response(chart.language, case.reference),
@@ -39,15 +49,16 @@ def teacher_traces(count: int, seed: int) -> Iterator[Trace]:
         )  # fmt: skip
 
 
-def _search(drawn: WorldCase, rng: random.Random) -> tuple[str, TraceOutcome]:
+def _search(drawn: WorldCase, rng: random.Random, competence: float | None) -> tuple[str, TraceOutcome]:
     chart, reference = drawn.chart, drawn.reference
-    first = attempt(chart, draw_care(rng, CARE_FIRST), rng)
+    first = attempt(chart, draw_care(rng, with_competence(CARE_FIRST, competence)), rng)
     if first.answer == reference:
         return first.reasoning, TraceOutcome.DIRECT
     wrong = [first.answer]
     for _ in range(RETRIES):
         strategy: Strategy = rng.choice(RETRY_STRATEGIES)
-        again = retry(chart, strategy.value, first.reasoning, wrong, draw_care(rng, CARE_RETRY), rng)
+        care = draw_care(rng, with_competence(CARE_RETRY, competence))
+        again = retry(chart, strategy.value, first.reasoning, wrong, care, rng)
         if again.answer == reference:
             return rewrite(chart.language, first.reasoning, again.reasoning), TraceOutcome.RECOVERED
         wrong.append(again.answer)

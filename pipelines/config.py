@@ -35,6 +35,10 @@ SECTION_FOLDERS = {
 class NamedSection(dict[str, Any]):
     """A section that came whole from a file: it replaces that of an extended configuration instead of joining it."""
 
+    def __init__(self, content: dict[str, Any], file: Path) -> None:
+        super().__init__(content)
+        self.file = file
+
 
 class SimulatedWorldConfig(BaseModel):
     """The simulated teacher and judge, and the records sampled from their world. Not for production: leave it out."""
@@ -105,13 +109,16 @@ class RunConfig(BaseModel):
 
 def config_path(name: str) -> Path:
     """A shipped configuration by name (`demo`), or a path to a YAML file."""
-    shipped = CONFIG_FOLDER / f"{name}.yaml"
-    if shipped.is_file():
-        return shipped
-    if Path(name).is_file():
-        return Path(name)
-    known = ", ".join(sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml")))
-    raise UserError(f"--config {name}: neither a file nor a shipped configuration (shipped: {known})")
+    return shipped_or_own(name, CONFIG_FOLDER, f"--config {name}", "configuration")
+
+
+def shipped_or_own(name: str, folder: Path, place: str, what: str, prefix: str = "") -> Path:
+    """A file of `folder` by its name without .yaml, or any file by its path; UserError lists those of the prefix."""
+    for file in (folder / f"{name}.yaml", Path(name)):
+        if file.is_file():
+            return file
+    known = ", ".join(sorted(file.stem for file in folder.glob(f"{prefix}*.yaml")))
+    raise UserError(f"{place}: neither a file nor a shipped {what} (shipped: {known})")
 
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)
@@ -135,7 +142,11 @@ def load_as(model: type[ConfigT], name: str, overrides: list[str] | None = None)
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{blamed(path, error, overrides or [])}: {_explain(error, model)}") from None
+        first = str([*error.errors(include_url=False, include_context=False)[0]["loc"], ""][0])
+        section, given = data.get(first), overrides or []
+        if isinstance(section, NamedSection):
+            path, given = section.file, [one for one in given if one.partition("=")[0] != first]
+        raise UserError(f"{blamed(path, error, given)}: {_explain(error, model)}") from None
 
 
 def name_sections(data: dict[str, Any], place: str) -> None:
@@ -144,13 +155,10 @@ def name_sections(data: dict[str, Any], place: str) -> None:
         name = data.get(section)
         if not isinstance(name, str):
             continue
-        file = next((one for one in (folder / f"{name}.yaml", Path(name)) if one.is_file()), None)
-        if file is None:
-            prefix = f"{section}-" if folder.parent.name == "training" else ""
-            known = ", ".join(sorted(one.stem for one in folder.glob(f"{prefix}*.yaml")))
-            raise UserError(f"{place}: {section} '{name}' is neither a file nor a shipped section (shipped: {known})")
+        prefix = f"{section}-" if folder.parent.name == "training" else ""
+        file = shipped_or_own(name, folder, f"{place}: {section} '{name}'", "section", prefix)
         found = read_yaml(file)
-        data[section] = NamedSection(found) if isinstance(found, dict) else found
+        data[section] = NamedSection(found, file) if isinstance(found, dict) else found
 
 
 def read_yaml(path: Path) -> Any:

@@ -28,8 +28,8 @@ MODELS = {
     "clinical_r1/training/configs/tiny*.yaml": "clinical_r1.training.tiny:TinyModelConfig",
     "clinical_r1/records/configs/*.yaml": "clinical_r1.records.config:RecordsConfig",
     "serving/configs/gateway*.yaml": "serving.gateway.config:GatewayConfig",
-    "clinical_r1/evaluation/configs/promotion*.yaml": "clinical_r1.evaluation.policy:Policy",
-    "clinical_r1/evaluation/configs/two-judges.yaml": "clinical_r1.evaluation.config:EvaluationConfig",
+    "clinical_r1/evaluation/policies/*.yaml": "clinical_r1.evaluation.policy:Policy",
+    "clinical_r1/evaluation/configs/*.yaml": "clinical_r1.evaluation.config:EvaluationConfig",
     "clinical_r1/synthesis/configs/*.yaml": "clinical_r1.synthesis.config:SynthesisConfig",
 }
 """Where a configuration lies says which model parses it."""
@@ -91,9 +91,14 @@ def test_a_section_may_be_the_name_of_a_shipped_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a mapping"):
         load_as(AblateRlConfig, str(experiment))
     with pytest.raises(
-        UserError, match=r"--set ppo=nosuch: ppo 'nosuch' is neither .* \(shipped: ppo-paper, ppo-paper-7b"
+        UserError, match=r"--set ppo=nosuch: ppo 'nosuch': neither .* \(shipped: ppo-paper, ppo-paper-7b"
     ):
         load_config("demo", ["ppo=nosuch"])
+    with pytest.raises(UserError, match=r"evaluation 'nosuch': .* \(shipped: two-judges\)$"):
+        load_config("demo", ["evaluation=nosuch"])
+    own.write_text("epochz: 7", encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine.yaml: unknown key 'sft.epochz': did you mean 'epochs'"):
+        load_config("demo", [f"sft={own}", "ppo.steps=9"])
 
 
 def test_every_field_of_a_run_configuration_has_a_docstring() -> None:

@@ -66,7 +66,7 @@ class GateConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     policy: Path | None = None
-    """Policy file; None: the shipped one (clinical_r1/evaluation/configs/promotion.yaml)."""
+    """Policy file; None: the shipped one (clinical_r1/evaluation/policies/promotion.yaml)."""
     incumbent: Path | None = None
     """Folder of the model in use; None: there is none, and the rival is the base model plus an absolute minimum."""
     cases: int = Field(default=0, ge=0)

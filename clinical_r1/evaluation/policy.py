@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from clinical_r1.errors import UserError
 from clinical_r1.schema import first_problem
 
-DEFAULT_POLICY = Path(__file__).parent / "configs" / "promotion.yaml"
+DEFAULT_POLICY = Path(__file__).parent / "policies" / "promotion.yaml"
 Points = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -66,12 +66,8 @@ class Responder:
             right = not right
         return "correct" if right else "incorrect"
 
-    def _mix(self, mix: dict[teacher.Care, float]) -> dict[teacher.Care, float]:
-        """The teacher's mix of care, with the share of careful work set to `competence`."""
-        if (competence := self.config.competence) is None:
-            return mix
-        rest = sum(mix.values()) - mix["careful"]
-        return {care: competence if care == "careful" else (1 - competence) * p / rest for care, p in mix.items()}
+    def _care(self, mix: dict[teacher.Care, float], rng: random.Random) -> teacher.Care:
+        return teacher.draw_care(rng, teacher.with_competence(mix, self.config.competence))
 
     def _world_attempt(
         self, task: str, chart: Chart, attempts: list[tuple[str, str]], reference: str, rng: random.Random
@@ -79,8 +75,8 @@ class Responder:
         if task == "guided":
             return teacher.guided(chart, reference, rng)
         if task == "initial" or not attempts:
-            return teacher.attempt(chart, teacher.draw_care(rng, self._mix(teacher.CARE_FIRST)), rng)
-        care = teacher.draw_care(rng, self._mix(teacher.CARE_RETRY))
+            return teacher.attempt(chart, self._care(teacher.CARE_FIRST, rng), rng)
+        care = self._care(teacher.CARE_RETRY, rng)
         return teacher.retry(chart, task, attempts[0][0], [answer for _, answer in attempts], care, rng)
 
     def _outside_attempt(self, request: Request, case: str, wrong: list[str], rng: random.Random) -> dict[str, str]:
@@ -111,7 +107,7 @@ class Responder:
         case = request.blocks.get("case", request.last)
         chart = _chart(case)
         if chart is not None:
-            written = teacher.attempt(chart, teacher.draw_care(rng, self._mix(teacher.CARE_FIRST)), rng)
+            written = teacher.attempt(chart, self._care(teacher.CARE_FIRST, rng), rng)
             return teacher.response(chart.language, written.answer)
         competence = self.config.competence if self.config.competence is not None else outside.DEFAULT_COMPETENCE
         return outside.response(

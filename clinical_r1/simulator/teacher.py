@@ -31,6 +31,14 @@ class Written:
     answer: str
 
 
+def with_competence(mix: dict[Care, float], competence: float | None) -> dict[Care, float]:
+    """A mix of care with the share of careful work set to `competence`; None leaves it as it is."""
+    if competence is None:
+        return mix
+    rest = sum(mix.values()) - mix["careful"]
+    return {care: competence if care == "careful" else (1 - competence) * p / rest for care, p in mix.items()}
+
+
 def draw_care(rng: random.Random, mix: dict[Care, float]) -> Care:
     """How careful the teacher happens to be this time."""
     return rng.choices(list(mix), weights=list(mix.values()))[0]

@@ -62,13 +62,10 @@ def _read(name: str) -> "SFTConfig | PPOConfig":
     from clinical_r1.training.ppo.config import PPOConfig
     from clinical_r1.training.preflight import CONFIG_FOLDER
     from clinical_r1.training.sft.config import SFTConfig
-    from pipelines.config import read_yaml
+    from pipelines.config import read_yaml, shipped_or_own
     from pipelines.evaluate_run import read_settings
 
-    path = next((file for file in (CONFIG_FOLDER / f"{name}.yaml", Path(name)) if file.is_file()), None)
-    if path is None:
-        known = ", ".join(sorted(file.stem for file in CONFIG_FOLDER.glob("*.yaml")))
-        raise UserError(f"{name}: neither a file nor a shipped training configuration (shipped: {known})")
+    path = shipped_or_own(name, CONFIG_FOLDER, name, "training configuration")
     data = read_yaml(path)
     if data is None:
         raise UserError(f"{path}: is empty; write the settings of SFT or PPO into it")

@@ -8,8 +8,6 @@ import pytest
 from clinical_r1.errors import UserError
 from clinical_r1.simulator import teacher, world
 from clinical_r1.simulator.config import SimulatorConfig
-from clinical_r1.simulator.outside import AnswerKey
-from clinical_r1.simulator.responder import Responder
 from pipelines.config import load_as
 from pipelines.experiments.arguments import ARGUMENTS, Local
 from pipelines.experiments.config import CONFIGS, CompareSynthesizersConfig, HeldOutSiteConfig, merged
@@ -83,7 +81,7 @@ def test_the_planted_difference_of_the_synthesizers_is_what_the_simulator_does()
     config = load_as(CompareSynthesizersConfig, "experiments/compare-synthesizers")
     rates = []
     for endpoint in (SimulatorConfig(), config.endpoints["rival"]):
-        mix = Responder(endpoint, AnswerKey({}, {"en": [], "zh": []}))._mix(teacher.CARE_FIRST)
+        mix = teacher.with_competence(teacher.CARE_FIRST, endpoint.competence)
         rng, right, cases = random.Random(0), 0, list(world.sample_cases(3000, seed=9))
         for case in cases:
             right += teacher.attempt(case.chart, teacher.draw_care(rng, mix), rng).answer == case.reference
