@@ -1,15 +1,21 @@
 """The vLLM sampler's side of the protocol, against a server of ours that answers as vLLM's documentation says."""
 
 import asyncio
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
+import torch
 from aiohttp import web
 
 from clinical_r1.errors import UserError
+from clinical_r1.generation.load import load_model
 from clinical_r1.generation.sampling import SamplingParams
+from clinical_r1.training.ppo.batch import Episode, new_batch
 from clinical_r1.training.ppo.config import RolloutConfig
+from clinical_r1.training.ppo.rollout import check_sampler
+from clinical_r1.training.ppo.untied import copy_untied, untie
 from clinical_r1.training.ppo.vllm_rollout import VLLMSampler, read_choice
 
 
@@ -73,3 +79,31 @@ def test_a_server_that_is_not_there_is_one_sentence():
 def test_a_reply_without_token_ids_is_refused():
     with pytest.raises(UserError, match="no token ids"):
         read_choice({"text": "x"}, (3,))
+
+
+@pytest.mark.parametrize("shards", ["5GB", "20KB"])
+def test_an_untied_copy_says_the_same_with_a_head_of_its_own(base_model, tmp_path, shards):
+    tied, ids = load_model(base_model)[0].eval(), torch.arange(40)[None]
+    shutil.copytree(base_model, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    tied.save_pretrained(tmp_path / "model", max_shard_size=shards)
+    copy_untied(tmp_path / "model", tmp_path / "copy")
+    copy = load_model(tmp_path / "copy")[0].eval()
+    head, embeddings = copy.get_output_embeddings().weight, copy.get_input_embeddings().weight
+    assert head.data_ptr() != embeddings.data_ptr() and torch.equal(head, embeddings)
+    assert torch.equal(copy(ids).logits, tied(ids).logits)
+    before = sorted((tmp_path / "copy").iterdir())
+    untie(tmp_path / "copy")  # nothing to do
+    assert sorted((tmp_path / "copy").iterdir()) == before
+    with pytest.raises(UserError, match="exists already"):
+        copy_untied(base_model, tmp_path / "copy")
+
+
+def test_a_server_with_other_weights_ends_the_run():
+    rollouts = [Episode(0, [1, 2], [3, 4], [-0.5, -0.5], True), Episode(1, [1], [5], [-0.5], True)]
+    batch = new_batch(rollouts, 2, 0)
+    batch.old = batch.sampled + 0.05 * batch.mask
+    check_sampler(batch)
+    batch.old = batch.sampled - 0.2 * batch.mask
+    with pytest.raises(UserError, match=r"off by 0\.20 nats a token.*training\.ppo\.untied"):
+        check_sampler(batch)

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from clinical_r1.errors import UserError
 from clinical_r1.generation.sampling import Rollout, SamplingParams
 from clinical_r1.training.ppo.algorithm import (
     advantages_and_returns,
     baseline_advantages,
     importance_weights,
+    masked_mean,
     token_rewards,
     whiten,
 )
@@ -141,7 +143,23 @@ class Collector:
         if config.whiten:
             batch.advantages = whiten(batch.advantages, batch.mask)
         if config.rollout.engine != "static":
+            check_sampler(batch)
             batch.weights = importance_weights(batch.old, batch.sampled, config.rollout.importance_cap)
+
+
+MOST_GAP = 0.1
+"""Nats a token, mean: kernels and bfloat16 make some .01; more is a server that runs other weights."""
+
+
+def check_sampler(batch: Batch) -> None:
+    """UserError where another engine's log-probabilities are not those of the actor: weights would only hide it."""
+    gap = float(masked_mean((batch.old - batch.sampled).abs(), batch.mask))
+    if gap > MOST_GAP:
+        raise UserError(
+            f"ppo.rollout.vllm_url: the server's log-probabilities are off by {gap:.2f} nats a token on average, so it "
+            "does not run the actor's weights; start it with --logprobs-mode processed_logprobs on this run's SFT "
+            "model (on a CPU, where its embeddings are tied, on a copy by python -m clinical_r1.training.ppo.untied)"
+        )
 
 
 def sampling_params(config: PPOConfig, tokenizer: Any, temperature: float) -> SamplingParams:

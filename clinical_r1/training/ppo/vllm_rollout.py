@@ -5,6 +5,8 @@ Start the server on the folder of the SFT model, on a volume that it shares with
     VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --model SFT_MODEL \\
         --logprobs-mode processed_logprobs
 
+A model with tied embeddings (Qwen2.5 up to 3B, the tiny ones) needs an untied copy there if vLLM runs on a CPU
+(clinical_r1/training/ppo/untied.py): it would keep its old output head. Trainings that see that stop.
 (the development mode opens /collective_rpc, so keep the port inside of the cluster; `processed_logprobs` are those at
 the sampling temperature). Its kernels round differently from the trainer's: the trainer recomputes all
 log-probabilities and weighs each token by the truncated ratio of the two (`importance_weights`).
@@ -22,6 +24,7 @@ from clinical_r1.generation.sampling import Rollout, SamplingParams, row_seeds
 from clinical_r1.training.ppo.config import RolloutConfig
 from clinical_r1.training.ppo.engines import Engines, rank, world_size
 from clinical_r1.training.ppo.saving import write_model
+from clinical_r1.training.ppo.untied import untie
 
 WEIGHTS_FOLDER = "rollout-weights"
 CONCURRENCY = 256
@@ -41,6 +44,7 @@ class VLLMSampler:
         """Write the actor's weights to the shared folder and have the server load them. Collective."""
         write_model(self.engines, self.folder)
         if rank() == 0:
+            untie(self.folder)  # a server that was started on a tied model leaves the second tensor out
             asyncio.run(self._reload())
         if world_size() > 1:
             import torch.distributed as dist
