@@ -180,7 +180,7 @@ def blamed(path: Path | None, error: ValidationError, overrides: Sequence[str]) 
     if given or path is None:
         return f"--set {(given or keys or [''])[0]}".rstrip()
     beside = [key for key in keys if f"{key}.".startswith(f"{place}." if place else "")]
-    return " with ".join([str(path), *(f"--set {key}" for key in beside)])
+    return " with ".join([str(path), *([", ".join(f"--set {key}" for key in beside)] if beside else [])])
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
