@@ -92,8 +92,8 @@ def make_data(config: Any, folder: Path, seed: int, test_cases: int) -> dict[str
         name: write_jsonl(folder / f"{name}.jsonl", draw(count, stream))
         for stream, (name, count) in enumerate(wanted.items(), start=1)
     }
-    competence = config.simulator.endpoint.competence
-    drawn = teacher_traces(counts["sft"] + 1000, 1000 * (seed + 1) + 4, competence)
+    careful = config.simulator.endpoint.world_care
+    drawn = teacher_traces(counts["sft"] + 1000, 1000 * (seed + 1) + 4, careful)
     traces = [t for _, t in zip(range(counts["sft"]), (t for t in drawn if t.case_id not in seen), strict=False)]
     seen |= {trace.case_id for trace in traces}
     spare = write_jsonl(folder / "spare.jsonl", draw(SPARE_CASES, 5))

@@ -17,7 +17,7 @@ from clinical_r1.simulator.teacher import (
     response,
     retry,
     rewrite,
-    with_competence,
+    with_careful,
 )
 from clinical_r1.simulator.world import WorldCase, sample_cases
 
@@ -36,12 +36,12 @@ def as_case(drawn: WorldCase) -> Case:
     )
 
 
-def teacher_traces(count: int, seed: int, competence: float | None = None) -> Iterator[Trace]:
-    """One accepted trace for each of `count` cases drawn by seed; competence: as of the simulated endpoint."""
+def teacher_traces(count: int, seed: int, careful: float | None = None) -> Iterator[Trace]:
+    """One accepted trace for each of `count` cases drawn by seed; `careful`: share of careful tries, None = its own."""
     rng = random.Random(seed)
     for drawn in sample_cases(count, seed):
         case, chart = as_case(drawn), drawn.chart
-        thinking, outcome = _search(drawn, rng, competence)
+        thinking, outcome = _search(drawn, rng, careful)
         yield Trace(
             case_id=case.id, language=chart.language, specialty=case.specialty, question=case.question,
             reference=case.reference, thinking=thinking, response=response(chart.language, case.reference),
@@ -49,15 +49,15 @@ def teacher_traces(count: int, seed: int, competence: float | None = None) -> It
         )  # fmt: skip
 
 
-def _search(drawn: WorldCase, rng: random.Random, competence: float | None) -> tuple[str, TraceOutcome]:
+def _search(drawn: WorldCase, rng: random.Random, careful: float | None) -> tuple[str, TraceOutcome]:
     chart, reference = drawn.chart, drawn.reference
-    first = attempt(chart, draw_care(rng, with_competence(CARE_FIRST, competence)), rng)
+    first = attempt(chart, draw_care(rng, with_careful(CARE_FIRST, careful)), rng)
     if first.answer == reference:
         return first.reasoning, TraceOutcome.DIRECT
     wrong = [first.answer]
     for _ in range(RETRIES):
         strategy: Strategy = rng.choice(RETRY_STRATEGIES)
-        care = draw_care(rng, with_competence(CARE_RETRY, competence))
+        care = draw_care(rng, with_careful(CARE_RETRY, careful))
         again = retry(chart, strategy.value, first.reasoning, wrong, care, rng)
         if again.answer == reference:
             return rewrite(chart.language, first.reasoning, again.reasoning), TraceOutcome.RECOVERED

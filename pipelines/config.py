@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,7 +116,7 @@ def config_path(name: str) -> Path:
 def shipped_or_own(name: str, folder: Path, place: str, what: str, prefix: str = "") -> Path:
     """A file of `folder` by its name without .yaml, or any file by its path; UserError lists those of the prefix."""
     for file in (folder / f"{name}.yaml", Path(name)):
-        if file.is_file():
+        if os.path.isfile(file):  # no error where the name is too long for one
             return file
     known = ", ".join(sorted(file.stem for file in folder.glob(f"{prefix}*.yaml")))
     raise UserError(f"{place}: neither a file nor a shipped {what} (shipped: {known})")
@@ -145,7 +146,8 @@ def load_as(model: type[ConfigT], name: str, overrides: list[str] | None = None)
         first = str([*error.errors(include_url=False, include_context=False)[0]["loc"], ""][0])
         section, given = data.get(first), overrides or []
         if isinstance(section, NamedSection):
-            path, given = section.file, [one for one in given if one.partition("=")[0] != first]
+            named = max((at for at, one in enumerate(given) if one.startswith(f"{first}=")), default=-1)
+            path, given = section.file, given[named + 1 :]
         raise UserError(f"{blamed(path, error, given)}: {_explain(error, model)}") from None
 
 
@@ -158,7 +160,9 @@ def name_sections(data: dict[str, Any], place: str) -> None:
         prefix = f"{section}-" if folder.parent.name == "training" else ""
         file = shipped_or_own(name, folder, f"{place}: {section} '{name}'", "section", prefix)
         found = read_yaml(file)
-        data[section] = NamedSection(found, file) if isinstance(found, dict) else found
+        if not isinstance(found, dict):
+            raise UserError(f"{file}: expected a mapping with settings of {section}")
+        data[section] = NamedSection(found, file)
 
 
 def read_yaml(path: Path) -> Any:

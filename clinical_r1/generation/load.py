@@ -30,7 +30,10 @@ def check_model_folder(folder: Path | str) -> Path:
         raise UserError(f"{folder} is no model folder: *.safetensors missing; copy the weights beside config.json")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{index} is no index of weights: copy the model again") from None
         for shard in sorted(shards):
             if not (folder / shard).is_file():
                 raise UserError(f"{folder} is no whole model folder: {shard} missing; copy the weights again")

@@ -36,8 +36,10 @@ class SimulatorConfig(BaseModel):
     model: str = "simulated-clinician"
     """The model id that it lists and returns."""
     competence: Share | None = None
-    """Chance that a first try is careful: for the world's cases None keeps the teacher's own mix of care (see
-    teacher.py); for cases from outside it is the chance of a right answer, 0.6 if None."""
+    """Chance that a try is careful: for the world's cases None keeps the teacher's own mix of care (see teacher.py);
+    for cases from outside it is the chance of a right answer, 0.6 if None."""
+    careful: Share | None = None
+    """For the world's cases alone, in place of competence."""
     latency_ms: float = Field(default=0.0, ge=0)
     """Added to every reply."""
     failures: Failures = Field(default_factory=Failures)
@@ -48,3 +50,8 @@ class SimulatorConfig(BaseModel):
     """Chance that a judgement is turned around."""
     judge_leniency: Share = 0.0
     """Chance that a wrong answer is accepted (a bias, beside judge_error)."""
+
+    @property
+    def world_care(self) -> float | None:
+        """Chance that a try at one of the world's cases is careful; None: the teacher's own."""
+        return self.competence if self.careful is None else self.careful

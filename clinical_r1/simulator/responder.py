@@ -67,7 +67,7 @@ class Responder:
         return "correct" if right else "incorrect"
 
     def _care(self, mix: dict[teacher.Care, float], rng: random.Random) -> teacher.Care:
-        return teacher.draw_care(rng, teacher.with_competence(mix, self.config.competence))
+        return teacher.draw_care(rng, teacher.with_careful(mix, self.config.world_care))
 
     def _world_attempt(
         self, task: str, chart: Chart, attempts: list[tuple[str, str]], reference: str, rng: random.Random

@@ -31,12 +31,12 @@ class Written:
     answer: str
 
 
-def with_competence(mix: dict[Care, float], competence: float | None) -> dict[Care, float]:
-    """A mix of care with the share of careful work set to `competence`; None leaves it as it is."""
-    if competence is None:
+def with_careful(mix: dict[Care, float], share: float | None) -> dict[Care, float]:
+    """A mix of care with the share of careful work set; None leaves it as it is."""
+    if share is None:
         return mix
     rest = sum(mix.values()) - mix["careful"]
-    return {care: competence if care == "careful" else (1 - competence) * p / rest for care, p in mix.items()}
+    return {care: share if care == "careful" else (1 - share) * p / rest for care, p in mix.items()}
 
 
 def draw_care(rng: random.Random, mix: dict[Care, float]) -> Care:

@@ -81,7 +81,7 @@ def test_the_planted_difference_of_the_synthesizers_is_what_the_simulator_does()
     config = load_as(CompareSynthesizersConfig, "experiments/compare-synthesizers")
     rates = []
     for endpoint in (SimulatorConfig(), config.endpoints["rival"]):
-        mix = teacher.with_competence(teacher.CARE_FIRST, endpoint.competence)
+        mix = teacher.with_careful(teacher.CARE_FIRST, endpoint.world_care)
         rng, right, cases = random.Random(0), 0, list(world.sample_cases(3000, seed=9))
         for case in cases:
             right += teacher.attempt(case.chart, teacher.draw_care(rng, mix), rng).answer == case.reference

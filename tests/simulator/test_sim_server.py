@@ -16,7 +16,7 @@ from aiohttp import web
 
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, write_jsonl
-from clinical_r1.simulator import outside
+from clinical_r1.simulator import outside, teacher
 from clinical_r1.simulator.config import Failures, SimulatorConfig
 from clinical_r1.simulator.failures import Fault, draw_fault
 from clinical_r1.simulator.judge import is_right
@@ -208,6 +208,16 @@ async def test_cases_from_outside_are_answered_by_the_key(serve: Serve, competen
             right += reply["answer"] == case.reference
             assert "bleeding gums" in reply["reasoning"] and reply["answer"] in reply["reasoning"]
     assert least <= right <= most
+
+
+async def test_care_at_the_worlds_cases_leaves_those_from_outside_alone(serve: Serve) -> None:
+    client = await serve(SimulatorConfig(careful=0.0), key=OUTSIDE)
+    asked = [(case, seed) for case in OUTSIDE for seed in range(30)]
+    replies = [await client.ask("initial", case=case.question, seed=seed) for case, seed in asked]
+    right = sum(reply["answer"] == case.reference for reply, (case, _) in zip(replies, asked, strict=True))
+    assert 0.4 * len(asked) < right < 0.8 * len(asked)
+    reasonings = [(await client.ask("initial", case=case.question))["reasoning"] for case in WORLD]
+    assert not any(teacher.checks_look_alikes(text) for text in reasonings)
 
 
 async def test_without_a_key_it_does_not_know(serve: Serve) -> None:

@@ -1,12 +1,14 @@
 """Whole runs in this process: outputs, resume, masking, stopping, choice of weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from ppo_fixtures import NeverStop, _one_thread, config, sft_model, splits  # noqa: F401
 
+from clinical_r1.errors import UserError
 from clinical_r1.generation.load import load_model
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.training.deepspeed import init_process_group, prepare_environment
@@ -151,7 +153,7 @@ def test_without_a_critic_and_with_several_episodes_a_prompt(sft_model, splits, 
 
 def test_reward_rises(sft_model, splits, tmp_path):  # noqa: F811
     settings = config(
-        steps=24, batch_size=32, micro_batch_size=16, minibatches=2, learning_rate=4e-3, kl_beta=0.003,
+        steps=36, batch_size=32, micro_batch_size=16, minibatches=2, learning_rate=2e-3, kl_beta=0.01,
         probe={"every": 0, "cases": 16}, save_every=100, keep="best",
     )  # fmt: skip
     train(job(settings, sft_model, splits, tmp_path), NeverStop())
@@ -172,3 +174,24 @@ def test_episodes_of_another_engine_are_weighed_and_forgetting_is_probed(sft_mod
     assert all(row["train/sampler_gap"] < 1e-4 for row in rows if "train/reward" in row)
     assert [row["forgetting/n"] for row in rows if "forgetting/n" in row] == [3, 3]
     assert "forgetting_accuracy_before" in result(tmp_path)
+
+
+def test_an_engine_with_other_weights_ends_the_run(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.training.ppo import vllm_rollout
+
+    def stale(_config, engines, _state):
+        decoder = build_decoder(engines.policy.model)
+        generate = decoder.generate
+
+        def off(*args, **kwargs):
+            rollouts = generate(*args, **kwargs)
+            return [replace(one, logprobs=[value - 0.3 for value in one.logprobs]) for one in rollouts]
+
+        decoder.generate = off
+        return decoder
+
+    monkeypatch.setattr(vllm_rollout, "VLLMSampler", stale)
+    rollout = {"max_new_tokens": 48, "engine": "vllm", "vllm_url": "http://127.0.0.1:9/v1"}
+    with pytest.raises(UserError, match=r"off by 0\.30 nats a token"):
+        train(job(config(steps=1, rollout=rollout), sft_model, splits, tmp_path), NeverStop())

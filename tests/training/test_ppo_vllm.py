@@ -4,10 +4,13 @@ import asyncio
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from aiohttp import web
+from safetensors.torch import load_file, save_file
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import load_model
@@ -92,11 +95,36 @@ def test_an_untied_copy_says_the_same_with_a_head_of_its_own(base_model, tmp_pat
     head, embeddings = copy.get_output_embeddings().weight, copy.get_input_embeddings().weight
     assert head.data_ptr() != embeddings.data_ptr() and torch.equal(head, embeddings)
     assert torch.equal(copy(ids).logits, tied(ids).logits)
-    before = sorted((tmp_path / "copy").iterdir())
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "copy").iterdir()}
     untie(tmp_path / "copy")  # nothing to do
-    assert sorted((tmp_path / "copy").iterdir()) == before
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "copy").iterdir()} == before
+
+
+def test_what_cannot_be_untied_is_refused_and_leaves_nothing(base_model, tmp_path):
+    other, copy = tmp_path / "other", tmp_path / "copy"
+    shutil.copytree(base_model, other)
     with pytest.raises(UserError, match="exists already"):
-        copy_untied(base_model, tmp_path / "copy")
+        copy_untied(base_model, other)
+    save_file({"transformer.wte.weight": torch.zeros(2, 2)}, other / "model.safetensors")
+    with pytest.raises(UserError, match=rf"{other}: no tensor model.embed_tokens.weight"):
+        copy_untied(other, copy)
+    (other / "model.safetensors").write_bytes(b"12")
+    with pytest.raises(UserError, match="cannot be read"):
+        copy_untied(other, copy)
+    (other / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(UserError, match="no index of weights"):
+        copy_untied(other, copy)
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_the_server_gets_a_head_of_its_own(base_model, tmp_path):
+    server = Server()
+    model, tokenizer = load_model(base_model)
+    engines: Any = SimpleNamespace(policy=SimpleNamespace(model=model, causal=model), tokenizer=tokenizer)
+    config = RolloutConfig(engine="vllm", vllm_url=f"http://127.0.0.1:{server.port}/v1")
+    VLLMSampler(config, engines, tmp_path).refresh()
+    assert load_file(tmp_path / "rollout-weights" / "model-head.safetensors").keys() == {"lm_head.weight"}
+    assert server.asked[0][1]["kwargs"] == {"weights_path": str(tmp_path / "rollout-weights")}
 
 
 def test_a_server_with_other_weights_ends_the_run():
@@ -104,6 +132,7 @@ def test_a_server_with_other_weights_ends_the_run():
     batch = new_batch(rollouts, 2, 0)
     batch.old = batch.sampled + 0.05 * batch.mask
     check_sampler(batch)
-    batch.old = batch.sampled - 0.2 * batch.mask
-    with pytest.raises(UserError, match=r"off by 0\.20 nats a token.*training\.ppo\.untied"):
-        check_sampler(batch)
+    for off, said in ((0.2, r"0\.20"), (float("nan"), "nan")):
+        batch.old = batch.sampled - off * batch.mask
+        with pytest.raises(UserError, match=rf"off by {said} nats a token.*training\.ppo\.untied"):
+            check_sampler(batch)

@@ -66,6 +66,8 @@ class Collector:
         judging = self.scorer.start(own, self.prompts.cases)
         batch = new_batch(episodes, self.config.micro_batch_size, self.pad, self.engines.device)
         self._forward(batch)
+        if self.config.rollout.engine != "static":
+            check_sampler(batch)
         now = timer.lap("forward", now)
         self.scorer.finish(own, judging)
         timer.lap("verify", now)
@@ -143,7 +145,6 @@ class Collector:
         if config.whiten:
             batch.advantages = whiten(batch.advantages, batch.mask)
         if config.rollout.engine != "static":
-            check_sampler(batch)
             batch.weights = importance_weights(batch.old, batch.sampled, config.rollout.importance_cap)
 
 
@@ -154,7 +155,7 @@ MOST_GAP = 0.1
 def check_sampler(batch: Batch) -> None:
     """UserError where another engine's log-probabilities are not those of the actor: weights would only hide it."""
     gap = float(masked_mean((batch.old - batch.sampled).abs(), batch.mask))
-    if gap > MOST_GAP:
+    if not gap <= MOST_GAP:  # NaN too
         raise UserError(
             f"ppo.rollout.vllm_url: the server's log-probabilities are off by {gap:.2f} nats a token on average, so it "
             "does not run the actor's weights; start it with --logprobs-mode processed_logprobs on this run's SFT "

@@ -5,11 +5,11 @@ Start the server on the folder of the SFT model, on a volume that it shares with
     VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --model SFT_MODEL \\
         --logprobs-mode processed_logprobs
 
-A model with tied embeddings (Qwen2.5 up to 3B, the tiny ones) needs an untied copy there if vLLM runs on a CPU
-(clinical_r1/training/ppo/untied.py): it would keep its old output head. Trainings that see that stop.
 (the development mode opens /collective_rpc, so keep the port inside of the cluster; `processed_logprobs` are those at
 the sampling temperature). Its kernels round differently from the trainer's: the trainer recomputes all
-log-probabilities and weighs each token by the truncated ratio of the two (`importance_weights`).
+log-probabilities and weighs each token by the truncated ratio of the two (`importance_weights`); a run that is off by
+more than `rollout.MOST_GAP` stops. A model with tied embeddings (Qwen2.5 up to 3B, the tiny ones) needs an untied copy
+for SFT_MODEL if vLLM runs on a CPU (`untied.py`): it would keep its old output head.
 """
 
 import asyncio
