@@ -158,8 +158,8 @@ def check_sampler(batch: Batch) -> None:
     if not gap <= MOST_GAP:  # NaN too
         raise UserError(
             f"ppo.rollout.vllm_url: the server's log-probabilities are off by {gap:.2f} nats a token on average, so it "
-            "does not run the actor's weights; start it with --logprobs-mode processed_logprobs on this run's SFT "
-            "model (on a CPU, where its embeddings are tied, on a copy by python -m clinical_r1.training.ppo.untied)"
+            "does not run the actor's weights; start a vLLM of 0.32 or later on this run's SFT model, with "
+            "--logprobs-mode processed_logprobs"
         )
 
 

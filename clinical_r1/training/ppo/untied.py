@@ -1,15 +1,10 @@
 """Give a tied model folder an output head of its own, for vLLM servers whose weights are reloaded.
 
-vLLM's CPU build packs the output head once, at its start. A tied head has no tensor in a checkpoint, so a reload leaves
-the packed one as it was beside new embeddings (docs/log.md, "Rollouts by vLLM").
-
-    python -m clinical_r1.training.ppo.untied SFT_MODEL COPY
+vLLM's CPU build packs the output head when it starts. A tied head has no tensor in a checkpoint, so a reload would
+leave the packed one as it was beside new embeddings (docs/log.md, "Rollouts by vLLM").
 """
 
-import argparse
 import json
-import shutil
-import sys
 from pathlib import Path
 
 from clinical_r1.atomic import write_text
@@ -18,43 +13,6 @@ from clinical_r1.errors import UserError
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 WHOLE, BODY, HEAD_FILE = "model.safetensors", "model-body.safetensors", "model-head.safetensors"
 INDEX = "model.safetensors.index.json"
-
-
-def main() -> None:
-    """Command line: a copy of a model folder, untied; exit code 2 where that cannot be."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="a model folder")
-    parser.add_argument("copy", type=Path, help="a folder that does not exist yet")
-    options = parser.parse_args()
-    try:
-        copy_untied(options.model, options.copy)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-def copy_untied(model: Path, copy: Path) -> None:
-    """A copy that appears whole or not at all.
-
-    Raises:
-        UserError: `model` is no model folder, its weights cannot be untied, or `copy` exists.
-        OSError: `copy` cannot be written.
-    """
-    from clinical_r1.generation.load import check_model_folder
-
-    check_model_folder(model)
-    if copy.exists():
-        raise UserError(f"{copy}: exists already; name a folder that does not")
-    _embedding_file(model)
-    fresh = copy.with_name(f".{copy.name}.tmp")
-    shutil.rmtree(fresh, ignore_errors=True)
-    try:
-        shutil.copytree(model, fresh)
-        untie(fresh)
-        fresh.rename(copy)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
 
 
 def untie(folder: Path) -> None:
@@ -100,7 +58,3 @@ def _weight_map(folder: Path) -> dict[str, str]:
             return dict.fromkeys(file.keys(), WHOLE)
     except SafetensorError:
         raise UserError(f"{folder / WHOLE}: cannot be read; copy the model again") from None
-
-
-if __name__ == "__main__":
-    main()

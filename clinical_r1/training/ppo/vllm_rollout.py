@@ -8,8 +8,7 @@ Start the server on the folder of the SFT model, on a volume that it shares with
 (the development mode opens /collective_rpc, so keep the port inside of the cluster; `processed_logprobs` are those at
 the sampling temperature). Its kernels round differently from the trainer's: the trainer recomputes all
 log-probabilities and weighs each token by the truncated ratio of the two (`importance_weights`); a run that is off by
-more than `rollout.MOST_GAP` stops. A model with tied embeddings (Qwen2.5 up to 3B, the tiny ones) needs an untied copy
-for SFT_MODEL if vLLM runs on a CPU (`untied.py`): it would keep its old output head.
+more than `rollout.MOST_GAP` stops.
 """
 
 import asyncio
@@ -44,7 +43,7 @@ class VLLMSampler:
         """Write the actor's weights to the shared folder and have the server load them. Collective."""
         write_model(self.engines, self.folder)
         if rank() == 0:
-            untie(self.folder)  # a server that was started on a tied model leaves the second tensor out
+            untie(self.folder)
             asyncio.run(self._reload())
         if world_size() > 1:
             import torch.distributed as dist
