@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import UserError
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 WHOLE, BODY, HEAD_FILE = "model.safetensors", "model-body.safetensors", "model-head.safetensors"
@@ -16,45 +15,26 @@ INDEX = "model.safetensors.index.json"
 
 
 def untie(folder: Path) -> None:
-    """Store the embeddings as output head too, and say in config.json that they are not tied; nothing if they are not.
+    """Store the embeddings as output head too, and say in config.json that they are not tied.
 
-    UserError where the folder holds no safetensors with such embeddings.
+    `folder` is one that `save_model` wrote. Nothing is done where they are not tied, or are named otherwise than
+    Qwen2's (a server that then keeps its old head is found by `rollout.check_sampler`).
     """
     from safetensors import safe_open
     from safetensors.torch import save_file
 
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if not config.get("tie_word_embeddings"):
+    whole, index = folder / WHOLE, folder / INDEX
+    if whole.is_file():
+        with safe_open(whole, "pt") as file:
+            weight_map = dict.fromkeys(file.keys(), BODY)
+    else:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    if not config.get("tie_word_embeddings") or EMBEDDING not in weight_map:
         return
-    with safe_open(folder / _embedding_file(folder), "pt") as file:
+    if whole.is_file():  # beside an index it would be taken for the whole model
+        whole.rename(folder / BODY)
+    with safe_open(folder / weight_map[EMBEDDING], "pt") as file:
         save_file({HEAD: file.get_tensor(EMBEDDING)}, folder / HEAD_FILE, metadata={"format": "pt"})
-    weight_map = _weight_map(folder) | {HEAD: HEAD_FILE}
-    if (folder / WHOLE).is_file():  # beside an index it would be taken for the whole model
-        (folder / WHOLE).rename(folder / BODY)
-        weight_map = {name: BODY if file == WHOLE else file for name, file in weight_map.items()}
-    write_text(folder / INDEX, json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2) + "\n")
+    write_text(index, json.dumps({"metadata": {}, "weight_map": weight_map | {HEAD: HEAD_FILE}}, indent=2) + "\n")
     write_text(folder / "config.json", json.dumps(config | {"tie_word_embeddings": False}, indent=2) + "\n")
-
-
-def _embedding_file(folder: Path) -> str:
-    """Name of the file with the embeddings; UserError where there is none that can be read."""
-    name = _weight_map(folder).get(EMBEDDING)
-    if name is None:
-        raise UserError(f"{folder}: no tensor {EMBEDDING} in *.safetensors; only a layout like Qwen2's can be untied")
-    return name
-
-
-def _weight_map(folder: Path) -> dict[str, str]:
-    """Which file holds which tensor."""
-    from safetensors import SafetensorError, safe_open
-
-    if (folder / INDEX).is_file():
-        stored: dict[str, str] = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        return stored
-    if not (folder / WHOLE).is_file():
-        return {}
-    try:
-        with safe_open(folder / WHOLE, "pt") as file:
-            return dict.fromkeys(file.keys(), WHOLE)
-    except SafetensorError:
-        raise UserError(f"{folder / WHOLE}: cannot be read; copy the model again") from None
