@@ -18,6 +18,7 @@ from rich.console import Console
 
 from clinical_r1.atomic import file_sha256, write_text
 from clinical_r1.errors import UserError
+from clinical_r1.evaluation.promotion import check_gate
 from clinical_r1.records.config import Source, parse_map
 from clinical_r1.records.readers.registry import check_source
 from clinical_r1.schema import Case, write_jsonl
@@ -62,7 +63,7 @@ def run_train(
     """Run the `train` pipeline; returns the run's folder. Raises UserError for wrong input or a failed step."""
     console = Console(soft_wrap=True)
     config = load_config(config_name, seeded(seed) + overrides)
-    check_base_model(config.base_model)
+    _check_files(config)
     runs_dir = runs_dir.resolve()
     config = with_sources(config, case_files, case_map, limit, runs_dir)
     sources_hash = hash_sources(config)
@@ -87,6 +88,15 @@ def run_train(
         run_local(LocalJob("train", arguments, runs_dir, run_dir, TITLES, state_dir.name, lock, fresh), console)
     _publish(run_dir, runs_dir, console)
     return run_dir
+
+
+def _check_files(config: RunConfig) -> None:
+    """Raise UserError for a file that a late step would miss after hours of work."""
+    check_base_model(config.base_model)
+    check_gate(config.gate)
+    probe = config.ppo.probe.forgetting_cases
+    if probe and not Path(probe).is_file():
+        raise UserError(f"ppo.probe.forgetting_cases: {probe}: no such file; give a JSONL of cases or leave it empty")
 
 
 def seeded(seed: int | None) -> list[str]:

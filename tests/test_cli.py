@@ -85,6 +85,22 @@ def test_a_base_model_that_is_none_is_refused_before_any_step(tmp_path: Path) ->
     assert not runs.exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("gate.policy", "no such policy file"),
+        ("gate.incumbent", "no model folder"),
+        ("gate.forgetting", "no such file"),
+        ("ppo.probe.forgetting_cases", "no such file"),
+    ],
+)
+def test_a_file_that_only_a_late_step_reads_is_missed_before_any_step(tmp_path: Path, setting: str, said: str) -> None:
+    runs, none = tmp_path / "runs", tmp_path / "none"
+    done = clinical_r1("run", "train", "--set", f"{setting}={none}", "--runs", str(runs))
+    assert_refused(done, str(none), said)
+    assert not runs.exists()
+
+
 def test_unknown_configuration() -> None:
     assert_refused(clinical_r1("run", "train", "--config", "dmeo"), "dmeo", "demo")
 

@@ -18,10 +18,20 @@ from clinical_r1.evaluation.policy import DEFAULT_POLICY, Policy, read_policy
 from clinical_r1.evaluation.registry import load_benchmark
 from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.evaluation.sampling import sample_of
+from clinical_r1.generation.load import check_model_folder
 from clinical_r1.schema import Case, Prediction, first_problem, read_jsonl
 from clinical_r1.verifier.config import JudgeConfig
 
 MANIFEST = "manifest.json"
+
+
+def check_gate(config: GateConfig) -> None:
+    """Raise UserError where a file that the gate reads at the end is missing or wrong; a run asks before it trains."""
+    read_policy(config.policy or DEFAULT_POLICY)
+    if config.incumbent is not None:
+        check_model_folder(config.incumbent)
+    if config.forgetting is not None:
+        load_benchmark("medqa", config.forgetting)
 
 
 def run_gate(
