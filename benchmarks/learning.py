@@ -1,14 +1,15 @@
 """Does PPO make the model more accurate because it reasons more carefully? Five seeds of the simulated world.
 
-    python -m benchmarks.learning [--seeds 5] [--cases 1000] [--config demo] [--work build/bench/learning] [--jobs 2]
+    python -m benchmarks.learning [--seeds 5] [--cases 1000] [--minutes 45] [--work build/bench/learning] [--jobs 2]
 
 For each seed: fresh traces, SFT, PPO with the critic, PPO without one (same prompts, lambda and budget), all with the
 settings of the shipped configuration; then on unseen cases (greedy, rule verifier) the accuracy of each, the share of
 careful traces, reasoning length, and accuracy with the thought forced empty. The critic is held against its ceiling
 (benchmarks/critic_ceiling.py). On the first seed SFT goes on for one more epoch, which should change little (greedy,
 and sampled at temperature 1). `--jobs` processes run side by side with an equal share of the cores each: a model of
-this size makes little of a second thread. Finished stages are kept in --work and not repeated. The
-last line is one JSON object.
+this size makes little of a second thread. Finished stages are kept in --work and not repeated. After `--minutes` the
+bench stops at a checkpoint and reports the seeds that are whole; the same command goes on. The last line is one JSON
+object.
 """
 
 import argparse
@@ -31,6 +32,16 @@ STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}
 MORE = ("one_more_epoch_points", "one_more_epoch_sampled_points", "one_more_epoch_n")
 """Of the first seed only."""
 
+NEEDED = ("bayes", "look-sft", "look-ppo", "look-suppressed", "ceiling", "look-ppo-no-critic")
+"""Stages without which a seed is not reported."""
+
+SECONDS_TO_STOP = 20
+"""A training that is stopped writes a checkpoint first."""
+
+
+class OutOfTimeError(Exception):
+    """The time of this call is spent; what was running has stopped at a checkpoint."""
+
 
 def main() -> None:
     """Command line; `--chain NAME --only SEED` is one chain of stages in a process of its own."""
@@ -39,6 +50,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=1000, help="unseen cases a seed")
     parser.add_argument("--config", default="demo", help="a shipped run configuration, or a file")
     parser.add_argument("--work", type=Path, default=Path("build/bench/learning"))
+    parser.add_argument("--minutes", type=float, default=45.0, help="stop then, and report the seeds that are whole")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--chain", choices=CHAINS, default=None, help=argparse.SUPPRESS)
@@ -48,37 +60,52 @@ def main() -> None:
         run_chain(options.chain, options.only, options.work, options.config, options.overrides, options.cases)
         return
     started = time.monotonic()
-    run_all(options)
-    rows = [seed_row(options.work / f"seed-{seed}", seed) for seed in range(options.seeds)]
-    print(json.dumps(summary(rows) | {"minutes_this_time": round((time.monotonic() - started) / 60, 1)}))
+    try:
+        run_all(options, started + 60 * options.minutes - SECONDS_TO_STOP)
+    except OutOfTimeError:
+        print(f"stopped after {options.minutes:g} minutes; the same command goes on", file=sys.stderr)
+    folders = {seed: options.work / f"seed-{seed}" for seed in range(options.seeds)}
+    rows = [seed_row(folder, seed) for seed, folder in folders.items() if _is_whole(folder)]
+    if not rows:
+        raise SystemExit("no seed is whole yet; the same command goes on, or give it more --minutes")
+    minutes = round((time.monotonic() - started) / 60, 1)
+    print(json.dumps(summary(rows) | {"seeds_missing": options.seeds - len(rows), "minutes_this_time": minutes}))
 
 
-def run_all(options: argparse.Namespace) -> None:
-    """All chains of all seeds, the longest first; the first failure ends the rest before they start."""
+def run_all(options: argparse.Namespace, deadline: float) -> None:
+    """All chains of all seeds; the first failure ends the rest before they start.
+
+    Raises:
+        OutOfTimeError: `deadline` (of the monotonic clock) came first.
+    """
     with ThreadPoolExecutor(options.jobs) as pool:
-        taught = [pool.submit(_chain, options, seed, "sft") for seed in range(options.seeds)]
-        # Behind all of SFT in the queue, so that waiting for one's own SFT holds up nobody.
-        rest = [
-            pool.submit(_after, taught[seed], options, seed, name)
-            for name in CHAINS[1:]
-            for seed in range(options.seeds)
-            if name != "more" or seed == 0
-        ]
+        started: dict[tuple[int, str], Future[None]] = {}
+        for seed, name in plan(options.seeds, options.jobs):
+            started[seed, name] = pool.submit(_chain, options, seed, name, deadline, started.get((seed, CHAINS[0])))
         try:
-            for one in [*taught, *rest]:
+            for one in started.values():
                 one.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _after(taught: "Future[None]", options: argparse.Namespace, seed: int, name: str) -> None:
-    taught.result()
-    _chain(options, seed, name)
+def plan(seeds: int, jobs: int) -> list[tuple[int, str]]:
+    """(seed, chain) in the order in which they start.
+
+    As many seeds as there are jobs come first and whole, so that a call that runs out of time has something to report.
+    Of the others the longest chains come first, and all of SFT, so that waiting for one's own holds up nobody.
+    """
+    groups = range(min(jobs, seeds)), range(jobs, seeds)
+    return [(seed, name) for group in groups for name in CHAINS for seed in group if name != "more" or seed == 0]
 
 
-def _chain(options: argparse.Namespace, seed: int, name: str) -> None:
+def _chain(options: argparse.Namespace, seed: int, name: str, deadline: float, taught: "Future[None] | None") -> None:
     """One chain in a process of its own, its output in the seed's folder; prints what each stage took."""
+    if taught is not None:
+        taught.result()
+    if time.monotonic() >= deadline:
+        raise OutOfTimeError
     command = [sys.executable, "-m", "benchmarks.learning", "--chain", name, "--only", str(seed)]
     command += ["--work", str(options.work), "--config", options.config, "--cases", str(options.cases)]
     command += [part for text in options.overrides for part in ("--set", text)]
@@ -87,12 +114,22 @@ def _chain(options: argparse.Namespace, seed: int, name: str) -> None:
     log = options.work / f"seed-{seed}" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as out:
-        code = subprocess.run(command, env=os.environ | calm, stdout=out, stderr=subprocess.STDOUT).returncode
+        process = subprocess.Popen(command, env=os.environ | calm, stdout=out, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait()
+            raise OutOfTimeError from None
     if code:
         raise SystemExit(f"seed {seed}: {name} failed with exit code {code}; see {log}")
     lines = log.read_text(encoding="utf-8").splitlines()
     took = [line.removeprefix("stage ") for line in lines if line.startswith("stage ")]
     print(f"seed {seed}: {', '.join(took) or f'{name} done before'}", flush=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    return all((folder / f"{name}.json").is_file() for name in NEEDED)
 
 
 def seed_row(folder: Path, seed: int) -> dict[str, float]:

@@ -12,7 +12,7 @@ from clinical_r1.schema import Case, read_jsonl, write_jsonl
 from clinical_r1.training.ppo.config import CriticConfig, PPOConfig
 from clinical_r1.verifier.config import JudgeConfig
 
-CHAINS = ("sft", "ppo", "more", "ppo-no-critic")
+CHAINS = ("sft", "ppo", "ppo-no-critic", "more")
 """What one process does of a seed; the others need the first. `more` is one more epoch of SFT."""
 SPARE_CASES = 4800
 """Cases a seed that no model is trained on and no accuracy is reported of."""
