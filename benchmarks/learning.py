@@ -4,12 +4,12 @@
 
 For each seed: fresh traces, SFT, PPO with the critic, PPO without one (same prompts, lambda and budget), all with the
 settings of the shipped configuration; then on unseen cases (greedy, rule verifier) the accuracy of each, the share of
-careful traces, reasoning length, and accuracy with the thought forced empty. The critic is held against its ceiling
-(benchmarks/critic_ceiling.py). On the first seed SFT goes on for one more epoch, which should change little (greedy,
-and sampled at temperature 1). `--jobs` processes run side by side with an equal share of the cores each: a model of
-this size makes little of a second thread. Finished stages are kept in --work and not repeated. After `--minutes` the
-bench stops at a checkpoint and reports the seeds that are whole; the same command goes on. The last line is one JSON
-object.
+careful traces, reasoning length, and accuracy where the model has to answer at once. The critic is held against its
+ceiling (benchmarks/critic_ceiling.py). On the first seed SFT goes on for one more epoch, which should change little
+(greedy, and sampled at temperature 1). `--jobs` processes run side by side with an equal share of the cores each: a
+model of this size makes little of a second thread. Finished stages are kept in --work and not repeated. After
+`--minutes` the bench stops at a checkpoint and reports the seeds that are whole; the same command goes on. The last line
+is one JSON object.
 """
 
 import argparse
@@ -32,7 +32,7 @@ STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}
 MORE = ("one_more_epoch_points", "one_more_epoch_sampled_points", "one_more_epoch_n")
 """Of the first seed only."""
 
-NEEDED = ("bayes", "look-sft", "look-ppo", "look-suppressed", "ceiling", "look-ppo-no-critic")
+NEEDED = ("bayes", "look-sft", "look-ppo", "look-at-once", "ceiling", "look-ppo-no-critic")
 """Stages without which a seed is not reported."""
 
 SECONDS_TO_STOP = 20
@@ -154,7 +154,7 @@ def seed_row(folder: Path, seed: int) -> dict[str, float]:
         "careful_after": after["careful"],
         "within_careful_before": before["within_careful"],
         "within_careful_after": after["within_careful"],
-        "no_thinking_accuracy": stored("look-suppressed")["accuracy"],
+        "no_thinking_accuracy": stored("look-at-once")["accuracy"],
         "explained_variance": ceiling["online"],
         "ev_ceiling": ceiling["ceiling"],
         "ev_of_ceiling": ceiling["online"] / ceiling["ceiling"] if ceiling["ceiling"] > 0 else 0.0,

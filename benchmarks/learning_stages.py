@@ -1,6 +1,7 @@
 """What `benchmarks.learning` does for a seed: chains of stages, each done once and kept as a JSON file."""
 
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ CHAINS = ("sft", "ppo", "ppo-no-critic", "more")
 """What one process does of a seed; the others need the first. `more` is one more epoch of SFT."""
 SPARE_CASES = 4800
 """Cases a seed that no model is trained on and no accuracy is reported of."""
+ANSWER_TOKENS = 24
+"""The name of a disease takes fewer."""
 
 
 def run_chain(name: str, seed: int, work: Path, config_name: str, overrides: list[str], test_cases: int) -> None:
@@ -59,7 +62,7 @@ def _reinforce(config: Any, folder: Path, name: str) -> None:
     test = folder / "test.jsonl"
     once(folder / f"look-{name}.json", lambda: look(out / "model", test, config))
     if name == "ppo":
-        once(folder / "look-suppressed.json", lambda: look(out / "model", test, config, suppressed=True))
+        once(folder / "look-at-once.json", lambda: answer_at_once(out / "model", test))
         once(folder / "ceiling.json", lambda: critic_ceiling(ppo, folder))
 
 
@@ -111,10 +114,8 @@ def bayes_accuracy(folder: Path) -> float:
     return statistics.fmean(right)
 
 
-def look(
-    model_folder: Path, cases_path: Path, config: Any, suppressed: bool = False, temperature: float = 0.0
-) -> dict[str, float]:
-    """Answers to the cases, greedy unless a temperature is given; `suppressed` forces an empty thought."""
+def look(model_folder: Path, cases_path: Path, config: Any, temperature: float = 0.0) -> dict[str, float]:
+    """Answers to the cases, greedy unless a temperature is given."""
     from clinical_r1.generation.chat import prompt_ids
     from clinical_r1.generation.decoder import build_decoder
     from clinical_r1.generation.load import load_model
@@ -129,14 +130,13 @@ def look(
     model, tokenizer = load_model(model_folder)
     cases = read_jsonl(cases_path, Case)
     reader, verifier = Reader(tokenizer), build_verifier(VerifierConfig())
-    forced = tokenizer("<think>\n</think>\n\n", add_special_tokens=False)["input_ids"] if suppressed else []
-    prompts = [prompt_ids(tokenizer, case.question) + forced for case in cases]
+    prompts = [prompt_ids(tokenizer, case.question) for case in cases]
     params = SamplingParams(
         config.ppo.rollout.max_new_tokens, temperature, 1.0, 0, (tokenizer.eos_token_id,), tokenizer.pad_token_id
     )
     right, careful, tokens = [], [], []
     for case, rollout in zip(cases, build_decoder(model).generate(prompts, params), strict=True):
-        parts, reasoning_tokens = reader.read(forced + rollout.token_ids, rollout.finished)
+        parts, reasoning_tokens = reader.read(rollout.token_ids, rollout.finished)
         verdict = verifier.judge_sync(judgement(case, parts.response))  # type: ignore[attr-defined]
         chart = parse_question(case.question)
         right.append(bool(parts.response) and verdict.label is VerdictLabel.CORRECT)
@@ -150,6 +150,36 @@ def look(
         "within_careful": statistics.fmean(within) if within else 0.0,
         "reasoning_tokens": statistics.fmean(tokens),
     }
+
+
+def answer_at_once(model_folder: Path, cases_path: Path) -> dict[str, float]:
+    """Accuracy without thinking: the thought is forced empty, the answer begun, and what stands up to its first stop
+    counts. After an empty thought alone some models simply open another one."""
+    from clinical_r1.generation.chat import prompt_ids
+    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.generation.load import load_model
+    from clinical_r1.generation.sampling import SamplingParams
+    from clinical_r1.schema import VerdictLabel
+    from clinical_r1.simulator.teacher import response
+    from clinical_r1.training.ppo.scoring import judgement
+    from clinical_r1.verifier.config import VerifierConfig
+    from clinical_r1.verifier.verifier import build_verifier
+
+    model, tokenizer = load_model(model_folder)
+    cases, verifier = read_jsonl(cases_path, Case), build_verifier(VerifierConfig())
+    openings = [response(case.language, "\0").split("\0")[0].rstrip() for case in cases]
+    prompts = [
+        prompt_ids(tokenizer, case.question)
+        + tokenizer(f"<think>\n</think>\n\n{opening}", add_special_tokens=False)["input_ids"]
+        for case, opening in zip(cases, openings, strict=True)
+    ]
+    params = SamplingParams(ANSWER_TOKENS, 0.0, 1.0, 0, (tokenizer.eos_token_id,), tokenizer.pad_token_id)
+    right = []
+    for case, opening, rollout in zip(cases, openings, build_decoder(model).generate(prompts, params), strict=True):
+        name = re.split("[.。]", tokenizer.decode(rollout.token_ids, skip_special_tokens=True))[0]
+        verdict = verifier.judge_sync(judgement(case, f"{opening}{name}"))  # type: ignore[attr-defined]
+        right.append(bool(name.strip()) and verdict.label is VerdictLabel.CORRECT)
+    return {"n": len(cases), "accuracy": statistics.fmean(right)}
 
 
 def one_more_epoch(config: Any, folder: Path) -> dict[str, float]:
