@@ -36,7 +36,7 @@ experiments-demo: setup  ## the experiments on the simulated world: EXPERIMENTS=
 	$(BIN)/clinical-r1 experiments $(EXPERIMENTS) $(EXPERIMENTS_ARGS)
 
 test: setup  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 lint: setup  ## formatter, linter and type checker
 	$(BIN)/ruff format --check .

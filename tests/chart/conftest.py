@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rendering import APIS, CACHE, CHART, ChartError, Render, Rendered
+from rendering import APIS, CHART, ChartError, Render, Rendered
+
+from tests.chart.gomodules import CACHE
 
 
 @pytest.fixture(scope="session")

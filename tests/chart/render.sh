@@ -40,7 +40,7 @@ fi
 
 SCRATCH=$(mktemp -d)
 trap 'rm -rf "$SCRATCH"' EXIT
-SCHEMAS=$("$PYTHON" tests/chart/schemas.py)
+SCHEMAS=$("$PYTHON" -m tests.chart.schemas)
 LOCATION="$SCHEMAS/{{ .ResourceKind }}-{{ .Group }}-{{ .ResourceAPIVersion }}.json"
 for path in "$CHART"/examples/*.yaml; do
   name=$(basename "$path" .yaml)

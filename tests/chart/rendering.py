@@ -1,7 +1,6 @@
 """A rendered chart, to be asked for its resources."""
 
 import copy
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import yaml
 
 CHART = Path(__file__).parents[2] / "helm" / "clinical-r1"
-CACHE = Path(os.environ.get("CLINICAL_R1_CACHE") or Path.home() / ".cache" / "clinical-r1")
 APIS = (
     "serving.kserve.io/v1beta1/InferenceService",
     "trainer.kubeflow.org/v1alpha1/TrainingRuntime",

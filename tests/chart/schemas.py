@@ -1,21 +1,19 @@
 """JSON schemas for kubeconform, strict: Kubernetes' own kinds and the real CRDs, all out of Go modules.
 
-`python tests/chart/schemas.py` prints the folder; it is made once per set of versions, outside the checkout.
+`python -m tests.chart.schemas` prints the folder; it is made once per set of versions, outside the checkout.
 """
 
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-CACHE = Path(os.environ.get("CLINICAL_R1_CACHE") or Path.home() / ".cache" / "clinical-r1")
+from tests.chart.gomodules import CACHE, module
+
 KUBERNETES = ("k8s.io/kubernetes", "v1.34.4", "api/openapi-spec/swagger.json")
 CRDS = (
     ("github.com/kserve/kserve", "v0.20.0", "config/crd/full"),
@@ -25,19 +23,6 @@ CRDS = (
     ("sigs.k8s.io/kueue", "v0.11.4", "config/components/crd/bases"),
 )
 """Module, version, folder. Kubeflow Pipelines is not to be had as a module: its two kinds are not checked here."""
-SECONDS = 600
-
-
-def module(name: str, version: str) -> Path:
-    """The sources of a Go module, downloaded where they are missing; three tries. Raises SystemExit."""
-    for attempt in range(3):
-        command = ["go", "mod", "download", "-json", f"{name}@{version}"]
-        done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=SECONDS, check=False)
-        found = json.loads(done.stdout or "{}")
-        if "Dir" in found:
-            return Path(found["Dir"])
-        time.sleep(2**attempt)
-    raise SystemExit(f"error: {name}@{version} cannot be downloaded: {found.get('Error') or done.stderr.strip()}")
 
 
 class _Loader(yaml.CSafeLoader):

@@ -80,7 +80,8 @@ def served(api: Any) -> bool:
 @pytest.fixture(scope="module")
 def release(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     plane_module = pytest.importorskip("tests.cluster.control_plane")
-    from tests.chart.schemas import CRDS, module
+    from tests.chart.gomodules import module
+    from tests.chart.schemas import CRDS
     from tests.cluster.daemons import Daemons, stopping
 
     plane_module.skip_without_programs()

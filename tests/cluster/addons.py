@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from clinical_r1.atomic import write_text
-from tests.chart.schemas import CACHE, CRDS, module
+from tests.chart.gomodules import CACHE, module
+from tests.chart.schemas import CRDS
 from tests.cluster.api import Api, Document
 from tests.cluster.build import BINARIES
 from tests.cluster.certificates import Authority

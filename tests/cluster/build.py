@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chart.schemas import CACHE, module
+from tests.chart.gomodules import CACHE, module
 
 PROGRAMS = Path(__file__).with_name("programs")
 OUT_OF_TIME = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from clinical_r1.atomic import write_text
-from tests.chart.schemas import CACHE
+from tests.chart.gomodules import CACHE
 from tests.cluster.api import Document
 from tests.cluster.control_plane import DNS_SERVICE_IP, KUBERNETES, POD_CIDR, SERVICE_CIDR, ControlPlane
 from tests.cluster.daemons import Daemons
