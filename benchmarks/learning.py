@@ -8,8 +8,8 @@ careful traces, reasoning length, and accuracy where the model has to answer at 
 ceiling (benchmarks/critic_ceiling.py). On the first seed SFT goes on for one more epoch, which should change little
 (greedy, and sampled at temperature 1). `--jobs` processes run side by side with an equal share of the cores each: a
 model of this size makes little of a second thread. Finished stages are kept in --work and not repeated. After
-`--minutes` the bench stops at a checkpoint and reports the seeds that are whole; the same command goes on. The last line
-is one JSON object.
+`--minutes` the bench stops at a checkpoint and reports the seeds that are whole; the same command goes on. The last
+line is one JSON object.
 """
 
 import argparse
