@@ -28,12 +28,20 @@ from clinical_r1.training.ppo.policy import Critic
 from clinical_r1.training.ppo.rollout import Collector, Timer
 from clinical_r1.training.ppo.saving import load_checkpoint
 from clinical_r1.training.ppo.scoring import JudgeThread, Reader, Scorer
-from clinical_r1.training.trainee import StopRequest
 
 BATCH_SIZE, FIT_BATCHES, HELD_BATCHES = 256, 10, 8
 """Episodes sampled at once, and batches to fit and to judge: the noise of 2,048 held-out episodes is about 0.01."""
 LEARNING_RATE, MOST_EPOCHS, UPDATE_PARTS = 1e-3, 4, 2
 """Offline: falls linearly to a twentieth over the epochs; micro-batches an update."""
+
+
+class _Never:
+    """In place of trainee.StopRequest, which would take SIGTERM for a request: there is no checkpoint to write here."""
+
+    asked = False
+
+    def anywhere(self) -> bool:
+        return False
 
 
 def critic_ceiling(config: PPOConfig, folder: Path) -> dict[str, Any]:
@@ -68,7 +76,7 @@ def _roll_out(config: PPOConfig, engines: Any, cases: Path, beta: float) -> list
     with JudgeThread(config.judge) as judge:
         scorer = Scorer(judge, Reader(engines.tokenizer), reward_table(config.reward_table), config.reasoning)
         decoder = build_decoder(engines.policy.model, config.rollout.batch_tokens)
-        collector = Collector(config, engines, decoder, scorer, prompts, StopRequest())
+        collector = Collector(config, engines, decoder, scorer, prompts, _Never())
         return [collector.collect(WARMUP_STREAM, 1 + n, beta, Timer()) for n in range(total)]
 
 

@@ -8,8 +8,8 @@ careful traces, reasoning length, and accuracy where the model has to answer at 
 ceiling (benchmarks/critic_ceiling.py). On the first seed SFT goes on for one more epoch, which should change little
 (greedy, and sampled at temperature 1). `--jobs` processes run side by side with an equal share of the cores each: a
 model of this size makes little of a second thread. Finished stages are kept in --work and not repeated. After
-`--minutes` the bench stops at a checkpoint and reports the seeds that are whole; the same command goes on. The last
-line is one JSON object.
+`--minutes` the bench stops and reports the seeds that are whole; the same command goes on, trainings from a checkpoint
+and other stages (minutes each) from their start. The last line is one JSON object.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ MORE = ("one_more_epoch_points", "one_more_epoch_sampled_points", "one_more_epoc
 NEEDED = ("bayes", "look-sft", "look-ppo", "look-at-once", "ceiling", "look-ppo-no-critic")
 """Stages without which a seed is not reported."""
 
-SECONDS_TO_STOP = 20
-"""A training that is stopped writes a checkpoint first."""
+SECONDS_TO_STOP, MOST_SECONDS_TO_STOP = 20, 120
+"""A training that is stopped writes a checkpoint first: what is set aside for that, and when it is killed instead."""
 
 
 class OutOfTimeError(Exception):
@@ -63,11 +63,11 @@ def main() -> None:
     try:
         run_all(options, started + 60 * options.minutes - SECONDS_TO_STOP)
     except OutOfTimeError:
-        print(f"stopped after {options.minutes:g} minutes; the same command goes on", file=sys.stderr)
+        print(f"stopped after {options.minutes:g} minutes; the same command goes on", file=sys.stderr, flush=True)
     folders = {seed: options.work / f"seed-{seed}" for seed in range(options.seeds)}
     rows = [seed_row(folder, seed) for seed, folder in folders.items() if _is_whole(folder)]
     if not rows:
-        raise SystemExit("no seed is whole yet; the same command goes on, or give it more --minutes")
+        raise SystemExit("error: no seed is whole yet: call it again, or give it more --minutes")
     minutes = round((time.monotonic() - started) / 60, 1)
     print(json.dumps(summary(rows) | {"seeds_missing": options.seeds - len(rows), "minutes_this_time": minutes}))
 
@@ -83,18 +83,20 @@ def run_all(options: argparse.Namespace, deadline: float) -> None:
         for seed, name in plan(options.seeds, options.jobs):
             started[seed, name] = pool.submit(_chain, options, seed, name, deadline, started.get((seed, CHAINS[0])))
         try:
-            for one in started.values():
-                one.result()
-        except BaseException:
+            wait(started.values(), return_when=FIRST_EXCEPTION)
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
+    broken = [one.exception() for one in started.values() if not one.cancelled() and one.exception()]
+    # A failure is told even where the time ran out beside it.
+    for error in sorted(broken, key=lambda error: isinstance(error, OutOfTimeError)):
+        raise error
 
 
 def plan(seeds: int, jobs: int) -> list[tuple[int, str]]:
     """(seed, chain) in the order in which they start.
 
     As many seeds as there are jobs come first and whole, so that a call that runs out of time has something to report.
-    Of the others the longest chains come first, and all of SFT, so that waiting for one's own holds up nobody.
+    Of the others the longest chains come first, and all of SFT, so that there waiting for one's own holds up nobody.
     """
     groups = range(min(jobs, seeds)), range(jobs, seeds)
     return [(seed, name) for group in groups for name in CHAINS for seed in group if name != "more" or seed == 0]
@@ -118,14 +120,22 @@ def _chain(options: argparse.Namespace, seed: int, name: str, deadline: float, t
         try:
             code = process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            process.terminate()
-            process.wait()
+            _stop(process)
             raise OutOfTimeError from None
     if code:
         raise SystemExit(f"seed {seed}: {name} failed with exit code {code}; see {log}")
     lines = log.read_text(encoding="utf-8").splitlines()
     took = [line.removeprefix("stage ") for line in lines if line.startswith("stage ")]
     print(f"seed {seed}: {', '.join(took) or f'{name} done before'}", flush=True)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=MOST_SECONDS_TO_STOP)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _is_whole(folder: Path) -> bool:

@@ -18,10 +18,10 @@ from rich.console import Console
 
 from clinical_r1.atomic import file_sha256, write_text
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.promotion import check_gate
+from clinical_r1.evaluation.promotion import check_gate_files
 from clinical_r1.records.config import Source, parse_map
 from clinical_r1.records.readers.registry import check_source
-from clinical_r1.schema import Case, write_jsonl
+from clinical_r1.schema import Case, read_jsonl, write_jsonl
 from clinical_r1.step import STEP_FILE
 from clinical_r1.training.base import check_base_model
 from pipelines.config import RunConfig, SimulatedWorldConfig, as_argument, load_config
@@ -93,10 +93,12 @@ def run_train(
 def _check_files(config: RunConfig) -> None:
     """Raise UserError for a file that a late step would miss after hours of work."""
     check_base_model(config.base_model)
-    check_gate(config.gate)
+    check_gate_files(config.gate)
     probe = config.ppo.probe.forgetting_cases
-    if probe and not Path(probe).is_file():
-        raise UserError(f"ppo.probe.forgetting_cases: {probe}: no such file; give a JSONL of cases or leave it empty")
+    if probe and not (Path(probe).is_file() and read_jsonl(Path(probe), Case)):
+        raise UserError(
+            f"ppo.probe.forgetting_cases: {probe}: no such file, or no cases in it; give a JSONL of our cases"
+        )
 
 
 def seeded(seed: int | None) -> list[str]:

@@ -97,7 +97,7 @@ def test_a_base_model_that_is_none_is_refused_before_any_step(tmp_path: Path) ->
 def test_a_file_that_only_a_late_step_reads_is_missed_before_any_step(tmp_path: Path, setting: str, said: str) -> None:
     runs, none = tmp_path / "runs", tmp_path / "none"
     done = clinical_r1("run", "train", "--set", f"{setting}={none}", "--runs", str(runs))
-    assert_refused(done, str(none), said)
+    assert_refused(done, f"{setting}: ", str(none), said)
     assert not runs.exists()
 
 

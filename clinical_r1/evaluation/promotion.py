@@ -1,7 +1,8 @@
 """The promotion gate as a step: evaluate the rival and the forgetting benchmark, decide, and let a person approve."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -25,13 +26,24 @@ from clinical_r1.verifier.config import JudgeConfig
 MANIFEST = "manifest.json"
 
 
-def check_gate(config: GateConfig) -> None:
+def check_gate_files(config: GateConfig) -> None:
     """Raise UserError where a file that the gate reads at the end is missing or wrong; a run asks before it trains."""
-    read_policy(config.policy or DEFAULT_POLICY)
-    if config.incumbent is not None:
-        check_model_folder(config.incumbent)
-    if config.forgetting is not None:
-        load_benchmark("medqa", config.forgetting)
+    with _named("gate.policy"):
+        read_policy(config.policy or DEFAULT_POLICY)
+    with _named("gate.incumbent"):
+        if config.incumbent is not None:
+            check_model_folder(config.incumbent)
+    with _named("gate.forgetting"):
+        if config.forgetting is not None:
+            load_benchmark("medqa", config.forgetting)
+
+
+@contextmanager
+def _named(setting: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{setting}: {error}") from None
 
 
 def run_gate(

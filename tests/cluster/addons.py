@@ -17,8 +17,9 @@ from tests.chart.schemas import CRDS
 from tests.cluster.api import Api, Document
 from tests.cluster.build import BINARIES
 from tests.cluster.certificates import Authority
-from tests.cluster.control_plane import ControlPlane, free_port
+from tests.cluster.control_plane import ControlPlane
 from tests.cluster.daemons import Daemons
+from tests.ports import free_port
 
 KSERVE = BINARIES["kserve"]
 MANAGER_IMAGE = "localhost/kserve/manager:1"

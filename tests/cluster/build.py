@@ -90,7 +90,7 @@ def build(program: Program, seconds: float) -> bool:
         ]
         command = ["nice", "-n", "19", "go", "build", *flags, "-o", str(target), package]
         environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
-        process = subprocess.Popen(command, cwd=sources, env=environment, start_new_session=True)
+        process = subprocess.Popen(command, cwd=sources, env=environment, process_group=0)
         try:
             code = process.wait(timeout=max(seconds, 1))
         except subprocess.TimeoutExpired:

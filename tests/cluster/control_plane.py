@@ -3,7 +3,6 @@
 import base64
 import json
 import shutil
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.cluster.api import Api
 from tests.cluster.build import BINARIES
 from tests.cluster.certificates import Authority, Pair
 from tests.cluster.daemons import Daemons
+from tests.ports import free_port
 
 SERVICE_CIDR = "10.96.0.0/16"
 API_SERVICE_IP = "10.96.0.1"
@@ -171,13 +171,6 @@ class ControlPlane:
         private = serialization.PrivateFormat.PKCS8
         pair.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, private, nobody))
         return pair
-
-
-def free_port() -> int:
-    """A port of loopback that nobody used a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _same_config(path: Path) -> dict[str, object]:

@@ -28,8 +28,8 @@ from clinical_r1.training.tiny import TinyModelConfig, make_base_model
 from components.nodes import plan_nodes
 from components.ppo import reinforce
 from components.sft import fine_tune
-from tests.cluster.control_plane import free_port
 from tests.objectstore.minio_server import MinioServer, minio_or_skip
+from tests.ports import free_port
 
 CONFIG = SFTConfig(max_steps=2, batch_size=4, eval_examples=0, checkpoint_steps=1, tensorboard=False)
 

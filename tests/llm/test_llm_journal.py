@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinical_r1.errors import UserError
@@ -200,6 +200,7 @@ def test_kill_9_loses_no_finished_call(tmp_path) -> None:
         assert all(journal.get(key) is not None for key in finished)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2**40)), max_size=300))
 def test_index_finds_what_was_entered(pairs: list[tuple[int, int]]) -> None:
     index, expected = OffsetIndex(capacity=2), {}

@@ -5,7 +5,6 @@ The binary is looked up at CLINICAL_R1_MINIO, on the PATH, and in the cache fold
 """
 
 import os
-import random
 import secrets
 import shutil
 import socket
@@ -20,6 +19,7 @@ import urllib3
 from minio import Minio
 
 from clinical_r1.objectstore.settings import StoreSettings
+from tests.ports import free_port
 
 CACHE = Path(os.environ.get("CLINICAL_R1_CACHE", "~/.cache/clinical-r1")).expanduser()
 _START_SECONDS = 150
@@ -46,19 +46,6 @@ def minio_or_skip(folder: Path) -> Iterator["MinioServer"]:
         yield server
 
 
-def _free_port() -> int:
-    """A free port below those that the kernel hands to clients: a client that waits for a restart of the server would
-    otherwise be given the very port one day, and connect to itself."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
 def make_certificate(folder: Path) -> Path:
     """A folder for `tls`: a certificate that is its own authority (public.crt), and its key."""
     folder.mkdir()
@@ -74,7 +61,7 @@ class MinioServer:
     def __init__(self, binary: Path, folder: Path, tls: Path | None = None) -> None:
         self.certificate = tls / "public.crt" if tls else None
         self.folder, self.log = folder, folder.parent / f"{folder.name}.log"
-        self.port = _free_port()
+        self.port = free_port()
         self.access_key, self.secret_key = "test-" + secrets.token_hex(4), secrets.token_hex(16)
         self.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._command = [str(binary), "server", "--quiet", "--address", f"127.0.0.1:{self.port}", str(folder)]

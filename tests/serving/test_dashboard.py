@@ -29,6 +29,7 @@ from serving.metrics import Finished, GatewayMetrics
 from serving.monitoring.dashboard import DASHBOARD_FILE, build, render
 from serving.monitoring.panels import PANELS
 from serving.monitoring.rules import rule_file
+from tests.ports import free_port
 
 PROMETHEUS = shutil.which("prometheus")
 SECONDS = float(os.environ.get("PANEL_SECONDS", "14"))
@@ -102,7 +103,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ]
     config = {"global": {"scrape_interval": "1s"}, "rule_files": ["rules.yaml"], "scrape_configs": jobs}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    port = 20000 + os.getpid() % 20000
+    port = free_port()
     process = subprocess.Popen(
         [
             PROMETHEUS,

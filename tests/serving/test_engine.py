@@ -124,7 +124,7 @@ class Bytes:
 
 
 @given(st.text())
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_detokenizer_concatenates_to_the_text(text: str) -> None:
     data = text.encode("utf-8", "ignore")
     detokenizer = Detokenizer(Bytes())
@@ -132,7 +132,7 @@ def test_detokenizer_concatenates_to_the_text(text: str) -> None:
 
 
 @given(st.text(alphabet="abx", max_size=20), st.lists(st.text(alphabet="abx", min_size=1, max_size=3), max_size=2))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_stop_text_cuts_at_the_first_stop_however_cut(text: str, stops: list[str]) -> None:
     watcher = StopText(stops)
     out = "".join(watcher.push(character) for character in text) + watcher.finish()

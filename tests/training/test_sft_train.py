@@ -14,6 +14,7 @@ from clinical_r1.training.launcher import PREEMPTED_EXIT_CODE
 from clinical_r1.training.metrics import read_metrics, series
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 from clinical_r1.training.sft.run import train_sft
+from tests.ports import free_port
 
 SETTINGS = {
     "epochs": 2,
@@ -49,10 +50,10 @@ def scenarios(tmp_path: Path, processes: int, entries: list[dict], nodes: int = 
     command += [] if nodes > 1 else ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
     command += [str(Path(__file__).with_name("sft_scenarios.py")), str(jobs)]
     quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-    running = []
+    running, port = [], str(free_port())
     for node in range(nodes):
         meeting = {"PET_NNODES": str(nodes), "PET_NODE_RANK": str(node), "PET_MASTER_ADDR": "127.0.0.1"}
-        meeting |= {"PET_MASTER_PORT": str(20_000 + os.getpid() % 20_000)}
+        meeting |= {"PET_MASTER_PORT": port}
         environment = os.environ | quiet | (meeting if nodes > 1 else {})
         running.append(subprocess.Popen(command, env=environment, text=True, stderr=subprocess.PIPE))
     for process in running:

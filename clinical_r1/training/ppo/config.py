@@ -75,7 +75,7 @@ class ProbeConfig(BaseModel):
     cases: int = Field(default=300, ge=1)
     """Validation cases a probe answers greedily (the first of the file; all if there are fewer)."""
     forgetting_cases: str = ""
-    """JSONL of multiple-choice cases (MedQA form) that are not trained on; empty: no forgetting probe."""
+    """JSONL of our cases with `options` (multiple choice) that are not trained on; empty: no forgetting probe."""
     forgetting_limit: int = Field(default=200, ge=1)
     """At most so many of them."""
 
