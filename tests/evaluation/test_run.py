@@ -154,7 +154,7 @@ def test_an_endpoint_that_answers_nothing_usable_gives_no_figures(cases_file, tm
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/v1"
         endpoint = EndpointConfig(
-            name="proxy", base_url=url, model="m", data_region="here", trusted=True, max_retries=0
+            name="proxy", base_url=url, model="m", data_region="here", trusted=True, max_retries=0, backoff_first=0.01
         )
         with pytest.raises(UserError, match=r"no call of 42 was answered \(most often: bad_reply\)"):
             evaluate(config(), endpoint, cases_file, tmp_path / "out", tmp_path / "state")
