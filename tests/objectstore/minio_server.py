@@ -19,9 +19,9 @@ import urllib3
 from minio import Minio
 
 from clinical_r1.objectstore.settings import StoreSettings
+from tests.chart.gomodules import CACHE
 from tests.ports import free_port
 
-CACHE = Path(os.environ.get("CLINICAL_R1_CACHE", "~/.cache/clinical-r1")).expanduser()
 _START_SECONDS = 150
 
 
