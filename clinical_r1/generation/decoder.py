@@ -13,12 +13,14 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 
-from clinical_r1.generation.kernels import rms_norm
+from clinical_r1.generation.kernels import paired, rms_norm, rotate, rotation
 from clinical_r1.generation.loop import Decoder
 
 
 @dataclass
 class _Layer:
+    """A layer's weights: matrices (in, out), the query's and key's numbers that rotate together `paired`."""
+
     norm1: torch.Tensor
     qkv: torch.Tensor
     qkv_bias: torch.Tensor | None
@@ -65,7 +67,7 @@ class StaticDecoder(Decoder):
         self.heads, self.kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
         self.head_dim = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.heads
         self._layers: list[_Layer] = []
-        self._cos = self._sin = torch.empty(0)
+        self._turns = torch.empty(0, dtype=torch.complex64)
         self.refresh()
 
     @torch.no_grad()
@@ -81,14 +83,12 @@ class StaticDecoder(Decoder):
                 fresh.append(
                     _Layer(
                         own(layer.input_layernorm.weight),
-                        _fuse([_weight(part) for part in parts], _buffer(old, "qkv")),
-                        _fuse([b for b in bias if b is not None], _buffer(old, "qkv_bias"))
-                        if bias[0] is not None
-                        else None,
-                        own(_weight(attention.o_proj)),
+                        _fuse(self._paired([_weight(part) for part in parts]), _buffer(old, "qkv")),
+                        _fuse(self._paired(bias), _buffer(old, "qkv_bias")) if bias[0] is not None else None,
+                        own(_weight(attention.o_proj)).t(),
                         own(layer.post_attention_layernorm.weight),
                         _fuse([_weight(mlp.gate_proj), _weight(mlp.up_proj)], _buffer(old, "gate_up")),
-                        own(_weight(mlp.down_proj)),
+                        own(_weight(mlp.down_proj)).t(),
                     )
                 )
         self._layers = fresh
@@ -98,12 +98,16 @@ class StaticDecoder(Decoder):
             self._head = self._embedding if self.config.tie_word_embeddings else own(_weight(head))
         self.device, self.dtype = self._embedding.device, self._embedding.dtype
 
+    def _paired(self, parts: list[Any]) -> list[torch.Tensor]:
+        """Query's and key's rows of three projections (weights or biases) reordered."""
+        query, key, value = parts
+        return [paired(query, self.head_dim), paired(key, self.head_dim), value]
+
     def _prefill(self, ids: torch.Tensor, real: torch.Tensor, capacity: int) -> torch.Tensor:
         rows, length = ids.shape
         self._rotary(capacity)
-        shape = (len(self._layers), rows, self.kv_heads, capacity, self.head_dim)
-        self._keys = torch.empty(shape, dtype=self.dtype, device=self.device)
-        self._values = torch.empty_like(self._keys)
+        shape = (len(self._layers), 2, rows, self.kv_heads, capacity, self.head_dim)
+        self._cache = torch.empty(shape, dtype=self.dtype, device=self.device)
         self._hidden: torch.Tensor | None = None
         mask = None
         if not bool(real.all()):
@@ -126,9 +130,8 @@ class StaticDecoder(Decoder):
         return logits
 
     def _compact(self, holes: torch.Tensor, sources: torch.Tensor, live: int) -> None:
-        for cache in (self._keys, self._values):
-            cache[:, holes, :, : self._end] = cache[:, sources, :, : self._end]
-        self._keys, self._values = self._keys[:, :live], self._values[:, :live]
+        self._cache[:, :, holes, :, : self._end] = self._cache[:, :, sources, :, : self._end]
+        self._cache = self._cache[:, :, :live]
         for state in (self._next, *([self._hidden] if self._hidden is not None else [])):
             state[holes] = state[sources]
         self._next = self._next[:live]
@@ -139,47 +142,38 @@ class StaticDecoder(Decoder):
     ) -> torch.Tensor:
         """ids, positions (rows, n) go to cache places start..start+n; returns the last position's logits."""
         rows, count = ids.shape
-        heads, kv_heads, head_dim, end = self.heads, self.kv_heads, self.head_dim, start + count
-        epsilon = self.config.rms_norm_eps
-        x = F.embedding(ids, self._embedding)
-        cos, sin = self._cos[positions][:, None], self._sin[positions][:, None]
-        for index, layer in enumerate(self._layers):
-            fused = F.linear(rms_norm(x, layer.norm1, epsilon), layer.qkv, layer.qkv_bias)
-            states = fused.view(rows, count, heads + 2 * kv_heads, head_dim).transpose(1, 2)
-            rotated = states[:, : heads + kv_heads]
-            rotated = rotated * cos + _rotate_half(rotated) * sin
-            self._keys[index, :, :, start:end] = rotated[:, heads:]
-            self._values[index, :, :, start:end] = states[:, heads + kv_heads :]
-            query = rotated[:, :heads]
-            keys, values = self._keys[index, :, :, :end], self._values[index, :, :, :end]
+        heads, kv_heads, end, epsilon = self.heads, self.kv_heads, start + count, self.config.rms_norm_eps
+        x = F.embedding(ids.flatten(), self._embedding)
+        turns = self._turns[positions.flatten()][:, None].expand(-1, heads + kv_heads, -1)
+        turns = torch.cat((turns, turns.new_ones(len(x), kv_heads, turns.shape[-1])), dim=1)  # values stay as they are
+        seen, fresh = self._cache[..., :end, :].unbind(), self._cache[..., start:end, :].unbind()
+        for layer, (keys, values), place in zip(self._layers, seen, fresh, strict=True):
+            normed = rms_norm(x, layer.norm1, epsilon)
+            fused = normed @ layer.qkv if layer.qkv_bias is None else torch.addmm(layer.qkv_bias, normed, layer.qkv)
+            states = rotate(fused.float(), turns.flatten(1)).to(self.dtype).view(rows, count, -1, self.head_dim)
+            query, both = states.split((heads, 2 * kv_heads), dim=2)
+            place.copy_(both.unflatten(2, (2, kv_heads)).permute(2, 0, 3, 1, 4))
             if count == 1:  # the query heads of a group become its query positions: no repeated keys and values
-                query = query.reshape(rows, kv_heads, heads // kv_heads, head_dim)
+                query = query.view(rows, kv_heads, heads // kv_heads, self.head_dim)
                 mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-                mixed = mixed.reshape(rows, 1, heads * head_dim)
             else:
                 mixed = F.scaled_dot_product_attention(
-                    query, keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=True
-                )
-                mixed = mixed.transpose(1, 2).reshape(rows, count, heads * head_dim)
-            x = x + F.linear(mixed, layer.out)
-            gate, up = F.linear(rms_norm(x, layer.norm2, epsilon), layer.gate_up).chunk(2, -1)
-            x = x + F.linear(F.silu(gate) * up, layer.down)
-        return F.linear(rms_norm(x[:, -1], self._norm, epsilon), self._head)
+                    query.transpose(1, 2), keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=True
+                ).transpose(1, 2)
+            x = torch.addmm(x, mixed.reshape(len(x), -1), layer.out)
+            gate, up = (rms_norm(x, layer.norm2, epsilon) @ layer.gate_up).chunk(2, -1)
+            x = torch.addmm(x, F.silu(gate).mul_(up), layer.down)
+        return F.linear(rms_norm(x.view(rows, count, -1)[:, -1], self._norm, epsilon), self._head)
 
     def _rotary(self, length: int) -> None:
-        """Tables of at least `length` positions, from the model's own rotary module."""
-        if self._cos.shape[0] >= length and self._cos.dtype == self.dtype:
+        """A table of rotations for at least `length` positions, from the model's own rotary module."""
+        if self._turns.shape[0] >= length and self._turns.device == self.device:
             return
         size = min(max(length, 512), max(length, self.window))
         probe = torch.empty(0, dtype=self.dtype, device=self.device)
         rotary = _causal(self.model).model.rotary_emb
         cos, sin = rotary(probe, torch.arange(size, device=self.device)[None])
-        self._cos, self._sin = cos[0], sin[0]
-
-
-def _rotate_half(x: torch.Tensor) -> torch.Tensor:
-    half = x.shape[-1] // 2
-    return torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+        self._turns = rotation(cos[0].float(), sin[0].float(), 1)
 
 
 def _causal(model: Any) -> Any:
@@ -223,10 +217,11 @@ def _buffer(layer: Any, name: str) -> torch.Tensor | None:
 
 
 def _fuse(parts: list[torch.Tensor], buffer: torch.Tensor | None) -> torch.Tensor:
-    """Concatenate along the output dimension, into the previous buffer where there is one."""
+    """Transposes side by side along the output dimension, in the previous buffer where there is one."""
+    parts = [part.t() for part in parts]
     if buffer is not None and buffer.dtype == parts[0].dtype and buffer.device == parts[0].device:
-        return torch.cat(parts, out=buffer)
-    return torch.cat(parts)
+        return torch.cat(parts, dim=-1, out=buffer)
+    return torch.cat(parts, dim=-1)
 
 
 @contextmanager

@@ -68,17 +68,17 @@ def draw(
     import torch
 
     scaled = logits.float() if temperature in (0.0, 1.0) else logits.float() / temperature
-    logprobs = torch.log_softmax(scaled, dim=-1)
+    probabilities = scaled.softmax(dim=-1)
     if temperature == 0.0 or uniform is None:
-        token = logprobs.argmax(dim=-1)
+        token = scaled.argmax(dim=-1)
     else:
-        probabilities = logprobs.exp()
+        kept = probabilities
         if top_p < 1.0:
             ranked, order = probabilities.sort(dim=-1, descending=True)
             outside = ranked.cumsum(dim=-1) - ranked >= top_p
-            probabilities = probabilities.scatter(-1, order, ranked.masked_fill(outside, 0.0))
+            kept = probabilities.scatter(-1, order, ranked.masked_fill(outside, 0.0))
         # Inverse transform in double precision: right=True never lands on a token of probability zero.
-        cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
+        cumulative = kept.cumsum(dim=-1, dtype=torch.float64)
         threshold = uniform.clamp(max=1 - 1e-12)[:, None] * cumulative[:, -1:]
         token = torch.searchsorted(cumulative, threshold, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
-    return token, logprobs.gather(-1, token[:, None])[:, 0]
+    return token, probabilities.gather(-1, token[:, None])[:, 0].log()
