@@ -124,7 +124,7 @@ def repeats(text: str, copies: int) -> bool:
     for period in range(1, min(LONGEST_PERIOD, len(sequence) // copies) + 1):
         same = sequence[period:] == sequence[:-period]
         needed = max(period * (copies - 1), SHORT_UNIT_RUN - period)
-        if _longest_run(same) >= needed:
+        if np.count_nonzero(same) >= needed and _longest_run(same) >= needed:
             return True
     return False
 
