@@ -21,6 +21,11 @@ SMALL_STEP = 3e8
 """Floating-point operations of a decoding step below which sharing it among CPU threads costs more than it saves."""
 
 
+def is_small_step(model: Any, rows: int) -> bool:
+    """Whether decoding `rows` sequences on a CPU is done on one thread."""
+    return 2.0 * rows * sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters()) <= SMALL_STEP
+
+
 class Decoder(ABC):
     """Continues prompts with a local model; not thread-safe (one call at a time)."""
 
@@ -78,8 +83,7 @@ class Decoder(ABC):
     def _few_threads(self, rows: int) -> Iterator[None]:
         """Small steps on a CPU run on one thread: two took 1.6 times as long where waking one up is dear."""
         threads = torch.get_num_threads()
-        weights = sum(getattr(p, "ds_numel", p.numel()) for p in self.model.parameters())
-        if self.device.type != "cpu" or threads == 1 or 2.0 * rows * weights > SMALL_STEP:
+        if self.device.type != "cpu" or threads == 1 or not is_small_step(self.model, rows):
             yield
             return
         torch.set_num_threads(1)

@@ -1,13 +1,17 @@
 """A model of a few thousand weights that has learnt a format but not the answers, so that PPO has something to do."""
 
+import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clinical_r1.schema import Case, write_jsonl
+from clinical_r1.training.metrics import read_metrics
 from clinical_r1.training.ppo.config import PPOConfig
+from clinical_r1.training.ppo.job import PPOJob
 
 FINDINGS = {"fever and cough": "pneumonia", "dysuria": "cystitis", "headache": "migraine", "thirst": "diabetes"}
 THOUGHTS = ["Okay, {f} suggests {d}. So {d} fits best.", "Hmm, {d}.", ""]
@@ -20,6 +24,17 @@ class NeverStop:
 
     def anywhere(self) -> bool:
         return False
+
+
+class StopAt(NeverStop):
+    """Asked to stop at the n-th time that the group agrees."""
+
+    def __init__(self, at: int) -> None:
+        self.left = at
+
+    def anywhere(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
 
 
 def cases(count: int, seed: int = 0) -> list[Case]:
@@ -97,3 +112,24 @@ def config(**changes) -> PPOConfig:
         "deepspeed": {"stage": 1},
     } | changes  # fmt: skip
     return PPOConfig.model_validate(settings)
+
+
+def job(settings, sft_model, splits, folder: Path) -> PPOJob:
+    return PPOJob(config=settings, model=sft_model, **splits, out_dir=folder / "out", state_dir=folder / "state")
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from clinical_r1.generation.load import load_model
+
+    return load_model(folder)[0].state_dict()
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "state" / "result.json").read_text())
+
+
+def numbers(folder: Path) -> list[dict]:
+    """The rows of a run without its times."""
+    timed = ("time", "train/episodes_per")
+    rows = read_metrics(folder / "out" / "metrics.jsonl")
+    return [{key: value for key, value in row.items() if not key.startswith(timed)} for row in rows]

@@ -1,58 +1,36 @@
 """Whole runs in this process: outputs, resume, masking, stopping, choice of weights."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from ppo_fixtures import NeverStop, _one_thread, config, sft_model, splits  # noqa: F401
+from ppo_fixtures import (  # noqa: F401
+    NeverStop,
+    StopAt,
+    _one_thread,
+    config,
+    job,
+    numbers,
+    result,
+    sft_model,
+    splits,
+    weights,
+)
 
 from clinical_r1.errors import UserError
-from clinical_r1.generation.load import load_model
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.training.deepspeed import init_process_group, prepare_environment
 from clinical_r1.training.metrics import read_metrics
 from clinical_r1.training.ppo import scoring
-from clinical_r1.training.ppo.job import PPOJob
 from clinical_r1.training.ppo.main import train
 from clinical_r1.training.trainee import Stopped
-
-
-class StopAt(NeverStop):
-    """Asked to stop at the n-th time that the group agrees."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def anywhere(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _group():
     prepare_environment()
     init_process_group()
-
-
-def job(settings, sft_model, splits, folder: Path) -> PPOJob:  # noqa: F811
-    return PPOJob(config=settings, model=sft_model, **splits, out_dir=folder / "out", state_dir=folder / "state")
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_model(folder)[0].state_dict()
-
-
-def result(folder: Path) -> dict:
-    return json.loads((folder / "state" / "result.json").read_text())
-
-
-def numbers(folder: Path) -> list[dict]:
-    """The rows of a run without its times."""
-    timed = ("time", "train/episodes_per")
-    rows = read_metrics(folder / "out" / "metrics.jsonl")
-    return [{key: value for key, value in row.items() if not key.startswith(timed)} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +70,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(calls, whole, sft_model, spli
     train(task, NeverStop())
     for name, value in weights(whole / "out" / "model").items():
         assert torch.equal(value, weights(tmp_path / "out" / "model")[name]), name
-    numbers = [
-        [
-            {k: v for k, v in row.items() if not k.startswith(("time", "train/episodes_per"))}
-            for row in read_metrics(path)
-        ]
-        for path in (whole / "out" / "metrics.jsonl", tmp_path / "out" / "metrics.jsonl")
-    ]
-    assert numbers[0] == numbers[1]
+    assert numbers(whole) == numbers(tmp_path)
 
 
 def test_a_finished_run_is_not_trained_again(whole, sft_model, splits):  # noqa: F811

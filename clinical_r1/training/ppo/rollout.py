@@ -1,6 +1,7 @@
 """One step's experience: sample episodes, judge them, and run the frozen forward passes while the judge works."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +18,11 @@ from clinical_r1.training.ppo.algorithm import (
     token_rewards,
     whiten,
 )
-from clinical_r1.training.ppo.batch import Batch, Episode, new_batch, put
+from clinical_r1.training.ppo.batch import Batch, Episode, MicroBatch, new_batch, put
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.data import PromptSet, draw_order, stream_seeds
 from clinical_r1.training.ppo.engines import Engines, rank, shared, world_size
+from clinical_r1.training.ppo.overlap import Overlap
 from clinical_r1.training.ppo.scoring import Scorer
 from clinical_r1.training.trainee import StopRequest
 
@@ -47,25 +49,29 @@ class Collector:
 
     def __init__(
         self, config: PPOConfig, engines: Engines, sampler: Any, scorer: Scorer, prompts: PromptSet,
-        stop: StopRequest,
+        stop: StopRequest, overlap: Overlap | None = None,
     ) -> None:  # fmt: skip
         """`sampler` is a generation.Decoder or VLLMSampler."""
         self.config, self.engines, self.sampler, self.scorer = config, engines, sampler, scorer
-        self.prompts, self.stop = prompts, stop
+        self.prompts, self.stop, self.overlap = prompts, stop, overlap or Overlap()
         self.pad = engines.tokenizer.pad_token_id
 
-    def collect(self, stream: int, step: int, beta: float, timer: Timer) -> Batch:
+    def collect(
+        self, stream: int, step: int, beta: float, timer: Timer, critic_ready: Callable[[], object] = lambda: None
+    ) -> Batch:
         """Roll out step `step` (1-based) of a stream of prompts; the same on every process.
 
-        Raises Interrupted on all processes where one was asked to stop while sampling.
+        `critic_ready` is called before the critic is asked: it may still be learning until then (overlap.py). Raises
+        Interrupted on all processes where one was asked to stop while sampling.
         """
+        self.overlap.narrow()
         now = time.perf_counter()
         episodes = self._sample(stream, step)
         now = timer.lap("rollout", now)
         own = episodes[rank() :: world_size()]
         judging = self.scorer.start(own, self.prompts.cases)
         batch = new_batch(episodes, self.config.micro_batch_size, self.pad, self.engines.device)
-        self._forward(batch)
+        self._forward(batch, critic_ready)
         if self.config.rollout.engine != "static":
             check_sampler(batch)
         now = timer.lap("forward", now)
@@ -100,28 +106,42 @@ class Collector:
         """A long rollout ends at once on SIGTERM: all rows stop, and the group agrees right after it."""
         return self.stop.asked
 
-    @torch.no_grad()
-    def _forward(self, batch: Batch) -> None:
+    def _forward(self, batch: Batch, critic_ready: Callable[[], object]) -> None:
         """Reference log-probabilities and values (and the actor's own, where another engine sampled)."""
-        engines = self.engines
-        own = shared(batch.micro_batches)
-        with engines.as_reference() as reference:
-            for micro in own:
-                put(batch.reference, micro, reference(micro)[0])
-        if engines.critic is not None:
-            engines.critic.eval()
-            for micro in own:
-                put(batch.values, micro, engines.critic(micro))
+        engines, own = self.engines, shared(batch.micro_batches)
+        critic, tensors = engines.critic, [batch.reference]
+
+        @torch.no_grad()
+        def reference(micro: MicroBatch) -> None:
+            put(batch.reference, micro, scores(micro)[0])
+
+        @torch.no_grad()
+        def values(micro: MicroBatch) -> None:
+            assert critic is not None
+            put(batch.values, micro, critic(micro))
+
+        @torch.no_grad()
+        def old(micro: MicroBatch) -> None:
+            put(batch.old, micro, engines.actor(micro)[0])
+
+        with engines.as_reference() as scores:
+            self.overlap.each(reference, own)
+            critic_ready()
+            if critic is not None:
+                critic.eval()
+                self.overlap.each(values, own)
+                tensors.append(batch.values)
+            self.overlap.join()
         if self.config.rollout.engine != "static":
-            for micro in own:
-                put(batch.old, micro, engines.actor(micro)[0])
+            self.overlap.each(old, own)
+            self.overlap.join()
+            tensors.append(batch.old)
         if world_size() > 1:
-            tensors = [batch.reference, batch.values] + ([batch.old] if self.config.rollout.engine != "static" else [])
             for owner, parts in enumerate(gather([t[m.rows, : m.time] for m in own for t in tensors])):
-                values = iter(parts)
+                numbers = iter(parts)
                 for micro in batch.micro_batches[owner :: world_size()]:
                     for tensor in tensors:
-                        tensor[micro.rows, : micro.time] = next(values)
+                        tensor[micro.rows, : micro.time] = next(numbers)
 
     def _finish(self, batch: Batch, beta: float) -> None:
         """Rewards, advantages and returns; failed judgements are masked out."""

@@ -24,6 +24,7 @@ from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.data import TRAIN_STREAM, WARMUP_STREAM, PromptSet
 from clinical_r1.training.ppo.engines import Engines, rank, set_learning_rate
 from clinical_r1.training.ppo.learn import Learner
+from clinical_r1.training.ppo.overlap import Numbers, Overlap, pays
 from clinical_r1.training.ppo.probe import ProbeResult, probe
 from clinical_r1.training.ppo.rollout import Collector, Interrupted, Timer
 from clinical_r1.training.ppo.saving import load_checkpoint, save_best, save_checkpoint
@@ -42,8 +43,10 @@ class Trainer:
         self.config, self.engines, self.sampler, self.judge = config, engines, sampler, judge
         self.validation, self.forgetting, self.state_dir, self.stop = validation, forgetting, state_dir, stop
         scorer = Scorer(judge, Reader(engines.tokenizer), reward_table(config.reward_table), config.reasoning)
-        self.collector = Collector(config, engines, sampler, scorer, prompts, stop)
+        self.overlap = Overlap(pays(config, engines))
+        self.collector = Collector(config, engines, sampler, scorer, prompts, stop, self.overlap)
         self.learner = Learner(config, engines)
+        self._unwritten: tuple[int, dict[str, float]] | None = None
         self.watch = Watch()
         self.beta = config.kl_beta
         self.step = 0
@@ -70,6 +73,7 @@ class Trainer:
                 self._save()
             raise Stopped from None
         finally:
+            self.overlap.close()
             if self.metrics is not None:
                 self.metrics.close()
 
@@ -103,12 +107,12 @@ class Trainer:
         self._reseed(self.step + 1)
         row = self._train_step(self.step + 1)
         self.step += 1
-        self._write(self.step, row)
         self._tell("ppo", self.step, self.config.steps, row)
         self.watch.after_step(row, self.config.stop)
         last = self.step >= self.config.steps or bool(self.watch.stop_reason)
         every = self.config.probe.every
         if last or (every and self.step % every == 0):
+            self._settle()
             self._probe()
         self.finished = last or bool(self.watch.stop_reason)
         if self.finished or self.step % self.config.save_every == 0:
@@ -117,27 +121,48 @@ class Trainer:
             raise Interrupted
 
     def _train_step(self, step: int) -> dict[str, float]:
+        """Roll out, update the actor, and start the critic's update: `_settle` ends it and writes the row."""
         config, timer = self.config, Timer()
         begin = time.perf_counter()
-        batch = self.collector.collect(TRAIN_STREAM, step, self.beta, timer)
+        batch = self.collector.collect(TRAIN_STREAM, step, self.beta, timer, self._end_step)
         factor = learning_rate_factor(step, config.steps, config.warmup_steps, config.schedule)
         now = time.perf_counter()
         set_learning_rate(self.engines.actor, config.learning_rate * factor)
         row = self._renamed(self.learner.policy(batch, TRAIN_STREAM, step), "train/")
-        now = timer.lap("policy", now)
+        timer.lap("policy", now)
         if self.engines.critic is not None:
-            course = config.critic.schedule or config.schedule
-            falling = learning_rate_factor(step, config.steps, config.warmup_steps, course)
-            set_learning_rate(self.engines.critic, config.critic.learning_rate * falling)
-            row |= self._renamed(self.learner.value(batch, TRAIN_STREAM, step, config.critic.epochs), "critic/")
             row["critic/explained_variance"] = monte_carlo_variance(batch)
-            timer.lap("value", now)
+            self.overlap.start(lambda: self._fit_to(batch, step))
         row |= describe(batch) | {"train/beta": self.beta, "train/learning_rate": config.learning_rate * factor}
-        seconds = time.perf_counter() - begin
         row |= {f"time/{phase}": spent for phase, spent in timer.seconds.items()}
+        seconds = time.perf_counter() - begin
         row |= {"time/step": seconds, "train/episodes_per_s": len(batch.episodes) / seconds}
         self.beta = adapted_beta(self.beta, row["train/kl"], config.kl_target, len(batch.episodes))
+        self._unwritten = (step, row)
         return row
+
+    def _fit_to(self, batch: Batch, step: int) -> Numbers:
+        """The critic's update of a step; may run beside the next rollout."""
+        config, begin = self.config, time.perf_counter()
+        course = config.critic.schedule or config.schedule
+        factor = learning_rate_factor(step, config.steps, config.warmup_steps, course)
+        set_learning_rate(self.engines.critic, config.critic.learning_rate * factor)
+        numbers = self._renamed(self.learner.value(batch, TRAIN_STREAM, step, config.critic.epochs), "critic/")
+        return numbers | {"time/value": time.perf_counter() - begin}
+
+    def _settle(self) -> None:
+        """Wait for the critic's update outside of a rollout."""
+        begin = time.perf_counter()
+        numbers = self.overlap.result()
+        self.overlap.join()
+        self._end_step(numbers | {"time/settle": time.perf_counter() - begin})
+
+    def _end_step(self, numbers: Numbers | None = None) -> None:
+        """Write the row of the step whose critic was updated."""
+        numbers = self.overlap.result() if numbers is None else numbers
+        if self._unwritten is not None:
+            (step, row), self._unwritten = self._unwritten, None
+            self._write(step, row | numbers)
 
     def _probe(self) -> None:
         start = time.perf_counter()
@@ -156,6 +181,7 @@ class Trainer:
         return probe(self.config, self.sampler, self.engines.tokenizer, self.judge, cases, self.config.reasoning)
 
     def _save(self) -> None:
+        self._settle()
         state = {"step": self.step, "beta": self.beta, "watch": self.watch.state(), "finished": self.finished}
         save_checkpoint(self.engines, self.state_dir, self.step, state)
         self.saved_step = self.step
