@@ -5,7 +5,8 @@
 Both train the same model (0.9M parameters, taught the format of the simulated world for `--teach` steps) on the same
 prompts with the same verifier: batch 64, micro-batch 16, 2 mini-batches, 1 epoch, float32, a full separate critic,
 completions of up to 160 tokens at temperature 1, a learning rate too small to change their length. Runs alternate; the
-first step of each is left out. TRL lives in an environment of its own that this command makes: its own trl, on the
+first step of each is left out. `phases` are seconds a step: ours updates its critic (`value`) beside the next `rollout`,
+so they are more than a step together. TRL lives in an environment of its own that this command makes: its own trl, on the
 torch and transformers of this one. The last line is one JSON object.
 """
 
@@ -163,10 +164,10 @@ def run_ours(work: Path, steps: int, _teach: int) -> dict[str, Any]:
     train_ppo(config, work / "model", work / "rl.jsonl", work / "validation.jsonl", work / "out", work / "state")
     rows = [row for row in read_metrics(work / "out" / "metrics.jsonl") if "time/step" in row][1:]
     phases = ("rollout", "forward", "verify", "policy", "value")
-    # The second step waits for the first one's critic, so what is waited for the last one's would be one too many.
-    waits = sum(row["time/settle"] for row in rows[:-1] if "time/settle" in row)
+    # The second step waits for the first one's critic, so the wait for the last one's would be one too many.
+    seconds = sum(row["time/step"] for row in rows) - rows[-1].get("time/settle", 0.0)
     return {
-        "samples_per_s": BATCH * len(rows) / (sum(row["time/step"] for row in rows) + waits),
+        "samples_per_s": BATCH * len(rows) / seconds,
         "mean_length": sum(row["train/length"] for row in rows) / len(rows),
         "phases": {name: round(sum(row[f"time/{name}"] for row in rows) / len(rows), 3) for name in phases},
     }

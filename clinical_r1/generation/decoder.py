@@ -67,7 +67,7 @@ class StaticDecoder(Decoder):
         self.heads, self.kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
         self.head_dim = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.heads
         self._layers: list[_Layer] = []
-        self._turns = torch.empty(0, dtype=torch.complex64)
+        self.device, self.dtype = torch.device("meta"), torch.float32
         self.refresh()
 
     @torch.no_grad()
@@ -96,7 +96,9 @@ class StaticDecoder(Decoder):
         with _gathered([*embeddings.parameters(), *head.parameters(), *body.norm.parameters()]) as own:
             self._embedding, self._norm = own(_weight(embeddings)), own(body.norm.weight)
             self._head = self._embedding if self.config.tie_word_embeddings else own(_weight(head))
-        self.device, self.dtype = self._embedding.device, self._embedding.dtype
+        if self._embedding.dtype != self.dtype or self._embedding.device != self.device:
+            self.device, self.dtype = self._embedding.device, self._embedding.dtype
+            self._turns = torch.empty(0, dtype=torch.complex64)  # the model's own table is rounded to its type
 
     def _paired(self, parts: list[Any]) -> list[torch.Tensor]:
         """Query's and key's rows of three projections (weights or biases) reordered."""
@@ -167,7 +169,7 @@ class StaticDecoder(Decoder):
 
     def _rotary(self, length: int) -> None:
         """A table of rotations for at least `length` positions, from the model's own rotary module."""
-        if self._turns.shape[0] >= length and self._turns.device == self.device:
+        if self._turns.shape[0] >= length:
             return
         size = min(max(length, 512), max(length, self.window))
         probe = torch.empty(0, dtype=self.dtype, device=self.device)

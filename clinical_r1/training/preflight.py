@@ -155,7 +155,7 @@ def _ppo(config: PPOConfig, model: Geometry, world: int) -> Estimate:
         need.gpu["rollout weights"] = size * (model.total if whole_copy else model.layers * model.fused)
         rows = -(-config.batch_size // world)
         cached = min(config.rollout.batch_tokens, rows * length)
-        # The cache and the training activations are never alive together; the larger one counts.
+        # On a GPU the cache and the training activations are never alive together; the larger one counts.
         cache = 2.0 * model.layers * model.kv_heads * model.head_dim * size * cached
     else:
         cache = 0.0

@@ -112,14 +112,18 @@ def test_lora_weights_are_merged_for_rollouts(folder):
     assert torch.tensor(rollout.logprobs) == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("untied", [True, False])
-def test_untied_heads_and_grouped_queries(untied):
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1000.0, "original_max_position_embeddings": 32}
+
+
+@pytest.mark.parametrize(("untied", "rope"), [(True, None), (False, None), (True, YARN)])
+def test_untied_heads_grouped_queries_and_stretched_positions(untied, rope):
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=100, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=6,
         num_key_value_heads=2, max_position_embeddings=128, tie_word_embeddings=not untied, initializer_range=0.3,
+        rope_parameters=rope,
     )  # fmt: skip
     model = Qwen2ForCausalLM(config).eval()
     rollout = StaticDecoder(model).generate([[1, 2, 3]], SamplingParams(20, eos_token_ids=(99,)))[0]

@@ -1,6 +1,7 @@
 """The critic's update beside the next rollout: the same numbers, also stopped, resumed and on two threads."""
 
 import threading
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +21,7 @@ from ppo_fixtures import (  # noqa: F401
 from clinical_r1.errors import UserError
 from clinical_r1.training.deepspeed import init_process_group, prepare_environment
 from clinical_r1.training.metrics import read_metrics
+from clinical_r1.training.ppo import overlap as overlap_module
 from clinical_r1.training.ppo import trainer
 from clinical_r1.training.ppo.engines import build_engines
 from clinical_r1.training.ppo.learn import Learner
@@ -46,6 +48,25 @@ def same(one, other) -> bool:
     return all(torch.equal(value, second[name]) for name, value in first.items()) and numbers(one) == numbers(other)
 
 
+class Inline:
+    """Stands where the pool is: the same narrow threads, one piece after the other."""
+
+    def submit(self, work, *args):
+        done = Future()
+        done.set_result(work(*args))
+        return done
+
+    def shutdown(self, **_):
+        pass
+
+
+def test_two_threads_do_what_one_after_the_other_do(sft_model, splits, tmp_path, monkeypatch, two_threads):  # noqa: F811
+    train(job(config(), sft_model, splits, tmp_path / "beside"), NeverStop())
+    monkeypatch.setattr(overlap_module, "ThreadPoolExecutor", lambda *_: Inline())
+    train(job(config(), sft_model, splits, tmp_path / "after"), NeverStop())
+    assert same(tmp_path / "after", tmp_path / "beside")
+
+
 @pytest.mark.parametrize("changes", [{}, {"lora": {"rank": 4, "alpha": 8}, "deepspeed": {"stage": 2}}])
 def test_side_by_side_is_one_after_the_other(changes, sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
     settings = config(**changes)
@@ -55,9 +76,9 @@ def test_side_by_side_is_one_after_the_other(changes, sft_model, splits, tmp_pat
     assert same(tmp_path / "after", tmp_path / "beside")
 
 
-@pytest.mark.parametrize("calls", [4, 5, 6, 9])
+@pytest.mark.parametrize("calls", [5, 6, 7, 11])
 def test_a_stopped_run_goes_on_to_the_same_weights_on_two_threads(calls, sft_model, splits, tmp_path, two_threads):  # noqa: F811
-    """Stopped in a rollout with an update beside it, and between steps."""
+    """Stopped in a rollout with nothing beside it (5), with an update beside it (7, 11), and between steps (6)."""
     task = job(config(), sft_model, splits, tmp_path / "stopped")
     with pytest.raises(Stopped):
         train(task, StopAt(calls))
@@ -68,22 +89,29 @@ def test_a_stopped_run_goes_on_to_the_same_weights_on_two_threads(calls, sft_mod
 
 
 def test_an_update_runs_while_the_next_rollout_does(sft_model, splits, tmp_path, monkeypatch, two_threads):  # noqa: F811
-    """The first step's update waits for the second step's first token."""
-    sampling, value = threading.Event(), Learner.value
-    on_token = trainer.Collector._on_token
-    began = []
+    """The first step's update waits for a token of the second step's rollout, and that token for the update's begin."""
+    started, sampling, value = threading.Event(), threading.Event(), Learner.value
+    on_token, train_step = trainer.Collector._on_token, trainer.Trainer._train_step
+    current, began = [], []
+
+    def noted(self, step):
+        current.append(step)
+        return train_step(self, step)
 
     def watched(self, row, token):
-        if began:
+        if current[-1:] == [2]:
+            assert started.wait(60), "no update beside the rollout"
             sampling.set()
         return on_token(self, row, token)
 
     def held(self, batch, stream, step, epochs):
         if threading.current_thread() is not threading.main_thread():
             began.append(step)
+            started.set()
             assert sampling.wait(60), "no rollout beside the update"
         return value(self, batch, stream, step, epochs)
 
+    monkeypatch.setattr(trainer.Trainer, "_train_step", noted)
     monkeypatch.setattr(trainer.Collector, "_on_token", watched)
     monkeypatch.setattr(Learner, "value", held)
     settings = config(steps=3, probe={"every": 0, "cases": 8}, save_every=10)
@@ -106,6 +134,7 @@ def test_a_failing_update_ends_the_run(sft_model, splits, tmp_path, monkeypatch,
     monkeypatch.setattr(Learner, "value", broken)
     with pytest.raises(UserError, match="the critic broke"):
         train(job(config(), sft_model, splits, tmp_path), NeverStop())
+    assert torch.get_num_threads() == 2
 
 
 def test_where_it_pays(sft_model, monkeypatch):  # noqa: F811
@@ -123,6 +152,12 @@ def test_where_it_pays(sft_model, monkeypatch):  # noqa: F811
     assert not answer(batch_size=80_000), "steps of so many rows are shared among threads themselves"
     vllm = {"engine": "vllm", "vllm_url": "http://127.0.0.1:9/v1"}
     assert not answer(rollout=vllm)
+    assert not answer(save_every=1)
+    assert not answer(probe={"every": 1, "cases": 8})
+    assert answer(probe={"every": 0, "cases": 8})
+    with monkeypatch.context() as patch:
+        patch.setattr(engines.policy.causal.config, "attention_dropout", 0.1)
+        assert not answer()
     without = SimpleNamespace(critic=None, device=engines.device, policy=engines.policy)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert not pays(config(), without)

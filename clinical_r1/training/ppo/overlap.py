@@ -9,10 +9,11 @@ whichever thread is free.
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
+from clinical_r1.generation.decoder import supports
 from clinical_r1.generation.loop import is_small_step
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.engines import Engines, world_size
@@ -22,21 +23,28 @@ MOST_THREADS = 3
 
 Numbers = dict[str, float]
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 def pays(config: PPOConfig, engines: Engines) -> bool:
     """Whether the critic's updates shall run beside rollouts (the object that does it: `Overlap`).
 
-    Never with several processes or ZeRO-3: their collective calls must come in one order.
+    Never with several processes or ZeRO-3, whose collective calls must come in one order; nor where a forward pass
+    draws random numbers; nor where every update is waited for at once, by a checkpoint or a probe.
     """
+    model = engines.policy.model
     return (
         engines.critic is not None
         and engines.device.type == "cpu"
         and world_size() == 1
         and config.deepspeed.stage < 3
         and config.rollout.engine == "static"
+        and config.save_every > 1
+        and config.probe.every != 1
+        and supports(model)
+        and not engines.policy.causal.config.attention_dropout
         and 1 < torch.get_num_threads() <= MOST_THREADS
-        and is_small_step(engines.policy.model, config.batch_size)
+        and is_small_step(model, config.batch_size)
     )
 
 
@@ -48,6 +56,7 @@ class Overlap:
     """
 
     def __init__(self, on: bool = False) -> None:
+        self.on = on
         self._threads = torch.get_num_threads()
         self._pool = ThreadPoolExecutor(self._threads, "overlap") if on else None
         self._update: Future[Numbers] | Numbers = {}
@@ -61,7 +70,7 @@ class Overlap:
     def start(self, update: Callable[[], Numbers]) -> None:
         """Begin the critic's update; `result` gives its numbers."""
         self.narrow()
-        self._update = self._pool.submit(update) if self._pool is not None else update()
+        self._update = self._pool.submit(_alone, update) if self._pool is not None else update()
 
     def result(self) -> Numbers:
         """The numbers of the update, or what it raised; empty where none was started."""
@@ -70,9 +79,10 @@ class Overlap:
 
     def each(self, work: Callable[[T], None], items: Iterable[T]) -> None:
         """Begin a piece of work for each item; `join` waits for them."""
+        self.narrow()
         for item in items:
             if self._pool is not None:
-                self._passes.append(self._pool.submit(work, item))
+                self._passes.append(self._pool.submit(_alone, work, item))
             else:
                 work(item)
 
@@ -90,3 +100,9 @@ class Overlap:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             torch.set_num_threads(self._threads)
+
+
+def _alone(work: Callable[..., R], *args: Any) -> R:
+    """Do it on this one thread; a thread that torch has not met yet would take all."""
+    torch.set_num_threads(1)
+    return work(*args)

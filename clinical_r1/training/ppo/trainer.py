@@ -135,10 +135,11 @@ class Trainer:
             self.overlap.start(lambda: self._fit_to(batch, step))
         row |= describe(batch) | {"train/beta": self.beta, "train/learning_rate": config.learning_rate * factor}
         row |= {f"time/{phase}": spent for phase, spent in timer.seconds.items()}
-        seconds = time.perf_counter() - begin
-        row |= {"time/step": seconds, "train/episodes_per_s": len(batch.episodes) / seconds}
+        row["time/step"] = time.perf_counter() - begin
         self.beta = adapted_beta(self.beta, row["train/kl"], config.kl_target, len(batch.episodes))
         self._unwritten = (step, row)
+        if not self.overlap.on:
+            self._end_step()
         return row
 
     def _fit_to(self, batch: Batch, step: int) -> Numbers:
@@ -151,7 +152,7 @@ class Trainer:
         return numbers | {"time/value": time.perf_counter() - begin}
 
     def _settle(self) -> None:
-        """Wait for the critic's update outside of a rollout."""
+        """Wait for the critic's update outside of a rollout; the time counts as its own step's."""
         begin = time.perf_counter()
         numbers = self.overlap.result()
         self.overlap.join()
@@ -160,9 +161,12 @@ class Trainer:
     def _end_step(self, numbers: Numbers | None = None) -> None:
         """Write the row of the step whose critic was updated."""
         numbers = self.overlap.result() if numbers is None else numbers
-        if self._unwritten is not None:
-            (step, row), self._unwritten = self._unwritten, None
-            self._write(step, row | numbers)
+        if self._unwritten is None:
+            return
+        (step, row), self._unwritten = self._unwritten, None
+        row["time/step"] += numbers.get("time/settle", 0.0)
+        row["train/episodes_per_s"] = self.config.batch_size / row["time/step"]
+        self._write(step, row | numbers)
 
     def _probe(self) -> None:
         start = time.perf_counter()
