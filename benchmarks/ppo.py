@@ -5,9 +5,9 @@
 Both train the same model (0.9M parameters, taught the format of the simulated world for `--teach` steps) on the same
 prompts with the same verifier: batch 64, micro-batch 16, 2 mini-batches, 1 epoch, float32, a full separate critic,
 completions of up to 160 tokens at temperature 1, a learning rate too small to change their length. Runs alternate; the
-first step of each is left out. `phases` are seconds a step: ours updates its critic (`value`) beside the next `rollout`,
-so they are more than a step together. TRL lives in an environment of its own that this command makes: its own trl, on the
-torch and transformers of this one. The last line is one JSON object.
+first step of each is left out. `phases` are seconds a step; ours updates its critic (`value`) beside the next rollout,
+so they are more than a step together. TRL lives in an environment of its own that this command makes: its own trl, on
+the torch and transformers of this one. The last line is one JSON object.
 """
 
 import argparse
