@@ -1,9 +1,9 @@
 """What an evaluation is told: how to sample, and who judges; and what the promotion gate is told."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from clinical_r1.llm.crossing import CrossingPolicy
 from clinical_r1.verifier.config import JudgeConfig
@@ -75,3 +75,10 @@ class GateConfig(BaseModel):
     """Forgetting benchmark in MedQA form; None: the test cases themselves, made into choices (a weak substitute)."""
     forgetting_cases: int = Field(default=0, ge=0)
     """Items of it, drawn by the seed; 0: all."""
+
+    @field_validator("policy", "incumbent", "forgetting", mode="before")
+    @classmethod
+    def _on_disk(cls, value: Any) -> Any:
+        if isinstance(value, str) and "://" in value:  # as a path it would lose a slash
+            raise ValueError(f"{value} is an address; copy it to this machine and give the path of the copy")
+        return value

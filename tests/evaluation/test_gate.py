@@ -7,6 +7,7 @@ from invented_run import make_cases, make_prediction, make_predictions
 
 from clinical_r1.baseline import read_baseline
 from clinical_r1.errors import UserError
+from clinical_r1.evaluation.config import GateConfig
 from clinical_r1.evaluation.gate import GateInputs, approve, decide, manifest_fields, write_gate
 from clinical_r1.evaluation.policy import Policy, read_policy
 from clinical_r1.reasoning import Outcome
@@ -154,3 +155,9 @@ def test_policy_files_are_checked(tmp_path):
         read_policy(bad)
     with pytest.raises(UserError, match="no such policy file"):
         read_policy(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("setting", ["policy", "incumbent", "forgetting"])
+def test_an_address_is_refused_as_it_was_given(setting):
+    with pytest.raises(ValueError, match="s3://models/7b is an address; copy it to this machine"):
+        GateConfig.model_validate({setting: "s3://models/7b"})
