@@ -64,6 +64,15 @@ def _one_thread():
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _group():
+    """DeepSpeed wants a process group, also of one."""
+    from clinical_r1.training.deepspeed import init_process_group, prepare_environment
+
+    prepare_environment()
+    init_process_group()
+
+
 @pytest.fixture(scope="session")
 def splits(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("splits")

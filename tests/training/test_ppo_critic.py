@@ -3,18 +3,11 @@
 import statistics
 
 import pytest
-from ppo_fixtures import NeverStop, _one_thread, config, sft_model, splits  # noqa: F401
+from ppo_fixtures import NeverStop, _group, _one_thread, config, sft_model, splits  # noqa: F401
 from test_ppo_trainer import job
 
-from clinical_r1.training.deepspeed import init_process_group, prepare_environment
 from clinical_r1.training.metrics import read_metrics
 from clinical_r1.training.ppo.main import train
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _group():
-    prepare_environment()
-    init_process_group()
 
 
 @pytest.mark.parametrize(

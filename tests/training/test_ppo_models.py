@@ -2,24 +2,17 @@
 
 import pytest
 import torch
-from ppo_fixtures import NeverStop, _one_thread, cases, config, sft_model, splits  # noqa: F401
+from ppo_fixtures import NeverStop, _group, _one_thread, cases, config, sft_model, splits  # noqa: F401
 
 from clinical_r1.generation.chat import prompt_ids
 from clinical_r1.generation.decoder import build_decoder
 from clinical_r1.generation.load import load_model
 from clinical_r1.generation.sampling import SamplingParams
-from clinical_r1.training.deepspeed import init_process_group, prepare_environment
 from clinical_r1.training.ppo.batch import Episode, new_batch, part
 from clinical_r1.training.ppo.engines import build_engines, merged_state
 from clinical_r1.training.ppo.learn import Learner
 from clinical_r1.training.ppo.policy import Policy
 from clinical_r1.training.ppo.saving import write_model
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _group():
-    prepare_environment()
-    init_process_group()
 
 
 @pytest.fixture(scope="module")

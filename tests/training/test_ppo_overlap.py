@@ -9,6 +9,7 @@ import torch
 from ppo_fixtures import (  # noqa: F401
     NeverStop,
     StopAt,
+    _group,
     _one_thread,
     config,
     job,
@@ -19,7 +20,6 @@ from ppo_fixtures import (  # noqa: F401
 )
 
 from clinical_r1.errors import UserError
-from clinical_r1.training.deepspeed import init_process_group, prepare_environment
 from clinical_r1.training.metrics import read_metrics
 from clinical_r1.training.ppo import overlap as overlap_module
 from clinical_r1.training.ppo import trainer
@@ -28,12 +28,6 @@ from clinical_r1.training.ppo.learn import Learner
 from clinical_r1.training.ppo.main import train
 from clinical_r1.training.ppo.overlap import Overlap, pays
 from clinical_r1.training.trainee import Stopped
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _group():
-    prepare_environment()
-    init_process_group()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import torch
 from ppo_fixtures import (  # noqa: F401
     NeverStop,
     StopAt,
+    _group,
     _one_thread,
     config,
     job,
@@ -20,17 +21,10 @@ from ppo_fixtures import (  # noqa: F401
 
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Verdict, VerdictLabel
-from clinical_r1.training.deepspeed import init_process_group, prepare_environment
 from clinical_r1.training.metrics import read_metrics
 from clinical_r1.training.ppo import scoring
 from clinical_r1.training.ppo.main import train
 from clinical_r1.training.trainee import Stopped
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _group():
-    prepare_environment()
-    init_process_group()
 
 
 @pytest.fixture(scope="module")

@@ -56,11 +56,15 @@ class Overlap:
     """
 
     def __init__(self, on: bool = False) -> None:
-        self.on = on
         self._threads = torch.get_num_threads()
         self._pool = ThreadPoolExecutor(self._threads, "overlap") if on else None
         self._update: Future[Numbers] | Numbers = {}
         self._passes: list[Future[None]] = []
+
+    @property
+    def on(self) -> bool:
+        """Whether anything runs beside anything else."""
+        return self._pool is not None
 
     def narrow(self) -> None:
         """From here on one thread, until `join`: what follows may have work beside it."""
