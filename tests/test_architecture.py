@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("clinical_r1", "components", "pipelines", "serving")
 
 BASE = {"schema", "reasoning", "baseline", "errors", "atomic", "step", "progress", "stats", "containment"}
-MIDDLE = {"llm", "verifier", "rewards", "generation", "objectstore", "lexicon"}
+MIDDLE = {"llm", "privacy", "verifier", "rewards", "generation", "objectstore", "lexicon"}
 ROOMS = {"records", "synthesis", "training", "evaluation", "cluster"}
 
 
@@ -47,8 +47,8 @@ def allowed_rooms(own: str) -> set[str]:
     if own in BASE:
         return BASE
     if own in MIDDLE:
-        # The verifier's judge is an endpoint; nothing else crosses within this level.
-        return BASE | ({"llm"} if own == "verifier" else set())
+        # The verifier's judge is an endpoint, and privacy says which endpoint gets what; nothing else crosses here.
+        return BASE | {"verifier": {"llm", "privacy"}, "privacy": {"llm"}}.get(own, set())
     if own in ROOMS:
         return BASE | MIDDLE
     if own == "simulator":

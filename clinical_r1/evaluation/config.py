@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from clinical_r1.llm.crossing import CrossingPolicy
+from clinical_r1.privacy.crossing import CrossingPolicy
 from clinical_r1.verifier.config import JudgeConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]

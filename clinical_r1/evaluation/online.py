@@ -23,9 +23,9 @@ from clinical_r1.evaluation.page import render
 from clinical_r1.evaluation.plausibility import audit_plausibility, judge_all
 from clinical_r1.evaluation.served import SAMPLES, Sample, read_references, read_samples
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.crossing import CrossingPolicy, check_crossing
 from clinical_r1.llm.loop import run_calls
 from clinical_r1.objectstore.store import open_store
+from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing
 from clinical_r1.schema import Record, VerdictLabel
 from clinical_r1.stats import wilson
 from clinical_r1.verifier.config import JudgeConfig

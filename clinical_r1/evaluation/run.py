@@ -21,7 +21,7 @@ from clinical_r1.evaluation.metrics import Metrics, measure
 from clinical_r1.evaluation.results import write_evaluation
 from clinical_r1.generation.load import check_model_folder
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.crossing import check_crossing, check_gate
+from clinical_r1.privacy.crossing import check_crossing, check_gate
 from clinical_r1.schema import Case, Prediction, write_jsonl
 
 

@@ -9,7 +9,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.records import leakage
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.records.dedup import near_duplicates
-from clinical_r1.records.phi.gate import GateResult, Passed
+from clinical_r1.records.gate import GateResult, Passed
 from clinical_r1.records.readers.registry import read_source
 from clinical_r1.records.row import Kind, Reject, Row
 from clinical_r1.schema import Case

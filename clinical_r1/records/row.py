@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from clinical_r1.privacy.known import Known
+
 Kind = Literal["malformed", "duplicate", "near_duplicate", "contaminated", "leak", "ungrouped"]
 
 
@@ -32,15 +34,6 @@ class Quarantined(BaseModel):
     file: str
     line: int
     types: list[str]
-
-
-@dataclass
-class Known:
-    """Identifiers that structured fields gave away: the gate removes them wherever they stand in the text."""
-
-    names: list[str] = field(default_factory=list)
-    numbers: list[str] = field(default_factory=list)
-    """MRN, phone, e-mail, address lines: anything to be removed literally."""
 
 
 @dataclass

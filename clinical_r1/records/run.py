@@ -15,9 +15,8 @@ from clinical_r1.atomic import file_sha256, write_text
 from clinical_r1.errors import UserError
 from clinical_r1.records import icd10
 from clinical_r1.records.config import RecordsConfig
-from clinical_r1.records.identity import load_key
-from clinical_r1.records.intake import Intake, enforce_reject_rate, read_all
-from clinical_r1.records.phi.gate import GateResult, open_gate
+from clinical_r1.records.gate import run_gate
+from clinical_r1.records.intake import enforce_reject_rate, read_all
 from clinical_r1.records.policies import Kept, apply_policies
 from clinical_r1.records.report import RecordsReport, card, counts
 from clinical_r1.records.split import Item, assign, groups_of
@@ -28,7 +27,7 @@ def read_cases(config: RecordsConfig) -> list[Case]:
     """Gated, cleaned cases without splitting them: for evaluation sets and other single-pool uses."""
     intake = read_all(config)
     enforce_reject_rate(intake, config)
-    return [kept.case for kept in apply_policies(_gate(intake, config), config).kept]
+    return [kept.case for kept in apply_policies(run_gate(intake.rows, config), config).kept]
 
 
 def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
@@ -39,7 +38,7 @@ def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
     except UserError:
         write_jsonl(out_dir / "rejects.jsonl", intake.rejects)
         raise
-    gated = _gate(intake, config)
+    gated = run_gate(intake.rows, config)
     policies = apply_policies(gated, config)
     if not policies.kept:
         raise UserError(
@@ -84,10 +83,6 @@ def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
     write_text(out_dir / "card.md", card(report, splits))
     write_text(out_dir / "report.json", report.model_dump_json(indent=2) + "\n")
     return report
-
-
-def _gate(intake: Intake, config: RecordsConfig) -> GateResult:
-    return open_gate(config, load_key(config.phi)).run(intake.rows)
 
 
 def _item(kept: Kept, config: RecordsConfig) -> Item:

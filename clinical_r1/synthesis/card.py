@@ -4,7 +4,7 @@ from pathlib import Path
 
 from clinical_r1.atomic import write_text
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.crossing import GateState
+from clinical_r1.privacy.crossing import GateState
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.report import Quantiles, SynthesisReport
 

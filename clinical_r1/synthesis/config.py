@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
-from clinical_r1.llm.crossing import CrossingPolicy, check_crossing, check_gate
+from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
 from clinical_r1.schema import RETRY_STRATEGIES, Strategy
 from clinical_r1.synthesis.choices import Policy
 from clinical_r1.synthesis.filters import FilterConfig

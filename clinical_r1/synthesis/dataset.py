@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from clinical_r1.atomic import atomic_writer, file_sha256, write_text
 from clinical_r1.errors import UserError
-from clinical_r1.llm.crossing import gate_state
+from clinical_r1.privacy.crossing import gate_state
 from clinical_r1.schema import Case, Trace, TraceOutcome, iter_jsonl
 from clinical_r1.synthesis.card import write_card
 from clinical_r1.synthesis.config import SynthesisConfig

@@ -16,8 +16,8 @@ from pydantic import BaseModel, Field
 
 from clinical_r1.atomic import atomic_writer, file_sha256, write_text
 from clinical_r1.errors import UserError
-from clinical_r1.llm.crossing import RECORDS_REPORT
 from clinical_r1.llm.journal import JOURNAL, JOURNAL_KEY, Journal, load_key
+from clinical_r1.privacy.crossing import RECORDS_REPORT
 from clinical_r1.synthesis.dataset import PARQUET, REPORT, TRACES, write_parquet
 from clinical_r1.synthesis.report import SynthesisReport
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from clinical_r1.llm.crossing import GateState
+from clinical_r1.privacy.crossing import GateState
 from clinical_r1.schema import Trace, TraceOutcome, Usage
 from clinical_r1.synthesis import prompts
 from clinical_r1.synthesis.config import SynthesisConfig

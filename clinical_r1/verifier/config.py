@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
-from clinical_r1.llm.crossing import CrossingPolicy, check_crossing, check_gate
+from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
 
 IcdLevel = Literal["off", "code", "category", "block"]
 

@@ -43,8 +43,8 @@ def forget(
 
     Example: clinical-r1 forget --patient 5f3c... runs/.outputs runs/.state
     """
-    from clinical_r1.records.config import PhiConfig
-    from clinical_r1.records.forget import hash_of
+    from clinical_r1.privacy.config import PhiConfig
+    from clinical_r1.privacy.identity import hash_of
     from clinical_r1.synthesis.forget import forget as forget_patients
 
     hashes = [hash_of(one, PhiConfig(key_file=key_file)) for one in patient] if raw else patient

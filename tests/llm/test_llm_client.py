@@ -12,8 +12,8 @@ from clinical_r1.errors import UserError
 from clinical_r1.llm.budget import Budget
 from clinical_r1.llm.client import BudgetExhausted, CallFailed, EndpointUnusable, LLMClient
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.crossing import CrossingPolicy, check_crossing
 from clinical_r1.llm.journal import Journal
+from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing
 
 KEY = b"k" * 32
 

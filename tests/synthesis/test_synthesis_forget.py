@@ -8,7 +8,7 @@ import pytest
 from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.crossing import CrossingPolicy, gate_state
+from clinical_r1.privacy.crossing import CrossingPolicy, gate_state
 from clinical_r1.schema import Case, Trace, read_jsonl, write_jsonl
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.dataset import read_report, store_dataset

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from clinical_r1.errors import UserError
+from clinical_r1.privacy.bands import age_band
+from clinical_r1.privacy.known import Known
 from clinical_r1.records.config import Source
-from clinical_r1.records.phi.bands import age_band
 from clinical_r1.records.readers.files import jsonl_items, load_json
-from clinical_r1.records.row import Known, Reject, Row, RowError, detect_language
+from clinical_r1.records.row import Reject, Row, RowError, detect_language
 
 Resource = dict[str, Any]
 _ICD_SYSTEMS = ("icd-10", "icd10", "2.16.840.1.113883.6.3", "2.16.840.1.113883.6.90")

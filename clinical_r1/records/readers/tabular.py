@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from clinical_r1.errors import UserError
+from clinical_r1.privacy.bands import age_band
+from clinical_r1.privacy.known import Known
 from clinical_r1.records.config import Source
-from clinical_r1.records.phi.bands import age_band
 from clinical_r1.records.readers.files import items, need_file
-from clinical_r1.records.row import Known, Reject, Row, RowError, detect_language
+from clinical_r1.records.row import Reject, Row, RowError, detect_language
 
 FIELDS = (
     *("id", "language", "question", "reference", "specialty", "icd10", "source", "site", "sex", "age_band", "recorded"),

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from clinical_r1.errors import UserError
-from clinical_r1.records.config import PhiConfig
+from clinical_r1.privacy.config import PhiConfig
 
 SYNTHETIC_KEY = b"clinical-r1: synthetic and public data only"
 """The stated default key; refused where the data are real (phi.policy scrub)."""
@@ -44,6 +44,11 @@ def need_key(key: bytes | None, config: PhiConfig, place: str) -> bytes:
 def patient_hash(key: bytes, patient_id: str) -> str:
     """Keyed hash of a source identifier; a value that is such a hash already is kept."""
     return patient_id if _HASHED.match(patient_id) else "p-" + keyed(key, "patient", patient_id)[:20]
+
+
+def hash_of(patient: str, config: PhiConfig) -> str:
+    """The patient's hash: of an identifier of the source system (needs the key), or the hash itself as given."""
+    return patient_hash(need_key(load_key(config), config, "--patient"), patient)
 
 
 def keyed(key: bytes, purpose: str, value: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from clinical_r1.records.phi.spans import Kind, Span
+from clinical_r1.privacy.spans import Kind, Span
 
 _HAN = r"\u3400-\u9fff"
 _LABEL = (

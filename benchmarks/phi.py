@@ -1,6 +1,6 @@
-"""Measure the PHI gate on synthetic sentences, per type: `python -m clinical_r1.records.phi.measure`.
+"""Measure the PHI gate on synthetic sentences, per type: `make bench NAME=phi`.
 
-Values come from Faker (en_US, zh_CN), sentences from measure_templates.yaml; neither shares a list or a pattern with
+Values come from Faker (en_US, zh_CN), sentences from phi_templates.yaml; neither shares a list or a pattern with
 the recognizers. Half of the sentences are written adversarially: digits and letters spaced out, full-width characters,
 look-alike letters of other scripts, zero-width characters. A find counts only if nothing of the value is left in the
 text (for a name: no part of it); what the gate would hold back in quarantine is counted apart. The last line printed
@@ -20,12 +20,12 @@ from typing import Any
 
 import yaml
 
+from benchmarks.phi_values import Values, disguise
 from clinical_r1.errors import UserError
+from clinical_r1.privacy.dates import shifter
+from clinical_r1.privacy.known import KnownFinder
+from clinical_r1.privacy.scrub import scrub
 from clinical_r1.records.config import Source
-from clinical_r1.records.phi.dates import shifter
-from clinical_r1.records.phi.known import KnownFinder
-from clinical_r1.records.phi.measure_values import Values, disguise
-from clinical_r1.records.phi.scrub import scrub
 from clinical_r1.records.readers.registry import read_source
 from clinical_r1.records.row import Known, Row
 
@@ -49,7 +49,7 @@ class Sentence:
 
 def sentences(count: int, seed: int) -> Iterator[Sentence]:
     """`count` sentences, types in turn so that each gets the same share."""
-    templates = yaml.safe_load(Path(__file__).with_name("measure_templates.yaml").read_text(encoding="utf-8"))
+    templates = yaml.safe_load(Path(__file__).with_name("phi_templates.yaml").read_text(encoding="utf-8"))
     rng = random.Random(seed)
     values = {language: Values(language, rng.randrange(2**31)) for language in ("en", "zh")}
     plan = [(language, kind) for language in ("en", "zh") for kind in templates[language]]
@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.sentences < 2000:
         raise UserError(f"--sentences {args.sentences}: at least 2000 are needed for a figure per type")
     report, misses = measure(args.sentences, args.seed)
-    templates = yaml.safe_load(Path(__file__).with_name("measure_templates.yaml").read_text(encoding="utf-8"))
+    templates = yaml.safe_load(Path(__file__).with_name("phi_templates.yaml").read_text(encoding="utf-8"))
     report["false_positives"] = {"built_in": false_positives(templates["clinical"])}
     for path in args.clinical:
         texts = [row.fields["question"] for row in read_source(Source(path=path)) if isinstance(row, Row)]

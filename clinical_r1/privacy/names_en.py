@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from clinical_r1.records.phi.spans import Kind, Span
+from clinical_r1.privacy.spans import Kind, Span
 
 _TITLE = r"(?i:\b(?:(?:mr|mrs|ms|mx|dr|prof|rev|fr|sgt|capt)\b\.?|(?:miss|doctor|professor|nurse|reverend|judge|officer|sir|madam|attorney)\b))"
 _LABEL = (

@@ -5,7 +5,7 @@ import string
 from datetime import date
 
 from clinical_r1.errors import UserError
-from clinical_r1.records.row import Known
+from clinical_r1.privacy.known import Known
 
 _WIDE = {ord(char): chr(ord(char) + 0xFEE0) for char in string.digits + string.ascii_letters + "-@.:/()"}
 _CYRILLIC = str.maketrans("aeopcxyABEKMHOPCTX", "аеорсхуАВЕКМНОРСТХ")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 
-from clinical_r1.records.phi.spans import Kind, Span
+from clinical_r1.privacy.spans import Kind, Span
 
 _MONTHS = ("january february march april may june july august september october november december").split()
 _MONTH = "(?:" + "|".join(rf"{m}|{m[:3]}" + (r"|sept" if m == "september" else "") for m in _MONTHS) + r")\.?"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import date
 
-from clinical_r1.records.phi.spans import Kind, Span
+from clinical_r1.privacy.spans import Kind, Span
 
 _GAP = r"[ \t.\-·_/]{0,3}"
 _RESIDENT_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)

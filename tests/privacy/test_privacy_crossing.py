@@ -8,7 +8,7 @@ import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.crossing import CrossingPolicy, check_gate, gate_state
+from clinical_r1.privacy.crossing import CrossingPolicy, check_gate, gate_state
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.records.run import prepare
 from clinical_r1.schema import SPLITS

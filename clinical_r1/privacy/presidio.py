@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from clinical_r1.errors import UserError
-from clinical_r1.records.phi.spans import Kind, Span
+from clinical_r1.privacy.spans import Kind, Span
 
 _ENTITIES = {
     "PERSON": Kind.NAME,

@@ -3,10 +3,10 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from clinical_r1.records.phi.folding import fold
-from clinical_r1.records.phi.spans import Kind, Span
-from clinical_r1.records.row import Known
+from clinical_r1.privacy.folding import fold
+from clinical_r1.privacy.spans import Kind, Span
 
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _GAP = r"[\s.\-_*·'/]{0,3}"
@@ -31,6 +31,15 @@ _COMPOUND = (
     "司徒",
     "夏侯",
 )
+
+
+@dataclass
+class Known:
+    """Identifiers that structured fields gave away: the gate removes them wherever they stand in the text."""
+
+    names: list[str] = field(default_factory=list)
+    numbers: list[str] = field(default_factory=list)
+    """MRN, phone, e-mail, address lines: anything to be removed literally."""
 
 
 class KnownFinder:

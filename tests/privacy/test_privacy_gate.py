@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.records.config import PhiConfig, RecordsConfig, Source
-from clinical_r1.records.forget import hash_of
-from clinical_r1.records.phi.bands import safe_age_band
-from clinical_r1.records.phi.dates import shifter
-from clinical_r1.records.phi.folding import fold
-from clinical_r1.records.phi.known import KnownFinder
-from clinical_r1.records.phi.numbers import resident_check, resident_id_ok
-from clinical_r1.records.phi.scrub import scrub
-from clinical_r1.records.row import Known
+from clinical_r1.privacy.bands import safe_age_band
+from clinical_r1.privacy.config import PhiConfig
+from clinical_r1.privacy.dates import shifter
+from clinical_r1.privacy.folding import fold
+from clinical_r1.privacy.identity import hash_of
+from clinical_r1.privacy.known import Known, KnownFinder
+from clinical_r1.privacy.numbers import resident_check, resident_id_ok
+from clinical_r1.privacy.scrub import scrub
+from clinical_r1.records.config import RecordsConfig, Source
 from clinical_r1.records.run import prepare
 from clinical_r1.schema import SPLITS, Case, read_jsonl
 
@@ -194,7 +194,7 @@ def test_short_keys_are_refused(tmp_path, monkeypatch):
 
 def test_the_measurement_runs_and_meets_its_targets(capsys):
     pytest.importorskip("faker")
-    from clinical_r1.records.phi.measure import main
+    from benchmarks.phi import main
 
     code = main(["--sentences", "2000"])
     report = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -3,10 +3,9 @@
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.records.phi.known import KnownFinder
-from clinical_r1.records.phi.presidio import load_presidio
-from clinical_r1.records.phi.scrub import scrub
-from clinical_r1.records.row import Known
+from clinical_r1.privacy.known import Known, KnownFinder
+from clinical_r1.privacy.presidio import load_presidio
+from clinical_r1.privacy.scrub import scrub
 
 
 def test_a_folder_without_a_model_is_a_user_error(tmp_path):

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 
-from clinical_r1.records.phi.addresses import find_addresses
-from clinical_r1.records.phi.dates import find_dates, find_old_ages
-from clinical_r1.records.phi.folding import fold
-from clinical_r1.records.phi.known import KnownFinder
-from clinical_r1.records.phi.names_en import find_names_en
-from clinical_r1.records.phi.names_zh import find_names_zh
-from clinical_r1.records.phi.numbers import find_numbers, residue
-from clinical_r1.records.phi.spans import Kind, Span, resolve
+from clinical_r1.privacy.addresses import find_addresses
+from clinical_r1.privacy.dates import find_dates, find_old_ages
+from clinical_r1.privacy.folding import fold
+from clinical_r1.privacy.known import KnownFinder
+from clinical_r1.privacy.names_en import find_names_en
+from clinical_r1.privacy.names_zh import find_names_zh
+from clinical_r1.privacy.numbers import find_numbers, residue
+from clinical_r1.privacy.spans import Kind, Span, resolve
 
 DOUBT = 0.6
 """Finds below this score send the record to quarantine."""

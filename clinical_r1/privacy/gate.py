@@ -1,0 +1,121 @@
+"""The gate between records with identifiers and cases without them. What it is unsure of is said, for quarantine.
+
+Patients become keyed hashes, dates move by one keyed offset per patient, names and numbers known from structured fields
+are removed wherever they stand, ages over 89 fold.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clinical_r1.privacy.bands import safe_age_band
+from clinical_r1.privacy.config import PhiConfig
+from clinical_r1.privacy.dates import shift_iso, shifter
+from clinical_r1.privacy.identity import keyed, need_key, patient_hash
+from clinical_r1.privacy.known import Known, KnownFinder
+from clinical_r1.privacy.scrub import Finder, Scrubbed, scrub
+
+
+@dataclass
+class Record:
+    """What the gate is given: a case's fields with what is known of its patient."""
+
+    place: str
+    """`file:line`, for messages."""
+    fields: Mapping[str, Any]
+    """Fields of `schema.Case`."""
+    patient_id: str = ""
+    """Identifier of the patient in the source system."""
+    known: Known = field(default_factory=Known)
+    keep_id: bool = False
+    """The id is a benchmark's own and identifies nobody."""
+
+
+@dataclass
+class Gated:
+    """Fields that may leave, counts of what was removed by type, and types of what is unsure."""
+
+    fields: dict[str, Any]
+    counts: Counter[str] = field(default_factory=Counter)
+    doubts: list[str] = field(default_factory=list)
+
+
+class Gate:
+    """Policy off: identifiers of the source system are hashed all the same, text is left as it is."""
+
+    def __init__(self, config: PhiConfig, key: bytes | None) -> None:
+        self._config, self._key = config, key
+
+    def pass_through(self, record: Record) -> Gated:
+        """The record's fields as a case may hold them."""
+        return Gated({**record.fields, "patient": self._patient(record)})
+
+    def _key_for(self, record: Record) -> bytes:
+        """The key, or a UserError that names the record's place."""
+        return need_key(self._key, self._config, record.place)
+
+    def _patient(self, record: Record) -> str:
+        return patient_hash(self._key_for(record), record.patient_id) if record.patient_id else ""
+
+
+class ScrubGate(Gate):
+    """Policy scrub. `sites` are the names of sites that stay as they are."""
+
+    def __init__(self, config: PhiConfig, key: bytes | None, sites: set[str]) -> None:
+        super().__init__(config, key)
+        self._sites = sites
+        self._extra: Finder | None = None
+        if config.ner_model:
+            from clinical_r1.privacy.presidio import load_presidio
+
+            self._extra = load_presidio(config.ner_model, config.ner_threshold)
+
+    def pass_through(self, record: Record) -> Gated:
+        """Scrub every text of the record."""
+        fields = dict(record.fields)
+        patient = self._patient(record)
+        days = self._days(patient or record.place)
+        known = [*record.known.numbers, *([record.patient_id] if record.patient_id else [])]
+        finder = KnownFinder(Known(names=[*record.known.names, *self._config.names], numbers=known))
+        shift = shifter(days) if days else None
+        texts: list[Scrubbed] = [scrub(fields["question"], finder, shift, extra=self._extra)]
+        fields["question"] = texts[0].text
+        # A diagnosis may bear a person's name (Hodgkin lymphoma), so only sure identifiers are looked for.
+        texts.append(scrub(fields["reference"], finder, shift, names=False))
+        fields["reference"] = texts[1].text
+        options = [scrub(option, finder, shift, names=False) for option in fields.get("options", [])]
+        fields["options"] = [option.text for option in options]
+        texts += options
+        fields["patient"] = patient
+        fields["recorded"] = shift_iso(fields.get("recorded", ""), days) if days else ""
+        fields["age_band"] = safe_age_band(fields.get("age_band", ""))
+        fields["site"] = self._site(fields.get("site", ""))
+        if not record.keep_id and fields.get("id"):
+            fields["id"] = self._id(record, str(fields["id"]))
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(text.counts)
+        return Gated(fields, counts, [doubt for text in texts for doubt in text.doubts])
+
+    def _days(self, who: str) -> int:
+        """Offset of a patient in days, 1..shift_days; 0 without a key (dates are removed then)."""
+        return int(keyed(self._key, "dates", who)[:8], 16) % self._config.shift_days + 1 if self._key else 0
+
+    def _site(self, site: str) -> str:
+        """Sites that the configuration names stay; others become a keyed hash."""
+        if not site or site in self._sites or re.fullmatch(r"s-[0-9a-f]{12}", site):
+            return site
+        return f"s-{keyed(self._key, 'site', site)[:12]}" if self._key else ""
+
+    def _id(self, record: Record, raw: str) -> str:
+        """Record numbers of the source system identify too."""
+        if re.fullmatch(r"c-[0-9a-f]{16}", raw):
+            return raw
+        return f"c-{keyed(self._key_for(record), 'case', raw)[:16]}"
+
+
+def open_gate(config: PhiConfig, key: bytes | None, sites: set[str]) -> Gate:
+    """The gate that the policy asks for."""
+    return Gate(config, key) if config.policy == "off" else ScrubGate(config, key, sites)
