@@ -21,7 +21,19 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 10, 15, 20, 30, 45, 60, 90, 120,
 SLO_FIRST_ANSWER = 30.0
 SLO_LATENCY = 60.0
 INTER_TOKEN = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
-UPSTREAM_KINDS = ("connect", "http_4xx", "http_429", "http_5xx", "bad_answer", "died", "timeout")
+UPSTREAM_KINDS = (
+    "connect",
+    "http_4xx",
+    "http_429",
+    "http_5xx",
+    "bad_answer",
+    "died",
+    "timeout",
+    "redirect",
+    "absurd_usage",
+    "late_text",
+)
+"""`absurd_usage` and `late_text` lose no answer: a count that cannot be, and text after the end, were dropped."""
 CHECKS = ("exact", "near", "off", "unchecked")
 """Tokens counted against the engine's usage: equal, at most 2 apart, further apart, no usage given."""
 MODES = ("unary", "stream")
@@ -44,6 +56,10 @@ class Finished:
     to_first_thought: float = 0.0
     to_first_answer: float = 0.0
     thinking: float = 0.0
+    to_first_token: float = 0.0
+    """Of thought or answer, whichever came first."""
+    per_output_token: float = 0.0
+    """Mean time between two tokens after the first."""
 
 
 class _OfLanguage(NamedTuple):
@@ -85,6 +101,7 @@ class GatewayMetrics:
         )
         self.sampled = counter("audit_samples", "Answers kept for out-of-band judging", version)
         self.samples_lost = counter("audit_samples_lost", "Kept answers that could not be stored", version)
+        self.audit_lost = counter("audit_lines_lost", "Audit lines that could not be written", version)
         self.keys_reloads = counter("api_key_reloads", "Reloads of the API key file by result", ("result",))
 
         self.reasoning = histogram("reasoning_tokens", "Tokens inside of the thought", language, EDGES)
@@ -99,6 +116,7 @@ class GatewayMetrics:
         self.latency = histogram("request_seconds", "Request to last byte", language, SECONDS)
         self.inter_token = histogram("inter_token_seconds", "Mean gap of a stream's pieces", version, INTER_TOKEN)
 
+        self.audit_failing = gauge("audit_failing", "1 while no audit line can be written", version)
         self.in_flight = gauge("in_flight", "Requests being answered", version)
         self.ready = gauge("upstream_ready", "1 while the engine answers its health check", version)
         self.info = gauge(
@@ -121,6 +139,20 @@ class GatewayMetrics:
             "Tokens by type (OpenTelemetry name)",
             (*version, "gen_ai_token_type"),
             buckets=(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536),
+            registry=self.registry,
+        )
+        self.gen_ai_first = Histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "Request to first token (streams)",
+            version,
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.gen_ai_each = Histogram(
+            "gen_ai_server_time_per_output_token_seconds",
+            "Mean time a token after the first (streams)",
+            version,
+            buckets=INTER_TOKEN,
             registry=self.registry,
         )
         self.gen_ai_duration = Histogram(
@@ -164,6 +196,8 @@ class GatewayMetrics:
             self.baseline_outcome.labels(v, outcome.value)
         for result in ("ok", "failed"):
             self.keys_reloads.labels(result)
+        self.audit_lost_child = self.audit_lost.labels(v)
+        self.audit_failing_child = self.audit_failing.labels(v)
         self.sampled.labels(v)
         self.samples_lost.labels(v)
         self.baseline_answers.labels(v)
@@ -172,6 +206,7 @@ class GatewayMetrics:
         self.ready_child = self.ready.labels(v)
         self._gen_ai_in, self._gen_ai_out = (self.gen_ai_tokens.labels(v, kind) for kind in ("input", "output"))
         self._gen_ai_duration = self.gen_ai_duration.labels(v)
+        self._gen_ai_first, self._gen_ai_each = self.gen_ai_first.labels(v), self.gen_ai_each.labels(v)
         self._gateway_version = gateway_version
         self.set_method(method)
 
@@ -209,6 +244,10 @@ class GatewayMetrics:
         self._modes[mode].inc()
         self.in_flight_child.inc()
 
+    def upstream_failed(self, kind: str) -> None:
+        """Count one failure of the engine; `kind` out of UPSTREAM_KINDS."""
+        self.upstream_errors.labels(self.model_version, kind).inc()
+
     def answered(self, done: Finished, request_id: str) -> None:
         """Count one ended answer."""
         of = self._of[done.language]
@@ -227,6 +266,10 @@ class GatewayMetrics:
             of.first_answer.observe(done.to_first_answer, exemplar)
         if done.thinking:
             of.think.observe(done.thinking)
+        if done.to_first_token:
+            self._gen_ai_first.observe(done.to_first_token)
+        if done.per_output_token:
+            self._gen_ai_each.observe(done.per_output_token)
 
     def request_done(self, language: str, seconds: float, tokens_in: int, tokens_out: int, request_id: str) -> None:
         """Count one ended request."""

@@ -49,7 +49,7 @@ def build_gateway(config: GatewayConfig) -> Gateway:
         metrics=metrics,
         upstream=Upstream(config, metrics),
         keys=KeyRing(config.keys_file) if config.auth == "keys" and config.keys_file else None,
-        audit=AuditLog(config.audit_file),
+        audit=AuditLog(config.audit_file, metrics),
         sampler=Sampler(config.sampling, metrics),
     )
 
@@ -90,7 +90,7 @@ async def lifespan(app: web.Application) -> AsyncIterator[None]:
             await watcher
     await gateway.upstream.stop()
     await asyncio.to_thread(gateway.sampler.close)
-    gateway.audit.close()
+    await asyncio.to_thread(gateway.audit.close)
 
 
 async def watch_keys(gateway: Gateway) -> None:
@@ -180,6 +180,7 @@ async def ready(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus text, or OpenMetrics with exemplars for those who accept it."""
+    _ = request.app[GATEWAY].audit.failing  # brings its gauge up to date
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     body = encode(request.app[GATEWAY].metrics.registry)
     return web.Response(body=body, headers={"Content-Type": content_type})
@@ -190,7 +191,7 @@ async def engine_metrics(request: web.Request) -> web.Response:
     upstream = request.app[GATEWAY].upstream
     try:
         timeout = aiohttp.ClientTimeout(total=5.0)
-        async with upstream.session.get(upstream.url("/metrics"), timeout=timeout) as response:
+        async with await upstream.ask("GET", "/metrics", timeout=timeout) as response:
             if response.status != 200:
                 raise RejectionError(502, "engine_failed", "the engine has no metrics")
             body = await response.read()

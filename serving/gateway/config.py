@@ -52,6 +52,8 @@ class Limits(BaseModel):
     """Turns in one conversation."""
     in_flight: int = Field(default=256, ge=1)
     """Requests at a time; one more is told 429 with Retry-After."""
+    key_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of `in_flight` that one API key may take; more is told 429. Without keys there is no share."""
     answer_bytes: int = Field(default=33_554_432, ge=65_536)
     """Largest answer that is accepted from the engine."""
 
@@ -114,6 +116,10 @@ class GatewayConfig(BaseModel):
     """reasoning_baseline.json of the served model, for drift."""
     audit_file: str = "-"
     """One JSON line a request, without text; `-` is standard output, empty is none."""
+    tools: bool = False
+    """Tool definitions, calls and results pass through; off, they are refused by name."""
+    audit_required: bool = False
+    """Refuse requests (503) as long as no audit line can be written, instead of counting the lost ones."""
     chat_page: bool = False
     """Serve the small chat page at /."""
     max_connections: int = Field(default=4096, ge=16)

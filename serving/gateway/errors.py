@@ -53,6 +53,8 @@ REASONS = (
     "refused_field",
     "unknown_model",
     "overloaded",
+    "key_overloaded",
+    "audit_unavailable",
     "draining",
     "bad_http",
     "engine_refused",

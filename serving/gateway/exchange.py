@@ -12,6 +12,7 @@ from typing import Any
 
 from clinical_r1.reasoning import Outcome
 from serving.gateway.audit import AuditLog
+from serving.gateway.counting import Count
 from serving.gateway.observer import AnswerObserver, Thinks
 from serving.gateway.request import Asked
 from serving.gateway.sampling import Sampler
@@ -63,10 +64,7 @@ class Exchange:
             count = answer.count()
             counted.append(count.total if count else None)
             reasoning.append(count.reasoning if count else None)
-            m.answered(
-                self._finished(answer, count.reasoning if count else None, count.answer if count else None),
-                self.request_id,
-            )
+            m.answered(self._finished(answer, count, now), self.request_id)
         usage_tokens = self.usage.get("completion_tokens")
         usage_tokens = usage_tokens if isinstance(usage_tokens, int) else None
         known = [tokens for tokens in counted if tokens is not None]
@@ -80,18 +78,22 @@ class Exchange:
         self.audit.write(self._line(now, tokens_in, usage_tokens or total, reasoning, whole))
         self.sampler.take(self.request_id, self.asked, self.answers)
 
-    def _finished(self, answer: AnswerObserver, reasoning: int | None, rest: int | None) -> Finished:
+    def _finished(self, answer: AnswerObserver, count: Count | None, now: float) -> Finished:
         stream = self.asked.stream
         began, thought, end = self.arrived, answer.first_thought, answer.thought_end
+        first = min((at for at in (thought, answer.first_answer) if at), default=0.0)
+        timed = stream and first and count and count.total > 1 and answer.outcome is not Outcome.ABORTED
         return Finished(
             language=self.asked.language,
             outcome=answer.outcome,
-            reasoning_tokens=reasoning,
-            answer_tokens=rest,
+            reasoning_tokens=count.reasoning if count else None,
+            answer_tokens=count.answer if count else None,
             truncated=answer.truncated_in_thought,
             to_first_thought=thought - began if stream and thought else 0.0,
             to_first_answer=answer.first_answer - began if stream and answer.first_answer else 0.0,
             thinking=end - thought if stream and thought and end else 0.0,
+            to_first_token=first - began if stream and first else 0.0,
+            per_output_token=(now - first) / (count.total - 1) if timed and count else 0.0,
         )
 
     def _line(

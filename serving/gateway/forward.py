@@ -84,27 +84,27 @@ async def forward(request: web.Request, gateway: Gateway, exchange: Exchange) ->
 
 def _blame(exchange: Exchange, gateway: Gateway, by: str, kind: str) -> None:
     exchange.aborted_by = by
-    gateway.metrics.upstream_errors.labels(gateway.metrics.model_version, kind).inc()
+    gateway.metrics.upstream_failed(kind)
 
 
 async def _post(gateway: Gateway, exchange: Exchange) -> aiohttp.ClientResponse:
     """Send the request; once more if a kept connection turned out to be closed before anything came back."""
     body = engine_body(exchange.asked, gateway)
     headers = {"Content-Type": "application/json", "X-Request-Id": exchange.request_id}
-    url = gateway.upstream.url("/v1/chat/completions")
     try:
-        return await gateway.upstream.session.post(url, data=body, headers=headers)
+        return await gateway.upstream.ask("POST", "/v1/chat/completions", data=body, headers=headers)
     except aiohttp.ServerDisconnectedError:
-        return await gateway.upstream.session.post(url, data=body, headers=headers)
+        return await gateway.upstream.ask("POST", "/v1/chat/completions", data=body, headers=headers)
 
 
 def _check_status(status: int, gateway: Gateway) -> None:
     """Translate the engine's refusals; its own words may repeat the input and are dropped."""
     if status == 200:
         return
-    m = gateway.metrics
     kind = "http_429" if status in (429, 503) else "http_4xx" if status < 500 else "http_5xx"
-    m.upstream_errors.labels(m.model_version, kind).inc()
+    if 300 <= status < 400:  # following it would take the prompt to wherever it points
+        kind = "redirect"
+    gateway.metrics.upstream_failed(kind)
     if kind == "http_429":
         raise RejectionError(429, "engine_busy", "the engine is busy; try again later", retry_after=2)
     if status in (400, 413, 422):
@@ -121,6 +121,8 @@ async def _whole(gateway: Gateway, exchange: Exchange, upstream: aiohttp.ClientR
         if size > limit:
             raise BadAnswerError
         parts.append(chunk)
-    body, exchange.usage = unary(b"".join(parts), exchange.answers, time.perf_counter())
+    body, exchange.usage, absurd = unary(b"".join(parts), exchange.answers, time.perf_counter())
+    if absurd:
+        gateway.metrics.upstream_failed("absurd_usage")
     exchange.status = 200
     return web.Response(body=body, content_type="application/json")

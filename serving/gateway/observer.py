@@ -3,11 +3,14 @@
 Unary and streamed answers go through the same object, which is why they agree.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from clinical_r1.reasoning import CLOSE, OPEN, Outcome, Piece, Split, Splitter
 from serving.gateway.counting import Count, IdCounter, Method, TokenizerCounter, share_gap
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,19 @@ class AnswerObserver:
         self._kept_ids: list[int] = []
         self._text: list[str] = []
         self._parsed_upstream = False
+        self._half = ""
         self._count: Count | None = None
         self._counted = False
         self.finish_reason: str | None = None
+        self.called = False
+        """It calls a tool: that is its answer."""
         self.split: Split | None = None
         """Set once the answer has ended, whichever way."""
         self.first_thought = self.first_answer = self.thought_end = 0.0
 
     def text(self, text: str, now: float) -> list[Piece]:
         """The next raw text of the engine."""
+        text = self._whole(text)
         if not text:
             return []
         if self._parsed_upstream and self._splitter.part == "thinking":
@@ -59,6 +66,9 @@ class AnswerObserver:
 
     def reasoning(self, text: str, now: float) -> list[Piece]:
         """Thinking that the engine itself has already split off (it runs a reasoning parser)."""
+        text = self._whole(text)
+        if not text:
+            return []
         if self._splitter.part == "answer" and not self._splitter.tag_spans:
             text = OPEN + text
         self._parsed_upstream = True
@@ -76,6 +86,9 @@ class AnswerObserver:
         """End of this answer; call once."""
         assert self.split is None
         pieces, self.split = self._splitter.finish(aborted)
+        if self.called and self.split.outcome is Outcome.NO_ANSWER:
+            outcome = Outcome.OK if self.split.thinking else Outcome.NO_THINK
+            self.split = replace(self.split, outcome=outcome)
         return self._seen(pieces, now)
 
     @property
@@ -108,6 +121,15 @@ class AnswerObserver:
     def cut_by_stops(self) -> bool:
         """A stop string may have ended it."""
         return self._thinks.stops and self.finish_reason == "stop"
+
+    def _whole(self, text: str) -> str:
+        """Text without lone surrogates: the first half of a character waits for the second, which may come later."""
+        if not self._half and not _SURROGATE.search(text):
+            return text
+        text, self._half = self._half + text, ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def _counting(self) -> Count | None:
         if self._ids and (self._ids.total or not self._text):

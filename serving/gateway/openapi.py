@@ -1,15 +1,17 @@
-"""The gateway's OpenAPI document, made from the same tables that check requests."""
+"""The gateway's OpenAPI document, made from the models that check requests."""
 
 from typing import Any
 
 from serving.gateway.config import Limits
-from serving.gateway.request import MAX_STOP_LENGTH, MAX_STOPS, NUMBERS, ROLES
+from serving.gateway.request import DROPPED, NEUTRAL, ChatRequest
 
-_ERROR = {"$ref": "#/components/schemas/Error"}
+_SCHEMAS = "#/components/schemas/"
+_ERROR = {"$ref": _SCHEMAS + "Error"}
 
 
 def document(limits: Limits) -> dict[str, Any]:
     """OpenAPI 3.1 as a plain dict."""
+    request = _request(limits)
     bearer: list[dict[str, list[str]]] = [{"bearer": []}]
     return {
         "openapi": "3.1.0",
@@ -23,12 +25,12 @@ def document(limits: Limits) -> dict[str, Any]:
                 "post": {
                     "operationId": "chat",
                     "security": bearer,
-                    "requestBody": {"required": True, "content": _json({"$ref": "#/components/schemas/ChatRequest"})},
+                    "requestBody": {"required": True, "content": _json({"$ref": _SCHEMAS + "ChatRequest"})},
                     "responses": {
                         "200": {
                             "description": "A completion, or a stream of chunks",
                             "content": {
-                                **_json({"$ref": "#/components/schemas/Completion"}),
+                                **_json({"$ref": _SCHEMAS + "Completion"}),
                                 "text/event-stream": {
                                     "schema": {"type": "object", "properties": {"data": {"type": "string"}}}
                                 },
@@ -64,7 +66,12 @@ def document(limits: Limits) -> dict[str, Any]:
         },
         "components": {
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"ChatRequest": _request(limits), "Error": _error_schema(), "Completion": _completion()},
+            "schemas": {
+                **request.pop("$defs"),
+                "ChatRequest": request,
+                "Error": _error_schema(),
+                "Completion": _completion(),
+            },
         },
     }
 
@@ -83,43 +90,13 @@ def _plain(name: str, kind: str, *statuses: int) -> dict[str, Any]:
 
 
 def _request(limits: Limits) -> dict[str, Any]:
-    numbers = {
-        name: {"type": ["integer" if whole else "number", "null"], "minimum": least, "maximum": most}
-        for name, (least, most, whole) in NUMBERS.items()
-    }
-    text_part = {
-        "type": "object",
-        "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-        "required": ["type", "text"],
-    }
-    message = {
-        "type": "object",
-        "properties": {
-            "role": {"enum": list(ROLES)},
-            "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": text_part}]},
-        },
-        "required": ["role", "content"],
-    }
-    stop = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH}
-    return {
-        "type": "object",
-        "required": ["model", "messages"],
-        "additionalProperties": False,
-        "properties": {
-            **numbers,
-            "model": {"type": "string", "minLength": 1},
-            "messages": {"type": "array", "minItems": 1, "maxItems": limits.messages, "items": message},
-            "stop": {"anyOf": [stop, {"type": "array", "maxItems": MAX_STOPS, "items": stop}, {"type": "null"}]},
-            "stream": {"type": ["boolean", "null"]},
-            "stream_options": {
-                "type": ["object", "null"],
-                "properties": {"include_usage": {"type": "boolean"}},
-                "additionalProperties": False,
-                "description": "Only with stream: true",
-            },
-            "user": {"description": "Accepted and dropped: it may identify a person"},
-        },
-    }
+    """The request model's own schema, and the fields that are taken where they say nothing."""
+    schema = ChatRequest.model_json_schema(ref_template=_SCHEMAS + "{model}")
+    properties = schema["properties"]
+    properties["messages"]["maxItems"] = limits.messages
+    properties |= {name: {"description": "Accepted and dropped"} for name in DROPPED}
+    properties |= {name: {"enum": [None, *values]} for name, values in NEUTRAL.items()}
+    return schema
 
 
 def _error_schema() -> dict[str, Any]:
@@ -150,6 +127,6 @@ def _completion() -> dict[str, Any]:
         "required": ["choices", "usage"],
         "properties": {
             "choices": {"type": "array", "items": {"type": "object", "properties": {"message": message}}},
-            "usage": {"type": "object", "properties": {"completion_tokens_details": details}},
+            "usage": {"type": ["object", "null"], "properties": {"completion_tokens_details": details}},
         },
     }

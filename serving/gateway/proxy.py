@@ -17,17 +17,16 @@ async def chat(request: web.Request) -> web.StreamResponse:
     arrived = time.perf_counter()
     gateway = request.app[GATEWAY]
     key_id = gateway.identify(request)
-    if gateway.closed:
-        raise RejectionError(503, "draining", "this replica is shutting down; send the request again", retry_after=1)
-    if gateway.in_flight >= gateway.config.limits.in_flight:
-        raise RejectionError(429, "overloaded", "too many requests at a time; try again later", retry_after=2)
+    gateway.admit(key_id)
     gateway.in_flight += 1
+    gateway.in_flight_of[key_id] += 1
     task = asyncio.current_task()
     assert task
     gateway.tasks.add(task)
     try:
         body = await read_body(request, gateway.config.limits.body_bytes, gateway.config.timeouts.body)
-        asked = parse(body, gateway.config.limits, gateway.upstream.names, gateway.upstream.context)
+        engine = gateway.upstream
+        asked = parse(body, gateway.config.limits, engine.names, engine.context, gateway.config.tools)
         if not gateway.upstream.ready:
             raise RejectionError(503, "engine_unreachable", "the engine is not ready", retry_after=5)
         exchange = Exchange(
@@ -43,6 +42,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
         return await forward(request, gateway, exchange)
     finally:
         gateway.in_flight -= 1
+        gateway.in_flight_of[key_id] -= 1
         gateway.tasks.discard(task)
 
 

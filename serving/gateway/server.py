@@ -37,7 +37,8 @@ http_log.addFilter(_wordless)
 class GatewayProtocol(web.RequestHandler):
     """aiohttp's protocol, whose answer to broken HTTP repeats nothing of it; it knows its age, for the sweeper."""
 
-    __slots__ = ("made", "seen", "seen_at")
+    __slots__ = ("gateway", "made", "seen", "seen_at")
+    gateway: Gateway
     made: float
     """Loop time of the connection."""
     seen: Any
@@ -58,7 +59,8 @@ class GatewayProtocol(web.RequestHandler):
     def handle_error(
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """A constant body in OpenAI's shape."""
+        """A constant body in OpenAI's shape; what could not be parsed reaches no handler, so it is counted here."""
+        self.gateway.metrics.rejections.labels("bad_http" if status < 500 else "internal").inc()
         text = '{"error":{"message":"the request is not valid HTTP","type":"invalid_request_error",'
         text += '"param":null,"code":"bad_http"}}'
         response = web.Response(text=text, status=400 if status < 500 else 500, content_type="application/json")
@@ -90,7 +92,7 @@ class Listener:
         assert manager is not None
 
         def protocol() -> GatewayProtocol:
-            return GatewayProtocol(
+            made = GatewayProtocol(
                 manager,
                 loop=loop,
                 access_log=None,  # type: ignore[arg-type]
@@ -98,6 +100,8 @@ class Listener:
                 keepalive_timeout=KEEPALIVE,
                 lingering_time=0.0,
             )
+            made.gateway = self.gateway
+            return made
 
         try:
             self._server = await loop.create_server(protocol, config.host, config.port, backlog=1024)

@@ -10,20 +10,24 @@ class EventTooLongError(Exception):
 class EventReader:
     """Feed bytes, get the `data` of each complete event; comments and other fields are dropped.
 
-    Handles LF and CRLF line ends and events of several data lines (joined by LF, as the standard says).
+    Handles LF, CRLF and CR line ends and events of several data lines (joined by LF, as the standard says).
     """
 
     def __init__(self, limit: int = 1_048_576) -> None:
         self._buffer = b""
+        self._after_cr = False
         self._limit = limit
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the data of each event that is complete now."""
+        if self._after_cr:
+            data = data.removeprefix(b"\n")  # the CR before it ended the line already
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        elif data:
+            self._after_cr = False
         buffer = self._buffer + data if self._buffer else data
-        if b"\r" in buffer:
-            # A CR at the very end may be half of a CRLF: it waits.
-            tail = b"\r" if buffer.endswith(b"\r") else b""
-            buffer = buffer[: len(buffer) - len(tail)].replace(b"\r\n", b"\n") + tail
         start = 0
         while (end := buffer.find(b"\n\n", start)) >= 0:
             event = _data(buffer[start:end])
@@ -36,7 +40,7 @@ class EventReader:
 
     def finish(self) -> bytes:
         """The data of an event that the end of the stream left without its blank line (empty if none)."""
-        rest, self._buffer = self._buffer.strip(b"\r\n"), b""
+        rest, self._buffer = self._buffer.strip(b"\n"), b""
         return _data(rest)
 
 

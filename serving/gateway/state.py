@@ -1,6 +1,8 @@
 """What all handlers share: settings, metrics, the engine, the keys, and which requests run."""
 
 import asyncio
+import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +32,8 @@ class Gateway:
     closed: bool = False
     """New requests are refused; running ones may finish."""
     in_flight: int = 0
+    in_flight_of: Counter[str] = field(default_factory=Counter)
+    """The same by API key."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def identify(self, request: web.Request) -> str:
@@ -41,6 +45,20 @@ class Gateway:
         if key_id is None:
             raise RejectionError(401, "unauthorized", "give a valid API key: Authorization: Bearer KEY")
         return key_id
+
+    def admit(self, key_id: str) -> None:
+        """May one more request begin? Raises RejectionError."""
+        limits = self.config.limits
+        if self.closed:
+            message = "this replica is shutting down; send the request again"
+            raise RejectionError(503, "draining", message, retry_after=1)
+        if self.config.audit_required and self.audit.failing:
+            raise RejectionError(503, "audit_unavailable", "the audit log cannot be written", retry_after=5)
+        if self.in_flight >= limits.in_flight:
+            raise RejectionError(429, "overloaded", "too many requests at a time; try again later", retry_after=2)
+        if self.keys and self.in_flight_of[key_id] >= math.ceil(limits.in_flight * limits.key_share):
+            message = "too many requests of this key at a time; try again later"
+            raise RejectionError(429, "key_overloaded", message, retry_after=2)
 
 
 GATEWAY: web.AppKey[Gateway] = web.AppKey("gateway", Gateway)

@@ -29,6 +29,8 @@ class Outgoing:
         )
         self.blocked = False
         """Waiting for the client to read: a time-out now is the client's, not the engine's."""
+        self.ended = False
+        """The end mark is on its way: nothing may follow it."""
 
     async def write(self, data: bytes) -> None:
         """Send bytes. Raises ClientGoneError, to be told apart from an engine that went away."""
@@ -41,6 +43,8 @@ class Outgoing:
 
     async def tell(self, problem: RejectionError) -> web.StreamResponse:
         """Say in the stream that it broke off; clients raise on an `error` event. One who does not read misses it."""
+        if self.ended:
+            return self.response
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(LAST_WORD_SECONDS):
                 await self.response.write(b"data: " + problem.body() + b"\n\n")
@@ -110,4 +114,8 @@ async def _pump(
     for answer in exchange.answers:
         if not answer.ended:  # the engine ended the stream properly, without a finish_reason
             answer.finish(clock())
+    for dropped, kind in ((rewriter.absurd, "absurd_usage"), (rewriter.late, "late_text")):
+        if dropped:
+            gateway.metrics.upstream_failed(kind)
+    out.ended = True
     await out.write(rewriter.ending(exchange.asked.include_usage))

@@ -16,6 +16,7 @@ from serving.metrics import GatewayMetrics
 
 log = logging.getLogger("clinical_r1.gateway")
 PROBE_SECONDS = 1.0
+PROBE_TIMEOUT = aiohttp.ClientTimeout(total=3.0)
 KEEPALIVE = 3.0
 """Idle connections are dropped before the engine does it (uvicorn: 5 s), or a request could meet a closed one."""
 
@@ -41,9 +42,9 @@ class Upstream:
         self._task: asyncio.Task[None] | None = None
         self.session: aiohttp.ClientSession
 
-    def url(self, path: str) -> str:
-        """Address of a path of the engine."""
-        return self._base + path
+    async def ask(self, method: str, path: str, **more: Any) -> aiohttp.ClientResponse:
+        """The one way to the engine. A redirect is an answer like any other: it is never followed."""
+        return await self.session.request(method, self._base + path, allow_redirects=False, **more)
 
     async def start(self) -> None:
         """Open the pool and begin to watch the engine."""
@@ -75,7 +76,7 @@ class Upstream:
         """Ask /health, and after each start of the engine what it serves."""
         was = self.ready
         try:
-            async with self.session.get(self.url("/health"), timeout=aiohttp.ClientTimeout(total=3.0)) as response:
+            async with await self.ask("GET", "/health", timeout=PROBE_TIMEOUT) as response:
                 up = response.status == 200
             if up and (not was or not self.names):
                 await self._read_models()
@@ -90,7 +91,7 @@ class Upstream:
             )
 
     async def _read_models(self) -> None:
-        async with self.session.get(self.url("/v1/models"), timeout=aiohttp.ClientTimeout(total=3.0)) as response:
+        async with await self.ask("GET", "/v1/models", timeout=PROBE_TIMEOUT) as response:
             listed = orjson.loads(await response.read())
         try:
             card = listed["data"][0]
@@ -121,8 +122,8 @@ class Upstream:
         """vLLM's /tokenize; empty where the engine has none."""
         data = orjson.dumps({"model": self.engine_model, **body})
         headers = {"Content-Type": "application/json"}
-        timeout = aiohttp.ClientTimeout(total=3.0)
-        async with self.session.post(self.url("/tokenize"), data=data, headers=headers, timeout=timeout) as response:
+        posted = self.ask("POST", "/tokenize", data=data, headers=headers, timeout=PROBE_TIMEOUT)
+        async with await posted as response:
             if response.status != 200:
                 return []
             tokens = orjson.loads(await response.read()).get("tokens")

@@ -34,7 +34,8 @@ SLOS: tuple[tuple[str, str, float, str], ...] = (
     ("latency", "Latency", 0.95, f"whole answer within {SLO_LATENCY:g} s"),
     ("availability", "ErrorBudget", 0.995, "answers not cut off by the engine, a time-out or the gateway"),
 )
-BY = "model_version"
+BY = "namespace, model_version"
+"""Two installations may serve one version: their answers are never added up."""
 
 
 def recorded(record: str, expr: str) -> dict[str, Any]:
@@ -192,6 +193,15 @@ def service_alerts() -> list[dict[str, Any]]:
             "ticket",
             "a changed API key file could not be read; the old keys stay valid",
             "api-keys-not-reloaded",
+        ),
+        alert(
+            "AuditLinesLost",
+            f"sum by ({BY}) (increase(clinical_r1_audit_lines_lost_total[15m])) > 0 "
+            f"or max by ({BY}) (clinical_r1_audit_failing) == 1",
+            "0m",
+            "page",
+            f"{version}: audit lines cannot be written",
+            "audit-lines-lost",
         ),
     ]
 

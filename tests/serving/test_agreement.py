@@ -58,7 +58,7 @@ def whole(texts: list[str], thinks: Thinks, ids: bool) -> tuple[list[dict[str, A
         }
         for index, text in enumerate(texts)
     ]
-    body, _ = unary(json.dumps({"id": "x", "choices": choices}).encode(), answers, 1.0)
+    body, _, _ = unary(json.dumps({"id": "x", "choices": choices}).encode(), answers, 1.0)
     return [choice["message"] for choice in json.loads(body)["choices"]], answers
 
 

@@ -1,5 +1,6 @@
 """The alerts against promtool: each fires, stays silent, ignores low traffic and survives a counter reset."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -95,6 +96,10 @@ def reloads(values: str) -> Series:
     return {'clinical_r1_api_key_reloads_total{result="failed"}': values}
 
 
+def lost(values: str, failing: str = "0x30") -> Series:
+    return {f"clinical_r1_audit_lines_lost_total{{{V}}}": values, f"clinical_r1_audit_failing{{{V}}}": failing}
+
+
 SAME, LONGER = {"0064": 5.0, "0128": 5.0}, {"0256": 5.0, "0512": 5.0}
 CASES: list[tuple[str, str, Series, str, bool]] = [
     # alert, scenario, series, when, fires
@@ -136,6 +141,11 @@ CASES: list[tuple[str, str, Series, str, bool]] = [
     ("ApiKeysNotReloaded", "silent", reloads("0x30"), "12m", False),
     ("ApiKeysNotReloaded", "reset", reloads("3x20 0x20"), "30m", False),
     ("ApiKeysNotReloaded", "fires over a reset", reloads("3x20 0x5 1x20"), "30m", True),
+    ("AuditLinesLost", "fires", lost("0x10 1x20"), "12m", True),
+    ("AuditLinesLost", "fires without traffic", lost("0x30", "1x30"), "12m", True),
+    ("AuditLinesLost", "silent", lost("0x30"), "12m", False),
+    ("AuditLinesLost", "reset", lost("3x20 0x20"), "30m", False),
+    ("AuditLinesLost", "fires over a reset", lost("3x20 0x5 1x20"), "30m", True),
 ]
 STEPS = {"Slow": "5m", "Ticket": "30m"}
 """Distance of the samples where it is not a minute: long windows of minutes only cost time."""
@@ -217,7 +227,7 @@ def test_every_alert_is_tested_in_every_scenario() -> None:
         assert {fires for other, *_, fires in CASES if other == name} == {True, False}
         if name not in GAUGES:
             assert {"fires", "silent", "reset", "fires over a reset"} <= scenarios, name
-            assert "low traffic" in scenarios or name == "ApiKeysNotReloaded", name
+            assert "low traffic" in scenarios or name in ("ApiKeysNotReloaded", "AuditLinesLost"), name
 
 
 @needs_promtool
@@ -253,6 +263,13 @@ def test_rules_are_valid() -> None:
 
 def test_committed_rules_are_the_generated_ones() -> None:
     assert RULES_FILE.read_text() == render(), "run `python -m serving.monitoring.rules`"
+
+
+def test_two_namespaces_that_serve_one_version_are_never_added_up() -> None:
+    for group in rule_file()["groups"]:
+        for rule in group["rules"]:
+            for kept in re.findall(r"\b(?:by|on) \(([^)]*)\)", rule["expr"]):
+                assert kept.startswith("namespace, model_version"), rule
 
 
 def test_thresholds_are_bucket_edges() -> None:
