@@ -28,7 +28,7 @@ from benchmarks.synthesis import child, configuration, finish, real_problems, wo
 from clinical_r1.atomic import write_text
 from clinical_r1.llm.lines import journaled_keys
 from clinical_r1.schema import Trace, read_jsonl, write_jsonl
-from pipelines.simulated_endpoint import simulated_endpoint
+from clinical_r1.simulator.beside import simulated_endpoint
 
 WORK = Path("build/bench/faults")
 FAULTS = {"malformed": 0.10, "rate-limited": 0.05, "server-error": 0.05, "hang": 0.02, "truncated": 0.01}

@@ -34,7 +34,7 @@ def run_chain(name: str, seed: int, work: Path, config_name: str, overrides: lis
 
 def settings(name: str, overrides: list[str], seed: int) -> Any:
     """The shipped run configuration with this seed."""
-    from pipelines.config import load_config
+    from clinical_r1.runs.config import load_config
 
     return load_config(name, [f"sft.seed={seed}", f"ppo.seed={seed}", *overrides])
 

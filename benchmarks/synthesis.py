@@ -26,8 +26,8 @@ from typing import Any
 from clinical_r1.atomic import write_text
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.schema import Case, write_jsonl
+from clinical_r1.simulator.beside import simulated_endpoint
 from clinical_r1.synthesis.config import SynthesisConfig
-from pipelines.simulated_endpoint import simulated_endpoint
 
 PROBLEMS = Path(__file__).parents[1] / "../shared/data/huatuogpt_o1_demo_198.json"
 WORK = Path("build/bench/synthesis")

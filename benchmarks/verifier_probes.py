@@ -26,9 +26,9 @@ from clinical_r1.errors import UserError
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.schema import VerdictLabel
+from clinical_r1.simulator.beside import simulated_endpoint
 from clinical_r1.verifier.judgement import Judgement, Verifier
 from clinical_r1.verifier.verifier import VerifierConfig, build_verifier
-from pipelines.simulated_endpoint import simulated_endpoint
 
 REFUSED = ("negated", "hedged", "list_everything", "empty", "wrong", "unusual", "disguised", "elsewhere")
 ACCEPTED = ("right", "plain", "paraphrase")

@@ -4,18 +4,16 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.online import REPORT, SUMMARY, OnlineAuditConfig
-from clinical_r1.schema import first_problem
-from pipelines.config import apply_override, as_argument, read_yaml
+from clinical_r1.runs.config import as_argument
+from clinical_r1.settings import Document
+from clinical_r1.version import code_version
 from pipelines.local_run import LocalJob, only_run, run_local
-from pipelines.version import code_version
 
 
 def run_audit(config_file: str, overrides: list[str], runs_dir: Path) -> Path:
@@ -39,23 +37,12 @@ def run_audit(config_file: str, overrides: list[str], runs_dir: Path) -> Path:
 
 def _load(config_file: str, overrides: list[str]) -> OnlineAuditConfig:
     """From a YAML file, `--set`, or both."""
-    data: Any = {}
-    where = config_file or "--set"
-    if config_file:
-        path = Path(config_file)
-        if not path.is_file():
-            raise UserError(f"--config {path}: no such file; give the audit's YAML, or --set store=FOLDER")
-        data = read_yaml(path) or {}
-        if not isinstance(data, dict):
-            raise UserError(f"{path}: holds no mapping; write `store: s3://BUCKET/PREFIX`")
+    document = Document.read(config_file) if config_file else Document()
     for override in overrides:
-        apply_override(data, override)
-    if "store" not in data:
+        document.set(override)
+    if "store" not in document.data:
         raise UserError("audit: no store; give the gateway's sampling.store: --set store=s3://BUCKET/PREFIX")
-    store = str(data["store"])
-    if "://" not in store and "${" not in store:
-        data["store"] = str(Path(store).resolve())  # steps run in another folder
-    try:
-        return OnlineAuditConfig.model_validate(data)
-    except ValidationError as problem:
-        raise UserError(f"{where}: {first_problem(problem)}") from None
+    config = document.validate(OnlineAuditConfig)
+    if "://" not in config.store and "${" not in config.store:
+        config = config.model_copy(update={"store": str(Path(config.store).resolve())})  # steps run in another folder
+    return config

@@ -22,32 +22,16 @@ from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.evaluation.sampling import sample_of
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.schema import first_problem
-from pipelines.config import apply_override, blamed, read_yaml
+from clinical_r1.settings import Catalogue, Shelf, load
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-SHIPPED = DEFAULT_POLICY.parent
+SHIPPED = Catalogue(files=Shelf(DEFAULT_POLICY.parent.parent / "configs"))
 """Configurations that `--config NAME` finds."""
 
 
 def read_settings(kind: type[ModelT], path: Path | None, overrides: Sequence[str] = ()) -> ModelT:
-    """Settings from a YAML file (or the defaults) and KEY=VALUE overrides; UserError names file and key."""
-    data: dict = {}
-    if path is not None:
-        shipped = SHIPPED / f"{path}.yaml"
-        path = shipped if shipped.is_file() else path
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; give a YAML file with settings of {kind.__name__}")
-        data = read_yaml(path) or {}
-        if not isinstance(data, dict):
-            raise UserError(f"{path}: expected a mapping with settings of {kind.__name__}")
-    for override in overrides:
-        apply_override(data, override)
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        known = ", ".join(kind.model_fields)
-        hint = f" (known: {known})" if "Extra inputs" in first_problem(error) else ""
-        raise UserError(f"{blamed(path, error, overrides)}: {first_problem(error)}{hint}") from None
+    """Settings from a YAML file (or the defaults) and KEY=VALUE overrides; UserError names place and key."""
+    return load(kind, path, overrides, SHIPPED)
 
 
 def model_of(model: str, endpoint: dict[str, object]) -> Path | EndpointConfig:

@@ -30,6 +30,9 @@ _STOP_SECONDS = 45.0
 # OpenMP threads that spin while they wait slow every other process on a small machine down by a factor of 3 to 5.
 _THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
+# Steps start Python of their own: none of them imports from the folder that the user happens to stand in.
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+
 
 @dataclass
 class LocalJob:
@@ -118,7 +121,7 @@ def _start_worker(job: LocalJob) -> subprocess.Popen:
     job_file = job.run_dir / "job.json"
     write_text(job_file, json.dumps(description, indent=1))
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.local_worker", str(job_file)],
+        [sys.executable, "-P", "-m", "pipelines.local_worker", str(job_file)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -127,7 +130,7 @@ def _start_worker(job: LocalJob) -> subprocess.Popen:
         # Its own session: Ctrl-C reaches only us, and we stop the steps in order (checkpoints are written on SIGTERM).
         start_new_session=True,
         pass_fds=(job.lock,),
-        env={**_THREADS, **os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**_THREADS, **os.environ, "PYTHONUNBUFFERED": "1", **_SAFE_PATH},
     )
 
 

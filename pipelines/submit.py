@@ -20,11 +20,12 @@ from typing import Any
 from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
 from clinical_r1.records.config import RecordsConfig
-from pipelines.config import RunConfig, apply_override, as_argument, load_as, load_config
-from pipelines.experiments.arguments import ARGUMENTS, Local
-from pipelines.experiments.config import CONFIGS, AuditVerifierConfig, CrossLanguageConfig
+from clinical_r1.runs.arms import ARGUMENTS, Local
+from clinical_r1.runs.config import RunConfig, as_argument, load_as, load_config
+from clinical_r1.runs.experiments import CONFIGS, AuditVerifierConfig, CrossLanguageConfig
+from clinical_r1.settings import Document
+from clinical_r1.version import code_version
 from pipelines.registry import cluster_form, load_pipeline
-from pipelines.version import code_version
 
 STATE_MOUNT = "/state"
 """Where the steps of a cluster see the claim with journals, checkpoints and data."""
@@ -132,9 +133,10 @@ def run_arguments(pipeline: str, config_name: str, overrides: list[str], params:
     build = _experiment_arguments if pipeline in CONFIGS else _train_arguments
     arguments = build(pipeline, config_name, overrides, known)
     _check_endpoints(arguments)
-    given: dict[str, Any] = {}
+    document = Document()
     for param in params:
-        apply_override(given, param)
+        document.set(param)
+    given = document.data
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise UserError(f"--param {unknown[0]}: {pipeline} has no such parameter: --help-params lists them")

@@ -13,7 +13,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 
 from clinical_r1.atomic import file_sha256, write_text
@@ -21,13 +20,14 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.promotion import check_gate_files
 from clinical_r1.records.config import Source, parse_map
 from clinical_r1.records.readers.registry import check_source
+from clinical_r1.runs.config import RunConfig, SimulatedWorldConfig, as_argument, load_config
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
+from clinical_r1.settings import shown
+from clinical_r1.simulator.beside import simulated_endpoint
 from clinical_r1.step import STEP_FILE
 from clinical_r1.training.base import check_base_model
-from pipelines.config import RunConfig, SimulatedWorldConfig, as_argument, load_config
+from clinical_r1.version import code_version
 from pipelines.local_run import LocalJob, forget_finished_steps, only_run, run_local
-from pipelines.simulated_endpoint import simulated_endpoint
-from pipelines.version import code_version
 
 SIMULATED_PATIENT_KEY = "patients of the simulated world are not people"
 """Hashes the patient numbers of the simulated world; records of people need a secret of the user's."""
@@ -78,9 +78,8 @@ def run_train(
         if fresh:
             forget_finished_steps(runs_dir, state_dir)
         endpoint = endpoint_arguments(config.simulator, key, state_dir) if config.simulator else None
-        text = yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
         run_dir.mkdir(parents=True, exist_ok=True)
-        write_text(run_dir / "config.yaml", text)
+        write_text(run_dir / "config.yaml", shown(config))
         _print_head(console, config, run_dir)
         if endpoint is not None:
             stack.enter_context(simulated_endpoint(endpoint, run_dir / "simulator.log", state_dir / "simulator.ready"))

@@ -58,14 +58,14 @@ def test_a_wrong_setting_is_blamed_on_where_it_came_from(tmp_path: Path) -> None
     path = tmp_path / "mine.yaml"
     path.write_text("samples: 0\n", encoding="utf-8")
     for overrides, start in (
-        ([], "mine.yaml: samples"),
-        (["temperature=0.5"], "mine.yaml: samples"),
+        ([], "mine.yaml:1: samples"),
+        (["temperature=0.5"], "mine.yaml:1: samples"),
         (["samples=-1"], "--set samples: samples"),
         (["samples=2"], "mine.yaml with --set samples: samples above 1"),
     ):
         with pytest.raises(UserError, match=start):
             read_settings(EvaluationConfig, path, overrides)
-    with pytest.raises(UserError, match=r"^--set smaples: smaples"):
+    with pytest.raises(UserError, match=r"^--set smaples: unknown key .smaples.: did you mean .samples."):
         read_settings(EvaluationConfig, None, ["seed=3", "smaples=2"])
 
 
@@ -137,7 +137,7 @@ def test_preflight_refuses_and_names_what_fits(tmp_path: Path) -> None:
     own.write_text("", encoding="utf-8")
     assert_refused(clinical_r1("preflight", str(own)), "mine.yaml: is empty")
     own.write_text("kl_beta: -1\n", encoding="utf-8")
-    assert_refused(clinical_r1("preflight", str(own)), "mine.yaml: kl_beta")
+    assert_refused(clinical_r1("preflight", str(own)), "mine.yaml:1: kl_beta")
     own.write_text("lora: [", encoding="utf-8")
     assert_refused(clinical_r1("preflight", str(own)), "mine.yaml:1: not valid YAML")
     for text in ("seed: 2020-13-45", "seed: !!int abc", "[" * 3000):

@@ -9,20 +9,19 @@ import yaml
 from pydantic import BaseModel
 
 from clinical_r1.errors import UserError
-from pipelines.config import RunConfig, load_as, load_config
-from pipelines.experiments.config import AblateRlConfig
+from clinical_r1.runs.config import RunConfig, load_as, load_config
+from clinical_r1.runs.experiments import CONFIGS, AblateRlConfig
+from clinical_r1.settings import Document
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("clinical_r1", "components", "pipelines", "serving")
 
 MODELS = {
-    "pipelines/configs/*.yaml": "pipelines.config:RunConfig",
-    "pipelines/configs/experiments/ablate-rl.yaml": "pipelines.experiments.config:AblateRlConfig",
-    "pipelines/configs/experiments/ablate-rewards.yaml": "pipelines.experiments.config:AblateRewardsConfig",
-    "pipelines/configs/experiments/compare-synthesizers.yaml": "pipelines.experiments.config:CompareSynthesizersConfig",
-    "pipelines/configs/experiments/cross-language.yaml": "pipelines.experiments.config:CrossLanguageConfig",
-    "pipelines/configs/experiments/held-out-site.yaml": "pipelines.experiments.config:HeldOutSiteConfig",
-    "pipelines/configs/experiments/audit-verifier.yaml": "pipelines.experiments.config:AuditVerifierConfig",
+    "clinical_r1/runs/configs/*.yaml": "clinical_r1.runs.config:RunConfig",
+    **{
+        f"clinical_r1/runs/configs/experiments/{name}.yaml": f"clinical_r1.runs.experiments:{model.__name__}"
+        for name, model in CONFIGS.items()
+    },
     "clinical_r1/training/configs/sft-*.yaml": "clinical_r1.training.sft.config:SFTConfig",
     "clinical_r1/training/configs/ppo-*.yaml": "clinical_r1.training.ppo.config:PPOConfig",
     "clinical_r1/training/configs/tiny*.yaml": "clinical_r1.training.tiny:TinyModelConfig",
@@ -63,7 +62,7 @@ def test_every_yaml_file_is_known_and_parses(path: Path) -> None:
         assert str(path) in DATA or path.parts[0] == "serving", f"{path}: say in tests/test_configs.py what parses it"
         assert data
     else:
-        load_as(model, str(ROOT / path)) if issubclass(model, RunConfig) else model.model_validate(data)
+        load_as(model, str(ROOT / path)) if issubclass(model, RunConfig) else Document.read(ROOT / path).validate(model)
 
 
 def test_a_section_may_be_the_name_of_a_shipped_file(tmp_path: Path) -> None:
@@ -89,20 +88,18 @@ def test_a_section_may_be_the_name_of_a_shipped_file(tmp_path: Path) -> None:
     experiment.write_text(f"extends: {own}", encoding="utf-8")
     with pytest.raises(UserError, match="expected a mapping"):
         load_as(AblateRlConfig, str(experiment))
-    with pytest.raises(
-        UserError, match=r"--set ppo=nosuch: ppo 'nosuch': neither .* \(shipped: ppo-paper, ppo-paper-7b"
-    ):
+    with pytest.raises(UserError, match=r"--set ppo: ppo 'nosuch': neither .* \(shipped: ppo-paper, ppo-paper-7b"):
         load_config("demo", ["ppo=nosuch"])
     with pytest.raises(UserError, match=r"evaluation 'nosuch': .* \(shipped: two-judges\)$"):
         load_config("demo", ["evaluation=nosuch"])
     own.write_text("epochz: 7", encoding="utf-8")
-    with pytest.raises(UserError, match=r"mine.yaml: unknown key 'sft.epochz': did you mean 'epochs'"):
+    with pytest.raises(UserError, match=r"mine.yaml:1: unknown key 'sft.epochz': did you mean 'epochs'"):
         load_config("demo", [f"sft={own}", "ppo.steps=9"])
 
 
 def test_every_field_of_a_run_configuration_has_a_docstring() -> None:
     """Settings are documented where they are defined: a string under each field."""
-    for path in [*sorted((ROOT / "clinical_r1").rglob("config.py")), ROOT / "pipelines" / "config.py"]:
+    for path in sorted((ROOT / "clinical_r1").rglob("config.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef):
                 check_fields(path, node)
@@ -116,7 +113,7 @@ def check_fields(path: Path, node: ast.ClassDef) -> None:
 
 
 def test_run_configuration_survives_the_way_through_a_component_argument() -> None:
-    from pipelines.config import RunConfig, as_argument, load_config
+    from clinical_r1.runs.config import as_argument
 
     config = load_config("demo")
     for name in ("records", "synthesis", "base_model", "sft", "ppo", "evaluation"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clinical_r1.errors import UserError
-from pipelines.config import load_config
+from clinical_r1.runs.config import load_config
 from pipelines.local_run import forget_finished_steps, only_run
 from pipelines.train_run import _arguments, state_name
 

@@ -15,7 +15,9 @@ from test_cli import assert_refused
 
 from pipelines.cli.main import main
 
-CONFIG = ("--config", "demo", "--set", "synthesis.synthesizer.base_url=http://endpoint.example/v1")
+ASKED = ("synthesis.synthesizer", "ppo.judge.endpoint", "evaluation.reward_judge.endpoint")
+REAL_ENDPOINTS = [f"{place}.base_url=http://endpoint.example/v1" for place in ASKED]
+CONFIG = ("--config", "demo", *(word for one in REAL_ENDPOINTS for word in ("--set", one)))
 
 
 def clinical_r1(*arguments: str) -> subprocess.CompletedProcess:
@@ -63,10 +65,6 @@ def test_submit_starts_a_run_and_runs_lists_it(server: PipelinesServer) -> None:
     assert listed.returncode == 0, listed.stderr
     when, _, state = listed.stdout.split()[:3]
     assert (when, state) == ("2026-01-02", "PENDING") and listed.stdout.strip().endswith("r-0")
-
-
-ASKED = ("synthesis.synthesizer", "ppo.judge.endpoint", "evaluation.reward_judge.endpoint")
-REAL_ENDPOINTS = [f"{place}.base_url=http://endpoint.example/v1" for place in ASKED]
 
 
 def test_submit_starts_an_experiment_with_state_on_the_claim(server: PipelinesServer) -> None:

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.errors import UserError
-from clinical_r1.schema import first_problem
+from clinical_r1.settings import Catalogue, Shelf, load
 
 DEFAULT_POLICY = Path(__file__).parent / "policies" / "promotion.yaml"
 Points = Annotated[float, Field(ge=0, le=100)]
@@ -89,10 +88,4 @@ def read_policy(path: Path = DEFAULT_POLICY) -> Policy:
     """Read a policy file; UserError names file and key."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such policy file; give one or leave it out for the shipped policy")
-    try:
-        return Policy.model_validate(yaml.safe_load(Path(path).read_bytes()) or {})
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not valid YAML; mend the indentation") from None
-    except ValidationError as error:
-        raise UserError(f"{path}: {first_problem(error)}") from None
+    return load(Policy, path, catalogue=Catalogue(Shelf(DEFAULT_POLICY.parent, "policy")))

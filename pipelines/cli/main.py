@@ -52,7 +52,7 @@ app.add_typer(evaluation_commands.gate, name="gate")
 @app.command("version")
 def version() -> None:
     """Print the version of the package and of the code (the hash that keys the step cache)."""
-    from pipelines.version import code_version
+    from clinical_r1.version import code_version
 
     typer.echo(f"clinical-r1 {__version__} (code {code_version()})")
 

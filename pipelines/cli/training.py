@@ -59,18 +59,15 @@ def preflight(
 def _read(name: str) -> "SFTConfig | PPOConfig":
     """A shipped training configuration by name, or a YAML file of either kind."""
     from clinical_r1.errors import UserError
+    from clinical_r1.settings import Catalogue, Document, Shelf
     from clinical_r1.training.ppo.config import PPOConfig
     from clinical_r1.training.preflight import CONFIG_FOLDER
     from clinical_r1.training.sft.config import SFTConfig
-    from pipelines.config import read_yaml, shipped_or_own
-    from pipelines.evaluate_run import read_settings
 
-    path = shipped_or_own(name, CONFIG_FOLDER, name, "training configuration")
-    data = read_yaml(path)
-    if data is None:
-        raise UserError(f"{path}: is empty; write the settings of SFT or PPO into it")
+    document = Document.read(name, Catalogue(Shelf(CONFIG_FOLDER, "training configuration")), "preflight")
+    if not document.data:
+        raise UserError(f"{document.source}: is empty; write the settings of SFT or PPO into it")
     # A key that only PPO has tells which of the two it is.
     only = PPOConfig.model_fields.keys() - SFTConfig.model_fields.keys()
-    if isinstance(data, dict) and data.keys() & only:
-        return read_settings(PPOConfig, path)
-    return read_settings(SFTConfig, path)
+    document.filled()
+    return document.validate(PPOConfig) if document.data.keys() & only else document.validate(SFTConfig)

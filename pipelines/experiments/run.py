@@ -11,22 +11,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.experiments.finding import PAGE, RESULT
 from clinical_r1.records.run import read_cases
+from clinical_r1.runs.arms import ARGUMENTS, Local
+from clinical_r1.runs.config import RunConfig, load_as
+from clinical_r1.runs.experiments import CONFIGS, CrossLanguageConfig, ExperimentConfig
+from clinical_r1.settings import shown
+from clinical_r1.simulator.beside import ADDRESS_VARIABLE, simulated_endpoint
 from clinical_r1.training.base import check_base_model
+from clinical_r1.version import code_version
 from pipelines import train_run
-from pipelines.config import RunConfig, load_as
-from pipelines.experiments.arguments import ARGUMENTS, Local
-from pipelines.experiments.config import CONFIGS, CrossLanguageConfig, ExperimentConfig
 from pipelines.local_run import LocalJob, forget_finished_steps, only_run, run_local
 from pipelines.registry import load_pipeline
-from pipelines.simulated_endpoint import ADDRESS_VARIABLE, simulated_endpoint
-from pipelines.version import code_version
 
 STATE = "experiments"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -66,8 +66,7 @@ def run_experiment(
         local = Local(runs_dir, state_dir, sources, code_version(), twins_sha256)
         arguments = ARGUMENTS[name](config, local)
         run_dir.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(config.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
-        write_text(run_dir / "config.yaml", text)
+        write_text(run_dir / "config.yaml", shown(config))
         console.print(f"{name}: run folder {train_run.short(run_dir)} (full output: log.txt)", markup=False)
         _start_endpoints(stack, config, bool(case_files), run_dir, state_dir)
         titles = titles_of(name)

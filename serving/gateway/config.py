@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from clinical_r1.errors import UserError
-from clinical_r1.schema import first_problem
+from clinical_r1.settings import load
 
 INTENDED_USE = "research and clinician decision support; not a medical device; no autonomous diagnosis"
 
@@ -132,17 +130,4 @@ class GatewayConfig(BaseModel):
 
 def load_config(path: Path) -> GatewayConfig:
     """Read a YAML file. Raises UserError that names the file and the key."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give the gateway's YAML configuration")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: is not YAML; correct the syntax") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: holds no mapping; write `key: value` lines")
-    try:
-        return GatewayConfig.model_validate(data)
-    except ValidationError as problem:
-        raise UserError(f"{path}: {first_problem(problem)}") from None
+    return load(GatewayConfig, path)

@@ -26,7 +26,10 @@ KEYS = {"CLINICAL_R1_PATIENT_KEY": "a secret of this test alone"}
 """The simulated hospital's records name patients, so the records step must be able to hash them."""
 SERVICE = {"apiVersion": "v1", "kind": "Service"}
 TINY = (
-    f"synthesis.synthesizer.base_url=http://{TEACHER}.{TEAM}.svc:8080/v1",
+    *(
+        f"{place}.base_url=http://{TEACHER}.{TEAM}.svc:8080/v1"
+        for place in ("synthesis.synthesizer", "ppo.judge.endpoint", "evaluation.reward_judge.endpoint")
+    ),
     "records.sources=[{path: /state/cases.jsonl}]",
     "records.splits.counts={sft: 48, rl: 24, validation: 16, test: 16}",
     "base_model.tiny={hidden_size: 32, layers: 1, heads: 2, kv_heads: 1, vocab_size: 600}",

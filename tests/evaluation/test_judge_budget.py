@@ -7,9 +7,9 @@ from clinical_r1.evaluation.judge import CALLS, judge_predictions
 from clinical_r1.llm.client import BudgetExhausted
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.llm.journal import JOURNAL, journaled_keys
+from clinical_r1.simulator.beside import simulated_endpoint
 from clinical_r1.training.ppo.scoring import JudgeThread, judgement
 from clinical_r1.verifier.config import JudgeConfig, VerifierConfig
-from pipelines.simulated_endpoint import simulated_endpoint
 
 
 @pytest.fixture(scope="module")

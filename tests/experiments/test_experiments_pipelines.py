@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from clinical_r1.errors import UserError
+from clinical_r1.runs.arms import ARGUMENTS, Local
+from clinical_r1.runs.config import load_as
+from clinical_r1.runs.experiments import CONFIGS, CompareSynthesizersConfig, HeldOutSiteConfig
 from clinical_r1.simulator import teacher, world
 from clinical_r1.simulator.config import SimulatorConfig
-from pipelines.config import load_as
-from pipelines.experiments.arguments import ARGUMENTS, Local
-from pipelines.experiments.config import CONFIGS, CompareSynthesizersConfig, HeldOutSiteConfig, merged
 from pipelines.experiments.run import check_names, titles_of
 from pipelines.placement import Placement
 from pipelines.registry import PIPELINES, load_pipeline
@@ -109,7 +109,3 @@ def test_wrong_input_is_told_in_one_sentence(tmp_path: Path) -> None:
         arguments("ablate-rewards", tmp_path, "experiment.tables=[paper, best]")
     with pytest.raises(UserError, match=r"labelled.*no such file"):
         arguments("audit-verifier", tmp_path, "experiment.labelled=/nowhere.jsonl")
-
-
-def test_a_configuration_extends_another_section_by_section() -> None:
-    assert merged({"a": {"x": 1, "y": 2}, "b": [1]}, {"a": {"y": 3}, "b": []}) == {"a": {"x": 1, "y": 3}, "b": []}

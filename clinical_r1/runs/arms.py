@@ -15,8 +15,8 @@ from clinical_r1.evaluation.experiments.held_out_site import LEAKING, WITH, WITH
 from clinical_r1.evaluation.experiments.selection import Leak, Selection
 from clinical_r1.rewards import reward_table
 from clinical_r1.schema import write_jsonl
-from pipelines.config import as_argument
-from pipelines.experiments.config import (
+from clinical_r1.runs.config import as_argument
+from clinical_r1.runs.experiments import (
     AblateRewardsConfig,
     AblateRlConfig,
     AuditVerifierConfig,

@@ -1,16 +1,15 @@
-"""What an experiment is told: a run configuration, and a section of its own. Shipped: pipelines/configs/experiments."""
+"""What an experiment is told: a run configuration, and a section of its own. Shipped: configs/experiments."""
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.records.config import RecordsConfig
+from clinical_r1.runs.config import RunConfig, SimulatedWorldConfig
 from clinical_r1.simulator.config import SimulatorConfig
 from clinical_r1.training.sft.config import SFTConfig
 from clinical_r1.verifier.config import JudgeConfig
-from pipelines.config import NamedSection, RunConfig, SimulatedWorldConfig, config_path, name_sections, read_yaml
 
 
 class Settings(BaseModel):
@@ -95,31 +94,8 @@ class AuditVerifier(Settings):
 class ExperimentConfig(RunConfig):
     """A run configuration with what experiments add; each experiment has its own `experiment` section."""
 
-    extends: str = ""
-    """A shipped configuration (small) or a YAML file that gives every section that this one does not."""
     endpoints: dict[str, SimulatorConfig] = Field(default_factory=dict)
     """Further simulated endpoints by name: http://${CLINICAL_R1_SIMULATOR_<NAME>}/v1. Not for production."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _extend(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or not data.get("extends"):
-            return data
-        path = config_path(str(data["extends"]))
-        base = read_yaml(path)
-        if not isinstance(base, dict):
-            raise UserError(f"{path}: expected a mapping with the sections {', '.join(RunConfig.model_fields)}")
-        name_sections(base, str(path))
-        return {**merged(base, data), "extends": ""}
-
-
-def merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` on `base`, section by section; lists, values and sections given by name are replaced."""
-    result = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and not isinstance(value, NamedSection) and isinstance(result.get(key), dict)
-        result[key] = merged(result[key], value) if both else value
-    return result
 
 
 class AblateRlConfig(ExperimentConfig):

@@ -30,8 +30,8 @@ def simulated_endpoint(
     Its host and port stand in the environment `variable` meanwhile.
     """
     ready_file.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "clinical_r1.simulator.server", "--port", "0", "--ready-file", str(ready_file)]
-    command += ["--parent", str(os.getpid())]
+    command = [sys.executable, "-P", "-m", "clinical_r1.simulator.server", "--port", "0"]
+    command += ["--ready-file", str(ready_file), "--parent", str(os.getpid())]
     with open(log, "ab") as output:
         process = subprocess.Popen([*command, *arguments], stdout=output, stderr=output, start_new_session=True)
         try:
