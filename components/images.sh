@@ -4,6 +4,8 @@
 #   components/images.sh build [NAME...]   trainer, gateway, initializer (KServe's, for test clusters); default: the first two
 # IMAGE_REGISTRY and IMAGE_TAG name the result, BASE is any image with Python 3.11 (by digest for a release); without BASE
 # a Debian 12 is made with debootstrap. BUILD_FLAGS goes to buildah, such as --build-arg PIP_INDEX_URL=...
+# IMAGE_CA is a PEM file of the authorities that pip trusts while it builds, for a proxy or mirror with its own; it does
+# not stay in the image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 REGISTRY=${IMAGE_REGISTRY:-localhost}
@@ -21,10 +23,15 @@ list() {
 }
 
 build() { # build NAME FILE CONTEXT
+  local trust=()
+  if [ -n "${IMAGE_CA:-}" ]; then
+    [ -r "$IMAGE_CA" ] || { echo "error: IMAGE_CA: cannot read $IMAGE_CA: name a PEM file of authorities" >&2; exit 2; }
+    trust=(--volume "$(realpath "$IMAGE_CA"):/run/build-ca.crt:ro" --build-arg PIP_CERT=/run/build-ca.crt)
+  fi
   echo "building $1" >&2
   # shellcheck disable=SC2086
   buildah build --isolation chroot --layers --format docker --build-arg "BASE=$BASE" --build-arg "VERSION=$TAG" \
-    --build-arg "REVISION=$(git rev-parse --short HEAD)" ${BUILD_FLAGS:-} --file "$2" --tag "$1" "$3" >&2
+    --build-arg "REVISION=$(git rev-parse --short HEAD)" "${trust[@]}" ${BUILD_FLAGS:-} --file "$2" --tag "$1" "$3" >&2
 }
 
 report() { # report NAME MODULES: size, and how long Python takes to import what the image is for
@@ -67,5 +74,5 @@ case ${1:-} in
       done
     done
     ;;
-  *) sed -n '2,6s/^# //p' "$0"; exit 2 ;;
+  *) sed -n '2,8s/^# //p' "$0"; exit 2 ;;
 esac

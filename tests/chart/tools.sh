@@ -18,7 +18,7 @@ build() { # build NAME PACKAGE VERSION [LDFLAGS]
   local scratch deadline=$((SECONDS + BUILD_SECONDS)) try
   scratch=$(mktemp -d "$FOLDER/.build-XXXXXX")
   for try in 1 2 3; do # a module proxy hiccups now and then
-    if (cd "$scratch" && CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN=$scratch nice -n 19 timeout $((deadline - SECONDS)) \
+    if (cd "$scratch" && CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN=$scratch timeout $((deadline - SECONDS)) \
       go install -trimpath -ldflags "-s -w ${4:-}" "$2@$3" >&2); then
       mv "$scratch/$1" "$FOLDER/$1" # a program is there whole or not at all
       break

@@ -88,7 +88,7 @@ def build(program: Program, seconds: float) -> bool:
             "-ldflags",
             " ".join(["-s -w", *("-X " + v for v in program.variables)]),
         ]
-        command = ["nice", "-n", "19", "go", "build", *flags, "-o", str(target), package]
+        command = ["go", "build", *flags, "-o", str(target), package]
         environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
         process = subprocess.Popen(command, cwd=sources, env=environment, process_group=0)
         try:
