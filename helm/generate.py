@@ -63,7 +63,11 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "objectStore.minio.tls.mode": {"enum": ["generated", "existing", "none"]},
     "objectStore.minio.tls.days": {"type": "integer", "minimum": 1},
     "kubeflow.mode": {"enum": ["standalone", "multiuser"]},
-    "kubeflow.register.mode": {"enum": ["job", "crd", "none"]},
+    "kubeflow.register.mode": {"enum": ["auto", "job", "crd", "none"]},
+    "kubeflow.state.size": QUANTITY,
+    "kubeflow.state.accessMode": {"enum": ["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]},
+    "kubeflow.audit.schedule": {"type": "string", "pattern": "^$|^(\\S+ ){5}\\S+$"},
+    "kubeflow.audit.parameters": {"type": "object"},
     "kubeflow.register.endpoint": {"type": "string", "pattern": "^$|^https?://[^ ]+$"},
     "training.runtime.enabled": AUTO,
     "training.runtime.sharedMemory": QUANTITY,
@@ -90,6 +94,7 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "monitoring.podMonitor.enabled": AUTO,
     "monitoring.podMonitor.interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"},
     "monitoring.rules.enabled": AUTO,
+    "networkPolicy.egress": {"enum": ["closed", "open"]},
     "networkPolicy.clientNamespaces": {"type": "array", "items": NAME},
     "networkPolicy.objectStoreCIDRs": {"type": "array", "items": CIDR},
     "networkPolicy.apiServerCIDRs": {"type": "array", "items": CIDR},
@@ -176,6 +181,8 @@ def schema(values: list[Value]) -> str:
         made: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": {}}
         entry = made if value.group else {"description": value.text} | schema_of(value)
         groups[above]["properties"][key] = entry
+        # `null` takes a key away; then this says so, where a template would stumble over it.
+        groups[above].setdefault("required", []).append(key)
         if value.group:
             groups[value.path] = entry
     return json.dumps(top, indent=1, ensure_ascii=False) + "\n"

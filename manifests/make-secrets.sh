@@ -45,6 +45,7 @@ secret clinical-r1-minio-tls kubernetes.io/tls "" \
 printf -- '---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: clinical-r1-ca\n  namespace: %s\ndata:\n  ca.crt: |\n' "$NAMESPACE"
 sed 's/^/    /' "$WORK/ca.crt"
 
+secret clinical-r1-patient-key Opaque "" "CLINICAL_R1_PATIENT_KEY=$(random 32)"
 KEY=cr1-$(random 32)
 HASH=$(printf '%s' "$KEY" | openssl dgst -sha256 -r | cut -d' ' -f1)
 secret clinical-r1-gateway-keys Opaque "" "keys=first-client sha256:$HASH"

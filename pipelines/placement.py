@@ -2,7 +2,9 @@
 
 `both_forms` gives a pipeline function the fields of `Placement` as run parameters after its own; inside of it the
 `Placement` puts them on each task. What the chart made (store, bucket, authority) comes from the ConfigMap
-`clinical-r1-platform` and a Secret, both optional, so that the compiled pipeline holds no address.
+`clinical-r1-platform` and a Secret, so that the compiled pipeline holds no address; both are required: where one is
+missing the pod does not start, and its event says which. The defaults below are those of a release `clinical-r1`;
+what the chart registers carries its own (clinical_r1/cluster/facts.py).
 """
 
 import inspect
@@ -13,20 +15,13 @@ from typing import Any, Dict, List, NamedTuple  # noqa: UP035  (kfp reads Dict a
 
 from kfp import dsl, kubernetes
 
-from clinical_r1.cluster.nodes import ENDPOINT_KEYS
+from clinical_r1.cluster.facts import IN_STEPS, PLATFORM
+from clinical_r1.cluster.nodes import ENDPOINT_KEYS, PATIENT_KEY
 from components.failure import report_failure
 from components.nodes import plan_nodes
 from components.volume import provide_claim
 
 STATE_MOUNT, STORE_MOUNT, CA_MOUNT = "/state", "/etc/clinical-r1/store", "/etc/clinical-r1/ca"
-PLATFORM = "clinical-r1-platform"
-_FACTS = (
-    "AWS_ENDPOINT_URL",
-    "AWS_REGION",
-    "CLINICAL_R1_BUCKET",
-    "CLINICAL_R1_TRAINING_RUNTIME",
-    "CLINICAL_R1_TRAINING_QUEUE",
-)
 _RETRIES = {"num_retries": 3, "backoff_duration": "60s", "backoff_factor": 2.0, "backoff_max_duration": "1800s"}
 _OF_A_JOB = (
     "image",
@@ -49,7 +44,7 @@ class Placement(NamedTuple):
     """
 
     image: str = "clinical-r1-trainer-python"
-    image_pull_secret: str = "clinical-r1-pull"
+    image_pull_secret: str = ""
     accelerator: str = "nvidia.com/gpu"
     accelerators: str = "0"
     cpu: str = "4"
@@ -63,6 +58,7 @@ class Placement(NamedTuple):
     storage_size: str = ""
     store_secret: str = "clinical-r1-store-pipelines"
     endpoint_secret: str = "clinical-r1-endpoints"
+    patient_secret: str = "clinical-r1-patient-key"
     ca_config_map: str = "clinical-r1-ca"
 
     def volume(self) -> dsl.PipelineTask:
@@ -105,8 +101,12 @@ class Placement(NamedTuple):
             task.set_retry(**_RETRIES)
         return self.keys(task)
 
+    def hashes_patients(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """A step that turns patient numbers into hashes: the key for that as a variable."""
+        return kubernetes.use_secret_as_env(task, self.patient_secret, {PATIENT_KEY: PATIENT_KEY}, optional=False)
+
     def keys(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        """The keys of endpoints and of patients as variables."""
+        """The keys of endpoints as variables; which of them a run needs its configuration says."""
         return kubernetes.use_secret_as_env(
             task, self.endpoint_secret, {key: key for key in ENDPOINT_KEYS}, optional=True
         )
@@ -119,9 +119,9 @@ class Placement(NamedTuple):
     def _common(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         task = self.plain(task, title)
         kubernetes.mount_pvc(task, self.claim, STATE_MOUNT)
-        kubernetes.use_secret_as_volume(task, self.store_secret, STORE_MOUNT, optional=True)
-        kubernetes.use_config_map_as_volume(task, self.ca_config_map, CA_MOUNT, optional=True)
-        kubernetes.use_config_map_as_env(task, PLATFORM, {name: name for name in _FACTS}, optional=True)
+        kubernetes.use_secret_as_volume(task, self.store_secret, STORE_MOUNT, optional=False)
+        kubernetes.use_config_map_as_volume(task, self.ca_config_map, CA_MOUNT, optional=False)
+        kubernetes.use_config_map_as_env(task, PLATFORM, {name: name for name in IN_STEPS}, optional=False)
         kubernetes.add_pod_label(task, "app.kubernetes.io/part-of", "clinical-r1")
         kubernetes.add_pod_label(task, "sidecar.istio.io/inject", "false")
         return task

@@ -63,7 +63,7 @@ def _train(
     prepared = place.step(
         prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version), "records"
     ).after(volume)
-    place.keys(prepared)
+    place.hashes_patients(prepared)
     splits = prepared.outputs["splits"]
     with dsl.ParallelFor(items=shards, name="synthesis shards") as shard:
         part = synthesize_shard(

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from clinical_r1.cluster.nodes import ENDPOINT_KEYS
+from clinical_r1.cluster.nodes import ENDPOINT_KEYS, PATIENT_KEY
 from clinical_r1.errors import UserError
 from pipelines.placement import Placement
 from pipelines.progress import PlainView, StepTracker
@@ -124,8 +124,14 @@ def test_every_step_of_every_pipeline_is_placed_by_run_parameters(name: str) -> 
         if step.startswith(COMPUTING):
             assert "accelerators'" in resources["accelerator"]["resourceCount"], step
             assert placed["nodeSelector"] and placed["tolerations"], step
-        if step.removeprefix("exec-").startswith((*CALLING, "prepare-records")):
-            assert {pair["envVar"] for entry in placed["secretAsEnv"] for pair in entry["keyToEnv"]} == {*ENDPOINT_KEYS}
+        keys = {pair["envVar"] for entry in placed.get("secretAsEnv", []) for pair in entry["keyToEnv"]}
+        if step.removeprefix("exec-").startswith(CALLING):
+            assert keys == {*ENDPOINT_KEYS}
+        if step.startswith("exec-prepare-records"):
+            assert keys == {PATIENT_KEY}
+        # What every step needs is there when its pod starts, or the pod says what is not.
+        needed = [*placed["secretAsVolume"], *placed["configMapAsVolume"], *placed["configMapAsEnv"]]
+        assert not any(entry["optional"] for entry in needed), step
 
 
 @pytest.mark.parametrize("name", sorted(PIPELINES))

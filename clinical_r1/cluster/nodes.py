@@ -13,9 +13,10 @@ ENDPOINT_KEYS = (
     "DEEPSEEK_API_KEY",
     "SYNTHESIZER_API_KEY",
     "JUDGE_API_KEY",
-    "CLINICAL_R1_PATIENT_KEY",
 )
 """What the Secret of the endpoints may hold; each is a variable of the steps that call endpoints."""
+PATIENT_KEY = "CLINICAL_R1_PATIENT_KEY"
+"""The key that hashes patients: its variable, and its key in the Secret."""
 
 
 class Nodes(BaseModel):

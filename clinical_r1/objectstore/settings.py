@@ -13,7 +13,7 @@ from clinical_r1.schema import first_problem
 
 SECRET_DIR = "CLINICAL_R1_STORE_SECRET_DIR"
 # Where the steps of a pipeline see the store's Secret and the authority; kfp takes no variable from a run parameter.
-MOUNTED_SECRET, MOUNTED_CA = Path("/etc/clinical-r1/store"), Path("/etc/clinical-r1/ca/ca.crt")
+MOUNTED_SECRET, MOUNTED_CA = Path("/etc/clinical-r1/store"), Path("/etc/clinical-r1/ca")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 # A mounted Secret: KServe's and AWS' names, and those of Kubeflow's mlpipeline-minio-artifact.
 _FILES = {"access_key": ("AWS_ACCESS_KEY_ID", "accesskey"), "secret_key": ("AWS_SECRET_ACCESS_KEY", "secretkey")}
@@ -62,13 +62,14 @@ class StoreSettings(BaseModel):
             raise UserError(
                 "object store: AWS_ENDPOINT_URL is not set: give the S3 endpoint, such as https://minio.storage.svc:9000"
             )
+        authority = MOUNTED_CA / (environment.get("CLINICAL_R1_CA_KEY") or "ca.crt")
         given = {
             "access_key": environment.get("AWS_ACCESS_KEY_ID", ""),
             "secret_key": environment.get("AWS_SECRET_ACCESS_KEY", ""),
             "session_token": environment.get("AWS_SESSION_TOKEN", ""),
             "secret_dir": environment.get(SECRET_DIR) or (MOUNTED_SECRET if MOUNTED_SECRET.is_dir() else None),
             "region": environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
-            "ca_bundle": environment.get("AWS_CA_BUNDLE") or (MOUNTED_CA if MOUNTED_CA.is_file() else None),
+            "ca_bundle": environment.get("AWS_CA_BUNDLE") or (authority if authority.is_file() else None),
         }
         if given["secret_dir"] is None and not (given["access_key"] and given["secret_key"]):
             raise UserError(

@@ -49,7 +49,7 @@ class Supervised(NamedTuple):
 def records(told: Told, config: Any, sources_sha256: Any, title: str = "records") -> Any:
     """Splits of a source."""
     task = prepare_records(config=config, sources_sha256=sources_sha256, code_version=told.code_version)
-    return told.place.keys(told.place.step(task, title).after(told.volume)).outputs["splits"]
+    return told.place.hashes_patients(told.place.step(task, title).after(told.volume)).outputs["splits"]
 
 
 def traces(told: Told, config: Any, splits: Any, state_dir: Any, title: str = "synthesize") -> Any:

@@ -25,10 +25,10 @@ def render(helm: Path) -> Render:
     """render("laptop", "key=value", ..., apis=...) -> Rendered; raises ChartError."""
     made: dict[tuple[Any, ...], Rendered] = {}
 
-    def run(example: str | None, *sets: str, apis: tuple[str, ...] = APIS) -> Rendered:
-        key = (example, sets, apis)
+    def run(example: str | None, *sets: str, apis: tuple[str, ...] = APIS, release: str = "r1") -> Rendered:
+        key = (example, sets, apis, release)
         if key not in made:
-            command = [str(helm), "template", "r1", str(CHART), "--namespace", "clinic"]
+            command = [str(helm), "template", release, str(CHART), "--namespace", "clinic"]
             command += ["--values", str(CHART / "examples" / f"{example}.yaml")] if example else []
             command += [part for value in sets for part in ("--set-json" if "={" in value else "--set", value)]
             command += [part for api in apis for part in ("--api-versions", api)]

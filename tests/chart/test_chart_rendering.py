@@ -188,13 +188,17 @@ def test_rights_go_to_kubeflows_account_and_are_no_more_than_needed(render: Rend
 
 def test_pipelines_are_registered_by_job_or_by_resources(render: Render) -> None:
     compiled = sorted((REPOSITORY / "manifests" / "pipelines").glob("*.yaml"))
-    by_job = render("one-gpu", MODEL, "kubeflow.register.mode=job").get("ConfigMap", "pipelines")["data"]
-    assert {path.name for path in compiled} <= set(by_job)
+    by_job = render("one-gpu", MODEL, "kubeflow.register.mode=job")
+    for path in compiled:
+        [text] = [d["data"][path.name] for d in by_job.kind("ConfigMap") if path.name in (d.get("data") or {})]
+        ours = [line for line in text.splitlines() if not line.startswith("        defaultValue: ")]
+        theirs = [line for line in path.read_text().splitlines() if not line.startswith("        defaultValue: ")]
+        assert ours == theirs, path.name
     by_crd = render("one-gpu", MODEL, "kubeflow.register.mode=crd")
     versions = by_crd.kind("PipelineVersion")
     assert len(versions) == len(by_crd.kind("Pipeline")) == len(compiled)
     first = yaml.safe_load(compiled[0].read_text().split("\n---\n")[0])
-    assert versions[0]["spec"]["pipelineSpec"]["root"] == first["root"]
+    assert versions[0]["spec"]["pipelineSpec"]["root"]["dag"] == first["root"]["dag"]
     assert all(version["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for version in versions)
 
 
@@ -341,3 +345,57 @@ def test_schema_and_readme_are_those_of_values() -> None:
     spec.loader.exec_module(generate)
     for path, text in generate.generated().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name} is out of date: run make manifests"
+
+
+EXTERNAL = (
+    "objectStore.mode=external",
+    "objectStore.endpoint=https://s3.hospital.example",
+    "objectStore.existingSecret=s",
+)
+IMAGES = "global.imageRegistry=registry.example"
+
+
+def ways_out(chart: Any) -> list[tuple[str, dict[str, Any]]]:
+    """(policy, egress rule) of everything that may leave a pod."""
+    policies = chart.kind("NetworkPolicy")
+    return [(p["metadata"]["name"], rule) for p in policies for rule in p["spec"].get("egress", [])]
+
+
+def test_egress_is_closed_or_said_to_be_open(render: Render) -> None:
+    with pytest.raises(ChartError, match=r"networkPolicy.objectStoreCIDRs is empty.*networkPolicy.egress=open"):
+        render(None, IMAGES, *EXTERNAL)
+    closed = render(None, IMAGES, *EXTERNAL, "networkPolicy.objectStoreCIDRs[0]=10.0.0.0/28")
+    for chart in (closed, *(render(example, MODEL) for example in EXAMPLES)):
+        assert not [rule for _, rule in ways_out(chart) if not rule.get("to")], "a rule without addresses"
+        assert "0.0.0.0/0" not in chart.text
+    opened = render(None, IMAGES, *EXTERNAL, "networkPolicy.egress=open")
+    assert {json.dumps(rule["ports"]) for _, rule in ways_out(opened) if not rule.get("to")} == {
+        '[{"port": 443, "protocol": "TCP"}]'
+    }
+
+
+@pytest.mark.parametrize("host", ["http://seaweedfs.kubeflow.svc:9000", "https://minio.store.svc.cluster.local"])
+def test_a_store_inside_of_the_cluster_is_opened_by_its_namespace(render: Render, host: str) -> None:
+    chart = render(None, IMAGES, *EXTERNAL, f"objectStore.endpoint={host}")
+    namespace = host.split(".")[1]
+    wanted = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    assert any(wanted in rule.get("to", []) for name, rule in ways_out(chart) if name == "r1-pipelines")
+
+
+@pytest.mark.parametrize("key", ["monitoring", "monitoring.rules", "kubeflow.state", "serving.gateway.config", "istio"])
+def test_a_key_that_is_taken_away_is_named(render: Render, key: str) -> None:
+    with pytest.raises(ChartError, match="values don't meet the specifications") as error:
+        render("laptop", f"{key}=null")
+    assert key.rpartition(".")[2] in str(error.value)
+
+
+def test_the_simulated_endpoint_is_reached_by_steps_only(render: Render) -> None:
+    chart = render("laptop")
+    policy = chart.get("NetworkPolicy", "simulator")["spec"]
+    assert policy["ingress"][0]["from"] == [
+        {"podSelector": {"matchExpressions": [{"key": "pipeline/runid", "operator": "Exists"}]}}
+    ]
+    service = chart.get("Service", "simulator")
+    address = chart.get("ConfigMap", "clinical-r1-platform")["data"]["CLINICAL_R1_SIMULATOR"]
+    assert address == f"{service['metadata']['name']}.clinic.svc:{service['spec']['ports'][0]['port']}"
+    assert "r1-simulator" not in render("one-gpu", MODEL).text

@@ -1,25 +1,34 @@
+{{/* Prefix of all names. Kubernetes wants names of Services to begin with a letter and to hold no dot, and they get suffixes of
+     ours: a release's name that is too long or of another form is put right, and keeps a hash so that no two collide. */}}
 {{- define "clinical-r1.name" -}}
-{{- default .Release.Name .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- $given := default .Release.Name .Values.fullnameOverride -}}
+{{- if regexMatch "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$" $given -}}
+{{- $given -}}
+{{- else -}}
+{{- $safe := regexReplaceAll "[^a-z0-9-]" $given "-" -}}
+{{- if not (regexMatch "^[a-z]" $safe) -}}{{- $safe = printf "r%s" $safe -}}{{- end -}}
+{{- printf "%s-%s" ($safe | trunc 31 | trimSuffix "-") (sha256sum $given | trunc 8) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "clinical-r1.selector" -}}
 app.kubernetes.io/name: clinical-r1
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "clinical-r1.labels" -}}
 {{ include "clinical-r1.selector" . }}
 app.kubernetes.io/part-of: clinical-r1
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- end -}}
 
 {{/* Labels of a pod: (list $ "component") */}}
 {{- define "clinical-r1.podLabels" -}}
 {{ include "clinical-r1.selector" (index . 0) }}
 app.kubernetes.io/part-of: clinical-r1
-app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/component: {{ index . 1 | quote }}
 sidecar.istio.io/inject: "false"
 {{- end -}}
 
@@ -38,7 +47,7 @@ sidecar.istio.io/inject: "false"
 {{- with .Values.global.imagePullSecrets }}
 imagePullSecrets:
 {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -112,6 +121,13 @@ true
 {{- if contains ":" $host -}}{{ last (splitList ":" $host) }}{{- else -}}{{ ternary "443" "80" (eq (include "clinical-r1.storeTls" .) "true") }}{{- end -}}
 {{- end -}}
 
+{{/* The namespace of a store that is a Service of this cluster (http://NAME.NAMESPACE.svc...), or nothing. Policies see pods behind
+     a Service, not its address. */}}
+{{- define "clinical-r1.storeNamespace" -}}
+{{- $host := regexReplaceAll ":[0-9]+$" (include "clinical-r1.storeHost" .) "" -}}
+{{- if regexMatch "^[^.]+\\.[^.]+\\.svc(\\.|$)" $host -}}{{ index (splitList "." $host) 1 }}{{- end -}}
+{{- end -}}
+
 {{/* Name of a store user's Secret: (list $ "models") */}}
 {{- define "clinical-r1.storeSecret" -}}
 {{- $ctx := index . 0 -}}{{- $user := index . 1 -}}
@@ -138,12 +154,44 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* What pipeline steps mount: the authorities of the store, or an empty ConfigMap of ours where the images know them. */}}
+{{- define "clinical-r1.stepsCa" -}}
+{{- default (printf "%s-ca" (include "clinical-r1.name" .)) (include "clinical-r1.caConfigMap" .) -}}
+{{- end -}}
+
 {{- define "clinical-r1.caKey" -}}
 {{- if .Values.objectStore.caBundle.configMap -}}{{ .Values.objectStore.caBundle.key }}{{- else -}}ca.crt{{- end -}}
 {{- end -}}
 
 {{- define "clinical-r1.kubeflowAccount" -}}
 {{- default (ternary "default-editor" "pipeline-runner" (eq .Values.kubeflow.mode "multiuser")) .Values.kubeflow.serviceAccountName -}}
+{{- end -}}
+
+{{/* The claim that the steps of a run share. */}}
+{{- define "clinical-r1.stateClaim" -}}
+{{- default (printf "%s-state" (include "clinical-r1.name" .)) .Values.kubeflow.state.existingClaim -}}
+{{- end -}}
+
+{{/* Secrets that steps read as variables: the keys of endpoints, and the key that hashes patients. */}}
+{{- define "clinical-r1.endpointSecret" -}}
+{{- default (printf "%s-endpoints" (include "clinical-r1.name" .)) .Values.kubeflow.endpointSecret -}}
+{{- end -}}
+
+{{- define "clinical-r1.patientSecret" -}}
+{{- default (printf "%s-patient-key" (include "clinical-r1.name" .)) .Values.kubeflow.patientSecret -}}
+{{- end -}}
+
+{{/* Run parameters of every pipeline that name things of this installation, as JSON. The registered pipelines carry them as
+     defaults, and `clinical-r1 submit` reads them from the ConfigMap clinical-r1-platform. */}}
+{{- define "clinical-r1.runParameters" -}}
+{{- dict
+  "image" (include "clinical-r1.image" (list . "trainer"))
+  "image_pull_secret" (first (concat .Values.global.imagePullSecrets (list "")))
+  "claim" (include "clinical-r1.stateClaim" .)
+  "store_secret" (include "clinical-r1.storeSecret" (list . "pipelines"))
+  "endpoint_secret" (include "clinical-r1.endpointSecret" .)
+  "patient_secret" (include "clinical-r1.patientSecret" .)
+  "ca_config_map" (include "clinical-r1.stepsCa" .) | toJson -}}
 {{- end -}}
 
 {{- define "clinical-r1.keysSecret" -}}
@@ -157,8 +205,8 @@ true
 apiVersion: v1
 kind: Secret
 metadata:
-  name: {{ .name }}
-  namespace: {{ .ctx.Release.Namespace }}
+  name: {{ .name | quote }}
+  namespace: {{ .ctx.Release.Namespace | quote }}
   labels:
     {{- include "clinical-r1.labels" .ctx | nindent 4 }}
   annotations:
@@ -166,7 +214,7 @@ metadata:
     {{- with .annotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-type: {{ default "Opaque" .type }}
+type: {{ default "Opaque" .type | quote }}
 data:
 {{- if $old.data }}
   {{- toYaml $old.data | nindent 2 }}
@@ -175,4 +223,29 @@ data:
   {{ $key }}: {{ $value | b64enc | quote }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* How pipelines come into the dashboard: job, crd or none. `auto` is the job where Kubeflow Pipelines can be seen. */}}
+{{- define "clinical-r1.registerMode" -}}
+{{- $register := .Values.kubeflow.register -}}
+{{- if not .Values.kubeflow.enabled -}}none
+{{- else if ne $register.mode "auto" -}}{{ $register.mode }}
+{{- else if or $register.endpoint (lookup "v1" "Service" .Values.kubeflow.namespace "ml-pipeline") -}}job
+{{- else -}}none
+{{- end -}}
+{{- end -}}
+
+{{/* A compiled pipeline with this installation's names as the defaults of its run parameters: (list $ TEXT). The places are
+     those that kfp's compiler writes at the root of a pipeline; tests/chart resolves every reference of the result. */}}
+{{- define "clinical-r1.pipeline" -}}
+{{- $text := index . 1 -}}
+{{- range $parameter, $value := include "clinical-r1.runParameters" (index . 0) | fromJson -}}
+{{- $place := printf "\n      %s:\n        defaultValue: " $parameter -}}
+{{- $text = regexReplaceAllLiteral (printf "%s[^\n]*" $place) $text (printf "%s%s" $place (toJson $value)) -}}
+{{- end -}}
+{{- $text -}}
+{{- end -}}
+
+{{- define "clinical-r1.kubeflowApi" -}}
+{{- default (printf "http://ml-pipeline.%s.svc:8888" .Values.kubeflow.namespace) .Values.kubeflow.register.endpoint -}}
 {{- end -}}
