@@ -24,7 +24,8 @@ _SENTENCE = re.compile(r"(?<=[a-z0-9)\]])\.(?=\s|$)|[。！？!?;；\n]+")
 _DOUBT = re.compile(
     r"\b(?:not|no|never|neither|nor|cannot|can't|isn't|doubt\w*|without|against|unlikely|improbable|less likely"
     r"|possibl[ey]|perhaps|may|might|could|maybe|exclud\w*|rul(?:e|es|ed|ing) out|to be ruled|incorrect|wrong|false"
-    r"|unclear|uncertain|unknown|if|unless|assuming|previous|prior|former|initially|rejected|differential|alternative|least|misdiagnos\w*|revised|question|whether|mother|father|history|reference)\b"
+    r"|unclear|uncertain|unknown|if|unless|assuming|previous|prior|former|initially|rejected|differential"
+    r"|alternative|least|misdiagnos\w*|revised|question|whether|mother|father|history|reference)\b"
     r"|不|非|未|无法|没有|排除|除外|待排|否定|可能性小|待查|待定|如果|若|假如|鉴别|既往|曾|或许|也许|(?<![最很极])可能|难以|错误|存疑"
     r"|是否|误诊|父|母|家族|勿|无",
     re.IGNORECASE,
@@ -37,6 +38,13 @@ _TURN = re.compile(
 _BESIDE = re.compile(r"\b(?:also|alternatively|equally)\b|同样可能|也是|也可能", re.IGNORECASE)
 _BARE_LINE = re.compile(r"^[^\n]*\n\s*[^\n.:,;。：，；]{2,60}\s*(?:\n|$)")
 """A line of its own below the conclusion that is no sentence: another diagnosis."""
+_TOLD = re.compile(
+    r"\b(?:reference|given|provided|established|expected) (?:answer|diagnosis)\b|\b(?:answer|diagnosis) (?:was"
+    r"|is) (?:given|known)\b"
+    r"|\b(?:earlier|previous) attempts?\b|\bpointed out\b|\breviewer\b"
+    r"|参考答案|标准答案|给定的?(?:答案|诊断)|已知(?:诊断|答案)|既然诊断已经?明确|上一次尝试|题目(?:的|提示)答案|被?告知",
+    re.IGNORECASE,
+)
 _NOTHING = re.compile(r"[^\w一-鿿]+")
 
 
@@ -104,3 +112,8 @@ def _takes_back(sentence: str, names: frozenset[str]) -> bool:
     plain = _plain(sentence)
     denied = _DOUBT.search(sentence) and (_BACK.search(sentence) or any(name in plain for name in names))
     return bool(denied) or bool(_BESIDE.search(sentence))
+
+
+def was_told(thinking: str) -> bool:
+    """Does a thought speak of an answer that it was handed, or of a reviewer?"""
+    return bool(_TOLD.search(unicodedata.normalize("NFKC", thinking)))

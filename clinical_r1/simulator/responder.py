@@ -40,8 +40,10 @@ class Responder:
             return f"Here is the result:\n```json\n{text}\n```"
         return text
 
-    def _fields(self, request: Request, rng: random.Random) -> dict[str, str] | None:
+    def _fields(self, request: Request, rng: random.Random) -> dict[str, object] | None:
         task, blocks = request.task, request.blocks
+        if task == "told":
+            return {"told": judge.was_told(blocks.get("thinking", ""))}
         if task == "judge":
             return {"verdict": self._judge(blocks.get("reference", ""), blocks.get("answer", ""), rng)}
         case = blocks.get("case", "")
@@ -79,7 +81,7 @@ class Responder:
         care = self._care(teacher.CARE_RETRY, rng)
         return teacher.retry(chart, task, attempts[0][0], [answer for _, answer in attempts], care, rng)
 
-    def _outside_attempt(self, request: Request, case: str, wrong: list[str], rng: random.Random) -> dict[str, str]:
+    def _outside_attempt(self, request: Request, case: str, wrong: list[str], rng: random.Random) -> dict[str, object]:
         language = request.language
         if request.task == "guided":
             stated = request.blocks.get("reference", "")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.schema import Trace
+from clinical_r1.synthesis.hindsight import told
 from clinical_r1.synthesis.text import cjk_share as share_of_chinese
 from clinical_r1.synthesis.text import coverage, fold, sentences, ungrounded_numbers, units
 
@@ -36,6 +37,8 @@ class FilterConfig(BaseModel):
     """Share of the answer's content words that the last part of the thought must mention."""
     hindsight: bool = True
     """Reject a thought that betrays that it was told the answer ("the reference answer", "参考答案")."""
+    ask_about_hindsight: bool = True
+    """Ask the judge that as well, of guided and recovered traces; `verifier: {kind: rule}` has none to ask."""
     min_thinking_units: int = Field(default=0, ge=0)
     """Shortest thought in words or Chinese characters; 0 sets no bound."""
     max_thinking_units: int = Field(default=0, ge=0)
@@ -88,18 +91,9 @@ def disagreement(trace: Trace, config: FilterConfig) -> bool:
     return coverage(answer, " ".join(reversed(tail)), trace.language) < config.min_answer_coverage
 
 
-_HINDSIGHT = re.compile(
-    r"(reference|given|provided|established|official|supplied|ground[- ]truth) (answer|diagnosis) "
-    r"(is|was|says|states|given|provided)"
-    r"|the (reference answer|ground[- ]truth|answer key|provided answer|given answer)"
-    r"|(i was|we were|been) (told|given) the (answer|diagnosis)"
-    r"|参考答案|标准答案|正确答案(是|为|已)|给定的?答案|已知答案|题目给出的(答案|诊断)|答案已(经)?(给出|告知)"
-)
-
-
 def hindsight(trace: Trace, config: FilterConfig) -> bool:
     """The thought knows of an answer that it was handed."""
-    return bool(_HINDSIGHT.search(fold(trace.thinking)) or _HINDSIGHT.search(fold(trace.response)))
+    return bool(told(trace.thinking) or told(trace.response))
 
 
 FILTERS: dict[str, Callable[[Trace, FilterConfig], bool]] = {

@@ -25,6 +25,7 @@ TASKS = (
     "guided",
     "natural",
     "response",
+    "told",
 )
 
 Message = dict[str, str]

@@ -89,9 +89,10 @@ async def _synthesize(
             clients.append(judge)
         for client in clients:
             await client.check()
-        metered = None if config.verifier.kind == "rule" else cast(LLMClient, Metered(judge))
-        verifier = build_verifier(config.verifier, metered)
-        search = Search(Writer(Metered(synthesizer), config), verifier, config)
+        metered = None if config.verifier.kind == "rule" else Metered(judge)
+        verifier = build_verifier(config.verifier, cast(LLMClient | None, metered))
+        examiner = Writer(metered, config) if metered is not None else None
+        search = Search(Writer(Metered(synthesizer), config), verifier, config, examiner)
         with SynthesisProgress(total, clients) as progress:
             await _work(config, _units(config, cases), search, spool, progress)
         return [client.statistics.summary() for client in clients]

@@ -1,7 +1,7 @@
 """The search of paper section 2.1.2: think, answer, verify; retry by strategy; guided at last; rewrite; verify.
 
     initial -> verifier -> (strategy -> verifier) x retries -> guided by the reference -> verifier
-            -> natural thinking -> formal response -> verifier -> filters
+            -> natural thinking -> formal response -> verifier -> filters -> guided, recovered: told the answer?
 
 The reference reaches the verifier (with the question and the final answer, never with reasoning) and the guided prompt,
 nothing else. Every case ends as a trace: accepted, or rejected with a reason; no failure of a call escapes but those
@@ -31,10 +31,14 @@ class _RejectedError(Exception):
 class Search:
     """Makes one trace of one case; holds no state between cases."""
 
-    def __init__(self, writer: Writer, verifier: Verifier, config: SynthesisConfig) -> None:
+    def __init__(
+        self, writer: Writer, verifier: Verifier, config: SynthesisConfig, examiner: Writer | None = None
+    ) -> None:
+        """`examiner` asks the judge's endpoint whether a thought was told the answer; None where there is no judge."""
         self._writer = writer
         self._verifier = verifier
         self._config = config
+        self._examiner = examiner if config.filters.hindsight and config.filters.ask_about_hindsight else None
 
     async def trace(self, case: Case, sample: int) -> Trace:
         """Search, rewrite, verify and filter; never raises for what concerns this case alone."""
@@ -46,6 +50,7 @@ class Search:
             trace.outcome = outcome_of(trace.attempts)
             if objection := first_objection(trace, self._config.filters):
                 raise _RejectedError(f"filter:{objection}")
+            await self._examine(case, sample, trace)
         except _RejectedError as reason:
             trace.outcome, trace.reason = TraceOutcome.REJECTED, str(reason)
         except CallFailed as failure:
@@ -122,6 +127,13 @@ class Search:
             if verdict.label is VerdictLabel.CORRECT:
                 return
         raise _RejectedError("response_not_verified")
+
+    async def _examine(self, case: Case, sample: int, trace: Trace) -> None:
+        """One question to the judge about a thought that had something to be told: that it was wrong, or the answer."""
+        if self._examiner is None or trace.outcome is TraceOutcome.DIRECT:
+            return
+        if await self._examiner.told(case, trace.thinking, sample):
+            raise _RejectedError("filter:hindsight_by_judge")
 
 
 def _correct(chain: Sequence[Attempt]) -> bool:

@@ -62,6 +62,13 @@ class ResponseReply(BaseModel):
     response: Text
 
 
+class ToldReply(BaseModel):
+    """Reply to the question whether a thought was written by one who had been told the answer."""
+
+    model_config = ConfigDict(extra="ignore")
+    told: bool
+
+
 ReplyT = TypeVar("ReplyT", bound=BaseModel)
 
 
@@ -155,6 +162,13 @@ class Writer:
         reply = await self._ask(prompt, ResponseReply, (case.id, sample, "response", draft), *self._rewriting)
         return reply.response
 
+    async def told(self, case: Case, thinking: str, sample: int) -> bool:
+        """Does the thought betray that its writer was told the answer? Neither case nor reference is shown: the
+        question is about the thought alone."""
+        prompt = prompts.render("told", case.language, thinking=thinking)
+        reply = await self._ask(prompt, ToldReply, (case.id, sample, "told", 0), 0.0, self._config.max_tokens, False)
+        return reply.told
+
     @property
     def _rewriting(self) -> tuple[float, int]:
         return self._config.rewrite_temperature, self._config.rewrite_max_tokens
@@ -166,7 +180,9 @@ class Writer:
         place: tuple[str, int, int | str, int],
         temperature: float,
         max_tokens: int,
+        writes: bool = True,
     ) -> ReplyT:
+        """`writes`: the reply becomes part of the trace, whose synthesizer is then the model that gave it."""
         _, sample, _, candidate = place
         completion = await self._client.chat(
             prompt.messages,
@@ -177,7 +193,7 @@ class Writer:
             seed=draw("call", self._config.seed, *place),
             response_model=reply,
         )
-        if (account := _account.get()) is not None:
+        if writes and (account := _account.get()) is not None:
             account.model = completion.model
         assert isinstance(completion.parsed, reply)
         return completion.parsed

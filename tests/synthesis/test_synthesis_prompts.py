@@ -22,7 +22,8 @@ def test_every_prompt_names_its_task_and_frames_the_case(task: str, language: pr
     prompt = prompts.render(task, language, **BLOCKS)
     system, user = (message["content"] for message in prompt.messages)
     assert system.startswith(f"# Task: {task}" if language == "en" else f"# 任务：{task}")
-    assert user.startswith("<case>\nthe case\n</case>")
+    framed = "<thinking>\nhmm\n</thinking>" if task == "told" else "<case>\nthe case\n</case>"
+    assert user.startswith(framed)
     assert prompt.version.startswith(f"{task}-{language}-")
     assert '{"' in system
     assert "{{" not in system + user
@@ -33,6 +34,11 @@ def test_every_prompt_names_its_task_and_frames_the_case(task: str, language: pr
 def test_only_the_guided_prompt_takes_a_reference(task: str, language: prompts.Language) -> None:
     blocks = {name: value for name, value in BLOCKS.items() if name != "reference"}
     assert "<reference>" not in prompts.render(task, language, **blocks).messages[1]["content"]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_whether_an_answer_was_told_is_asked_of_the_thought_alone(language: prompts.Language) -> None:
+    assert "gout" not in prompts.render("told", language, **BLOCKS).messages[1]["content"]
 
 
 def test_previous_attempts_are_framed_and_cannot_close_their_block() -> None:

@@ -11,6 +11,7 @@ from clinical_r1.llm.parse import parse_reply
 from clinical_r1.schema import Case, Strategy, Trace, TraceOutcome, Usage, Verdict, VerdictLabel
 from clinical_r1.synthesis.choices import choose_strategy
 from clinical_r1.synthesis.config import SynthesisConfig
+from clinical_r1.synthesis.filters import FilterConfig
 from clinical_r1.synthesis.search import Search
 from clinical_r1.synthesis.writer import AttemptReply, Metered, Writer
 from clinical_r1.verifier.judgement import Judgement
@@ -49,6 +50,22 @@ class Scripted:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+class Examined(Scripted):
+    """Answers the one question about told answers."""
+
+    def __init__(self, told: Any) -> None:
+        super().__init__([])
+        self.told = told
+
+    async def chat(self, messages: list[dict[str, str]], **settings: Any) -> Completion:
+        assert messages[0]["content"].startswith("# Task: told")
+        self.prompts.append(messages[1]["content"])
+        if isinstance(self.told, Exception):
+            raise self.told
+        parsed = settings["response_model"].model_validate({"told": self.told})
+        return Completion("", parsed, "judge-3", Usage(calls=1), False, "stop")
 
 
 class Exact:
@@ -200,3 +217,38 @@ def test_replies_are_taken_as_models_send_them(reply: str, reasoning: str) -> No
 @pytest.mark.parametrize("reply", ['{"reasoning": " ", "answer": "gout"}', '{"reasoning": "one"}', '{"reasoning": "o'])
 def test_blank_or_incomplete_replies_are_none(reply: str) -> None:
     assert parse_reply(reply, AttemptReply) is None
+
+
+async def examined(answers: list[Any], told: Any, **filters: bool) -> tuple[Trace, Examined]:
+    config = SynthesisConfig(synthesizer=ENDPOINT, filters=FilterConfig(**filters))
+    judge = Examined(told)
+    examiner = Writer(Metered(judge), config)  # type: ignore[arg-type]
+    writer = Writer(Metered(Scripted(answers)), config)  # type: ignore[arg-type]
+    return await Search(writer, Exact(), config, examiner).trace(CASE, 0), judge
+
+
+GUIDED = ["a", "b", "c", "d", RIGHT]
+
+
+@pytest.mark.parametrize("answers", [GUIDED, ["a", RIGHT]])
+async def test_the_judge_is_asked_whether_a_guided_or_recovered_thought_was_told(answers: list[Any]) -> None:
+    trace, judge = await examined(answers[:], told=True)
+    assert (trace.outcome, trace.reason) == (TraceOutcome.REJECTED, "filter:hindsight_by_judge")
+    assert len(judge.prompts) == 1
+    assert CASE.question not in judge.prompts[0]
+    trace, _ = await examined(answers[:], told=False)
+    assert trace.accepted
+    assert trace.synthesizer == "scripted / model-7"
+
+
+async def test_the_judge_is_not_asked_about_direct_traces_or_where_that_is_switched_off() -> None:
+    assert (await examined([RIGHT], told=True))[1].prompts == []
+    for off in ({"hindsight": False}, {"ask_about_hindsight": False}):
+        trace, judge = await examined(GUIDED[:], told=True, **off)
+        assert trace.accepted
+        assert judge.prompts == []
+
+
+async def test_a_judge_that_cannot_say_leaves_no_unexamined_trace() -> None:
+    trace, _ = await examined(GUIDED[:], told=CallFailed("unparseable", 4, Usage(calls=4)))
+    assert trace.reason == "call_failed:unparseable"

@@ -1,0 +1,103 @@
+"""Thoughts that betray that the answer was told, and thoughts that only think aloud."""
+
+import pytest
+
+from clinical_r1.synthesis.hindsight import CHINESE, ENGLISH, told
+
+TOLD = """
+The supplied diagnosis is Wilson disease, so the tremor and the liver must belong together.
+Okay, the final answer, sarcoidosis, has been given; let me see how one gets there.
+The right diagnosis is known to be lupus nephritis.
+We already know it's appendicitis, so the location of the pain is the clue.
+Knowing that the answer is gout, the tophi stand out.
+I was told the answer is pulmonary embolism.
+The true answer is actually pseudogout, as we were told.
+Given that the correct diagnosis is Crohn disease, the skip lesions make sense.
+Since the answer turns out to be anaemia, the murmur is a bystander.
+It turned out that the correct diagnosis was porphyria.
+The actual diagnosis is giant cell arteritis.
+This agrees with the stated diagnosis of asthma.
+Working backwards from the answer, the rash comes first.
+Comparing with the correct answer, the calcium was overlooked.
+The grader marked it as incorrect.
+I have been told that my answer is wrong, so I look again.
+My last answer was judged incorrect.
+The earlier attempts ignored the eosinophils.
+In the previous attempt the troponin was overlooked.
+给定的诊断是肺栓塞
+参考诊断为胃溃疡，先看大便
+最终答案已经给出，是肾病综合征
+题干已经说明诊断是甲亢
+既然诊断已经明确为溃疡性结肠炎，就从便血说起
+我们已经知道最终诊断是哮喘
+被告知正确答案是阑尾炎
+正确诊断是干燥综合征，所以口干是关键
+最终诊断是结节病，再回过头来看肺门
+真实的诊断是肺结核
+其实标准答案是肾结石
+对照标准答案，淀粉酶升高是重点
+从答案倒推，先有皮疹
+复核者指出诊断有误
+有人指出之前的结论不对
+前几次尝试都没有考虑药物
+""".strip().splitlines()
+
+ALOUD = """
+So the final diagnosis is sarcoidosis, because of the hilar nodes.
+Hence the correct answer is B.
+I would say the correct diagnosis is porphyria.
+The final answer has to explain the rash as well.
+My first guess was pneumonia, but the chest film is clear.
+Wait, I was wrong about the calcium: it is low.
+We are told that she smokes and that the cough began in May.
+We know it's not bacterial, because the culture stayed empty.
+She has a known diagnosis of lupus, made three years ago.
+The patient was told that the diagnosis was migraine.
+The diagnosis given by the outside hospital was asthma.
+Given that the diagnosis is uncertain, an MRI comes first.
+The correct diagnosis was missed for years in such families.
+Two earlier attempts at smoking cessation failed.
+The previous attempt at weaning ended in desaturation.
+The expected response to colchicine is fast.
+Negative feedback lowers the TSH.
+Looking at the answer choices, only C explains the calcium.
+Looking back at the answers that he gave, travel matters.
+It turned out that he had stopped his tablets.
+The radiologist noted that the liver was enlarged.
+All of this leads to the final diagnosis of gout.
+所以最终诊断是结节病。
+因此正确答案应为B。
+正确的诊断取决于活检。
+如果诊断是肺结核，痰涂片应为阳性。
+既然没有发热，感染的可能性就小。
+患者既往已知诊断为哮喘。
+外院给出的诊断是胃炎，但治疗无效。
+家属被告知诊断为肺癌。
+题目问的是最可能的诊断。
+根据题目给出的检查结果，血钙偏低。
+根据诊断标准，这够四项。
+第一次尝试减药后复发。
+我再复核一下血钙。
+实际上病程只有三天。
+这些表现告诉我们诊断方向在肾脏。
+反过来看，如果是感染，白细胞应当升高。
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("text", TOLD)
+def test_told_answers_are_found(text: str) -> None:
+    assert told(f"Hmm, fever and cough. {text}") in (ENGLISH if text[0].isascii() else CHINESE)
+
+
+@pytest.mark.parametrize("text", ALOUD)
+def test_thinking_aloud_passes(text: str) -> None:
+    assert told(text) == ""
+
+
+def test_both_languages_know_the_same_kinds() -> None:
+    assert ENGLISH.keys() == CHINESE.keys()
+
+
+def test_the_place_and_the_spelling_do_not_matter() -> None:
+    assert told("Okay. THE EXPECTED ANSWER is gout") == told("so, the expected answer") == "given_answer"
+    assert told("We’ve been told it’s gout") == "known_beforehand"
