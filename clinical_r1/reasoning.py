@@ -1,4 +1,5 @@
-"""The <think> format, one truth for all: render it, split it (incrementally), name its outcome. No torch.
+"""The <think> format, one truth for all: render it, split it (incrementally), name its outcome; and the line in which a
+response states its conclusion. No torch.
 
 Rewards, evaluation and the serving gateway all use this file, so that "did it think?" means the same everywhere.
 A well-formed output is one leading block and an answer::
@@ -11,6 +12,7 @@ A well-formed output is one leading block and an answer::
 """
 
 import codecs
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -199,3 +201,51 @@ def count_reasoning_tokens(token_ids: list[int], open_id: int, close_id: int, op
         elif inside:
             count += 1
     return count
+
+
+ConclusionKind = Literal["diagnosis", "answer"]
+CONCLUSION_LABELS: dict[tuple[str, ConclusionKind], str] = {
+    ("en", "diagnosis"): "Final diagnosis: ",
+    ("en", "answer"): "Final answer: ",
+    ("zh", "diagnosis"): "最终诊断：",
+    ("zh", "answer"): "最终答案：",
+}
+"""How the last line of a formal response begins, by language and kind of question."""
+_MARKS = r"[\s>#*_`~]*"
+_LABEL = r"(?:(?:the\s+|my\s+)?final\s+(?:diagnos[ie]s|answer)|最[終终](?:[诊診][断斷]|答案))"
+_CONCLUSION = re.compile(rf"^{_MARKS}(?:[-•·]\s+)?{_MARKS}{_LABEL}{_MARKS}(?:[:：﹕∶]|$)(.*)", re.IGNORECASE)
+_ITEM = re.compile(r"^\s*(?:[-•·*]\s|\(?\d{1,2}[.)、．]|[①-⑳])")
+
+
+def conclusion_line(response: str) -> str | None:
+    """What the last line `Final diagnosis: ...` (`Final answer:`, `最终诊断：`, `最终答案：`) states; None without one.
+
+    Markdown around the label and full-width colons do not count. Where the label stands alone, as a heading, the next
+    line is the conclusion, or the list that begins there (its items with their marks, joined by newlines).
+    """
+    lines = response.splitlines()
+    for index in range(len(lines) - 1, -1, -1):
+        found = _CONCLUSION.match(lines[index])
+        if not found:
+            continue
+        if said := _unmarked(found[1]):
+            return said
+        following = [line for line in lines[index + 1 :] if line.strip()]
+        count = next((n for n, line in enumerate(following) if not _ITEM.match(line)), len(following))
+        return "\n".join(_unmarked(line) for line in following[: max(1, count)]) or None
+    return None
+
+
+def with_conclusion(response: str, conclusion: str, language: str, kind: ConclusionKind = "diagnosis") -> str:
+    """The response with its conclusion line as the last one, in place of one that it may already end with."""
+    lines = response.rstrip().splitlines()
+    if lines and _CONCLUSION.match(lines[-1]):
+        lines.pop()
+    line = CONCLUSION_LABELS["zh" if language == "zh" else "en", kind] + " ".join(conclusion.split())
+    body = "\n".join(lines).rstrip()
+    return f"{body}\n\n{line}" if body else line
+
+
+def _unmarked(text: str) -> str:
+    """A line without the marks that Markdown puts around it."""
+    return text.strip().strip("*_`").strip().removesuffix("**").strip()

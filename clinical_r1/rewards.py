@@ -87,21 +87,20 @@ def reward(
     rule: ReasoningRule | None = None,
     level: Level | None = None,
 ) -> float | None:
-    """The reward of one episode; None where its judgement failed: mask it out, never pay or punish it.
+    """The reward of one episode; None where there is no verdict: mask it out, never pay or punish it.
 
     `level` is what a wrong answer shares with the reference (`clinical_r1.verifier.grade`); for graded tables only.
     """
     if outcome in NO_RESULT:
         return table.no_result
-    if label is VerdictLabel.INVALID:
+    if label.right is None:
         return None
-    correct = label is VerdictLabel.CORRECT
     if with_reasoning(outcome, reasoning_tokens, thinking, rule or ReasoningRule()):
         right, wrong = table.reasoning_correct, table.reasoning_incorrect
     else:
         right, wrong = table.plain_correct, table.plain_incorrect
     near = table.near_miss.get(level, 0.0) if level else 0.0
-    return right if correct else wrong + near * (right - wrong)
+    return right if label.right else wrong + near * (right - wrong)
 
 
 def with_reasoning(outcome: Outcome, reasoning_tokens: int, thinking: str, rule: ReasoningRule) -> bool:

@@ -1,7 +1,7 @@
 """The records that every room speaks, and their JSONL form: one record a line, UTF-8, validated by pydantic.
 
 Case -> (synthesis) -> Trace -> (training) -> model -> (evaluation) -> Prediction. A `Verdict` judges an answer against
-the reference; a judgement that failed is `invalid`, which is neither right nor wrong.
+the references; `undecided` (the rules could not tell) and `invalid` (the judgement failed) are neither right nor wrong.
 """
 
 import codecs
@@ -11,13 +11,14 @@ import os
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from clinical_r1.atomic import atomic_writer
 from clinical_r1.errors import UserError
 from clinical_r1.reasoning import Outcome
+from clinical_r1.references import references_of
 
 Language = Literal["en", "zh"]
 SPLITS = ("sft", "rl", "validation", "test")
@@ -29,19 +30,56 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Case(Record):
-    """One clinical problem with its reference diagnosis."""
+class Referenced(Record):
+    """What carries reference diagnoses. On input a `reference` text is taken as well, and taken apart where it is a
+    list (`1.肺炎 2.高血压`; see `clinical_r1.references`); an option of a multiple-choice item never is."""
+
+    references: list[str] = Field(min_length=1)
+    """The reference diagnoses, principal first (or the one reference answer of an open question)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_one_text(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or ("reference" not in data and "references" in data):
+            return data
+        if "reference" not in data:
+            raise ValueError("reference: missing")
+        given = {key: value for key, value in data.items() if key != "reference"}
+        text, listed = data["reference"], data.get("references")
+        if listed:
+            if not isinstance(listed, list) or text != listed[0]:
+                raise ValueError("reference: not the first of references; give one of the two keys")
+            return given
+        if not isinstance(text, str):
+            raise ValueError(f"reference: {'null' if text is None else type(text).__name__}; write a text")
+        if not text.strip():
+            raise ValueError("reference: empty")
+        return given | {"references": references_of(data)}
+
+    @field_validator("references")
+    @classmethod
+    def _hold_text(cls, references: list[str]) -> list[str]:
+        if not all(reference.strip() for reference in references):
+            raise ValueError("an empty reference")
+        return references
+
+    @property
+    def reference(self) -> str:
+        """The principal reference."""
+        return self.references[0]
+
+
+class Case(Referenced):
+    """One clinical problem with its reference diagnoses."""
 
     id: str = ""
-    """Stable identity; the hash of (language, question, reference) where the source has none."""
+    """Stable identity; the hash of (language, question, references) where the source has none."""
     language: Language
     question: str = Field(min_length=1)
     """The case as the model sees it: presentation, findings, and what is asked."""
-    reference: str = Field(min_length=1)
-    """The reference diagnosis (or the reference answer of an open question)."""
     specialty: str = "unknown"
     icd10: str = ""
-    """WHO ICD-10 code of the reference, empty where unknown."""
+    """WHO ICD-10 code of the principal reference, empty where unknown."""
     options: list[str] = Field(default_factory=list)
     """Choices of a multiple-choice item; empty for open problems."""
     source: str = ""
@@ -59,7 +97,7 @@ class Case(Record):
     @model_validator(mode="after")
     def _fill_id(self) -> Self:
         if not self.id:
-            content = "\x1f".join((self.language, self.question, self.reference))
+            content = "\x1f".join((self.language, self.question, *self.references))
             self.id = "c-" + hashlib.sha256(content.encode()).hexdigest()[:16]
         return self
 
@@ -69,8 +107,16 @@ class VerdictLabel(StrEnum):
 
     CORRECT = "correct"
     INCORRECT = "incorrect"
+    UNDECIDED = "undecided"
+    """The rules could not read the answer: neither right nor wrong, never a reward; a judge decides where there is
+    one."""
     INVALID = "invalid"
     """The judgement failed (no parse, no answer from the judge): masked out, counted, never a reward."""
+
+    @property
+    def right(self) -> bool | None:
+        """Right, wrong, or None where there is no verdict: the one place that says which labels are verdicts."""
+        return {VerdictLabel.CORRECT: True, VerdictLabel.INCORRECT: False}.get(self)
 
 
 class Verdict(Record):
@@ -133,7 +179,7 @@ class Usage(Record):
         )
 
 
-class Trace(Record):
+class Trace(Referenced):
     """The paper's triplet (question, thinking, response) and how it came about."""
 
     case_id: str
@@ -142,7 +188,6 @@ class Trace(Record):
     language: Language
     specialty: str = "unknown"
     question: str
-    reference: str
     thinking: str = ""
     response: str = ""
     attempts: list[Attempt] = Field(default_factory=list)

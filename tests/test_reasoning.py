@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clinical_r1.reasoning import CLOSE, OPEN, Outcome, Split, Splitter, count_reasoning_tokens, render, split
+from clinical_r1.reasoning import (
+    CLOSE,
+    OPEN,
+    Outcome,
+    Split,
+    Splitter,
+    conclusion_line,
+    count_reasoning_tokens,
+    render,
+    split,
+    with_conclusion,
+)
 
 TABLE = [
     # output, opened by the template, thinking, response, outcome
@@ -123,3 +134,50 @@ def test_token_count_is_what_lies_between_the_tags(ids: list[int], opened: bool)
     splitter.finish()
     spans = splitter.thought_spans
     assert count_reasoning_tokens(ids, 1, 2, opened) == sum(b - a for a, b in spans)
+
+
+@pytest.mark.parametrize(
+    ("response", "conclusion"),
+    [
+        ("Fever and crackles.\n\nFinal diagnosis: Pneumonia", "Pneumonia"),
+        ("**Final diagnosis:** Pneumonia", "Pneumonia"),
+        ("**Final Diagnosis: Pneumonia**", "Pneumonia"),
+        ("**Final diagnosis**: **Pneumonia**", "Pneumonia"),
+        ("### Final diagnosis: Pneumonia\n\nBecause of the crackles.", "Pneumonia"),
+        ("### Final Diagnosis\n\nPneumonia\n\nBecause of the crackles.", "Pneumonia"),
+        ("> final answer: C", "C"),
+        ("- Final answer：C. Aspirin", "C. Aspirin"),
+        ("Final diagnosis: Gout\nNo, rather:\nFinal diagnosis: Pneumonia", "Pneumonia"),
+        ("Final diagnosis:\n1. Pneumonia\n2. Gout\n\nBecause.", "1. Pneumonia\n2. Gout"),
+        ("分析如下。\n\n最终诊断：肺炎", "肺炎"),
+        ("**最终诊断：**肺炎", "肺炎"),
+        ("最終診斷: 肺炎", "肺炎"),
+        ("最终答案：C", "C"),
+        ("## 最终诊断\n肺炎", "肺炎"),
+        ("The final diagnosis is pneumonia.", None),
+        ("Our final diagnosis: Pneumonia", None),
+        ("Final diagnosis:", None),
+        ("", None),
+    ],
+)
+def test_the_conclusion_line(response: str, conclusion: str | None) -> None:
+    assert conclusion_line(response) == conclusion
+
+
+def test_the_conclusion_is_written_once_as_the_last_line() -> None:
+    written = with_conclusion("Crackles.\n", "Pneumonia", "en")
+    assert written == "Crackles.\n\nFinal diagnosis: Pneumonia"
+    assert with_conclusion(written, "Pneumonia", "en") == written
+    assert with_conclusion("分析。\n**最终诊断：痛风**", "肺炎", "zh") == "分析。\n\n最终诊断：肺炎"
+    assert with_conclusion("", "C", "en", "answer") == "Final answer: C"
+    assert with_conclusion("理由。", "C", "zh", "answer").endswith("\n\n最终答案：C")
+
+
+@settings(max_examples=200)
+@given(
+    st.text(), st.from_regex(r"[A-Za-z\u4e00-\u9fff][A-Za-z0-9\u4e00-\u9fff ]{0,20}[a-z\u4e00-\u9fff]", fullmatch=True)
+)
+def test_what_is_written_as_conclusion_is_read_as_conclusion(response: str, conclusion: str) -> None:
+    for language in ("en", "zh"):
+        written = with_conclusion(response, conclusion, language)
+        assert conclusion_line(written) == " ".join(conclusion.split())

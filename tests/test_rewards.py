@@ -36,8 +36,10 @@ def test_null_outcomes_earn_nothing_whatever_the_verdict(outcome, label):
     assert reward(reward_table("paper"), outcome, label, 50, THOUGHT) == 0.0
 
 
-def test_a_failed_judgement_is_no_reward():
-    assert reward(reward_table("paper"), Outcome.OK, INVALID, 50, THOUGHT) is None
+@pytest.mark.parametrize("label", [INVALID, VerdictLabel.UNDECIDED])
+@pytest.mark.parametrize("table", ["paper", "huatuo", "accuracy"])
+def test_what_is_no_verdict_is_no_reward(label, table):
+    assert reward(reward_table(table), Outcome.OK, label, 50, THOUGHT) is None
 
 
 def test_a_loop_is_paid_as_no_reasoning():

@@ -20,7 +20,7 @@ from clinical_r1.evaluation.page import render
 from clinical_r1.evaluation.resampling import kappa_interval, share_interval
 from clinical_r1.llm.loop import run_calls
 from clinical_r1.progress import progress
-from clinical_r1.schema import Language, Record, VerdictLabel, read_jsonl
+from clinical_r1.schema import Language, Record, read_jsonl
 from clinical_r1.stats import Interval, effective_n, quantile
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement, Verifier
@@ -223,8 +223,7 @@ async def judge_items(verifier: Verifier, items: Sequence[Judgement], concurrenc
             while todo:
                 index = todo.pop()
                 verdict = await verifier.judge(items[index])
-                if verdict.label is not VerdictLabel.INVALID:
-                    labels[index] = verdict.label is VerdictLabel.CORRECT
+                labels[index] = verdict.label.right
                 advance(1)
 
         await run_workers([worker] * min(concurrency, len(items)))

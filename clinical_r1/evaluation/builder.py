@@ -123,7 +123,7 @@ def read_training(path: Path) -> list[Case]:
     if b'"case_id"' not in first or b'"attempts"' not in first:
         return read_cases(path)
     return [
-        Case(id=row.case_id, language=row.language, question=row.question, reference=row.reference)
+        Case(id=row.case_id, language=row.language, question=row.question, references=row.references)
         for row in read_jsonl(path, Trace)
     ]
 

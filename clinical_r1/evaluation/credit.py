@@ -70,7 +70,7 @@ class Coder:
     def level(self, case: Case, prediction: Prediction, verdict: Verdict | None) -> Level | None:
         """How near one answer is; None where the case has no code or the judgement failed."""
         wanted = self.reference(case)
-        if not wanted or verdict is None or verdict.label is VerdictLabel.INVALID:
+        if not wanted or verdict is None or verdict.label.right is None:
             return None
         if verdict.label is VerdictLabel.CORRECT:
             return "right"

@@ -46,7 +46,7 @@ def judge_predictions(
     identity = fingerprint(
         config.identity(),
         [(p.case_id, p.sample, p.response) for p in predictions],
-        [(by_id[p.case_id].question, by_id[p.case_id].reference) for p in predictions],
+        [(by_id[p.case_id].question, by_id[p.case_id].references) for p in predictions],
     )
     journal = RowJournal(state_dir, "verdicts", identity, JudgedRow)
     done = {(row.case_id, row.sample): row.verdict for row in journal.read()}

@@ -16,7 +16,7 @@ from clinical_r1.evaluation.credit import Coder, Level, PartialCredit, partial_c
 from clinical_r1.evaluation.resampling import mean_interval
 from clinical_r1.evaluation.samples import calibrate, pass_at_k, votes
 from clinical_r1.reasoning import Outcome
-from clinical_r1.schema import Case, Prediction, Verdict, VerdictLabel
+from clinical_r1.schema import Case, Prediction, Verdict
 from clinical_r1.stats import Interval, effective_n, minimum_detectable_effect, wilson
 
 Judge = Literal["reward", "independent"]
@@ -147,11 +147,9 @@ def verdict_of(prediction: Prediction, judge: Judge) -> Verdict | None:
 
 
 def is_right(prediction: Prediction, judge: Judge = "reward") -> bool | None:
-    """Right, wrong, or None where the judgement failed or was never made."""
+    """Right, wrong, or None where there is no verdict: undecided, failed, or never asked for."""
     verdict = verdict_of(prediction, judge)
-    if verdict is None or verdict.label is VerdictLabel.INVALID:
-        return None
-    return verdict.label is VerdictLabel.CORRECT
+    return verdict.label.right if verdict is not None else None
 
 
 def accuracy(right: Sequence[bool | None], cases: Sequence[Case] = ()) -> Accuracy:

@@ -26,7 +26,7 @@ from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.loop import run_calls
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing
-from clinical_r1.schema import Record, VerdictLabel
+from clinical_r1.schema import Record
 from clinical_r1.stats import wilson
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement
@@ -132,7 +132,7 @@ def judge_samples(
         config.judge, cases, [row.sample.prediction() for row in known], state_dir, config.concurrency
     )
     for row, verdict in zip(known, verdicts, strict=True):
-        row.right = None if verdict.label is VerdictLabel.INVALID else verdict.label is VerdictLabel.CORRECT
+        row.right = verdict.label.right
     if config.plausibility:
         questions = [Judgement.of(row.sample.case(), row.sample.response) for row in rows]
         labels = run_calls(judge_all(config.plausibility, questions, config.concurrency))

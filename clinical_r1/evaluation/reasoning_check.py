@@ -91,7 +91,7 @@ def read_chains(path: Path) -> tuple[list[Case], list[Prediction]]:
 
 def _aligned(rows: list[tuple]) -> tuple[list[Case], list[Prediction]]:
     cases = [
-        Case(id=f"chain-{number}", question=question, reference=reference, language=language, specialty=specialty)
+        Case(id=f"chain-{number}", question=question, references=[reference], language=language, specialty=specialty)
         for number, (question, reference, _, _, language, specialty) in enumerate(rows)
     ]
     predictions = [

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from clinical_r1.schema import Prediction, VerdictLabel
+from clinical_r1.schema import Prediction
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -75,9 +75,7 @@ def _vote(case_id: str, group: list[Prediction], independent: bool) -> Vote:
 
 def _label(prediction: Prediction, independent: bool) -> bool | None:
     verdict = prediction.independent if independent else prediction.verdict
-    if verdict is None or verdict.label is VerdictLabel.INVALID:
-        return None
-    return verdict.label is VerdictLabel.CORRECT
+    return verdict.label.right if verdict is not None else None
 
 
 def _count_known(labels: Sequence[bool | None]) -> int:

@@ -36,7 +36,7 @@ class Sample(Record):
     def case(self, reference: str = NO_REFERENCE) -> Case:
         """As evaluation sees it."""
         language: Literal["en", "zh"] = "zh" if self.language == "zh" else "en"
-        return Case(id=self.request_id, language=language, question=self.question or "?", reference=reference)
+        return Case(id=self.request_id, language=language, question=self.question or "?", references=[reference])
 
     def prediction(self) -> Prediction:
         """As evaluation sees it."""

@@ -16,6 +16,7 @@ from clinical_r1.privacy.dates import shift_iso, shifter
 from clinical_r1.privacy.identity import keyed, need_key, patient_hash
 from clinical_r1.privacy.known import Known, KnownFinder
 from clinical_r1.privacy.scrub import Finder, Scrubbed, scrub
+from clinical_r1.references import references_of
 
 
 @dataclass
@@ -83,8 +84,9 @@ class ScrubGate(Gate):
         texts: list[Scrubbed] = [scrub(fields["question"], finder, shift, extra=self._extra)]
         fields["question"] = texts[0].text
         # A diagnosis may bear a person's name (Hodgkin lymphoma), so only sure identifiers are looked for.
-        texts.append(scrub(fields["reference"], finder, shift, names=False))
-        fields["reference"] = texts[1].text
+        texts += [scrub(reference, finder, shift, names=False) for reference in references_of(fields)]
+        fields.pop("reference", None)
+        fields["references"] = [text.text for text in texts[1:]]
         options = [scrub(option, finder, shift, names=False) for option in fields.get("options", [])]
         fields["options"] = [option.text for option in options]
         texts += options

@@ -43,7 +43,7 @@ class Row:
     file: str
     line: int
     fields: dict[str, Any]
-    """Fields of `schema.Case`, still with identifiers in the text."""
+    """Input of `schema.Case` (a `reference` text may still be a list), with identifiers in the text."""
     problem: str = ""
     """Key of one problem in several languages; its versions stay in one split."""
     patient_id: str = ""

@@ -276,7 +276,7 @@ def _record(case: WorldCase) -> Case:
     return Case(
         language=case.chart.language,
         question=case.question,
-        reference=case.reference,
+        references=[case.reference],
         specialty=case.disease.specialty,
         icd10=case.disease.icd10,
         source="simulator",

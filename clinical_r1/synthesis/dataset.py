@@ -100,7 +100,12 @@ def _schema() -> "pa.Schema":
         ("completion_tokens", pa.int64()),
         ("cost", pa.float64()),
     ]
-    kinds = {"sample": pa.int64(), "attempts": pa.list_(pa.struct(attempt)), "usage": pa.struct(usage)}
+    kinds = {
+        "references": pa.list_(pa.string()),
+        "sample": pa.int64(),
+        "attempts": pa.list_(pa.struct(attempt)),
+        "usage": pa.struct(usage),
+    }
     return pa.schema([(name, kinds.get(name, pa.string())) for name in Trace.model_fields])
 
 

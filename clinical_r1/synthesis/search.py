@@ -155,7 +155,7 @@ def rejected(case: Case, sample: int, reason: str) -> Trace:
         language=case.language,
         specialty=case.specialty,
         question=case_text(case),
-        reference=case.reference,
+        references=case.references,
         outcome=TraceOutcome.REJECTED,
         reason=reason,
     )

@@ -36,7 +36,7 @@ def test_a_wrong_answer_earns_by_its_distance(response, expected):
 def test_right_answers_earn_all_and_failed_judgements_nothing_is_said_of():
     assert level("Pneumonia", True) == "right"
     assert level("Pneumonia", None) is None
-    assert level("Asthma", case=CASE.model_copy(update={"icd10": "", "reference": "A disease of no name"})) is None
+    assert level("Asthma", case=CASE.model_copy(update={"icd10": "", "references": ["A disease of no name"]})) is None
 
 
 def test_chinese_names_are_known_from_the_cases():

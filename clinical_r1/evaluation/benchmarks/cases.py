@@ -12,7 +12,7 @@ FILES = ("cases.jsonl", "test.jsonl")
 
 def looks_like(row: dict) -> bool:
     """Is this a row of such a file?"""
-    return {"language", "question", "reference"} <= row.keys()
+    return {"language", "question"} <= row.keys() and not row.keys().isdisjoint({"reference", "references"})
 
 
 def load(path: Path) -> list[Case]:

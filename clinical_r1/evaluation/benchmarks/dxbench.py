@@ -44,7 +44,7 @@ def _case(row: dict[str, Any], number: int, path: Path) -> Case:
         question = positive.format(have=comma.join(have))
         question += negative.format(have_not=comma.join(have_not)) if have_not else ""
         return Case(
-            id=f"{row['id']}-{language}", language=language, question=question + ask, reference=row["disease"],
+            id=f"{row['id']}-{language}", language=language, question=question + ask, references=[row["disease"]],
             specialty=row["department"].lower(), source=NAME,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:

@@ -104,7 +104,7 @@ def report(
 def contained(benchmark: Sequence[Case], traces: Path) -> set[str]:
     """Benchmark cases that the questions of the training traces contain (at least half of their n-grams)."""
     training = [
-        Case(id=row.case_id, language=row.language, question=row.question, reference=row.reference)
+        Case(id=row.case_id, language=row.language, question=row.question, references=row.references)
         for row in iter_jsonl(traces / "traces.jsonl", Trace)
     ]
     return {overlap.case_id for overlap in overlaps(benchmark, training)}

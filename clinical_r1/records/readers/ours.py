@@ -21,8 +21,8 @@ def case(item: dict[str, Any], line: int, source: Source) -> Row:
     kept = checked.model_dump(exclude_defaults=True)
     if not item.get("id"):
         kept.pop("id", None)
-    for key in ("question", "reference"):
-        kept[key] = kept[key].strip()
-        if not kept[key]:
-            raise RowError(f"{key}: empty")
+    kept["references"] = [reference.strip() for reference in checked.references]
+    kept["question"] = checked.question.strip()
+    if not kept["question"]:
+        raise RowError("question: empty")
     return Row(file=source.path, line=line, fields=kept, patient_id=kept.pop("patient", ""))

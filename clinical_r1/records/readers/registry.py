@@ -42,6 +42,7 @@ def detect_format(path: str) -> str:
         ("dxbench", {"explicit_symptoms", "disease"}),
         ("medqa", {"question", "options", "answer_idx"}),
         ("jsonl", {"question", "reference"}),
+        ("jsonl", {"question", "references"}),
     ):
         if needed <= keys:
             return name

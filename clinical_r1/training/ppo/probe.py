@@ -22,6 +22,7 @@ class ProbeResult:
     accuracy: float
     n: int
     invalid: int
+    """Without a verdict: undecided by rules, or a judgement that failed."""
     reasoning_rate: float
     mean_reasoning_tokens: float
     mean_length: float
@@ -77,7 +78,7 @@ def summarize(facts: list[tuple[Outcome, VerdictLabel, int, bool, int]]) -> Prob
     return ProbeResult(
         accuracy=labels[VerdictLabel.CORRECT] / judged if judged else 0.0,
         n=judged,
-        invalid=labels[VerdictLabel.INVALID],
+        invalid=len(facts) - judged,
         reasoning_rate=sum(fact[3] for fact in facts) / total,
         mean_reasoning_tokens=sum(fact[2] for fact in facts) / total,
         mean_length=sum(fact[4] for fact in facts) / total,
