@@ -172,6 +172,58 @@ def minimum_detectable_effect(
     return _bisect(lambda effect: paired_power(n, effect, discordance, confidence, sides) - power, 0.0, 1.0)
 
 
+class Shrunken(NamedTuple):
+    """What several groups together say of one of them: a mixture of normals, one for each spread between the groups."""
+
+    weights: tuple[float, ...]
+    means: tuple[float, ...]
+    sds: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(w * m for w, m in zip(self.weights, self.means, strict=True))
+
+    def below(self, limit: float) -> float:
+        """Probability that the group's true value is below a limit."""
+        parts = zip(self.weights, self.means, self.sds, strict=True)
+        return sum(w * _NORMAL.cdf((limit - m) / max(s, 1e-12)) for w, m, s in parts)
+
+
+def shrink(values: Sequence[float], errors: Sequence[float], spread: float) -> list[Shrunken]:
+    """Hierarchical normal model of groups (Gelman et al., Bayesian Data Analysis, 5.4): each group's true value is
+    drawn around a common mean (flat prior) with a standard deviation that has a half-normal(`spread`) prior; integrated
+    over a grid, so the result depends on no seed.
+
+    Args:
+        values: observed differences, one a group.
+        errors: their standard errors, above 0.
+        spread: how far apart true values are thought to be.
+    """
+    grid = [spread * step / 12 for step in range(1, 49)]
+    logs: list[float] = []
+    posts: list[list[tuple[float, float]]] = []
+    for tau in grid:
+        precisions = [1 / (error * error + tau * tau) for error in errors]
+        total = sum(precisions)
+        common = sum(p * value for p, value in zip(precisions, values, strict=True)) / total
+        misfit = sum(p * (value - common) ** 2 for p, value in zip(precisions, values, strict=True))
+        logs.append((sum(map(math.log, precisions)) - math.log(total) - misfit - (tau / spread) ** 2) / 2)
+        row = []
+        for value, error in zip(values, errors, strict=True):
+            own = tau * tau / (tau * tau + error * error)
+            variance = own * error * error + (1 - own) ** 2 / total
+            row.append((own * value + (1 - own) * common, math.sqrt(variance)))
+        posts.append(row)
+    top = max(logs)
+    weights = [math.exp(log - top) for log in logs]
+    scale = sum(weights)
+    shares = tuple(weight / scale for weight in weights)
+    return [
+        Shrunken(shares, tuple(row[g][0] for row in posts), tuple(row[g][1] for row in posts))
+        for g in range(len(values))
+    ]
+
+
 def cohen_kappa(table: Sequence[Sequence[int]], confidence: float = 0.95) -> tuple[float, Interval]:
     """Cohen's kappa of a square table (rows: rater 1, columns: rater 2) with its asymptotic interval.
 

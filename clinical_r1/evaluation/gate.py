@@ -16,8 +16,9 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.compare import Comparison, PairedResult, compare
 from clinical_r1.evaluation.hallucination import hallucination_rate
 from clinical_r1.evaluation.metrics import measure
-from clinical_r1.evaluation.page import p_value, percent, points, render
-from clinical_r1.evaluation.policy import Policy
+from clinical_r1.evaluation.page import percent, points, render
+from clinical_r1.evaluation.policy import Policy, RuleResult
+from clinical_r1.evaluation.specialties import specialty_rules
 from clinical_r1.objectstore.approval import approve as approval
 from clinical_r1.schema import Case, Prediction
 from clinical_r1.stats import paired_interval, paired_power, quantile, wilson
@@ -28,18 +29,8 @@ NO_FORGETTING = (
     "no forgetting benchmark given; let candidate and base model answer MedQA, then add --forgetting CANDIDATE BASE"
 )
 
-
-class RuleResult(BaseModel):
-    """One rule, what it saw, and what it could have seen."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    rule: str
-    result: Literal["pass", "hold", "refuse"]
-    reason: str
-    n: int
-    power: str
-    """Chances of this rule at this n: what it finds, and what it does to a model that did not change."""
+MOST_SHARED = 0.1
+"""Share of a forgetting set that may ask what a test case asks; above it, it is a copy of the test cases."""
 
 
 class GateResult(BaseModel):
@@ -81,6 +72,8 @@ class GateInputs(BaseModel):
     """Whether `rival` is a model in use."""
     forgetting_cases: list[Case] = Field(default_factory=list)
     """MedQA form."""
+    forgetting_source: str = ""
+    """What they were made of where they are no benchmark; it is said with the rule."""
     forgetting_candidate: list[Prediction] = Field(default_factory=list)
     forgetting_base: list[Prediction] = Field(default_factory=list)
     benchmark: str = ""
@@ -96,7 +89,7 @@ def decide(inputs: GateInputs, policy: Policy) -> GateResult:
     rules = [
         *_primary(comparison, inputs, policy),
         _forgetting(inputs, policy),
-        *(_specialty(name, result, policy) for name, result in comparison.by["specialty"].items()),
+        *specialty_rules(comparison.by["specialty"], policy.specialty),
         _reasoning(inputs, policy),
         _hallucination(inputs, policy),
         *_unscored(comparison, policy),
@@ -118,13 +111,13 @@ def decide(inputs: GateInputs, policy: Policy) -> GateResult:
 
 def _primary(comparison: Comparison, inputs: GateInputs, policy: Policy) -> list[RuleResult]:
     margin = policy.primary.margin_points / 100 if policy.mode == "non_inferior" else 0.0
-    rules = [_bound_rule("accuracy", comparison.overall, margin, policy)]
+    rules = [bound_rule("accuracy", comparison.overall, margin, policy)]
     if policy.primary.require_independent:
         if comparison.independent is None or not comparison.independent.n:
             reason = _no_second_judge(comparison, inputs)
             rules.append(RuleResult(rule="accuracy, independent judge", result="hold", reason=reason, n=0, power=""))
         else:
-            rules.append(_bound_rule("accuracy, independent judge", comparison.independent, margin, policy))
+            rules.append(bound_rule("accuracy, independent judge", comparison.independent, margin, policy))
     return rules
 
 
@@ -141,18 +134,20 @@ def _no_second_judge(comparison: Comparison, inputs: GateInputs) -> str:
     )
 
 
-def _bound_rule(name: str, result: PairedResult, margin: float, policy: Policy) -> RuleResult:
-    low, high = _one_sided(result, 0.95)
+def bound_rule(name: str, result: PairedResult, margin: float, policy: Policy) -> RuleResult:
+    """The lower end of a paired difference's 95% interval must be above -margin."""
+    low, high = _one_sided(result, 0.975)
     design = policy.primary.design_points / 100
     discordance = max(result.pairs.discordance, 0.05)
-    power = paired_power(result.n, design, discordance, sides=1, margin=margin)
-    unchanged = paired_power(result.n, 0.0, discordance, sides=1, margin=margin)
+    power = paired_power(result.n, design, discordance, margin=margin)
+    unchanged = paired_power(result.n, 0.0, discordance, margin=margin)
     outcome: Literal["pass", "hold", "refuse"] = "pass" if low > -margin else "refuse" if high < 0 else "hold"
     needed = f"must be above {points(-margin)}"
     return RuleResult(
         rule=name,
         result=outcome,
-        reason=f"difference {points(result.difference)} points, one-sided 95% lower bound {points(low)} ({needed})",
+        reason=f"difference {points(result.difference)} points, 95% interval {points(low)} to {points(high)}: "
+        f"its lower end {needed}",
         n=result.n,
         power=f"passes {percent(power, 0)} of candidates that are truly {points(design)} points better, "
         f"{percent(unchanged, 0)} of unchanged ones",
@@ -175,6 +170,10 @@ def _forgetting(inputs: GateInputs, policy: Policy) -> RuleResult:
     if not inputs.forgetting_cases:
         outcome: Literal["pass", "hold"] = "hold" if policy.forgetting.required else "pass"
         return RuleResult(rule="forgetting", result=outcome, reason=NO_FORGETTING, n=0, power="")
+    shared = _asked_twice(inputs)
+    if shared > MOST_SHARED * len(inputs.forgetting_cases) and not inputs.forgetting_source:
+        reason = f"{shared:,} of its questions are test cases: it measures nothing that training could have harmed"
+        return RuleResult(rule="forgetting", result="hold", reason=reason, n=len(inputs.forgetting_cases), power="")
     comparison = compare(inputs.forgetting_cases, inputs.forgetting_base, inputs.forgetting_candidate)
     result = comparison.overall
     low, _ = _one_sided(result, 0.95)
@@ -185,30 +184,19 @@ def _forgetting(inputs: GateInputs, policy: Policy) -> RuleResult:
         rule="forgetting",
         result="pass" if low >= -margin else "refuse" if result.difference < -margin else "hold",
         reason=f"against the base model {points(result.difference)} points, one-sided 95% lower bound {points(low)} "
-        f"(must be at least {points(-margin)})",
+        f"(must be at least {points(-margin)})" + (f"; {inputs.forgetting_source}" if inputs.forgetting_source else ""),
         n=result.n,
         power=f"passes {percent(unchanged, 0)} of models that forgot nothing, "
         f"{percent(worse, 0)} of those that lost {policy.forgetting.margin_points:g} points",
     )
 
 
-def _specialty(name: str, result: PairedResult, policy: Policy) -> RuleResult:
-    rule = policy.specialty
-    low, high = _one_sided(result, 1 - rule.alpha)
-    drop, discordance = rule.design_drop_points / 100, max(result.pairs.discordance, 0.05)
-    found = paired_power(result.n, drop, discordance, confidence=1 - rule.alpha, sides=1)
-    kept = paired_power(
-        result.n, 0.0, discordance, confidence=1 - rule.alpha, sides=1, margin=rule.hold_below_points / 100
-    )
-    below = -rule.hold_below_points / 100
-    return RuleResult(
-        rule=f"specialty {name}",
-        result="refuse" if high < 0 else "hold" if low < below else "pass",
-        reason=f"{points(result.difference)} points, one-sided bounds {points(low)} and {points(high)} "
-        f"(refused below 0, held where the lower is under {points(below)}; p {p_value(result.p_exact)})",
-        n=result.n,
-        power=f"refuses {percent(found, 0)} of true drops of {rule.design_drop_points:g} points and "
-        f"{percent(rule.alpha, 0)} of unchanged models; holds {percent(1 - kept, 0)} of unchanged ones",
+def _asked_twice(inputs: GateInputs) -> int:
+    """Forgetting cases that ask what a test case asks (with or without choices below it)."""
+    asked = {case.question.strip() for case in inputs.cases}
+    return sum(
+        case.question.strip() in asked or case.question.split("\n\nA. ")[0].strip() in asked
+        for case in inputs.forgetting_cases
     )
 
 

@@ -1,4 +1,4 @@
-"""The promotion policy: what a candidate must show before it may take the place of the model in use."""
+"""The promotion policy: what a candidate must show before it may take the place of the model in use, rule by rule."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ class _Rule(BaseModel):
 
 
 class PrimaryRule(_Rule):
-    """Accuracy against the incumbent (or the base model): one-sided 95% lower bound of the paired difference."""
+    """Accuracy against the incumbent (or the base model): the lower end of the paired difference's 95% interval."""
 
     margin_points: Points = 2.0
     """How much worse a candidate may be in `non_inferior` mode; not used in `superior` mode."""
@@ -38,14 +38,37 @@ class ForgettingRule(_Rule):
 
 
 class SpecialtyRule(_Rule):
-    """No specialty may get worse."""
+    """No specialty may get worse. Its own cases speak first; what all specialties show together keeps small ones, which
+    swing by chance, from deciding alone (`clinical_r1.stats.shrink`)."""
 
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    """Refuse where a specialty is worse at this one-sided level, uncorrected: missing harm is the worse error."""
+    alpha: float = Field(default=0.08, gt=0, lt=0.5)
+    """Refuse where a specialty's own cases are worse at this one-sided level, uncorrected (missing harm is the worse
+    error), and ..."""
+    refuse_probability: float = Field(default=0.6, ge=0.5, lt=1)
+    """... it is, all specialties considered, worse with at least this probability."""
     hold_below_points: Points = 8.0
-    """Hold where the one-sided lower bound of a specialty is below minus this: too little is known."""
+    """A drop by more than this is harm that nobody may overlook: ..."""
+    hold_probability: float = Field(default=0.1, gt=0, lt=0.5)
+    """... hold where it has more than this probability, all specialties considered."""
+    spread_points: float = Field(default=5.0, gt=0, le=50)
+    """How far apart the true differences of specialties are thought to be (standard deviation of the prior)."""
+    min_cases: int = Field(default=30, ge=1)
+    """Specialties with fewer pairs are judged together, as one group."""
     design_drop_points: Points = 5.0
     """The true drop for which the rule's power is printed."""
+
+
+class RuleResult(BaseModel):
+    """One rule, what it saw, and what it could have seen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rule: str
+    result: Literal["pass", "hold", "refuse"]
+    reason: str
+    n: int
+    power: str
+    """Chances of this rule at this n: what it finds, and what it does to a model that did not change."""
 
 
 class ReasoningRule(_Rule):

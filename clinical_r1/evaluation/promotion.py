@@ -85,6 +85,7 @@ def run_gate(
         names=(rival_name, "candidate"),
         incumbent=config.incumbent is not None,
         forgetting_cases=probe,
+        forgetting_source="" if config.forgetting else _no_benchmark(len(probe), config.forgetting_cases or len(test)),
         forgetting_candidate=answers("candidate", candidate, probe, simple, "forgetting"),
         forgetting_base=answers("base model", base, probe, simple, "forgetting"),
         benchmark=f"test split, {len(compared):,} of {len(test):,} cases",
@@ -96,6 +97,14 @@ def _forgetting_cases(config: GateConfig, test: list[Case], seed: int) -> list[C
     if config.forgetting is not None:
         return sample_of(load_benchmark("medqa", config.forgetting), config.forgetting_cases, seed)
     return multiple_choice(sample_of(test, config.forgetting_cases, seed), seed=seed)
+
+
+def _no_benchmark(asked: int, wanted: int) -> str:
+    left = f", {wanted - asked:,} without a second diagnosis in their language left out" if asked < wanted else ""
+    return (
+        f"asked of the test cases as multiple choice{left}, since gate.forgetting names no benchmark: it "
+        "says nothing of general knowledge"
+    )
 
 
 def decide_on_folders(

@@ -70,7 +70,8 @@ def test_a_benchmark_filtered_by_a_compared_model_is_biased_and_disables_the_gat
 def test_gate_decides_and_a_person_approves(models, tmp_path):
     said = command("gate", "decide", models[1], models[0], "--out", tmp_path / "g", code=3)
     assert "hold" in said and "no forgetting benchmark" in said
-    probe = [evaluation(tmp_path / name / "medqa", name, 0.6, 3) for name in ("ours-2", "base-2")]
+    general = make_cases(len(CASES), seed=9)
+    probe = [evaluation(tmp_path / name / "medqa", name, 0.6, 3, general) for name in ("ours-2", "base-2")]
     command("gate", "decide", models[1], models[0], "--forgetting", *probe, "--out", tmp_path / "g")
     swapped = [evaluation(tmp_path / name / "medqa", name, 0.6, 3) for name in ("base", "ours")]
     with pytest.raises(UserError, match="candidate's evaluation first"):

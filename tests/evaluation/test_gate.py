@@ -5,13 +5,18 @@ import json
 import pytest
 from invented_run import make_cases, make_prediction, make_predictions
 
+from benchmarks.gate import result_of
 from clinical_r1.baseline import read_baseline
 from clinical_r1.errors import UserError
+from clinical_r1.evaluation.choices import multiple_choice
+from clinical_r1.evaluation.compare import PairedResult
 from clinical_r1.evaluation.config import GateConfig
 from clinical_r1.evaluation.gate import GateInputs, approve, decide, manifest_fields, write_gate
 from clinical_r1.evaluation.policy import Policy, read_policy
+from clinical_r1.evaluation.specialties import specialty_rules
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Verdict, VerdictLabel
+from clinical_r1.stats import Pairs, shrink
 
 CASES = make_cases(1050)
 MEDQA = make_cases(900, seed=9)
@@ -57,6 +62,68 @@ def test_forgetting_is_judged_against_the_base_model():
     assert (lost.decision, results(lost)["forgetting"]) == ("refuse", "refuse")
     missing = decide(inputs(forgetting_cases=[], forgetting_base=[], forgetting_candidate=[]), Policy())
     assert (missing.decision, results(missing)["forgetting"]) == ("hold", "hold")
+
+
+def test_a_forgetting_set_made_of_the_test_cases_is_no_forgetting_set():
+    probe = multiple_choice(CASES[:300])
+    answers = make_predictions(probe, 0.5, 3)
+    said = {"forgetting_cases": probe, "forgetting_base": answers, "forgetting_candidate": answers}
+    held = decide(inputs(**said), Policy())
+    assert results(held)["forgetting"] == "hold"
+    assert "300 of its questions are test cases" in " ".join(held.reasons)
+    told = decide(inputs(**said, forgetting_source="asked of the test cases"), Policy())
+    rule = next(rule for rule in told.rules if rule.rule == "forgetting")
+    assert (rule.result, rule.reason.endswith("; asked of the test cases")) == ("pass", True)
+
+
+def test_a_language_with_one_diagnosis_is_left_out_of_the_probe():
+    lone = CASES[0].model_copy(update={"id": "lone", "language": "zh"})
+    others = [case.model_copy(update={"language": "en"}) for case in CASES[1:40]]
+    probe = multiple_choice([lone, *others])
+    assert [case.id for case in probe] == [f"{case.id}-choice" for case in others]
+    with pytest.raises(UserError, match=r"gate\.forgetting: the test cases hold fewer than two"):
+        multiple_choice([lone])
+
+
+def strata(*sizes_and_differences: tuple[int, float]) -> dict[str, PairedResult]:
+    """Specialties with exactly these differences, 20% discordant."""
+    made = {}
+    for index, (n, difference) in enumerate(sizes_and_differences):
+        second = round(n * (0.2 + difference) / 2)
+        first = second - round(n * difference)
+        made[f"s{index:02d}"] = result_of(Pairs(n // 2, first, second, n - n // 2 - first - second))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        ([(50, 0.10)] * 19 + [(50, -0.08)], "pass"),  # chance in a small one, against all the others
+        ([(500, 0.05)] * 6 + [(500, -0.05)], "refuse"),
+        ([(50, 0.10)] * 10 + [(500, -0.06)], "refuse"),
+        ([(60, -0.03)] * 4, "hold"),
+        ([(500, 0.02)] * 7, "pass"),
+    ],
+)
+def test_small_specialties_swing_and_large_ones_speak(layout, expected):
+    rules = specialty_rules(strata(*layout), Policy().specialty)
+    assert rules[-1].result == expected, rules[-1].reason
+    assert expected == "hold" or all(rule.result == "pass" for rule in rules[:-1])
+
+
+def test_specialties_of_few_cases_are_judged_together_and_that_is_said():
+    rules = specialty_rules(strata((400, 0.05), (10, 0.1), (12, -0.1), (8, 0.0)), Policy().specialty)
+    assert [rule.n for rule in rules] == [400, 30]
+    assert rules[1].rule == "specialties of fewer than 30 pairs (s01, s02, s03)"
+
+
+def test_shrinkage_lies_between_a_group_and_all_of_them():
+    few, many = shrink([-0.08, 0.1, 0.1, 0.1], [0.07] * 4, 0.05), shrink([-0.08, 0.1, 0.1, 0.1], [0.01] * 4, 0.05)
+    assert -0.08 < many[0].mean < few[0].mean < 0.1
+    assert many[0].below(0) > 0.99 > few[0].below(0)
+    alone = shrink([0.03], [0.02], 0.05)[0]
+    assert alone.mean == pytest.approx(0.03)
+    assert 0.5 > alone.below(0) > 0.05
 
 
 def test_one_harmed_specialty_refuses_a_model_that_is_better_overall():
@@ -151,7 +218,7 @@ def test_policy_files_are_checked(tmp_path):
     assert read_policy() == read_policy()
     bad = tmp_path / "policy.yaml"
     bad.write_text("mode: lax\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"policy\.yaml: mode"):
+    with pytest.raises(UserError, match=r"policy\.yaml:1: mode"):
         read_policy(bad)
     with pytest.raises(UserError, match="no such policy file"):
         read_policy(tmp_path / "none.yaml")
