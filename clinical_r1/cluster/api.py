@@ -59,6 +59,7 @@ class Cluster:
         except (config.ConfigException, OSError) as error:
             raise UserError(f"kubernetes: no access ({error}): set KUBECONFIG, or run inside the cluster") from None
         self.namespace = namespace or default
+        self.context, self.kubeconfig = context, kubeconfig
         self.http = http
         self.core = client.CoreV1Api(http)
         self._custom = client.CustomObjectsApi(http)

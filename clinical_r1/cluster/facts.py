@@ -71,15 +71,19 @@ class Facts(BaseModel):
     """Service account of serving pods: it has the store's keys for models/."""
     serving_url: str = _named("CLINICAL_R1_SERVING_URL")
     """Base URL of the gateway, inside of the cluster."""
+    inference_service: dict[str, Any] = _named("CLINICAL_R1_INFERENCE_SERVICE")
+    """Manifest of the InferenceService without a model; empty where the chart serves none."""
+    client_key_secret: str = _named("CLINICAL_R1_CLIENT_KEY_SECRET")
+    """Secret whose `key` is a client's API key; empty where the gateway asks for none."""
     rollout_mode: str = _named("CLINICAL_R1_ROLLOUT_MODE")
     """dark | replicas | replace."""
     rollout_min_requests: int = _named("CLINICAL_R1_ROLLOUT_MIN_REQUESTS")
     """Fewer requests than this promote nothing."""
 
-    @field_validator("run_parameters", mode="before")
+    @field_validator("run_parameters", "inference_service", mode="before")
     @classmethod
     def _from_json(cls, value: Any) -> Any:
-        return json.loads(value) if isinstance(value, str) else value
+        return json.loads(value or "{}") if isinstance(value, str) else value
 
     @classmethod
     def of(cls, data: Mapping[str, str], place: str) -> Self:

@@ -18,10 +18,10 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.cluster.api import INFERENCE_SERVICE, Cluster, Object
+from clinical_r1.cluster.inference_service import PREVIOUS, TRAFFIC, VERSION, model_version, typed
 from clinical_r1.errors import UserError
 
 Mode = Literal["dark", "replicas", "replace"]
-TRAFFIC, VERSION, PREVIOUS = "clinical-r1/traffic", "clinical-r1/model-version", "clinical-r1/previous-uri"
 _POLL_SECONDS = 2.0
 
 
@@ -124,10 +124,12 @@ def roll_out(
         raise UserError(
             f"{service}: {replicas} canary replicas, but the service has {stable}: use fewer, or mode replace"
         )
-    cluster.patch(INFERENCE_SERVICE, service, {"spec": {"canary": [_canary(live, name, uri, mode, replicas)]}})
+    canary = _canary(live, name, uri, mode, replicas)
+    typed(canary, "V1beta1CanarySpec")
+    cluster.patch(INFERENCE_SERVICE, service, {"spec": {"canary": [canary]}})
     say(f"{service}: {uri} starts as {name}")
     try:
-        _wait_pods(cluster, service, uri, "off" if mode == "dark" else "on", replicas, rules, poll)
+        wait_pods(cluster, service, uri, "off" if mode == "dark" else "on", replicas, rules, poll)
         url = f"http://{service}-{name}-predictor.{cluster.namespace}.svc"
         observed = _look(watch, url, rules, poll) if mode == "replicas" else watch(url)
     except BaseException:
@@ -142,7 +144,7 @@ def roll_out(
     if mode == "dark":
         light = _canary(live, name, uri, "replicas", replicas)
         cluster.patch(INFERENCE_SERVICE, service, {"spec": {"canary": [light]}})
-        _wait_pods(cluster, service, uri, "on", replicas, rules, poll)
+        wait_pods(cluster, service, uri, "on", replicas, rules, poll)
     _promote(cluster, service, live, name, uri)
     say(f"{service}: promoted: {reason}; previous: {served}")
     return Verdict(decision="promoted", reason=reason, uri=uri, previous=served, observed=observed)
@@ -191,7 +193,7 @@ def _canary(live: Object, name: str, uri: str, mode: Mode, replicas: int) -> Obj
             "name": name,
             "minReplicas": replicas,
             "labels": {TRAFFIC: "off" if mode == "dark" else "on"},
-            "annotations": {VERSION: _version(uri)},
+            "annotations": {VERSION: model_version(uri)},
             "model": model,
         },
     }
@@ -206,7 +208,7 @@ def _promote(cluster: Cluster, service: str, live: Object, name: str, uri: str) 
 def _serve(cluster: Cluster, service: str, name: str | None, uri: str, served: str) -> None:
     predictor: Object = {
         "model": {"storageUri": uri},
-        "annotations": {VERSION: _version(uri)},
+        "annotations": {VERSION: model_version(uri)},
         "labels": {TRAFFIC: "on"},
     }
     if name:
@@ -231,7 +233,7 @@ def _replace(
     say(f"{service}: replace: {served} stops, {uri} starts; nobody answers in between")
     _serve(cluster, service, predictor.get("name"), uri, served)
     try:
-        _wait_pods(cluster, service, uri, "on", max(int(predictor.get("minReplicas", 1)), 1), rules, poll)
+        wait_pods(cluster, service, uri, "on", max(int(predictor.get("minReplicas", 1)), 1), rules, poll)
         observed = watch(f"http://{service}-predictor.{cluster.namespace}.svc")
         decision, reason = judge(observed, rules)
     except UserError as error:
@@ -253,8 +255,14 @@ def _look(watch: Watch, url: str, rules: RolloutRules, poll: float) -> Observed:
         time.sleep(poll)
 
 
-def _wait_pods(
-    cluster: Cluster, service: str, uri: str, traffic: str, replicas: int, rules: RolloutRules, poll: float
+def wait_pods(
+    cluster: Cluster,
+    service: str,
+    uri: str,
+    traffic: str,
+    replicas: int,
+    rules: RolloutRules,
+    poll: float = _POLL_SECONDS,
 ) -> None:
     """Until so many pods that serve `uri`, with this label of traffic, are ready.
 
@@ -264,12 +272,14 @@ def _wait_pods(
     selector = f"serving.kserve.io/inferenceservice={service},{TRAFFIC}={traffic}"
     deadline = time.monotonic() + rules.ready_seconds
     while True:
-        pods = [pod for pod in cluster.pods(selector) if (pod.metadata.annotations or {}).get(VERSION) == _version(uri)]
+        pods = [
+            pod for pod in cluster.pods(selector) if (pod.metadata.annotations or {}).get(VERSION) == model_version(uri)
+        ]
         if sum(map(_is_ready, pods)) >= replicas:
             return
         if time.monotonic() > deadline:
             raise UserError(
-                f"{service}: {_version(uri)} was not ready after {rules.ready_seconds:g} s: "
+                f"{service}: {model_version(uri)} was not ready after {rules.ready_seconds:g} s: "
                 f"see `kubectl describe isvc {service}`, its pods"
             )
         time.sleep(poll)
@@ -295,7 +305,3 @@ def _service(cluster: Cluster, service: str) -> Object:
             "serving.model.uri first"
         )
     return live
-
-
-def _version(uri: str) -> str:
-    return re.sub(r"^s3://[^/]+/models/", "", uri.rstrip("/"))

@@ -118,3 +118,19 @@ def test_values_that_look_like_numbers_stay_text(render: Render, setting: str) -
     chart = render("one-gpu", setting, "serving.model.uri=s3://clinical-r1/models/demo/1", release="r1")
     assert f'"{value}"' in chart.text, key
     yaml.safe_load(chart.get("ConfigMap", "kfp-launcher")["data"]["providers"])
+
+
+@pytest.mark.parametrize("example", ["laptop", "one-gpu", "production"])
+def test_kserves_sdk_reads_what_a_pipeline_would_deploy(render: Render, example: str) -> None:
+    from kserve import V1beta1InferenceService
+
+    from clinical_r1.cluster.inference_service import manifest, typed
+
+    uri = "s3://clinical-r1/models/demo/1"
+    chart = render(example, f"serving.model.uri={uri}", release="r1")
+    facts = Facts.of(chart.get("ConfigMap", PLATFORM)["data"], PLATFORM)
+    made, by_helm = manifest(facts, uri), chart.kind("InferenceService")[0]
+    assert isinstance(typed(made), V1beta1InferenceService)
+    assert isinstance(typed(by_helm), V1beta1InferenceService)
+    assert made["spec"] == by_helm["spec"]
+    assert made["metadata"]["annotations"]["meta.helm.sh/release-name"] == "r1"

@@ -191,6 +191,7 @@ true
   "store_secret" (include "clinical-r1.storeSecret" (list . "pipelines"))
   "endpoint_secret" (include "clinical-r1.endpointSecret" .)
   "patient_secret" (include "clinical-r1.patientSecret" .)
+  "client_key_secret" (default (printf "%s-first-client" (include "clinical-r1.name" .)) .Values.serving.gateway.testKeySecret)
   "ca_config_map" (include "clinical-r1.stepsCa" .) | toJson -}}
 {{- end -}}
 
