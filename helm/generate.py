@@ -72,6 +72,8 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "training.runtime.enabled": AUTO,
     "training.runtime.sharedMemory": QUANTITY,
     "serving.enabled": AUTO,
+    "serving.kind": {"enum": ["InferenceService", "LLMInferenceService"]},
+    "serving.llm": {"type": "object"},
     "serving.name": {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"},
     "serving.model.uri": {"type": "string", "pattern": "^$|^s3://[^/]+/models/[^/]+/[^/]+/?$"},
     "serving.engine.kind": {"enum": ["vllm", "cpu"]},

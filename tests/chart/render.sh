@@ -10,7 +10,8 @@ MODEL=serving.model.uri=s3://clinical-r1/models/clinicalgpt-r1/1
 APIS=()
 for api in serving.kserve.io/v1beta1/InferenceService trainer.kubeflow.org/v1alpha1/TrainingRuntime \
   monitoring.coreos.com/v1/PodMonitor monitoring.coreos.com/v1/PrometheusRule keda.sh/v1alpha1/ScaledObject \
-  kueue.x-k8s.io/v1beta1/LocalQueue pipelines.kubeflow.org/v2beta1/PipelineVersion; do
+  kueue.x-k8s.io/v1beta1/LocalQueue pipelines.kubeflow.org/v2beta1/PipelineVersion \
+  serving.kserve.io/v1alpha2/LLMInferenceService; do
   APIS+=(--api-versions "$api")
 done
 # Rules, dashboard and pipelines are links on purpose; Helm says so at each call.
@@ -48,6 +49,7 @@ for path in "$CHART"/examples/*.yaml; do
   template --values "$path" --set $MODEL --set serving.gateway.sampling.rate=0.01 > "$SCRATCH/example-$name.yaml"
   echo "helm lint --strict, helm template: $name"
 done
+template --values "$CHART/examples/one-gpu.yaml" --set $MODEL --set serving.kind=LLMInferenceService > "$SCRATCH/example-llm.yaml"
 manifests "$SCRATCH"
 for name in one-gpu production; do
   diff -u "manifests/rendered/$name.yaml" "$SCRATCH/$name.yaml" > "$SCRATCH/$name.diff" || {

@@ -16,6 +16,7 @@ APIS = (
     "keda.sh/v1alpha1/ScaledObject",
     "kueue.x-k8s.io/v1beta1/LocalQueue",
     "pipelines.kubeflow.org/v2beta1/PipelineVersion",
+    "serving.kserve.io/v1alpha2/LLMInferenceService",
 )
 EXAMPLES = ("laptop", "one-gpu", "production")
 MODEL = "serving.model.uri=s3://clinical-r1/models/demo/1"
@@ -54,6 +55,8 @@ class Rendered:
             elif doc["kind"] == "TrainingRuntime":
                 template = spec["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]
                 yield where, template["spec"], template["metadata"]["labels"]
+            elif doc["kind"] == "LLMInferenceService":
+                yield where, spec["template"], spec["labels"]
             elif doc["kind"] == "InferenceService":
                 # KServe puts the runtime's containers and volumes into the predictor's pod.
                 predictor = copy.deepcopy(spec["predictor"])

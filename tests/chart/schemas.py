@@ -17,6 +17,7 @@ from tests.chart.gomodules import CACHE, module
 KUBERNETES = ("k8s.io/kubernetes", "v1.34.4", "api/openapi-spec/swagger.json")
 CRDS = (
     ("github.com/kserve/kserve", "v0.20.0", "config/crd/full"),
+    ("github.com/kserve/kserve", "v0.20.0", "config/crd/full/llmisvc"),
     ("github.com/prometheus-operator/prometheus-operator", "v0.85.0", "example/prometheus-operator-crd"),
     ("github.com/kedacore/keda/v2", "v2.21.0", "config/crd/bases"),
     ("github.com/kubeflow/trainer/v2", "v2.3.0", "manifests/base/crds"),
@@ -51,8 +52,8 @@ def crd_schemas(text: str) -> dict[str, Any]:
     """File name -> schema, for every kind and version of a file of CRDs."""
     found = {}
     for crd in yaml.load_all(text, Loader=_Loader):
-        if not crd or crd.get("kind") != "CustomResourceDefinition":
-            continue
+        if not crd or crd.get("kind") != "CustomResourceDefinition" or "versions" not in crd["spec"]:
+            continue  # kustomize's own files, and patches of what they name
         spec = crd["spec"]
         for version in spec["versions"]:
             schema = closed(version["schema"]["openAPIV3Schema"])
@@ -93,7 +94,7 @@ def reachable(name: str, definitions: dict[str, Any]) -> set[str]:
 
 def folder() -> Path:
     """The folder with all schemas, made where it is missing."""
-    versions = "-".join(version for _, version, _ in (KUBERNETES, *CRDS))
+    versions = "-".join(dict.fromkeys(version for _, version, _ in (KUBERNETES, *CRDS))) + "-llm"
     target = CACHE / f"chart-schemas-{versions}"
     if target.is_dir():
         return target

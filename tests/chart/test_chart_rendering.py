@@ -399,3 +399,25 @@ def test_the_simulated_endpoint_is_reached_by_steps_only(render: Render) -> None
     address = chart.get("ConfigMap", "clinical-r1-platform")["data"]["CLINICAL_R1_SIMULATOR"]
     assert address == f"{service['metadata']['name']}.clinic.svc:{service['spec']['ports'][0]['port']}"
     assert "r1-simulator" not in render("one-gpu", MODEL).text
+
+
+def test_an_llm_inference_service_is_a_choice(render: Render) -> None:
+    from kserve.models import V1alpha2LLMInferenceService
+
+    from clinical_r1.cluster.inference_service import typed
+
+    chart = render("one-gpu", MODEL, "serving.kind=LLMInferenceService", 'serving.llm={"parallelism":{"tensor":2}}')
+    assert not chart.kind("InferenceService") and not chart.kind("ServingRuntime")
+    service = chart.kind("LLMInferenceService")[0]
+    assert isinstance(typed(service, "V1alpha2LLMInferenceService"), V1alpha2LLMInferenceService)
+    engine, gateway = service["spec"]["template"]["containers"]
+    assert (engine["name"], gateway["name"]) == ("main", "gateway") and "--host=127.0.0.1" in engine["args"]
+    mounted = {mount["mountPath"]: mount["name"] for mount in gateway["volumeMounts"]}
+    assert mounted["/mnt/models"] == "kserve-provision-location"
+    selector = chart.get("Service", "gateway")["spec"]["selector"]
+    assert selector.items() <= service["spec"]["labels"].items()
+    assert service["spec"]["parallelism"] == {"tensor": 2}
+    with pytest.raises(ChartError, match=r"serving\.engine\.kind=vllm"):
+        render("laptop", MODEL, "serving.kind=LLMInferenceService")
+    with pytest.raises(ChartError, match="LLMInferenceService part"):
+        render("one-gpu", MODEL, "serving.kind=LLMInferenceService", apis=APIS[:-1])

@@ -87,7 +87,7 @@ spec:
 
 {{/* The same as JSON, with the marks by which the next `helm upgrade` takes over what a pipeline made. */}}
 {{- define "clinical-r1.servedManifest" -}}
-{{- if include "clinical-r1.servingOn" . -}}
+{{- if and (include "clinical-r1.servingOn" .) (eq .Values.serving.kind "InferenceService") -}}
 {{- $made := include "clinical-r1.inferenceService" (dict "ctx" . "uri" "" "version" "" "name" "") | fromYaml -}}
 {{- $_ := set $made.metadata.annotations "meta.helm.sh/release-name" .Release.Name -}}
 {{- $_ := set $made.metadata.annotations "meta.helm.sh/release-namespace" .Release.Namespace -}}
