@@ -69,6 +69,8 @@ class Placement(NamedTuple):
     def plain(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         """Image, title, registry, and nothing of the cluster's: the step that makes the claim."""
         task.set_container_image(self.image).set_display_name(title)
+        # Kubeflow sets the rest of restricted pod security by itself, this only where its server is told to.
+        kubernetes.set_security_context(task, run_as_non_root=True)
         return kubernetes.set_image_pull_secrets(task, [self.image_pull_secret])
 
     def step(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:

@@ -114,6 +114,8 @@ def test_every_step_of_every_pipeline_is_placed_by_run_parameters(name: str) -> 
     assert set(spec["root"]["inputDefinitions"]["parameters"]) >= set(Placement._fields)
     for step, executor in spec["deploymentSpec"]["executors"].items():
         assert executor["container"]["image"] == "{{$.inputs.parameters['pipelinechannel--image']}}", step
+        if not step.startswith("exec-report-failure"):
+            assert settings[step]["securityContext"] == {"runAsNonRoot": True}, step
         if step.startswith(WITHOUT_STATE):
             continue
         placed, resources = settings[step], executor["container"]["resources"]
