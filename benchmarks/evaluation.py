@@ -110,7 +110,7 @@ def endpoint(count: int, in_flight: int, latency: float, folder: Path) -> dict[s
         target = EndpointConfig(name="bench", base_url=url, model="m", trusted=True, max_concurrency=in_flight)
         answer_by_endpoint(EvaluationConfig(), target, make_cases(2), folder / "warm-up")
         start, cpu = time.perf_counter(), time.process_time()
-        rows, failed = answer_by_endpoint(EvaluationConfig(), target, make_cases(count), folder / "state")
+        rows, failed, _ = answer_by_endpoint(EvaluationConfig(), target, make_cases(count), folder / "state")
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     finally:
         server.stdin.close()

@@ -1,14 +1,16 @@
-"""The <think> format, one truth for all: render it, split it (incrementally), name its outcome; and the line in which a
-response states its conclusion. No torch.
+"""Thinking, one truth for all: render, split (incrementally), outcome, count; and the line in which a response states
+its conclusion. No torch.
 
-Rewards, evaluation and the serving gateway all use this file, so that "did it think?" means the same everywhere.
-A well-formed output is one leading block and an answer::
+Rewards, evaluation and the serving gateway all use this file, so that "did it think?" means the same everywhere. What
+we train is one leading block and an answer, `THINK`::
 
     <think>
     thinking
     </think>
 
     response
+
+Others mark their thoughts otherwise: a row of `dialects.py` says how, and `recognise.py` which row applies.
 """
 
 import codecs
@@ -17,27 +19,36 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
-OPEN = "<think>"
-CLOSE = "</think>"
+from clinical_r1.dialects import CLOSE, OPEN, THINK, Dialect, Kind, opened_form
 
 
 class Outcome(StrEnum):
     """What became of one output; the one enum of rewards, evaluation and metrics."""
 
     OK = "ok"
-    """One leading closed block that is not blank, then an answer."""
+    """One leading closed thought that is not blank (or one whose text the endpoint keeps back), then an answer."""
     NO_THINK = "no_think"
-    """An answer without any tag."""
+    """An answer without any sign of a thought."""
     EMPTY_THINK = "empty_think"
     """A closed but blank block, then an answer."""
     UNCLOSED = "unclosed"
     """The output ended inside a thought."""
+    CUT_THOUGHT = "cut_thought"
+    """The thought reached its budget, was closed from outside and the answer asked for."""
     NO_ANSWER = "no_answer"
     """Nothing but whitespace outside of the thought."""
     MULTIPLE = "multiple"
     """More than one block, a stray tag, or text in front of the block."""
+    UNKNOWN_FORM = "unknown_form"
+    """A thought is marked in a way that no dialect knows: what the answer is cannot be said, so nobody judges it."""
+    REFUSED = "refused"
+    """The endpoint would not answer: its content filter, or a refusal that it declares as one."""
     ABORTED = "aborted"
     """The output was cut off from outside (disconnect, upstream death, time-out, shutdown)."""
+
+
+UNREADABLE = frozenset({Outcome.UNKNOWN_FORM, Outcome.REFUSED})
+"""Outcomes that say nothing about whether the model's answer is right: counted and shown, never judged."""
 
 
 def render(thinking: str, response: str) -> str:
@@ -68,17 +79,19 @@ class Splitter:
     """Incremental splitter: feed text in any portions, get pieces; their concatenation does not depend on the portions.
 
     Whitespace at the edges of a part is dropped (a run is held back until something follows it), and a possible
-    beginning of a tag is held back until it is decided. `opened` means that the chat template has already written
-    the opening tag into the prompt. `feed_bytes` takes UTF-8 cut anywhere.
+    beginning of a marker is held back until it is decided. `feed_bytes` takes UTF-8 cut anywhere.
     """
 
-    def __init__(self, opened: bool = False) -> None:
-        self._inside = opened
+    def __init__(self, opened: bool = False, dialect: Dialect = THINK) -> None:
+        self.dialect = opened_form(dialect) if opened else dialect
+        self._inside = self.dialect.opened
         self._held = ""
         self._space = ""
+        self._before = "\n"
+        """The character in front of the held ones."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._parts: dict[Part, list[str]] = {"thinking": [], "answer": []}
-        self._opens = int(opened)
+        self._opens = int(self._inside)
         self._closes = 0
         self._irregular = False
         self._fresh = True
@@ -89,7 +102,7 @@ class Splitter:
         self.thought_spans: list[tuple[int, int]] = []
         """Closed thoughts as [start, end) in characters of everything fed, tags excluded; `finish` closes the last."""
         self.tag_spans: list[tuple[int, int]] = []
-        """The tags themselves, in the same measure."""
+        """The markers themselves, in the same measure."""
 
     @property
     def part(self) -> Part:
@@ -102,58 +115,82 @@ class Splitter:
 
     def feed(self, text: str) -> list[Piece]:
         """Take the next portion of text; return the pieces that are now certain."""
-        text = self._held + text
-        self._held = ""
-        pieces: list[Piece] = []
-        start, base = 0, self._done
-        while (at := text.find("<", start)) >= 0:
-            rest = text[at : at + len(CLOSE)]
-            if rest.startswith((OPEN, CLOSE)):
-                self._emit(text[start:at], pieces)
-                start = at + self._tag(rest.startswith(OPEN), base + at)
-            elif OPEN.startswith(rest) or CLOSE.startswith(rest):
-                self._emit(text[start:at], pieces)
-                self._held = text[at:]
-                self._done = base + at
-                return pieces
-            else:
-                self._emit(text[start : at + 1], pieces)
-                start = at + 1
-        self._emit(text[start:], pieces)
-        self._done = base + len(text)
-        return pieces
+        return self._take(text, last=False)
 
     def finish(self, aborted: bool = False) -> tuple[list[Piece], Split]:
         """End of the output: the last pieces, and the whole. Call once."""
-        pieces = self.feed_bytes_end()
-        tail, self._held = self._held, ""
-        self._emit(tail, pieces)
-        self._done += len(tail)
+        pieces = self._take(self._decoder.decode(b"", final=True), last=True)
         if self._inside:
             self.thought_spans.append((self._thought_from, self._done))
         thinking, response = ("".join(self._parts[part]) for part in ("thinking", "answer"))
         return pieces, Split(thinking, response, self._outcome(thinking, response, aborted))
 
-    def feed_bytes_end(self) -> list[Piece]:
-        """Flush a character that was cut by the end of the bytes."""
-        return self.feed(self._decoder.decode(b"", final=True))
+    def _take(self, text: str, last: bool) -> list[Piece]:
+        text = self._held + text
+        folded = self.dialect.fold(text)
+        pieces: list[Piece] = []
+        start = 0
+        for at, end, kind in self._markers(folded, last):
+            if not self._counts(folded, at, kind):
+                continue
+            self._emit(text[start:at], pieces)
+            self._mark(kind, self._done + at, self._done + end)
+            start = end
+        stop = len(text) if last else self._safe(folded, start)
+        self._emit(text[start:stop], pieces)
+        self._held = text[stop:]
+        self._before = text[stop - 1] if stop else self._before
+        self._done += stop
+        return pieces
 
-    def _tag(self, opening: bool, at: int) -> int:
-        size = len(OPEN) if opening else len(CLOSE)
+    def _markers(self, folded: str, last: bool) -> list[tuple[int, int, Kind]]:
+        """(start, end, kind) of the markers that are certain."""
+        dialect, found = self.dialect, list[tuple[int, int, Kind]]()
+        for match in dialect.pattern.finditer(folded):
+            if not last and folded[match.start() :] in dialect.beginnings:
+                break  # a longer marker may come of it
+            found.append((match.start(), match.end(), dialect.kinds[match[0]]))
+        if last and dialect.lines:  # the output may end with the line
+            at = folded.rfind("\n") + 1
+            if kind := dialect.kinds.get(folded[at:] + "\n"):
+                found.append((at, len(folded), kind))
+        return found
+
+    def _safe(self, folded: str, start: int) -> int:
+        """Up to where the text cannot be part of a marker that is still to come."""
+        beginnings = self.dialect.beginnings
+        for at in range(max(start, len(folded) - self.dialect.longest), len(folded)):
+            if folded[at:] in beginnings:
+                return at
+        return len(folded)
+
+    def _counts(self, folded: str, at: int, kind: Kind) -> bool:
+        """Whether a marker is one here; see `Dialect.once` and `Dialect.lines`."""
+        if not self.dialect.once or kind == "drop":
+            return True
+        if kind == "open":
+            return not (self._opens or self._parts["answer"] or folded[:at].strip())
+        alone = not self.dialect.lines or (folded[at - 1] if at else self._before) == "\n"
+        return self._inside and alone
+
+    def _mark(self, kind: Kind, at: int, end: int) -> None:
         if self._inside:
             self.thought_spans.append((self._thought_from, at))
-        self.tag_spans.append((at, at + size))
-        self._thought_from = at + size
-        if opening:
-            self._irregular |= self._inside or self._opens > 0 or bool(self._parts["answer"])
+        self.tag_spans.append((at, end))
+        self._thought_from = end
+        if kind == "drop":
+            return
+        again = self._inside and not self.dialect.strict  # gpt-oss thinks in several messages
+        if kind == "open":
+            self._irregular |= (not again and (self._inside or self._opens > 0)) or bool(self._parts["answer"])
             self._opens += 1
         else:
-            self._irregular |= not self._inside
+            self._irregular |= not self._inside and (self.dialect.name != "channels" or bool(self._parts["answer"]))
             self._closes += 1
-        self._inside = opening
-        self._space = ""
-        self._fresh = True
-        return size
+        if not (again and kind == "open"):
+            self._space = ""
+            self._fresh = True
+        self._inside = kind == "open"
 
     def _emit(self, text: str, pieces: list[Piece]) -> None:
         if not text:
@@ -183,9 +220,9 @@ class Splitter:
         return Outcome.OK if thinking else Outcome.EMPTY_THINK
 
 
-def split(text: str, opened: bool = False, aborted: bool = False) -> Split:
+def split(text: str, opened: bool = False, aborted: bool = False, dialect: Dialect = THINK) -> Split:
     """Take a whole output apart; the same result as feeding it to a `Splitter` in any portions."""
-    splitter = Splitter(opened)
+    splitter = Splitter(opened, dialect)
     splitter.feed(text)
     return splitter.finish(aborted)[1]
 

@@ -15,11 +15,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.errors import UserError
-from clinical_r1.reasoning import Outcome
+from clinical_r1.reasoning import UNREADABLE, Outcome
 from clinical_r1.schema import VerdictLabel
 
 TABLES_FILE = Path(__file__).with_name("reward_tables.yaml")
-NO_RESULT = frozenset({Outcome.UNCLOSED, Outcome.NO_ANSWER, Outcome.MULTIPLE, Outcome.ABORTED})
+NO_RESULT = frozenset({Outcome.UNCLOSED, Outcome.NO_ANSWER, Outcome.MULTIPLE, Outcome.ABORTED}) | UNREADABLE
 """Outcomes that are null in the paper's table: there is no single answer to judge."""
 LONGEST_PERIOD = 64
 """Longest unit (in words or Chinese characters) that `repeats` takes for the body of a loop."""

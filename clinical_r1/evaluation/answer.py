@@ -5,6 +5,7 @@ empty or cut-off output is a prediction like any other; only the judge comes lat
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -15,10 +16,14 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.journal import RowJournal, fingerprint, model_fingerprint
 from clinical_r1.evaluation.judge import run_workers
+from clinical_r1.llm.client import Completion, LLMClient
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.failures import REFUSALS, CallFailed
 from clinical_r1.llm.loop import run_calls
+from clinical_r1.llm.reply import estimate_tokens
 from clinical_r1.progress import progress
-from clinical_r1.reasoning import Outcome, count_reasoning_tokens, split
+from clinical_r1.reasoning import Outcome, Split, count_reasoning_tokens, render
+from clinical_r1.recognise import Answer, Reader
 from clinical_r1.schema import Case, Prediction
 
 
@@ -87,7 +92,7 @@ class LocalAnswerer:
     """A loaded checkpoint that turns jobs into predictions."""
 
     def __init__(self, config: EvaluationConfig, model_folder: Path) -> None:
-        from clinical_r1.generation.chat import prompt_opens_thinking, think_ids
+        from clinical_r1.generation.chat import folder_dialect, think_ids
         from clinical_r1.generation.decoder import build_decoder
         from clinical_r1.generation.load import load_model
 
@@ -96,7 +101,10 @@ class LocalAnswerer:
         self.decoder = build_decoder(model)
         self.config = config
         self.think_ids = think_ids(self.tokenizer)
-        self.opened = prompt_opens_thinking(self.tokenizer)
+        self.reader = Reader(config.model_name or model_folder.name, config.thinking)
+        if not self.reader.fixed and (found := folder_dialect(self.tokenizer)) is not None:
+            self.reader.settle(found)
+            self.reader.fixed = True
 
     def answer(self, jobs: Sequence[Job]) -> list[Prediction]:
         """One prediction a job, in order."""
@@ -126,9 +134,11 @@ class LocalAnswerer:
         from clinical_r1.generation.chat import completion_text
 
         ids = [] if rollout is None else rollout.token_ids
-        text = completion_text(self.tokenizer, ids)
-        parts = split(text, opened=self.opened)
-        thought = count_reasoning_tokens(ids, *self.think_ids, opened=self.opened)
+        dialect = self.reader.dialect
+        text = completion_text(self.tokenizer, ids, keep_special=dialect is not None and dialect.special)
+        cut = rollout is not None and not rollout.finished
+        parts = self.reader.read(Answer(text, finish_reason="length" if cut else "stop"))
+        thought = self._thought_tokens(ids, parts.thinking)
         return Prediction(
             case_id=job.case.id,
             sample=job.sample,
@@ -140,14 +150,33 @@ class LocalAnswerer:
             answer_tokens=max(0, len(ids) - thought),
         )
 
+    def _thought_tokens(self, ids: list[int], thinking: str) -> int:
+        """Exact where the tags are tokens of the dialect; else the thought is tokenized again."""
+        dialect = self.reader.dialect
+        if dialect is not None and dialect.name in ("think", "opened") and self.think_ids[0] is not None:
+            return count_reasoning_tokens(ids, *self.think_ids, opened=dialect.opened)
+        return len(self.tokenizer(thinking, add_special_tokens=False)["input_ids"]) if thinking else 0
+
+
+class Answers(NamedTuple):
+    """What an endpoint answered."""
+
+    rows: list[Prediction]
+    """In the order of the cases."""
+    failed: int
+    """Calls that failed for good."""
+    notes: list[str]
+    """For the report: how the endpoint thinks, and what it would not answer."""
+
 
 def answer_by_endpoint(
     config: EvaluationConfig, endpoint: EndpointConfig, cases: Sequence[Case], state_dir: Path
-) -> tuple[list[Prediction], int]:
-    """Predictions of an endpoint in the order of the cases, and how many calls failed for good.
+) -> Answers:
+    """Predictions of an endpoint.
 
     A failed call is an `aborted` prediction (counted as wrong, listed in the notes); it is not journalled, so that the
-    next run asks again. Raises UserError where none was answered: that says nothing about a model.
+    next run asks again. One that the endpoint would not answer is `refused`, and asked
+    once. Raises UserError where none was answered: that says nothing about a model.
     """
     sampling = (
         config.samples,
@@ -156,14 +185,15 @@ def answer_by_endpoint(
         config.max_new_tokens,
         config.seed,
         config.system_prompt,
+        endpoint.thinking,
     )
     identity = fingerprint(endpoint.base_url, endpoint.model, sampling, [case.id for case in cases])
     journal = RowJournal(state_dir, "answers", identity, Prediction)
     done = {(row.case_id, row.sample): row for row in journal.read()}
     todo = [job for job in jobs_for(cases, config.samples) if (job.case.id, job.sample) not in done]
-    failed = 0
+    failed, notes = 0, []
     if todo:
-        rows, reasons = run_calls(_ask_all(config, endpoint, todo, journal, len(done)))
+        rows, reasons, told = run_calls(_ask_all(config, endpoint, todo, journal, len(done)))
         failed = reasons.total()
         if failed == len(rows) and (failed > 1 or not done):
             often = reasons.most_common(1)[0][0]
@@ -171,7 +201,14 @@ def answer_by_endpoint(
                 f"{endpoint.base_url}: no call of {failed} was answered (most often: {often}); is it the API?"
             )
         done |= {(row.case_id, row.sample): row for row in rows}
-    return [done[job.case.id, job.sample] for job in jobs_for(cases, config.samples)], failed
+        notes.append(told)
+    rows = [done[job.case.id, job.sample] for job in jobs_for(cases, config.samples)]
+    counts = Counter(row.outcome for row in rows)
+    if refused := counts[Outcome.REFUSED]:
+        notes.append(f"{refused} of {len(rows)} cases the endpoint would not answer (refused): unscored")
+    if unknown := counts[Outcome.UNKNOWN_FORM]:
+        notes.append(f"{unknown} of {len(rows)} answers mark their thought in a form that is not known: unscored")
+    return Answers(rows, failed, notes)
 
 
 async def _ask_all(
@@ -180,13 +217,12 @@ async def _ask_all(
     todo: Sequence[Job],
     journal: RowJournal[Prediction],
     done: int,
-) -> tuple[list[Prediction], Counter[str]]:
-    """A row for each job, and why calls failed for good."""
-    from clinical_r1.llm.client import LLMClient
-
+) -> tuple[list[Prediction], Counter[str], str]:
+    """A row for each job, why calls failed for good, and how the endpoint thinks."""
     queue, rows = deque(todo), []
     reasons: Counter[str] = Counter()
     unsaved: list[Prediction] = []
+    doubtful: list[tuple[Prediction, Completion]] = []
     saving = asyncio.Lock()
     label = f"answers by {config.model_name or endpoint.name}"
     with progress(label, done + len(todo), done) as advance:
@@ -196,9 +232,12 @@ async def _ask_all(
 
             async def worker() -> None:
                 while queue:
-                    row = await _ask(client, config, queue.popleft(), reasons)
+                    job = queue.popleft()
+                    row, completion = await _ask(client, config, job, reasons)
                     rows.append(row)
-                    if row.outcome is not Outcome.ABORTED:
+                    if completion is not None and client.reader.doubtful(completion.answer, row.outcome):
+                        doubtful.append((row, completion))
+                    elif row.outcome is not Outcome.ABORTED:
                         unsaved.append(row)
                     advance(1)
                     if len(unsaved) >= 128:
@@ -210,14 +249,33 @@ async def _ask_all(
 
             try:
                 await run_workers([worker] * min(endpoint.max_concurrency, len(todo)))
+                if doubtful:
+                    await _settle(client, doubtful)
+                    unsaved.extend(row for row, _ in doubtful)
             finally:
                 journal.append(unsaved)
-    return rows, reasons
+    return rows, reasons, client.reader.told()
 
 
-async def _ask(client: Any, config: EvaluationConfig, job: Job, reasons: Counter[str]) -> Prediction:
-    from clinical_r1.llm.failures import CallFailed
+PROBE = [{"role": "user", "content": "Which organ makes insulin? Think it over, then answer in one word."}]
+PROBE_TOKENS = 4096
 
+
+async def _settle(client: LLMClient, doubtful: Sequence[tuple[Prediction, Completion]]) -> None:
+    """Rows without any mark that were cut: an answer with room shows whether the endpoint's prompt opens a thought."""
+    with contextlib.suppress(CallFailed):
+        if client.reader.dialect is None:
+            probe = await client.chat(PROBE, "probe-1", temperature=0.0, max_tokens=PROBE_TOKENS, keep_truncated=True)
+            client.reader.read(probe.answer)
+    for row, completion in doubtful:
+        read = _read(client, row.case_id, row.sample, completion)
+        for name in ("thinking", "response", "outcome", "reasoning_tokens", "answer_tokens"):
+            setattr(row, name, getattr(read, name))
+
+
+async def _ask(
+    client: LLMClient, config: EvaluationConfig, job: Job, reasons: Counter[str]
+) -> tuple[Prediction, Completion | None]:
     messages = [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
     messages.append({"role": "user", "content": question_text(job.case)})
     try:
@@ -232,16 +290,24 @@ async def _ask(client: Any, config: EvaluationConfig, job: Job, reasons: Counter
             keep_truncated=True,  # what was cut off at max_tokens is the model's answer, as a local model's is
         )
     except CallFailed as failure:
-        reasons[failure.reason] += 1
+        outcome = Outcome.REFUSED if failure.reason in REFUSALS else Outcome.ABORTED
+        if outcome is Outcome.ABORTED:
+            reasons[failure.reason] += 1
         return Prediction(
-            case_id=job.case.id, sample=job.sample, output="", thinking="", response="", outcome=Outcome.ABORTED
-        )
-    parts = split(completion.text)
-    thought, answer = _shared_tokens(parts.thinking, parts.response, completion.usage.completion_tokens)
+            case_id=job.case.id, sample=job.sample, output="", thinking="", response="", outcome=outcome
+        ), None
+    return _read(client, job.case.id, job.sample, completion), completion
+
+
+def _read(client: LLMClient, case_id: str, sample: int, completion: Completion) -> Prediction:
+    """A completion as a prediction, whatever its dialect."""
+    parts = client.reader.read(completion.answer)
+    thought, answer = _shared_tokens(parts, completion)
+    beside = completion.reasoning is not None
     return Prediction(
-        case_id=job.case.id,
-        sample=job.sample,
-        output=completion.text,
+        case_id=case_id,
+        sample=sample,
+        output=render(completion.reasoning or "", completion.text) if beside else completion.text,
         thinking=parts.thinking,
         response=parts.response,
         outcome=parts.outcome,
@@ -250,8 +316,12 @@ async def _ask(client: Any, config: EvaluationConfig, job: Job, reasons: Counter
     )
 
 
-def _shared_tokens(thinking: str, response: str, total: int) -> tuple[int, int]:
-    """An endpoint reports one token count; share it out by characters (an estimate: 6% off in the mean)."""
-    length = len(thinking) + len(response)
-    thought = round(total * len(thinking) / length) if length else 0
+def _shared_tokens(parts: Split, completion: Completion) -> tuple[int, int]:
+    """Tokens of thought and answer: as the endpoint states them; where it states one number for both, shared out by
+    their estimated lengths (6% off in the mean)."""
+    total, stated = completion.usage.completion_tokens, completion.reasoning_tokens
+    if stated:  # 0 is what engines without a parser state of every answer
+        return stated, max(0, total - stated)
+    thinking, response = estimate_tokens(parts.thinking), estimate_tokens(parts.response)
+    thought = round(total * thinking / (thinking + response)) if parts.thinking and thinking + response else 0
     return thought, total - thought

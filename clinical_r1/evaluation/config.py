@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from clinical_r1.dialects import AUTO, checked_name
 from clinical_r1.privacy.crossing import CrossingPolicy
 from clinical_r1.verifier.config import JudgeConfig
 
@@ -42,6 +43,9 @@ class EvaluationConfig(BaseModel):
     """Where a local checkpoint runs: cpu, cuda, cuda:1."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of a local checkpoint's weights; auto is what the folder says."""
+    thinking: str = AUTO
+    """How a local model marks its thoughts (a name of clinical_r1/dialects.py); auto asks its chat template, and where
+    that does not say, each answer. Of an endpoint its own entry says it."""
     system_prompt: str = ""
     """Sent to endpoints only: a model of ours thinks without being told."""
     reward_judge: JudgeConfig = Field(default_factory=JudgeConfig)
@@ -52,6 +56,11 @@ class EvaluationConfig(BaseModel):
     """Judgements in flight."""
     crossing: CrossingPolicy = Field(default_factory=CrossingPolicy)
     """What may leave the security boundary where the evaluated model is an endpoint (each judge has its own)."""
+
+    @field_validator("thinking")
+    @classmethod
+    def _a_dialect(cls, value: str) -> str:
+        return checked_name(value)
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:

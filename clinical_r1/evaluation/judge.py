@@ -1,7 +1,8 @@
 """Verdicts for predictions: concurrent, resumable, and honest about failed judgements.
 
-An output without an answer is wrong without asking anyone. A judge that fails gives `invalid`: the prediction is
-unscored, never wrong, and is asked again by the next run.
+An output without an answer is wrong without asking anyone; one that was refused, or whose form nobody knows, is
+unscored. A judge that fails gives `invalid`: the prediction is unscored, never wrong, and is asked again by the next
+run.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.journal import RowJournal, fingerprint
 from clinical_r1.llm.loop import run_calls
 from clinical_r1.progress import progress
+from clinical_r1.reasoning import UNREADABLE
 from clinical_r1.schema import Case, Prediction, Record, Verdict, VerdictLabel
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement
@@ -51,7 +53,10 @@ def judge_predictions(
     journal = RowJournal(state_dir, "verdicts", identity, JudgedRow)
     done = {(row.case_id, row.sample): row.verdict for row in journal.read()}
     for prediction in predictions:
-        if not prediction.response:
+        if prediction.outcome in UNREADABLE:  # says nothing about the answer: unscored, and shown as what it is
+            verdict = Verdict(label=VerdictLabel.INVALID, judge=config.verifier.kind, reason=prediction.outcome.value)
+            done[prediction.case_id, prediction.sample] = verdict
+        elif not prediction.response:
             verdict = Verdict(label=VerdictLabel.INCORRECT, judge=config.verifier.kind, reason=NO_ANSWER)
             done[prediction.case_id, prediction.sample] = verdict
     todo = [p for p in predictions if (p.case_id, p.sample) not in done]

@@ -26,6 +26,7 @@ from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.loop import run_calls
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing
+from clinical_r1.reasoning import UNREADABLE
 from clinical_r1.schema import Record
 from clinical_r1.stats import wilson
 from clinical_r1.verifier.config import JudgeConfig
@@ -134,9 +135,10 @@ def judge_samples(
     for row, verdict in zip(known, verdicts, strict=True):
         row.right = verdict.label.right
     if config.plausibility:
-        questions = [Judgement.of(row.sample.case(), row.sample.response) for row in rows]
+        readable = [row for row in rows if row.sample.outcome not in UNREADABLE]
+        questions = [Judgement.of(row.sample.case(), row.sample.response) for row in readable]
         labels = run_calls(judge_all(config.plausibility, questions, config.concurrency))
-        for row, label in zip(rows, labels, strict=True):
+        for row, label in zip(readable, labels, strict=True):
             row.plausible = label
     for row in rows:
         if row.sample.thinking:

@@ -24,8 +24,15 @@ def check_evaluation(folder: Path, out: Path | None = None) -> Iterator[str]:
     done = read_evaluated(folder)
     by_id, diagnoses = {case.id: case for case in done.cases}, sorted({case.reference for case in done.cases})
     thoughts = [row for row in done.predictions if row.thinking]
+    outcomes = Counter(row.outcome for row in done.predictions)
+    kept_back = sum(row.outcome is Outcome.OK and not row.thinking for row in done.predictions)
     if not thoughts:
-        raise UserError(f"{folder}: no answer in it has a thought; there is nothing to check")
+        raise UserError(
+            f"{folder}: no answer in it has a thought that can be read ({kept_back} are kept back by the endpoint, "
+            f"{outcomes[Outcome.UNKNOWN_FORM]} in a form that is not known); there is nothing to check"
+        )
+    if unread := kept_back + outcomes[Outcome.UNKNOWN_FORM]:
+        yield f"{unread} of {len(done.predictions)} thoughts cannot be read (kept back, or unknown_form): not checked"
     rows = []
     for row in thoughts:
         for flag in check(by_id[row.case_id], row, diagnoses):

@@ -49,9 +49,9 @@ def evaluate_cases(
     check_privacy(config, model, source)
     default = model.name if isinstance(model, EndpointConfig) else Path(model).name
     config = config.model_copy(update={"model_name": config.model_name or default, "identity": identity_of(model)})
-    notes = []
+    notes: list[str] = []
     if isinstance(model, EndpointConfig):
-        predictions, failed = answer_by_endpoint(config, model, rows, Path(state_dir))
+        predictions, failed, notes = answer_by_endpoint(config, model, rows, Path(state_dir))
         if failed:
             notes.append(f"{failed} of {len(predictions)} calls failed for good and count as wrong")
     else:

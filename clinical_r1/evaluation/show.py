@@ -17,8 +17,11 @@ OUTCOME_WORDS = {
     Outcome.NO_THINK: ("answers without reasoning", "c3"),
     Outcome.EMPTY_THINK: ("empty reasoning", "c5"),
     Outcome.UNCLOSED: ("cut off while reasoning", "c4"),
+    Outcome.CUT_THOUGHT: ("reasoning cut at its budget", "c9"),
     Outcome.NO_ANSWER: ("no answer", "c7"),
     Outcome.MULTIPLE: ("malformed", "c6"),
+    Outcome.UNKNOWN_FORM: ("form not known, not judged", "c8"),
+    Outcome.REFUSED: ("refused by the endpoint", "c10"),
     Outcome.ABORTED: ("call failed", "c2"),
 }
 """Outcome -> words for a clinician, colour."""

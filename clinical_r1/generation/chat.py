@@ -6,7 +6,9 @@ close a turn or a thought: the template breaks such strings apart in every messa
 
 from typing import Any
 
+from clinical_r1.dialects import Dialect
 from clinical_r1.reasoning import CLOSE, OPEN, render
+from clinical_r1.recognise import of_template
 
 TURN_START, TURN_END, PADDING = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 SPECIAL_TOKENS = (PADDING, TURN_START, TURN_END)
@@ -44,9 +46,12 @@ def completion_ids(tokenizer: Any, thinking: str, response: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def completion_text(tokenizer: Any, token_ids: list[int]) -> str:
-    """What the model said: special tokens dropped, the think tags kept."""
-    return tokenizer.decode(token_ids, skip_special_tokens=True)
+def completion_text(tokenizer: Any, token_ids: list[int], keep_special: bool = False) -> str:
+    """What the model said: special tokens dropped, the think tags kept. `keep_special`: all but the end of the turn,
+    for dialects whose marks are special tokens (gpt-oss)."""
+    if keep_special and token_ids and token_ids[-1] == tokenizer.eos_token_id:
+        token_ids = token_ids[:-1]
+    return tokenizer.decode(token_ids, skip_special_tokens=not keep_special)
 
 
 def think_ids(tokenizer: Any) -> tuple[int, int]:
@@ -57,6 +62,14 @@ def think_ids(tokenizer: Any) -> tuple[int, int]:
 def prompt_opens_thinking(tokenizer: Any) -> bool:
     """Whether the folder's template already writes <think> into the prompt (some base models do; ours does not)."""
     return prompt_ids(tokenizer, "?")[-4:].count(think_ids(tokenizer)[0]) > 0
+
+
+def folder_dialect(tokenizer: Any) -> Dialect | None:
+    """How the folder's model marks its thoughts, by its chat template; None where the template does not say."""
+    messages = [{"role": "user", "content": "?"}]
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    has_tags = all(tag in tokenizer.get_vocab() for tag in THINK_TOKENS)
+    return of_template(prompt, str(tokenizer.chat_template or ""), has_tags)
 
 
 def prepare_tokenizer(tokenizer: Any) -> list[int]:

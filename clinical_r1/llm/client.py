@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from clinical_r1.llm.budget import Budget
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.failures import BudgetExhausted, CallFailed, EndpointUnusable
+from clinical_r1.llm.failures import REFUSALS, BudgetExhausted, CallFailed, EndpointUnusable
 from clinical_r1.llm.journal import Journal
 from clinical_r1.llm.limits import Gate, Pacer
 from clinical_r1.llm.lines import Entry
@@ -23,6 +23,7 @@ from clinical_r1.llm.reply import AttemptError, estimate_tokens
 from clinical_r1.llm.retrying import Attempts
 from clinical_r1.llm.statistics import Statistics
 from clinical_r1.llm.structured import JsonMode
+from clinical_r1.recognise import Answer, Reader
 from clinical_r1.schema import Usage
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ class Completion:
     usage: Usage
     cached: bool
     finish_reason: str
+    reasoning: str | None = None
+    """The thought, where the endpoint gives it in a field of its own."""
+    reasoning_tokens: int | None = None
+    """As the endpoint states them."""
+
+    @property
+    def answer(self) -> Answer:
+        """As the dialects read it."""
+        return Answer(self.text, self.reasoning, self.finish_reason, self.reasoning_tokens)
 
 
 class LLMClient:
@@ -59,6 +69,7 @@ class LLMClient:
         self.journal = journal
         self.budget = budget
         self.statistics = Statistics(endpoint.name)
+        self.reader = Reader(f"endpoint {endpoint.name}", endpoint.thinking)
         self.json_mode = JsonMode(endpoint.json_mode)
         self.gate = Gate(endpoint.max_concurrency)
         self.requests = Pacer(endpoint.requests_per_minute) if endpoint.requests_per_minute else None
@@ -124,12 +135,16 @@ class LLMClient:
             key = self.journal.call_key(identity, prompt_version, sample_index)
             entry, cached = await self.journal.once(key, subject, lambda: self._call(attempts, key, prompt_version))
         self.statistics.finished(cached)
+        if entry.finish_reason in REFUSALS:
+            self.statistics.failures[entry.finish_reason] += 1
+            raise CallFailed(entry.finish_reason, attempts.number + 1, entry.usage)
         parsed = attempts.parsed
         if response_model is not None and parsed is None:
-            parsed = parse_reply(entry.text, response_model)
+            parsed = parse_reply(entry.text, response_model, self.reader.dialect if self.reader.fixed else None)
             if parsed is None:  # journaled under a schema that has changed since
                 raise CallFailed("unparseable", 0)
-        return Completion(entry.text, parsed, entry.model, entry.usage, cached, entry.finish_reason)
+        return Completion(entry.text, parsed, entry.model, entry.usage, cached, entry.finish_reason,
+                          entry.reasoning, entry.reasoning_tokens)  # fmt: skip
 
     async def _call(self, attempts: Attempts, key: str, prompt_version: str) -> Entry:
         try:
@@ -139,7 +154,10 @@ class LLMClient:
             if self.journal is not None and attempts.usage.calls:
                 await self.journal.append_waste(attempts.usage)
             raise
-        return Entry(reply.text, reply.model, reply.finish_reason, attempts.usage, prompt_version)
+        if reply.refused:  # kept as what it is, so that no later run pays for it again
+            return Entry("", reply.model, reply.refused, attempts.usage, prompt_version)
+        return Entry(reply.text, reply.model, reply.finish_reason, attempts.usage, prompt_version,
+                     reply.reasoning, reply.reasoning_tokens)  # fmt: skip
 
     async def check(self) -> list[str]:
         """See that the endpoint lives before a long run begins; returns the models that it lists (none if it lists

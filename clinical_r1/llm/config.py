@@ -3,8 +3,9 @@
 import os
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from clinical_r1.dialects import AUTO, checked_name
 from clinical_r1.errors import UserError
 
 Positive = Annotated[float, Field(gt=0)]
@@ -66,6 +67,8 @@ class EndpointConfig(BaseModel):
     """Longest wait that we choose or accept from a Retry-After header, seconds."""
     give_up_after: Positive = 300.0
     """Seconds without one good reply, while calls keep failing, after which the run stops: the endpoint is down."""
+    thinking: str = AUTO
+    """How its answers mark thoughts: a name of clinical_r1/dialects.py, or auto (each answer's own marks tell)."""
     json_mode: Literal["schema", "object", "text"] = "schema"
     """How structured replies are asked for; falls back to the next weaker form where the endpoint refuses one."""
     send_seed: bool = True
@@ -76,6 +79,11 @@ class EndpointConfig(BaseModel):
     """How the endpoint calls the bound of a reply's length."""
     extra_body: dict[str, object] = Field(default_factory=dict)
     """Further request parameters, such as chat_template_kwargs of a vLLM server."""
+
+    @field_validator("thinking")
+    @classmethod
+    def _a_dialect(cls, value: str) -> str:
+        return checked_name(value)
 
     def api_key(self) -> str:
         """The key from the environment; raises UserError where it is named but not set."""

@@ -3,13 +3,16 @@
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Usage
 
+REFUSALS = ("content_filter", "refused")
+"""Reasons of calls that the endpoint would not answer: outcomes of their own, asked once."""
+
 
 class CallFailed(Exception):  # noqa: N818
     """One call could not be completed, after all retries that make sense.
 
     `reason` is a short code for counters and reject files: timeout, connection, rate_limited, http_<status>,
-    bad_reply (not the protocol), oversized, unparseable (not the schema), truncated. `usage` is what the attempts
-    cost all the same.
+    bad_reply (not the protocol), oversized, unparseable (not the schema), truncated, and the REFUSALS. `usage` is what
+    the attempts cost all the same.
     """
 
     def __init__(self, reason: str, attempts: int, usage: Usage | None = None) -> None:

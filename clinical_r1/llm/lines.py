@@ -24,6 +24,10 @@ class Entry:
     finish_reason: str
     usage: Usage
     prompt_version: str = ""
+    reasoning: str | None = None
+    """The thought, where it came in a field of its own."""
+    reasoning_tokens: int | None = None
+    """As usage stated them."""
 
 
 def line_at(file: int, offset: int) -> bytes:
@@ -59,7 +63,9 @@ def entry_line(key: str, tag: str, entry: Entry) -> bytes:
     usage = entry.usage
     numbers = f"{usage.calls},{usage.prompt_tokens},{usage.completion_tokens},{usage.cost:.9g}"
     head = f'{{"k":"{key}","s":"{tag}","u":[{numbers}],'
-    rest = {"m": entry.model, "v": entry.prompt_version, "f": entry.finish_reason, "t": entry.text}
+    rest: dict[str, object] = {"m": entry.model, "v": entry.prompt_version, "f": entry.finish_reason, "t": entry.text}
+    if entry.reasoning is not None or entry.reasoning_tokens is not None:
+        rest |= {"r": entry.reasoning, "n": entry.reasoning_tokens}
     return (head + json.dumps(rest, ensure_ascii=False, separators=(",", ":"))[1:] + "\n").encode("utf-8", "replace")
 
 
@@ -69,6 +75,6 @@ def parse_entry(line: bytes) -> Entry | None:
         row = json.loads(line)
         calls, prompt, completion, cost = row["u"]
         usage = Usage(calls=calls, prompt_tokens=prompt, completion_tokens=completion, cost=cost)
-        return Entry(row["t"], row["m"], row["f"], usage, row["v"])
+        return Entry(row["t"], row["m"], row["f"], usage, row["v"], row.get("r"), row.get("n"))
     except (ValueError, KeyError, TypeError):
         return None

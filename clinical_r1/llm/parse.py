@@ -1,5 +1,6 @@
 """Structured replies from models that wrap, decorate or slightly break their JSON."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -7,16 +8,20 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from clinical_r1.dialects import Dialect
+from clinical_r1.recognise import Answer, read
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _FENCE = re.compile(r"```(?:json|JSON)?\s*\n?(.*?)```", re.DOTALL)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
-_THINK = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+MOST_BRACES = 200
+"""Opening braces that are tried, from the last: prose full of them is no reply."""
 
 
-def parse_reply(text: str, model: type[ModelT]) -> ModelT | None:
-    """The reply as `model`, or None. Strict JSON first; else the object in a code fence or amid prose, repaired if
-    need be.
+def parse_reply(text: str, model: type[ModelT], dialect: Dialect | None = None) -> ModelT | None:
+    """The reply as `model`, or None. Strict JSON first; else, outside of any thought, the last object in a code fence
+    or amid prose, repaired if need be: what comes last is what was meant, drafts and examples stand before it.
 
     Nothing is invented: an object that is cut off, or lacks a required key, does not parse.
     """
@@ -24,7 +29,7 @@ def parse_reply(text: str, model: type[ModelT]) -> ModelT | None:
         return model.model_validate_json(text)
     except ValidationError:
         pass
-    for candidate in _candidates(text):
+    for candidate in _candidates(read(Answer(text), dialect).response):
         row = _loads(candidate)
         if isinstance(row, dict):
             try:
@@ -35,16 +40,16 @@ def parse_reply(text: str, model: type[ModelT]) -> ModelT | None:
 
 
 def _candidates(text: str) -> Iterator[str]:
-    """Stretches that may be the object, most deliberate first."""
-    text = _THINK.sub("", text)
-    yield from (fenced.strip() for fenced in _FENCE.findall(text))
+    """Stretches that may be the object: fences before prose, later ones first."""
+    yield from (fenced.strip() for fenced in reversed(_FENCE.findall(text)))
+    found: list[str] = []
     start = text.find("{")
-    while start >= 0:
+    while start >= 0 and len(found) < MOST_BRACES:
         end = _closing_brace(text, start)
-        if end < 0:
-            return
-        yield text[start : end + 1]
-        start = text.find("{", end + 1)
+        if end >= 0:  # else a stray brace: what it holds is looked at all the same
+            found.append(text[start : end + 1])
+        start = text.find("{", max(start, end) + 1)
+    yield from reversed(found)
 
 
 def _closing_brace(text: str, start: int) -> int:
@@ -76,4 +81,7 @@ def _loads(text: str) -> object:
             return json.loads(attempt, strict=False)  # models put raw newlines into strings
         except ValueError:
             continue
-    return None
+    try:
+        return ast.literal_eval(text)  # a Python dictionary, with single quotes
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None

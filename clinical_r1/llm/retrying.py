@@ -51,11 +51,13 @@ class Attempts:
             try:
                 reply = await self._attempt()
             except AttemptError as error:
+                if error.filtered:
+                    return Reply("", self.client.endpoint.model, "content_filter", 0, 0)
                 if await self._recover(error):
                     continue
                 raise self._failed(error.reason) from None
             defect = self._defect(reply)
-            if defect is None:
+            if defect is None or reply.refused:  # asked again, it would refuse again
                 return reply
             self._resamples += 1
             if self._resamples > endpoint.max_resamples:
@@ -157,10 +159,12 @@ class Attempts:
         return CallFailed(reason, self.number + 1, self.usage)
 
     def _defect(self, reply: Reply) -> str | None:
-        if reply.finish_reason == "length" and not (self.keep_truncated and self.response_model is None):
+        if reply.answer.cut and not (self.keep_truncated and self.response_model is None):
             return "truncated"
         if self.response_model is not None:
-            self.parsed = parse_reply(reply.text, self.response_model)
+            reader = self.client.reader
+            reader.read(reply.answer)
+            self.parsed = parse_reply(reply.text, self.response_model, reader.dialect if reader.fixed else None)
             return "unparseable" if self.parsed is None else None
         return None
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from clinical_r1.dialects import AUTO, checked_name
 from clinical_r1.settings import load
 
 INTENDED_USE = "research and clinician decision support; not a medical device; no autonomous diagnosis"
@@ -57,10 +58,13 @@ class Limits(BaseModel):
 
 
 class Thinking(BaseModel):
-    """How the served model writes its thoughts; unset values are asked from the engine's /tokenize."""
+    """How the served model writes its thoughts; unset values are asked from the engine's /tokenize, or found out by one
+    probe."""
 
     model_config = ConfigDict(extra="forbid")
 
+    dialect: str = AUTO
+    """A name of clinical_r1/dialects.py: think (ours), tags, opened, headings, channels, gemma, none, ..."""
     open_id: int | None = None
     """Token id of <think> where it is one token."""
     close_id: int | None = None
@@ -69,6 +73,11 @@ class Thinking(BaseModel):
     """Whether the chat template already writes <think> into the prompt."""
     tags_are_special: bool = False
     """The tags are special tokens: the engine is told to keep them in its text."""
+
+    @field_validator("dialect")
+    @classmethod
+    def _a_dialect(cls, value: str) -> str:
+        return checked_name(value)
 
 
 class Sampling(BaseModel):

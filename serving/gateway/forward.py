@@ -22,7 +22,8 @@ def engine_body(asked: Asked, gateway: Gateway) -> bytes:
     body["model"] = gateway.upstream.engine_model
     if gateway.upstream.thinks.token_ids:
         body["return_token_ids"] = True
-    if gateway.config.thinking.tags_are_special:
+    dialect = gateway.upstream.thinks.dialect
+    if gateway.config.thinking.tags_are_special or (dialect is not None and dialect.special):
         body["skip_special_tokens"] = False
     if asked.stream:
         body["stream"] = True

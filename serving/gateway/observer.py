@@ -7,7 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from clinical_r1.reasoning import CLOSE, OPEN, Outcome, Piece, Split, Splitter
+from clinical_r1.dialects import CLOSE, DIALECTS, OPEN, THINK, Dialect
+from clinical_r1.reasoning import Outcome, Piece, Split, Splitter
+from clinical_r1.recognise import AutoSplitter
 from serving.gateway.counting import Count, IdCounter, Method, TokenizerCounter, share_gap
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -18,6 +20,8 @@ class Thinks:
     """What is known of how the served model thinks."""
 
     opened: bool = False
+    dialect: Dialect | None = THINK
+    """None: each answer's first mark tells."""
     tag_ids: tuple[int, int] | None = None
     tokenizer: TokenizerCounter | None = None
     token_ids: bool = True
@@ -27,11 +31,24 @@ class Thinks:
     @property
     def method(self) -> Method:
         """How tokens will be counted if the engine keeps its word."""
-        if self.token_ids and self.tag_ids:
+        if self.token_ids and self.countable_ids:
             return "token_ids"
         if self.tokenizer:
             return "token_ids_and_tokenizer" if self.token_ids else "retokenized"
         return "unavailable"
+
+    @property
+    def countable_ids(self) -> tuple[int, int] | None:
+        """Ids of the tags where the dialect has such tags, each one token."""
+        return self.tag_ids if self.dialect in IN_TAGS else None
+
+    def splitter(self) -> Splitter:
+        """For one answer."""
+        return AutoSplitter() if self.dialect is None else Splitter(self.opened, self.dialect)
+
+
+IN_TAGS = (THINK, DIALECTS["tags"], DIALECTS["opened"])
+"""Dialects whose tags can be single tokens."""
 
 
 class AnswerObserver:
@@ -39,8 +56,9 @@ class AnswerObserver:
 
     def __init__(self, thinks: Thinks) -> None:
         self._thinks = thinks
-        self._splitter = Splitter(thinks.opened)
-        self._ids = IdCounter(*thinks.tag_ids, thinks.opened) if thinks.tag_ids and thinks.token_ids else None
+        self._splitter = thinks.splitter()
+        opened, ids = self._splitter.dialect.opened, thinks.countable_ids
+        self._ids = IdCounter(*ids, opened) if ids and thinks.token_ids else None
         self._kept_ids: list[int] = []
         self._text: list[str] = []
         self._parsed_upstream = False
@@ -69,6 +87,8 @@ class AnswerObserver:
         text = self._whole(text)
         if not text:
             return []
+        if not self._text:
+            self._splitter = Splitter()  # whatever the model's own marks are, the engine has taken them off
         if self._splitter.part == "answer" and not self._splitter.tag_spans:
             text = OPEN + text
         self._parsed_upstream = True

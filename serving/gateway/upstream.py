@@ -8,15 +8,18 @@ from typing import Any
 import aiohttp
 import orjson
 
-from clinical_r1.reasoning import CLOSE, OPEN
+from clinical_r1.dialects import CLOSE, DIALECTS, OPEN, THINK, Dialect
+from clinical_r1.recognise import named, recognise
 from serving.gateway.config import GatewayConfig
 from serving.gateway.counting import TokenizerCounter
-from serving.gateway.observer import Thinks
+from serving.gateway.observer import IN_TAGS, Thinks
 from serving.metrics import GatewayMetrics
 
 log = logging.getLogger("clinical_r1.gateway")
 PROBE_SECONDS = 1.0
 PROBE_TIMEOUT = aiohttp.ClientTimeout(total=3.0)
+EXAMPLE = [{"role": "user", "content": "Which organ makes insulin? Think it over, then answer in one word."}]
+EXAMPLE_SECONDS = 60.0
 KEEPALIVE = 3.0
 """Idle connections are dropped before the engine does it (uvicorn: 5 s), or a request could meet a closed one."""
 
@@ -36,7 +39,8 @@ class Upstream:
         ids = (known.open_id, known.close_id) if known.open_id is not None and known.close_id is not None else None
         if ids is None and tokenizer:
             ids = tokenizer.tag_ids()
-        self.thinks = Thinks(bool(known.opened), ids, tokenizer, config.token_ids)
+        dialect = named(known.dialect) or (THINK if ids else None)
+        self.thinks = Thinks(bool(known.opened), dialect, ids, tokenizer, config.token_ids)
         metrics.set_method(self.thinks.method)
         self._asked = False
         self._task: asyncio.Task[None] | None = None
@@ -80,7 +84,7 @@ class Upstream:
                 up = response.status == 200
             if up and (not was or not self.names):
                 await self._read_models()
-                await self._ask_tags()
+                await self._ask_dialect()
             self.ready = up and bool(self.names)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             self.ready = False
@@ -101,22 +105,49 @@ class Upstream:
             raise ValueError("no model list") from None
         self.names = frozenset(filter(None, (self.engine_model, self._config.model_name)))
 
-    async def _ask_tags(self) -> None:
-        """Learn the tags' ids and whether the template opens the thought, where the configuration does not say."""
-        known, ids, opened = self._config.thinking, self.thinks.tag_ids, self._config.thinking.opened
-        if ids is None:
-            asked = [await self._tokenize(prompt=tag, add_special_tokens=False) for tag in (OPEN, CLOSE)]
-            if all(len(one) == 1 for one in asked):
-                ids = (asked[0][0], asked[1][0])
+    async def _ask_dialect(self) -> None:
+        """Learn how the model marks its thoughts, where the configuration does not say: by what the engine's tokenizer
+        makes of the marks, by how its template ends a prompt, and else by one answer."""
+        known, dialect, ids = self._config.thinking, named(self._config.thinking.dialect), self.thinks.tag_ids
+        if ids is None and (dialect is None or dialect in IN_TAGS):
+            ids = await self._ids_of(OPEN, CLOSE)
+        opened = known.opened
         if opened is None and ids:
             prompt = await self._tokenize(messages=[{"role": "user", "content": "?"}], add_generation_prompt=True)
             opened = ids[0] in prompt[-4:] and ids[1] not in prompt[-4:]
-        self.thinks = Thinks(bool(opened), ids, self.thinks.tokenizer, self._config.token_ids)
+        how = "as set"
+        if dialect is None and ids:
+            dialect, how = THINK, "by its tokens"
+        if dialect is None and await self._ids_of("<|channel|>", "<|message|>"):
+            dialect, how = DIALECTS["channels"], "by its tokens"
+        if dialect is None and opened is None:
+            dialect, how = await self._by_example(), "by one answer"
+        if dialect is None and opened:
+            dialect = DIALECTS["opened"]
+        self.thinks = Thinks(bool(opened), dialect, ids, self.thinks.tokenizer, self._config.token_ids)
         self._metrics.set_method(self.thinks.method)
-        if known.opened is None and opened is None:
-            log.warning("cannot tell whether the template opens the thought: assuming not (thinking.opened)")
+        name = f"`{dialect.name}` ({how})" if dialect else "read answer by answer"
+        log.info("the model's dialect of thinking: %s%s", name, ", opened by the template" if opened else "")
         if self.thinks.method == "unavailable":
             log.warning("reasoning tokens cannot be counted: set `tokenizer`, or `thinking.open_id` and `close_id`")
+
+    async def _ids_of(self, *marks: str) -> tuple[int, int] | None:
+        """Ids of two marks where each is one token of the engine."""
+        asked = [await self._tokenize(prompt=mark, add_special_tokens=False) for mark in marks]
+        return (asked[0][0], asked[1][0]) if all(len(one) == 1 for one in asked) else None
+
+    async def _by_example(self) -> Dialect | None:
+        """The dialect of one answer; None where it shows none (each later answer is read by its own marks)."""
+        body = orjson.dumps({"model": self.engine_model, "messages": EXAMPLE, "max_tokens": 1024, "temperature": 0})
+        headers, timeout = {"Content-Type": "application/json"}, aiohttp.ClientTimeout(total=EXAMPLE_SECONDS)
+        try:
+            posted = self.ask("POST", "/v1/chat/completions", data=body, headers=headers, timeout=timeout)
+            async with await posted as response:
+                choice = orjson.loads(await response.read())["choices"][0]
+            found = recognise(choice["message"]["content"] or "", choice.get("finish_reason") == "length")
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, IndexError, TypeError):
+            return None
+        return found if found is not None and found.opens else None
 
     async def _tokenize(self, **body: Any) -> list[int]:
         """vLLM's /tokenize; empty where the engine has none."""

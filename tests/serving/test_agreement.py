@@ -75,7 +75,7 @@ def read(out: bytes, n: int) -> list[dict[str, str]]:
 
 
 def agree(texts: list[str], sizes: list[int], compact: bool, ids: bool, opened: bool) -> None:
-    thinks = Thinks(opened, (OPEN_ID, CLOSE_ID))
+    thinks = Thinks(opened, tag_ids=(OPEN_ID, CLOSE_ID))
     messages, unary_answers = whole(texts, thinks, ids)
     answers = [AnswerObserver(thinks) for _ in texts]
     rewriter = StreamRewriter(answers)
@@ -124,7 +124,7 @@ def test_every_cut_of_the_bytes() -> None:
         raw = b"".join(b"data: " + event + end for event in stream_events(texts, [3], compact, True))
         results = set()
         for at in range(len(raw)):
-            answers = [AnswerObserver(Thinks(False, (OPEN_ID, CLOSE_ID))) for _ in texts]
+            answers = [AnswerObserver(Thinks(tag_ids=(OPEN_ID, CLOSE_ID))) for _ in texts]
             reader, rewriter = EventReader(), StreamRewriter(answers)
             out = b"".join(rewriter.event(e, 1.0) for part in (raw[:at], raw[at:]) for e in reader.feed(part))
             assert rewriter.done

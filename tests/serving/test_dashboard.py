@@ -40,7 +40,7 @@ def traffic(metrics: GatewayMetrics, dice: random.Random, count: int) -> None:
     v = metrics.model_version
     for number in range(count):
         language = dice.choice(["en", "en", "zh"])
-        outcome = dice.choices(list(Outcome), [90, 3, 1, 2, 1, 1, 2])[0]
+        outcome = dice.choices(list(Outcome), [90, 3, 1, 2, 1, 1, 1, 1, 1, 2])[0]
         tokens = min(int(dice.lognormvariate(4.8, 0.5)), 9000)
         think, first = tokens / 40, dice.uniform(0.1, 0.6)
         metrics.started.labels(v, language).inc()

@@ -256,3 +256,39 @@ async def test_a_kept_connection_that_the_engine_closed_is_tried_again() -> None
             connection.transport.abort()
         assert (await r.unary())[0] == 200
         assert isinstance(r.session, aiohttp.ClientSession)
+
+
+DIALECTS = {
+    "<thinking>weigh it</thinking>Flu.": "tags",
+    "weigh it\n</think>\n\nFlu.": "opened",
+    "## Thinking\n\nweigh it\n\n## Final Response\n\nFlu.": "headings",
+    "<unused94>thought\nweigh it<unused95>Flu.": "gemma",
+    "<|channel|>analysis<|message|>weigh it<|end|><|start|>assistant<|channel|>final<|message|>Flu.": "channels",
+}
+
+
+@pytest.mark.parametrize("text", DIALECTS)
+async def test_an_engine_of_another_dialect_is_found_out_by_one_answer(text: str) -> None:
+    engine = ScriptedEngine(tokenize_route=False)
+    engine.script = Script(texts=[text])
+    async with running(engine) as gateway:
+        assert len(engine.bodies) == 1, "one probe"
+        status, body = await gateway.unary()
+        message = body["choices"][0]["message"]
+        assert (status, message["reasoning_content"], message["content"]) == (200, "weigh it", "Flu.")
+        assert joined(await gateway.stream()) == ("weigh it", "Flu.", "stop")
+        await gateway.settled()
+        assert await gateway.sample("clinical_r1_answers_total", outcome="ok") == 2
+        assert len(engine.bodies) == 3
+
+
+async def test_a_dialect_may_be_set_and_an_unknown_form_is_counted() -> None:
+    engine = ScriptedEngine(tokenize_route=False)
+    engine.script = Script(texts=["<scratchpad>weigh it</scratchpad>Flu."])
+    async with running(engine) as gateway:
+        assert joined(await gateway.stream())[1] == engine.script.texts[0]
+        await gateway.settled()
+        assert await gateway.sample("clinical_r1_answers_total", outcome="unknown_form") == 1
+    async with running(ScriptedEngine(tokenize_route=False), thinking={"dialect": "none"}) as gateway:
+        assert (await gateway.unary())[1]["choices"][0]["message"]["content"].startswith("<think>")
+        assert not [body for body in gateway.engine.bodies if body.get("max_tokens") == 1024]
