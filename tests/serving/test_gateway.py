@@ -130,6 +130,7 @@ async def test_a_broken_stream_ends_with_an_error_and_one_outcome(script: Script
         chunks = await r.stream()
         assert chunks[-1]["error"]["code"] in ("engine_failed", "engine_timeout")
         assert "CANARY" not in json.dumps(chunks)
+        await r.settled()
         assert await r.sample("clinical_r1_answers_total", outcome="aborted") == 1
         assert await r.sample("clinical_r1_answers_total") == 1
         assert await r.sample("clinical_r1_aborts_total", by=by) == 1
