@@ -93,6 +93,8 @@ class Case(Referenced):
     """Ten-year band such as 40-49; 90+ is one band."""
     recorded: str = ""
     """ISO date of the record, shifted by the PHI gate."""
+    origin: str = ""
+    """Where it came from, as `file:line` under a name that may be told."""
 
     @model_validator(mode="after")
     def _fill_id(self) -> Self:

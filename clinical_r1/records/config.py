@@ -18,11 +18,14 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     path: str
-    """A file; for `fhir` also a folder of *.json / *.ndjson bundles."""
+    """A file, a folder (a FHIR export, a folder of the `datasets` library), or a glob; gzip is unpacked."""
     format: str = "auto"
-    """auto | jsonl | csv | parquet | json | fhir | dxbench | huatuo | medqa | meddx-ft; auto looks at the file."""
+    """auto looks at the file; else a form of `clinical_r1.records.readers.registry.FORMATS`."""
+    encoding: str = ""
+    """Insist on one (utf-8, gb18030, ...); empty finds out."""
     map: dict[str, str] = Field(default_factory=dict)
-    """Case field -> column or JSON key (dots descend), for csv, parquet, json; `question` may join several with `+`."""
+    """Case field -> column or JSON key (dots descend); several are joined with `+`, odd names stand in quotes. `items`
+    names the key under which a wrapped file has its list."""
     language: Literal["auto", "en", "zh"] = "auto"
     """auto decides for each row by its script."""
     source: str = ""
@@ -96,14 +99,37 @@ class ContaminationConfig(BaseModel):
     """Benchmark items with fewer shingles are compared exactly only."""
 
 
+def split_outside_quotes(text: str, mark: str) -> list[str]:
+    """Parts of `text` between `mark`s that stand in no quotes and behind no backslash."""
+    parts, quote, escaped = [""], "", False
+    for char in text:
+        if escaped:
+            escaped = False
+        elif char == "\\":
+            escaped = True
+        elif quote:
+            quote = "" if char == quote else quote
+        elif char == '"' or (char == "'" and not parts[-1].strip().rpartition("=")[2].rpartition("+")[2].strip()):
+            quote = char
+        elif char == mark:
+            parts.append("")
+            continue
+        parts[-1] += char
+    return parts
+
+
 def parse_map(text: str) -> dict[str, str]:
-    """`question=complaint+history,reference=diagnosis` as a map; a UserError where a part is no pair."""
-    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
-    if not pairs or any(not field.strip() or not column.strip() for field, _, column in pairs):
+    """`question=complaint+history,reference=diagnosis` as a map; a UserError where a part is no pair.
+
+    Columns whose names hold a comma, `+` or `=` are quoted: `question="complaint, history"+"Na+"`.
+    """
+    pairs = [split_outside_quotes(part, "=") for part in split_outside_quotes(text, ",") if part.strip()]
+    if not pairs or any(len(pair) < 2 or not pair[0].strip() or not "=".join(pair[1:]).strip() for pair in pairs):
         raise UserError(
-            f"--map {text}: expected FIELD=COLUMN pairs joined by commas, such as question=note,reference=dx"
+            f"--map {text}: expected FIELD=COLUMN pairs joined by commas, such as question=note,reference=dx; "
+            'quote a column whose name holds a comma: question="complaint, history"'
         )
-    return {field.strip(): column.strip() for field, _, column in pairs}
+    return {pair[0].strip(): "=".join(pair[1:]).strip() for pair in pairs}
 
 
 class RecordsConfig(BaseModel):
@@ -132,7 +158,10 @@ class RecordsConfig(BaseModel):
     max_reject_rate: float = Field(default=0.05, ge=0, le=1)
     """A larger share of malformed rows fails the step."""
     icd10_invalid: Literal["reject", "clear"] = "reject"
-    """A code that the WHO tree does not have: reject the row, or keep it without a code (counted)."""
+    """A code of no known form: reject the row, or keep it without a code (counted). Codes of ICD-10-CM that the WHO tree
+    does not have, and of ICD-9, never reject a row."""
+    code_map: str = ""
+    """CSV or TSV of two columns, code and icd10: what ICD-9 and SNOMED CT codes become. Codes that it lacks are dropped."""
     specialties: str = ""
     """YAML file that replaces the shipped specialty mapping (clinical_r1/records/specialty.yaml)."""
     dedup: DedupConfig = Field(default_factory=DedupConfig)

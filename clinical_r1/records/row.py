@@ -4,6 +4,7 @@ Identifiers of the source system live in `Row` only; `Case` gets keyed hashes.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from clinical_r1.privacy.known import Known
 
-Kind = Literal["malformed", "duplicate", "near_duplicate", "contaminated", "leak", "ungrouped"]
+Kind = Literal["malformed", "unusable", "duplicate", "near_duplicate", "contaminated", "leak", "ungrouped"]
 
 
 class Reject(BaseModel):
@@ -40,17 +41,23 @@ class Quarantined(BaseModel):
 class Row:
     """A well-formed row on its way to a Case."""
 
-    file: str
-    line: int
     fields: dict[str, Any]
     """Input of `schema.Case` (a `reference` text may still be a list), with identifiers in the text."""
+    file: str = ""
+    """What the file may be called (`readers.files`), not its path."""
+    line: int = 0
     problem: str = ""
     """Key of one problem in several languages; its versions stay in one split."""
     patient_id: str = ""
     """Identifier of the patient in the source system."""
     department: str = ""
     """For the specialty mapping; not part of the question."""
-    birth_year: int | None = None
+    icd_version: str = ""
+    """9 or 10 where the source says it, beside codes that could be either."""
+    other_codes: list[str] = field(default_factory=list)
+    """Codes of ICD-9 or SNOMED CT, for the user's `code_map`."""
+    lost: Counter[str] = field(default_factory=Counter)
+    """What the record had and the case does not, by kind."""
     known: Known = field(default_factory=Known)
     keep_id: bool = False
     """The id is a benchmark's own and identifies nobody."""
@@ -58,6 +65,10 @@ class Row:
 
 class RowError(ValueError):
     """A row that is no case; the message says which key is wrong, never what it holds."""
+
+
+class RowUnusable(RowError):
+    """A well-formed row that cannot become a case (several right options, no answer): counted apart, never malformed."""
 
 
 _CJK = re.compile(r"[\u3400-\u9fff]")

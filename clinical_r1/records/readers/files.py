@@ -1,12 +1,72 @@
-"""Opening what a user names: JSON lists, JSONL, with errors that name file and line."""
+"""Opening what a user names: files, folders, globs, gzip, encodings; each file under a name that may be told.
 
-import json
+File names named after patients (Synthea's `Adolfo777_Huels583.json`) must not reach rejects, cases or logs: a file that
+the user named himself keeps its name, one of many in a folder is the folder's name and its number in order of name.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from clinical_r1.errors import UserError
-from clinical_r1.records.row import Reject
+from clinical_r1.records.readers.encodings import find_encoding
+
+SAMPLE = 1 << 18
+_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_DATA = ("csv", "tsv", "txt", "tab", "json", "jsonl", "ndjson", "parquet", "arrow", "xlsx", "xlsm", "xls", "ods")
+_ABOUT = frozenset(
+    {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json", "package.json"}
+)
+"""Files about a data set, in the folders that the `datasets` library writes."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a source."""
+
+    path: Path
+    name: str
+    """What rejects and cases call it."""
+    encoding: str = ""
+    """Insisted on by the user; empty: found out."""
+
+
+def files_of(path: str, encoding: str = "") -> list[DataFile]:
+    """The file, the data files of a folder (of any depth), or those that a glob names; UserError where there are none."""
+    place = Path(path)
+    if any(char in path for char in "*?[") and not place.exists():
+        base = Path(place.anchor) if place.is_absolute() else Path()
+        found = [file for file in sorted(base.glob(str(place.relative_to(place.anchor)))) if file.is_file()]
+        if not found:
+            raise UserError(f"{path}: no file fits this pattern; give the path of cases files")
+        return _many(found, _plain(place.parent.name) or "files", encoding)
+    if place.is_dir():
+        found = [file for file in sorted(place.rglob("*")) if _is_data(file, place)]
+        if not found:
+            raise UserError(f"{path}: no data file in this folder; expected *.json, *.ndjson, *.parquet, *.csv, ...")
+        return _many(found, place.resolve().name, encoding)
+    need_file(path)
+    return [DataFile(place, path, encoding)]
+
+
+def _many(found: list[Path], name: str, encoding: str) -> list[DataFile]:
+    return [DataFile(file, f"{name}#{number}", encoding) for number, file in enumerate(found, 1)]
+
+
+def _plain(name: str) -> str:
+    return "" if any(char in name for char in "*?[") else name
+
+
+def _is_data(file: Path, root: Path) -> bool:
+    parts = file.relative_to(root).parts
+    ending = [part for part in file.name.casefold().split(".")[1:] if part not in ("gz", "bz2", "xz")]
+    hidden = any(part.startswith((".", "_")) for part in parts)
+    return file.is_file() and not hidden and file.name not in _ABOUT and bool(ending) and ending[-1] in _DATA
 
 
 def need_file(path: str) -> Path:
@@ -19,47 +79,48 @@ def need_file(path: str) -> Path:
     return file
 
 
-def load_json(path: str) -> Any:
-    """A whole JSON document; malformed JSON is a UserError, since nothing after the fault can be trusted."""
-    file = need_file(path)
+def open_bytes(file: DataFile) -> IO[bytes]:
+    """The file's bytes, unpacked where it is gzip, bzip2 or xz (by its content, not its ending)."""
+    with need_file(str(file.path)).open("rb") as handle:
+        magic = handle.read(6)
+    for mark, opener in _PACKED.items():
+        if magic.startswith(mark):
+            return io.BufferedReader(opener(file.path, "rb"))  # type: ignore[arg-type]
+    return file.path.open("rb")
+
+
+def head_of(file: DataFile, size: int = SAMPLE) -> bytes:
+    """The first bytes, unpacked; a UserError for a broken archive."""
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: malformed JSON ({error.msg}); correct this line") from None
+        with open_bytes(file) as handle:
+            return handle.read(size)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise UserError(f"{file.name}: a broken archive ({type(error).__name__}); pack the file again") from None
 
 
-def json_items(path: str) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
-    """Items of a JSON list (or of the values of one object), numbered from 1."""
-    document = load_json(path)
-    items = document if isinstance(document, list) else [document]
-    if not items:
-        raise UserError(f"{path}: holds no cases; expected a JSON list of objects")
-    for number, item in enumerate(items, 1):
-        yield (number, item) if isinstance(item, dict) else Reject(file=path, line=number, reason="not a JSON object")
+def encoding_of(file: DataFile) -> str:
+    """The file's encoding, insisted on or found out; UserError where none fits."""
+    if file.encoding:
+        try:
+            "".encode(file.encoding)
+        except LookupError:
+            raise UserError(f"{file.name}: encoding {file.encoding}: unknown; such as utf-8 or gb18030") from None
+        return file.encoding
+    found = find_encoding(head_of(file))
+    if not found:
+        raise UserError(f"{file.name}: in no encoding that is known here; give `encoding`, or convert it to UTF-8")
+    return found
 
 
-def jsonl_items(path: str) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
-    """Objects of a JSONL file with their line number; a line that does not parse is a reject."""
-    with need_file(path).open("rb") as handle:
-        for number, raw in enumerate(handle, 1):
-            if not raw.strip():
-                continue
-            try:
-                item = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError:
-                yield Reject(file=path, line=number, reason="not UTF-8")
-            except json.JSONDecodeError as error:
-                yield Reject(file=path, line=number, reason=f"malformed JSON: {error.msg} at column {error.colno}")
-            else:
-                yield (
-                    (number, item) if isinstance(item, dict) else Reject(file=path, line=number, reason="not an object")
-                )
+def open_text(file: DataFile) -> io.TextIOWrapper:
+    """The file as text with its line ends; bytes that are not of its encoding become lone surrogates (a row's reject)."""
+    return io.TextIOWrapper(open_bytes(file), encoding_of(file), errors="surrogateescape", newline="")
 
 
-def items(path: str) -> Iterator[tuple[int, dict[str, Any]] | Reject]:
-    """JSON list or JSONL, by the first character: a list starts with `[`."""
-    with need_file(path).open("rb") as handle:
-        head = handle.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
-    return json_items(path) if head.startswith(b"[") or Path(path).suffix == ".json" else jsonl_items(path)
+def lines_of(file: DataFile) -> Iterator[tuple[int, str]]:
+    """Lines (ended by LF or CRLF only: a note may hold other separators) with their number."""
+    with io.TextIOWrapper(open_bytes(file), encoding_of(file), errors="surrogateescape", newline="\n") as handle:
+        for number, line in enumerate(handle, 1):
+            yield number, line.rstrip("\r\n")

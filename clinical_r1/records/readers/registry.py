@@ -1,111 +1,195 @@
-"""From a `Source` to rows and rejects, by format name or by looking at the file."""
+"""From a `Source` to rows and rejects: one reader a form, in whatever container the items come.
+
+A container (`tables.CONTAINERS`, JSON, FHIR) gives items; a form says what an item means. `auto` tells both by the file's
+content. Records, benchmarks, evaluation and `records preview` all read through here.
+"""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from clinical_r1.errors import UserError
 from clinical_r1.records.config import Source
-from clinical_r1.records.readers import benchmarks, fhir, files, meddx, ours, tabular
-from clinical_r1.records.row import Reject, Row, RowError
+from clinical_r1.records.readers import choices, fhir, problems, tables
+from clinical_r1.records.readers.files import DataFile, files_of
+from clinical_r1.records.readers.json_items import json_items, lists_in
+from clinical_r1.records.readers.mapping import check_columns, check_map, mapped, own_map
+from clinical_r1.records.row import Reject, Row, RowError, RowUnusable
 
-ItemReader = Callable[[dict[str, Any], int, Source], Row]
+ItemReader = Callable[[dict[str, Any], Source], Row]
 
-ITEM_READERS: dict[str, ItemReader] = {
-    "jsonl": ours.case,
-    "dxbench": benchmarks.dxbench,
-    "huatuo": benchmarks.huatuo,
-    "medqa": benchmarks.medqa,
-    "meddx-ft": meddx.meddx,
-}
-TABLES = ("csv", "parquet", "json")
-FORMATS = ("auto", *ITEM_READERS, *TABLES, "fhir")
+
+@dataclass(frozen=True)
+class Form:
+    """What the items of one kind of set mean."""
+
+    read: ItemReader
+    keys: tuple[str, ...] = ()
+    """Keys by which `auto` knows an item of it."""
+    files: tuple[str, ...] = ()
+    """Usual names of its files."""
+    about: str = ""
+    prepare: Callable[[list[dict[str, Any]]], Any] | None = None
+    """Looks at the first items for what one alone cannot tell; its result is the reader's third argument."""
+
+
+FORMS: dict[str, Form] = {
+    "huatuo": Form(problems.huatuo, ("Open-ended Verifiable Question", "Ground-True Answer"),
+                   about="HuatuoGPT-o1's verifiable problems"),
+    "dxbench": Form(problems.dxbench, ("explicit_symptoms", "disease"), ("DxBench_en.json", "DxBench_zh.json"),
+                    "DxBench: symptoms in, one of 423 diseases out; no licence stated"),
+    "dxy": Form(problems.symptom_slots, ("goal", "disease_tag"), ("dxy.json", "muzhi.json"), "Dxy and Muzhi"),
+    "muzhi": Form(problems.symptom_slots, about="the same form as dxy"),
+    "diagnosisarena": Form(problems.diagnosis_arena, about="DiagnosisArena: 1,113 cases from journals"),
+    "jsonl": Form(problems.ours, ("question", "reference"), ("cases.jsonl", "test.jsonl"),
+                  "our own cases, one JSON object a line"),
+    "medmcqa": Form(choices.medmcqa, ("question", "opa", "cop"), about="MedMCQA", prepare=choices.medmcqa_base),
+    "medbullets": Form(choices.medbullets, ("question", "opa", "answer"), about="MedBullets"),
+    "medxpertqa": Form(choices.medxpertqa, ("question", "options", "label"), about="MedXpertQA, text"),
+    "cmexam": Form(choices.cmexam, ("Question", "Options", "Answer"), about="CMExam"),
+    "cmb": Form(choices.cmb, ("question", "option", "answer"), about="CMB-Exam"),
+    "medqa": Form(choices.medqa, ("question", "options", "answer"),
+                  ("medqa.jsonl", "medqa_test.jsonl", "medqa_test_1273.jsonl"), "MedQA, in English or Chinese; MIT"),
+    "messages": Form(problems.chat, ("messages",), about="chat transcripts: role and content"),
+    "sharegpt": Form(problems.chat, ("conversations",), about="chat transcripts: from and value"),
+    "alpaca": Form(problems.instruction, ("instruction", "output"), about="instruction, input, output"),
+    "meddx-ft": Form(problems.meddx, about="MedDX-FT; unverified: nobody here has seen the files"),
+}  # fmt: skip
+TABLES = ("csv", "xlsx", "parquet", "arrow", "json")
+FORMATS = ("auto", *FORMS, *TABLES, "fhir")
 UNVERIFIED = ("meddx-ft",)
 """Presets written from a description: nobody here has seen the files."""
 
 
-def detect_format(path: str) -> str:
-    """Name the format by the keys of the first object, or by the ending for tables."""
-    if Path(path).is_dir():
-        return "fhir"
-    files.need_file(path)
-    if (table := tabular.table_format(path)) != "json":
-        return table
-    if fhir.is_fhir(path):
-        return "fhir"
-    first = next((entry for entry in files.items(path) if not isinstance(entry, Reject)), None)
+class Kind(NamedTuple):
+    """What a source was taken for."""
+
+    name: str
+    """A form's name, `fhir`, or the container's name for a mapped table."""
+    form: Form | None
+    """None for FHIR."""
+
+
+def kind_of(source: Source) -> Kind:
+    """The source's form: as given, `mapped` under a map, else by its first item."""
+    if source.format not in FORMATS:
+        raise UserError(f"{source.path}: unknown format '{source.format}'; use one of {', '.join(FORMATS)}")
+    files = files_of(source.path, source.encoding)
+    if source.format == "fhir":
+        return Kind("fhir", None)
+    if source.format in FORMS:
+        if own_map(source) and source.format not in UNVERIFIED:
+            raise UserError(f"{source.path}: a map is for tables and JSON of any form; leave out the format or the map")
+        return Kind(source.format, FORMS[source.format])
+    container = tables.container_of(files[0])
+    if source.format in TABLES or own_map(source):
+        return Kind(container, Form(mapped))
+    if container == "json" and fhir.is_fhir(files):
+        return Kind("fhir", None)
+    first = next((e[1] for e in _items(files[0], container, source) if not isinstance(e, Reject)), None)
     if first is None:
-        raise UserError(f"{path}:1: holds no JSON object; expected cases, one JSON object a line")
-    keys = set(first[1])
-    for name, needed in (
-        ("huatuo", {"Open-ended Verifiable Question", "Ground-True Answer"}),
-        ("dxbench", {"explicit_symptoms", "disease"}),
-        ("medqa", {"question", "options", "answer_idx"}),
-        ("jsonl", {"question", "reference"}),
-        ("jsonl", {"question", "references"}),
-    ):
-        if needed <= keys:
-            return name
-    raise UserError(f"{path}: unknown format; set format to one of {', '.join(FORMATS[1:])}, with map for json")
+        raise UserError(f"{files[0].name}: holds no cases: no JSON object and no row that can be read")
+    return _by_keys(first, container, source)
+
+
+def _by_keys(first: dict[str, Any], container: str, source: Source) -> Kind:
+    for name, form in FORMS.items():
+        if form.keys and set(form.keys) <= first.keys():
+            return Kind(name, form)
+    if {"question", "options", "answer_idx"} <= first.keys():
+        return Kind("medqa", FORMS["medqa"])
+    if {"final_diagnosis", "case_information"} <= problems.plain_keys(first).keys():
+        return Kind("diagnosisarena", FORMS["diagnosisarena"])
+    if {"question", "references"} <= first.keys():
+        return Kind("jsonl", FORMS["jsonl"])
+    if container != "json" or lists_in(first):
+        return Kind(container, Form(mapped))
+    raise UserError(
+        f"{source.path}: unknown format (its items have {', '.join(list(first)[:20])}); say which keys hold what with "
+        f"--map question=KEY,reference=KEY, or set format to one of {', '.join(FORMATS[1:])}"
+    )
 
 
 def resolved_format(source: Source) -> str:
-    """The source's format, looked up in the file where it says auto; a map makes any JSON a mapped one."""
-    if source.format not in FORMATS:
-        raise UserError(f"{source.path}: unknown format '{source.format}'; use one of {', '.join(FORMATS)}")
-    if source.format != "auto":
-        return source.format
-    if source.map and Path(source.path).is_file():
-        return tabular.table_format(source.path)
-    return detect_format(source.path)
+    """What the source is taken for, by name."""
+    return kind_of(source).name
 
 
 def check_source(source: Source) -> None:
     """Raise UserError where format, map or columns cannot be right; reads no further than the first row."""
-    name = resolved_format(source)
-    if source.map and name not in TABLES:
-        raise UserError(f"{source.path}: a map is for {', '.join(TABLES)}, and this is {name}; leave the map out")
-    if name in TABLES:
-        first = next((entry for entry in tabular.table_items(source.path, name) if not isinstance(entry, Reject)), None)
-        tabular.check_columns(source, first[1] if first else {})
+    kind = kind_of(source)
+    if kind.form is not None and kind.form.read is mapped:
+        check_map(source)
+        file = files_of(source.path, source.encoding)[0]
+        container = tables.container_of(file)
+        first = next((e for e in _items(file, container, source) if not isinstance(e, Reject)), None)
+        check_columns(source, first[1] if first else {})
 
 
 def read_source(source: Source) -> Iterator[Row | Reject]:
     """Rows and rejects of one source, in file order, with the source's defaults filled in."""
-    count = 0
-    for entry in _entries(source, resolved_format(source)):
-        count += 1
+    kind = kind_of(source)
+    files = files_of(source.path, source.encoding)
+    entries = fhir.read_fhir(files, source) if kind.form is None else _rows(files, kind.form, source)
+    met = False
+    for entry in entries:
+        met = True
         yield entry if isinstance(entry, Reject) else _with_defaults(entry, source)
-    if not count:
+    if not met:
         raise UserError(f"{source.path}: holds no cases")
 
 
-def _entries(source: Source, name: str) -> Iterator[Row | Reject]:
-    if name == "fhir":
-        yield from fhir.read_fhir(source)
-        return
-    table = name in TABLES
-    reader = tabular.mapped if table else ITEM_READERS[name]
-    if table:
-        tabular.check_map(source)
-    checked = not table
-    for entry in tabular.table_items(source.path, name) if table else files.items(source.path):
-        if isinstance(entry, Reject):
-            yield entry
-            continue
-        if not checked:
-            tabular.check_columns(source, entry[1])
-            checked = True
-        try:
-            yield reader(entry[1], entry[0], source)
-        except RowError as error:
-            yield Reject(file=source.path, line=entry[0], reason=str(error))
+def _items(file: DataFile, container: str, source: Source) -> Iterator[tables.Item | Reject]:
+    if container == "json":
+        return json_items(file, source.map.get("items", ""))
+    return tables.CONTAINERS[container](file)
+
+
+def _rows(files: list[DataFile], form: Form, source: Source) -> Iterator[Row | Reject]:
+    reader, checked = form.read, form.read is not mapped
+    if not checked:
+        check_map(source)
+    for file in files:
+        items = _items(file, tables.container_of(file), source)
+        if form.prepare is not None:
+            first = list(islice(items, 500))
+            reader = partial(form.read, base=form.prepare([e[1] for e in first if not isinstance(e, Reject)]))  # type: ignore[call-arg]
+            items = chain(first, items)
+        for entry in items:
+            if isinstance(entry, Reject):
+                yield entry
+                continue
+            line, item = entry
+            if not checked:
+                check_columns(source, item)
+                checked = True
+            yield _row(reader, item, source, file.name, line)
+
+
+def _row(reader: ItemReader, item: dict[str, Any], source: Source, name: str, line: int) -> Row | Reject:
+    """The item as a row, or as a reject of any fault that it has: one bad row never stops the others."""
+    try:
+        row = reader(item, source)
+    except RowUnusable as error:
+        return Reject(file=name, line=line, reason=str(error), kind="unusable")
+    except RowError as error:
+        return Reject(file=name, line=line, reason=str(error))
+    except UserError:
+        raise
+    except Exception as error:  # the exception's text may be the record's
+        return Reject(file=name, line=line, reason=f"cannot be read ({type(error).__name__})")
+    row.file, row.line = name, line
+    return row
 
 
 def _with_defaults(row: Row, source: Source) -> Row:
     if source.language != "auto":
         row.fields["language"] = source.language
     row.fields.setdefault("source", source.source or Path(source.path).stem)
+    row.fields.setdefault("origin", f"{row.file}:{row.line}")
     if source.site:
         row.fields.setdefault("site", source.site)
     return row

@@ -1,0 +1,226 @@
+"""Open diagnosis problems in their publishers' forms: DxBench, HuatuoGPT-o1, DiagnosisArena, Dxy and Muzhi, MedDX-FT,
+chat transcripts and instruction sets. Each function turns one item into a `Row`.
+"""
+
+import re
+from typing import Any
+
+from clinical_r1.reasoning import split
+from clinical_r1.records.config import Source
+from clinical_r1.records.readers.mapping import mapped, options_of
+from clinical_r1.records.row import Row, RowError, detect_language
+from clinical_r1.records.values import NotText, as_text, is_placeholder
+
+_EN = {
+    "explicit": "A patient presents with: {}.",
+    "implicit": "Further questioning reveals: {}.",
+    "denied": "Absent on questioning: {}.",
+    "unsure": "Uncertain: {}.",
+    "candidates": "Candidate diagnoses: {}.",
+    "ask": "What is the most likely diagnosis?",
+    "join": "; ",
+    "space": " ",
+}
+_ZH = {
+    "explicit": "患者主诉：{}。",
+    "implicit": "进一步问诊发现：{}。",
+    "denied": "问诊否认：{}。",
+    "unsure": "不能确定：{}。",
+    "candidates": "候选诊断：{}。",
+    "ask": "最可能的诊断是什么？",
+    "join": "、",
+    "space": "",
+}
+_YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
+
+
+def text_of(item: dict[str, Any], key: str) -> str:
+    """A non-empty text under `key`, stripped; RowError names the key otherwise."""
+    value = item.get(key)
+    if not isinstance(value, str):
+        raise RowError(f"{key}: missing or not a text")
+    return checked(value, key)
+
+
+def checked(value: Any, key: str) -> str:
+    """The value as a text that says something; RowError names the key otherwise."""
+    try:
+        text = as_text(value)
+    except NotText as error:
+        raise RowError(f"{key}: {error}") from None
+    if is_placeholder(text):
+        raise RowError(f"{key}: empty")
+    return text
+
+
+def _symptoms(item: dict[str, Any], key: str) -> list[tuple[str, str]]:
+    value = item.get(key)
+    value = value.tolist() if hasattr(value, "tolist") else value
+    pairs = [list(p) for p in value if isinstance(p, list | tuple)] if isinstance(value, list) else None
+    if pairs is None or len(pairs) != len(value) or not all(len(p) == 2 and isinstance(p[0], str) for p in pairs):
+        raise RowError(f"{key}: not a list of [symptom, polarity]")
+    return [(checked(name, key), str(polarity)) for name, polarity in pairs if name.strip()]
+
+
+def _symptom_question(
+    explicit: list[tuple[str, str]], implicit: list[tuple[str, str]], candidates: list[str], language: str
+) -> str:
+    words = _ZH if language == "zh" else _EN
+    groups = {
+        "explicit": [name for name, polarity in explicit if polarity.casefold() in _YES],
+        "implicit": [name for name, polarity in implicit if polarity.casefold() in _YES],
+        "denied": [name for name, polarity in explicit + implicit if polarity.casefold() in _NO],
+        "unsure": [name for name, polarity in explicit + implicit if polarity.casefold() not in (*_YES, *_NO)],
+        "candidates": candidates,
+    }
+    parts = [words[key].format(words["join"].join(names)) for key, names in groups.items() if names]
+    return words["space"].join([*parts, words["ask"]])
+
+
+def dxbench(item: dict[str, Any], source: Source) -> Row:
+    """DxBench: symptoms with polarity ("True", "False", else uncertain). The department is not told to the doctor."""
+    disease, candidates = text_of(item, "disease"), item.get("candidate_diseases") or []
+    explicit, implicit = _symptoms(item, "explicit_symptoms"), _symptoms(item, "implicit_symptoms")
+    if not explicit and not implicit:
+        raise RowError("explicit_symptoms: no symptom at all")
+    language = detect_language(disease + "".join(name for name, _ in explicit + implicit))
+    choices = [str(name).strip() for name in candidates] if source.candidates else []
+    number = checked(item.get("id"), "id")
+    fields = {
+        "id": f"{number}-{language}",
+        "language": language,
+        "question": _symptom_question(explicit, implicit, choices, language),
+        "reference": disease,
+        "options": choices,
+    }
+    return Row(fields, problem=f"dxbench:{number}", department=str(item.get("department") or ""), keep_id=True)
+
+
+def symptom_slots(item: dict[str, Any], source: Source) -> Row:
+    """Dxy and Muzhi: `goal` with explicit and implicit slots (true, false, else uncertain), and `disease_tag`."""
+    disease, goal = text_of(item, "disease_tag"), item.get("goal")
+    slots = (
+        [goal.get(f"{kind}_inform_slots") or {} for kind in ("explicit", "implicit")] if isinstance(goal, dict) else []
+    )
+    if not slots or not all(isinstance(found, dict) for found in slots) or not any(slots):
+        raise RowError("goal: no explicit_inform_slots and implicit_inform_slots")
+    explicit, implicit = ([(str(k).strip(), str(v)) for k, v in found.items()] for found in slots)
+    language = detect_language(disease + "".join(name for name, _ in explicit + implicit))
+    fields = {
+        "language": language,
+        "question": _symptom_question(explicit, implicit, [], language),
+        "reference": disease,
+    }
+    if item.get("consult_id") is not None:
+        fields["id"] = f"{item['consult_id']}-{language}"
+    return Row(fields, keep_id=True)
+
+
+def huatuo(item: dict[str, Any], source: Source) -> Row:
+    """HuatuoGPT-o1's verifiable problems: open question and ground truth; its chain of thought is left behind."""
+    question, reference = text_of(item, "Open-ended Verifiable Question"), text_of(item, "Ground-True Answer")
+    return Row({"language": detect_language(question), "question": question, "reference": reference.rstrip("。. ")})
+
+
+def plain_keys(item: dict[str, Any]) -> dict[str, Any]:
+    """The item under lower-case keys with underscores: publishers write one set's keys in several ways."""
+    return {re.sub(r"[\s_\-]+", "_", key.strip().casefold()): value for key, value in item.items()}
+
+
+def diagnosis_arena(item: dict[str, Any], source: Source) -> Row:
+    """DiagnosisArena: case, examination and tests make the question; `Final Diagnosis` the reference; options if closed."""
+    plain = plain_keys(item)
+    headings = ("case_information", "physical_examination", "diagnostic_tests")
+    parts = [f"{key.replace('_', ' ').capitalize()}: {as_text(plain[key])}" for key in headings if plain.get(key)]
+    if not parts:
+        raise RowError("Case Information: missing")
+    reference = checked(plain.get("final_diagnosis"), "Final Diagnosis")
+    language = detect_language("".join(parts))
+    fields = {"language": language, "reference": reference.rstrip("。. ")}
+    fields["question"] = "\n".join([*parts, (_ZH if language == "zh" else _EN)["ask"]])
+    row = Row(fields, keep_id=True)
+    if plain.get("id") is not None:
+        fields["id"] = f"diagnosisarena-{plain['id']}"
+    if source.closed and plain.get("options"):
+        choices = options_of(plain["options"])
+        right = choices.get(str(plain.get("right_option", "")).strip().upper())
+        if right is None:
+            raise RowError("Right Option: not one of the options")
+        row.fields |= {"options": list(choices.values()), "reference": right}
+    return row
+
+
+_ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"} | {
+    "model": "assistant", "bot": "assistant", "prompter": "user", "患者": "user", "医生": "assistant"
+}  # fmt: skip
+
+
+def chat(item: dict[str, Any], source: Source) -> Row:
+    """`messages` (role, content) or ShareGPT's `conversations` (from, value): what stands before the last reply of the
+    assistant is the question, the reply without its thinking the reference."""
+    key = "messages" if "messages" in item else "conversations"
+    turns = item[key].tolist() if hasattr(item[key], "tolist") else item[key]
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise RowError(f"{key}: not a list of turns")
+    said = [(_ROLES.get(str(t.get("role", t.get("from", ""))).casefold(), ""), _said(t, key)) for t in turns]
+    if any(not role for role, _ in said):
+        raise RowError(f"{key}: a turn of an unknown role")
+    last = max((index for index, (role, _) in enumerate(said) if role == "assistant"), default=0)
+    before = [(role, text) for role, text in said[:last] if text]
+    if not last or not any(role == "user" for role, _ in before):
+        raise RowError(f"{key}: no question and answer")
+    asked = [text for role, text in before if role != "assistant"]
+    if len(asked) < len(before):  # a dialogue: who said what matters
+        names = {"user": "Q: ", "assistant": "A: ", "system": ""}
+        asked = [names[role] + text for role, text in before]
+    answer = checked(_answer(said[last][1]), key)
+    question = "\n".join(asked)
+    return Row({"language": detect_language(question), "question": question, "reference": answer})
+
+
+def _said(turn: dict[str, Any], key: str) -> str:
+    value = turn.get("content", turn.get("value", ""))
+    if isinstance(value, list):
+        value = "\n".join(str(part.get("text", "")) for part in value if isinstance(part, dict))
+    try:
+        return as_text(value)
+    except NotText as error:
+        raise RowError(f"{key}: {error}") from None
+
+
+def _answer(text: str) -> str:
+    """The reply without its thinking."""
+    return split(text).response or text
+
+
+def instruction(item: dict[str, Any], source: Source) -> Row:
+    """Instruction sets (Alpaca): instruction and input ask, output answers."""
+    asked = [as_text(item.get(key)) for key in ("instruction", "input") if as_text(item.get(key))]
+    question = checked("\n".join(asked), "instruction")
+    reference = checked(_answer(as_text(item.get("output"))), "output")
+    return Row({"language": detect_language(question), "question": question, "reference": reference})
+
+
+_MEDDX = {
+    "question": ("question", "input", "case", "record", "medical_record", "病历", "问题"),
+    "reference": ("reference", "answer", "output", "diagnosis", "诊断", "答案"),
+    "icd10": ("icd10", "icd", "icd_code", "ICD编码"),
+    "department": ("department", "specialty", "科室"),
+    "patient": ("patient", "patient_id"),
+    "language": ("language", "lang"),
+}
+
+
+def meddx(item: dict[str, Any], source: Source) -> Row:
+    """MedDX-FT, the paper's fine-tuning set (section 2.1.1). **Unverified**: the set is not public, and these keys are a
+    reading of the paper (patient record in, diagnosis out): the first known key for each field, unless `map` names it."""
+    found = {field: key for field, keys in _MEDDX.items() for key in reversed(keys) if item.get(key)}
+    for field in ("question", "reference"):
+        if field not in found and field not in source.map:
+            raise RowError(f"{field}: none of the keys {', '.join(_MEDDX[field])}; give map")
+    return mapped(item, source.model_copy(update={"map": {**found, **source.map}}))
+
+
+def ours(item: dict[str, Any], source: Source) -> Row:
+    """Cases under our own names (`schema.Case`). Identifiers that they carry are hashed later, unless they already are."""
+    return mapped(item, source.model_copy(update={"map": {}}))

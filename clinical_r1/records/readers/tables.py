@@ -1,0 +1,232 @@
+"""Rows of tables as objects: CSV in any of its spellings, Excel and OpenDocument sheets, Parquet and Arrow.
+
+A header names columns, so a doubled one is refused: nobody can say which of two "note" columns a map means. A CSV row
+that does not parse is a reject of its first line, and reading goes on with the next: an open quote must not swallow the
+rest of the file.
+"""
+
+import csv
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from clinical_r1.errors import UserError
+from clinical_r1.records.readers.files import DataFile, encoding_of, head_of, lines_of, open_bytes
+from clinical_r1.records.row import Reject
+
+Item = tuple[int, dict[str, Any]]
+_DELIMITERS = ",;\t|"
+_LONGEST = 2000
+"""Lines of one quoted cell; a quote that is open for longer was never meant to open."""
+csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+
+
+def csv_items(file: DataFile) -> Iterator[Item | Reject]:
+    """Rows of a delimited file with the line on which they begin."""
+    lines = _Lines(file)
+    delimiter = _delimiter(file, lines)
+    header: list[str] | None = None
+    while lines:
+        number, line = lines.take()
+        if not line.strip(" " + delimiter):
+            continue
+        cells, reason = _record(line, lines, delimiter, len(header) if header else 0)
+        if header is None:
+            header = _header(cells or next(csv.reader([line], delimiter=delimiter)), file)
+        elif cells is None:
+            yield Reject(file=file.name, line=number, reason=reason)
+        else:
+            yield number, _named(header, cells)
+
+
+class _Lines:
+    """Physical lines that may be put back."""
+
+    def __init__(self, file: DataFile) -> None:
+        self._source = lines_of(file)
+        self._waiting: list[tuple[int, str]] = []
+
+    def __bool__(self) -> bool:
+        if not self._waiting:
+            self._waiting = [line for line in [next(self._source, None)] if line is not None]
+        return bool(self._waiting)
+
+    def take(self) -> tuple[int, str]:
+        return self._waiting.pop() if self else (0, "")
+
+    def put_back(self, lines: list[tuple[int, str]]) -> None:
+        self._waiting.extend(reversed(lines))
+
+
+def _record(first: str, lines: _Lines, delimiter: str, width: int) -> tuple[list[str] | None, str]:
+    """The cells of the record that begins with `first` (taking more lines where a cell has line breaks), or why not."""
+    taken: list[tuple[int, str]] = []
+    text = first
+    while True:
+        cells, open_quote = _cells(text, delimiter)
+        if cells is not None and (not width or _fits(cells, width)):
+            return _cut(cells, width), ""
+        if not open_quote or len(taken) >= _LONGEST or not lines:
+            break
+        taken.append(lines.take())
+        text += "\n" + taken[-1][1]
+        while text.count('"') % 2 and lines and len(taken) < _LONGEST:  # no need to parse before the quotes pair up
+            taken.append(lines.take())
+            text += "\n" + taken[-1][1]
+    lines.put_back(taken)
+    loose = _loose(first, delimiter)
+    if loose is not None and width and _fits(loose, width):
+        return _cut(loose, width), ""
+    if open_quote and taken:
+        return None, "a quote opens here and does not close where a cell could end"
+    if cells is None or taken:
+        return None, "a quote stands inside of a quoted cell; double it"
+    return None, f"{len(cells)} cells, the header has {width}"
+
+
+def _cells(text: str, delimiter: str) -> tuple[list[str] | None, bool]:
+    """Cells of one record; None for what is no record, and whether a quote is still open."""
+    try:
+        return next(csv.reader([text], delimiter=delimiter, strict=True)), False
+    except csv.Error as error:
+        return None, "unexpected end" in str(error)
+
+
+def _loose(line: str, delimiter: str) -> list[str] | None:
+    """Cells of one line where quotes stand inside of quoted cells ("5'6" tall"): a cell ends at a quote before a delimiter."""
+    mark = re.escape(delimiter)
+    cells = re.findall(rf'(?:^|{mark})(?:"(.*?)"(?={mark}|$)|([^{mark}]*))', line)
+    quoted = [(a or b).replace('""', '"') for a, b in cells]
+    return quoted if any(a for a, _ in cells) else None
+
+
+def _fits(cells: list[str], width: int) -> bool:
+    return len(cells) == width or (len(cells) > width and not any(cell.strip() for cell in cells[width:]))
+
+
+def _cut(cells: list[str], width: int) -> list[str]:
+    return cells[:width] if width else cells
+
+
+def _delimiter(file: DataFile, lines: _Lines) -> str:
+    """The delimiter: of a `sep=` line (taken away), else the one that the header has most of outside of quotes."""
+    while lines:
+        number, line = lines.take()
+        if stated := re.fullmatch(r"\ufeff?\"?sep=(.|\\t)\"?", line.strip(" \r"), re.IGNORECASE):
+            return "\t" if stated[1] == "\\t" else stated[1]
+        if not line.strip():
+            continue
+        lines.put_back([(number, line)])
+        bare = re.sub(r'"[^"]*"', "", line)
+        return max(_DELIMITERS, key=lambda mark: (bare.count(mark), -_DELIMITERS.index(mark)))
+    return ","
+
+
+def _header(cells: Iterable[Any], file: DataFile) -> list[str]:
+    names = [str(cell if cell is not None else "").removeprefix("\ufeff").strip() for cell in cells]
+    twice = [name for name, times in Counter(names).items() if name and times > 1]
+    if twice:
+        raise UserError(f'{file.name}:1: the header names the column "{twice[0]}" twice; rename one of them')
+    return names
+
+
+def _named(header: list[str], cells: Iterable[Any]) -> dict[str, Any]:
+    return {name: cell for name, cell in zip(header, cells, strict=False) if name}
+
+
+def sheet_items(file: DataFile) -> Iterator[Item | Reject]:
+    """Rows of a workbook's first sheet that has any (xlsx, xls, ods), numbered as the sheet numbers them."""
+    import io
+
+    from python_calamine import CalamineError, CalamineWorkbook
+
+    try:
+        with open_bytes(file) as handle:
+            book = CalamineWorkbook.from_filelike(io.BytesIO(handle.read()))
+        sheets = [book.get_sheet_by_name(name) for name in book.sheet_names]
+    except CalamineError as error:
+        raise UserError(f"{file.name}: no workbook that can be read ({error}); save it as CSV") from None
+    filled = [sheet for sheet in sheets if sheet.height]
+    if not filled:
+        raise UserError(f"{file.name}: holds no cases: no sheet of this workbook has a row")
+    header: list[str] | None = None
+    for number, cells in enumerate(filled[0].to_python(skip_empty_area=False), 1):
+        if not any(str(cell).strip() for cell in cells):
+            continue
+        if header is None:
+            header = _header(cells, file)
+        else:
+            yield number, _named(header, cells)
+
+
+def parquet_items(file: DataFile) -> Iterator[Item | Reject]:
+    """Rows of a Parquet file, batch by batch, numbered from 1."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(file.path)
+    except (pa.ArrowInvalid, OSError):
+        raise UserError(f"{file.name}: not a Parquet file; check the format") from None
+    names = table.schema_arrow.names
+    _header(names, file)
+    yield from _batches(table.iter_batches(batch_size=256))
+
+
+def arrow_items(file: DataFile) -> Iterator[Item | Reject]:
+    """Rows of an Arrow file (what `datasets.save_to_disk` writes), batch by batch, numbered from 1."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(file.path)) as handle:
+        try:
+            table: Any = pa.ipc.open_stream(handle)
+        except pa.ArrowInvalid:
+            try:
+                opened = pa.ipc.open_file(handle)
+            except pa.ArrowInvalid:
+                raise UserError(f"{file.name}: not an Arrow file; check the format") from None
+            table = (opened.get_batch(i) for i in range(opened.num_record_batches))
+        yield from _batches(table)
+
+
+def _batches(batches: Iterable[Any]) -> Iterator[Item]:
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, 256):
+            for item in batch.slice(start, 256).to_pylist():
+                number += 1
+                yield number, item
+
+
+CONTAINERS = {
+    "csv": csv_items,
+    "xlsx": sheet_items,
+    "parquet": parquet_items,
+    "arrow": arrow_items,
+}
+
+
+def container_of(file: DataFile) -> str:
+    """csv, xlsx, parquet, arrow or json: by the first bytes, and only where these are text by what they say."""
+    head = head_of(file)
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        return "xlsx"
+    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")) or file.path.suffix == ".arrow":
+        return "arrow"
+    ending = [part for part in file.path.name.casefold().split(".")[1:] if part not in ("gz", "bz2", "xz")]
+    if ending and ending[-1] in ("parquet", "xlsx", "xls", "ods"):
+        return "parquet" if ending[-1] == "parquet" else "xlsx"
+    text = head.decode(encoding_of(file), errors="replace").lstrip("\ufeff \t\r\n")
+    if text.startswith("{") or re.match(r"\[\s*(\{|\]|\[|$)", text):
+        return "json"
+    return "csv" if ending and ending[-1] in ("csv", "tsv", "txt", "tab") else _by_shape(text)
+
+
+def _by_shape(text: str) -> str:
+    """A header with delimiters is a table; anything else is left to the JSON reader, which says what it met."""
+    first = text.split("\n", 1)[0]
+    return "csv" if any(mark in first for mark in _DELIMITERS) and not first.startswith(("{", "[", '"{')) else "json"
