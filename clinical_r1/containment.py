@@ -8,13 +8,17 @@ boilerplate (shingles that many texts share, such as a form's headings) does not
 
 import re
 import unicodedata
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 CHARACTERS_A_WORD = 1.6
 """Of Chinese: eight of its characters are a stock phrase, eight English words rarely are."""
 BOILERPLATE_SHARE = 0.02
 BOILERPLATE_MIN = 20
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _TOKEN = re.compile(r"[a-z0-9]+|[\u3400-\u9fff]")
 
 
@@ -33,6 +37,19 @@ def shingles(words: list[str], size: int) -> set[int]:
     if len(words) <= size:
         return {hash(tuple(words))} if words else set()
     return {hash(tuple(words[i : i + size])) for i in range(len(words) - size + 1)}
+
+
+def shingle_array(words: list[str], size: int) -> np.ndarray:
+    """Sorted distinct 64-bit hashes of all runs of `size` tokens, the same in every process; uint64, 1-d."""
+    if not words:
+        return np.empty(0, np.uint64)
+    codes = np.fromiter((zlib.crc32(word.encode()) for word in words), np.uint64, len(words))
+    size = min(size, len(words))
+    mixed = np.zeros(len(words) - size + 1, np.uint64)
+    for offset in range(size):  # multiplication wraps around: a polynomial hash modulo 2**64
+        mixed = mixed * _MULTIPLIER + codes[offset : offset + len(mixed)]
+    mixed ^= mixed >> np.uint64(29)
+    return np.unique(mixed * _MULTIPLIER)
 
 
 def phrases(text: str, words: int) -> set[int]:

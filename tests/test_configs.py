@@ -35,6 +35,8 @@ MODELS = {
 
 DATA = (
     "clinical_r1/records/specialty.yaml",
+    "clinical_r1/records/words.yaml",
+    "clinical_r1/records/readers/fhir/terms.yaml",
     "clinical_r1/privacy/names_zh.yaml",
     "clinical_r1/reward_tables.yaml",
 )

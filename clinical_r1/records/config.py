@@ -158,10 +158,12 @@ class RecordsConfig(BaseModel):
     max_reject_rate: float = Field(default=0.05, ge=0, le=1)
     """A larger share of malformed rows fails the step."""
     icd10_invalid: Literal["reject", "clear"] = "reject"
-    """A code of no known form: reject the row, or keep it without a code (counted). Codes of ICD-10-CM that the WHO tree
+    """A code of no known form: reject the row, or keep it without a code (counted). Codes of ICD-10-CM that the WHO
+    tree
     does not have, and of ICD-9, never reject a row."""
     code_map: str = ""
-    """CSV or TSV of two columns, code and icd10: what ICD-9 and SNOMED CT codes become. Codes that it lacks are dropped."""
+    """CSV or TSV of two columns, code and icd10: what ICD-9 and SNOMED CT codes become. Codes that it lacks are
+    dropped."""
     specialties: str = ""
     """YAML file that replaces the shipped specialty mapping (clinical_r1/records/specialty.yaml)."""
     dedup: DedupConfig = Field(default_factory=DedupConfig)

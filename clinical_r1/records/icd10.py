@@ -2,7 +2,8 @@
 
 Chinese hospitals write six-digit extensions (`J45.901`, `I10.x00x002`, `A33xx01`) and dagger pairs (`A38xx02+I41.0*`);
 ICD-10-CM writes seventh characters (`S72.001A`, `T81.4XXA`) and categories of its own (`M1A.9XX0`). All are cut to the
-first code's four characters, and to its category where the WHO has no such subcategory. A code stands among others, with
+first code's four characters, and to its category where the WHO has no such subcategory. A code stands among others,
+with
 a title, or behind the name of its system ("ICD-10: J18.9 Pneumonia").
 """
 
@@ -19,7 +20,9 @@ _AMBIGUOUS = re.compile(r"^V\d\d(?:\.?\d)?$")
 """A pick-up truck's occupant in ICD-10, aftercare in ICD-9."""
 _MORPHOLOGY = re.compile(r"^M?\d{4,5}/\d$")
 _BLOCK = re.compile(r"^[A-Z]\d\d\s*[-–]\s*[A-Z]\d\d$")
-_SYSTEM = re.compile(r"^(?:(?:ICD|国际疾病分类)[\s\-_]*(?:9|10|11)?[\s\-_]*(?:CM|GM|CN|WHO|AM|CA)?(?:\s*(?:CODE|编码))?)\s*[:：#=]?\s*")
+_SYSTEM = re.compile(
+    r"^(?:(?:ICD|国际疾病分类)[\s\-_]*(?:9|10|11)?[\s\-_]*(?:CM|GM|CN|WHO|AM|CA)?(?:\s*(?:CODE|编码))?)\s*[:：#=]?\s*"
+)
 _TOKEN = re.compile(r"[A-Z]\d[0-9A-Z](?:\.?[0-9A-Z]+|\.)?|\d{3,5}(?:\.\d{0,2})?")
 _OWN_TWO_DECIMALS = re.compile(
     r"^E8(?:02[019]|3(?:0[019]|1[0189]|3[0129]|4[0129]|5[0129]|8[19])|41[19]|58[1-3]|58[9]|7(?:0[0-9]|2[0129]|7[019])|"
@@ -34,7 +37,8 @@ class Code(NamedTuple):
     who: str
     """`J45.9`, `I10`; "" where the WHO tree has none."""
     kind: Literal["who", "coarsened", "not_who", "icd9", "ambiguous", "invalid", "none"]
-    """coarsened: cut to a WHO code; not_who: a category of ICD-10-CM's own, or a block; icd9: of ICD-9; ambiguous: either
+    """coarsened: cut to a WHO code; not_who: a category of ICD-10-CM's own, or a block; icd9: of ICD-9; ambiguous:
+    either
     ICD could have it; invalid: of no form that is known."""
     raw: str = ""
     """The one code that was read, for a user's map."""
@@ -87,7 +91,8 @@ def _tokens(plain: str) -> list[str]:
 
 
 def _is_icd9(token: str) -> bool:
-    """Numbers, V codes with two decimals, E codes with a dot after three digits; undotted E8490 unless ICD-10-CM has it."""
+    """Numbers, V codes with two decimals, E codes with a dot after three digits; undotted E8490 unless ICD-10-CM has
+    it."""
     if not _ICD9.match(token):
         return False
     if token.startswith("E") and "." not in token:

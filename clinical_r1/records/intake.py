@@ -1,108 +1,181 @@
-"""Rows in, checked rows out: format, ICD-10 code and specialty; everything else becomes a `Reject`."""
+"""Rows in, checked rows out, one at a time: format, codes and specialty; everything else becomes a `Reject`."""
 
+import csv
 import hashlib
+import heapq
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
 from clinical_r1.records import icd10
 from clinical_r1.records.config import RecordsConfig, Source
+from clinical_r1.records.readers.files import files_of
 from clinical_r1.records.readers.registry import UNVERIFIED, read_source, resolved_format
 from clinical_r1.records.row import Reject, Row
 from clinical_r1.records.specialty import SpecialtyMapping, load_mapping
 
 
 @dataclass
-class Intake:
-    """Everything that was read."""
+class Account:
+    """What became of one source's rows."""
 
-    rows: list[Row] = field(default_factory=list)
+    name: str
+    format: str
+    terms: str
+    unverified: bool
+    sha256: str
+    read: int = 0
+    kept: int = 0
+    quarantined: int = 0
+    limited: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    """By kind: malformed, unusable, duplicate, leak, ..."""
+
+
+@dataclass
+class Intake:
+    """Accounts of what is read; complete when `rows` has ended."""
+
+    config: RecordsConfig
+    sources: list[Account] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     codes: Counter[str] = field(default_factory=Counter)
-    sources: list[dict[str, Any]] = field(default_factory=list)
-    limited: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def read(self) -> int:
+        """Rows met, well-formed or not."""
+        return sum(source.read for source in self.sources)
+
+    @property
+    def limited(self) -> int:
+        """Well-formed rows that were read and left out by `limit`."""
+        return sum(source.limited for source in self.sources)
+
+    @property
+    def malformed(self) -> int:
+        """Rows that are no records."""
+        return sum(source.rejected["malformed"] for source in self.sources)
 
     @property
     def reject_rate(self) -> float:
         """Malformed rows over all rows."""
-        total = len(self.rows) + self.limited + len(self.rejects)
-        return len(self.rejects) / total if total else 0.0
+        return self.malformed / self.read if self.read else 0.0
 
+    def reject(self, reject: Reject, source: int) -> None:
+        """Book a reject."""
+        self.rejects.append(reject)
+        self.sources[source].rejected[reject.kind] += 1
 
-def read_all(config: RecordsConfig) -> Intake:
-    """Read every source, apply `limit`, and keep each patient's source whole (see `_ungrouped`)."""
-    intake, mapping = Intake(), load_mapping(config.specialties)
-    for source in config.sources:
-        before = len(intake.rows) + len(intake.rejects)
-        for entry in read_source(source):
-            if isinstance(entry, Reject):
-                intake.rejects.append(entry)
-            else:
-                _check(entry, config, mapping, intake)
-        intake.sources.append(
-            {
-                "name": source.source or Path(source.path).stem,
-                "format": resolved_format(source),
-                "read": len(intake.rows) + len(intake.rejects) - before,
-                "terms": source.terms,
-                "unverified": resolved_format(source) in UNVERIFIED,
-                "sha256": _digest(source),
-            }
-        )
-    _limit(intake, config)
-    return intake
-
-
-def _digest(source: Source) -> str:
-    path = Path(source.path)
-    if path.is_file():
-        return file_sha256(path)
-    names = sorted(child for child in path.rglob("*") if child.is_file())
-    return hashlib.sha256("".join(file_sha256(child) for child in names).encode()).hexdigest()
-
-
-def _check(row: Row, config: RecordsConfig, mapping: SpecialtyMapping, intake: Intake) -> None:
-    raw = str(row.fields.get("icd10", ""))
-    code = icd10.normalise(raw) if raw else ""
-    if raw:
-        intake.codes["checked"] += 1
-        if not code and config.icd10_invalid == "reject":
-            intake.rejects.append(Reject(file=row.file, line=row.line, reason="icd10: not a code of the WHO tree"))
+    def rows(self) -> Iterator[Row]:
+        """Checked rows of every source, in file order; under `limit` as many as it says and no more."""
+        limit, chosen = self.config.limit, self._checked()
+        if limit is not None and self.config.limit_by == "seeded":
+            yield from self._drawn(chosen, limit)
             return
-        intake.codes["coarsened" if code else "cleared"] += code != raw
-    row.fields["icd10"] = code
-    row.fields["specialty"] = mapping.specialty(row.fields.get("specialty", ""), code, row.department)
-    intake.rows.append(row)
+        for number, row in enumerate(chosen, 1):
+            yield row
+            if number == limit:
+                return
+
+    def _checked(self) -> Iterator[Row]:
+        mapping, codes = load_mapping(self.config.specialties), load_code_map(self.config.code_map)
+        for index, source in enumerate(self.config.sources):
+            self.sources.append(_account(source))
+            for entry in read_source(source):
+                self.sources[index].read += 1
+                if isinstance(entry, Reject):
+                    self.reject(entry, index)
+                    continue
+                entry.source = index
+                self.lost.update(entry.lost)
+                if problem := self._code(entry, mapping, codes):
+                    self.reject(Reject(file=entry.file, line=entry.line, reason=problem), index)
+                else:
+                    yield entry
+
+    def _drawn(self, rows: Iterator[Row], limit: int) -> Iterator[Row]:
+        """A seeded draw of `limit` rows; no more than so many are held at a time."""
+        heap: list[tuple[int, int, Row]] = []
+        for number, row in enumerate(rows):
+            content = f"{self.config.seed}\x1f{row.fields['question']}"
+            draw = int.from_bytes(hashlib.sha256(content.encode()).digest()[:8])
+            entry = (-draw, -number, row)
+            if len(heap) < limit:
+                heapq.heappush(heap, entry)
+            else:
+                self.sources[heapq.heappushpop(heap, entry)[2].source].limited += 1
+        heap.sort(key=lambda entry: -entry[1])
+        for entry in heap:
+            yield entry[2]
+
+    def _code(self, row: Row, mapping: SpecialtyMapping, codes: dict[str, str]) -> str:
+        """Fill in code and specialty; what is wrong where the row is rejected for its code."""
+        found = icd10.read(str(row.fields.get("icd10") or ""), row.icd_version)
+        if found.kind != "none":
+            self.codes["checked"] += 1
+            if found.kind == "invalid" and self.config.icd10_invalid == "reject":
+                return "icd10: not a code of ICD-10 or ICD-9"
+            self.codes[found.kind if found.kind != "invalid" else "cleared"] += found.kind != "who"
+        code = found.who or next((codes[_key(c)] for c in (found.raw, *row.other_codes) if _key(c) in codes), "")
+        if not found.who and not code and row.other_codes:
+            self.codes["unmapped"] += 1
+        self.codes["mapped"] += bool(code and not found.who)
+        row.fields["icd10"] = code
+        row.fields["specialty"] = mapping.specialty(row.fields.get("specialty", ""), code, row.department)
+        return ""
 
 
-def _limit(intake: Intake, config: RecordsConfig) -> None:
-    if config.limit is None or len(intake.rows) <= config.limit:
-        return
-    intake.limited = len(intake.rows) - config.limit
-    if config.limit_by == "seeded":
-
-        def draw(index: int) -> str:
-            content = f"{config.seed}\x1f{intake.rows[index].fields['question']}"
-            return hashlib.sha256(content.encode()).hexdigest()
-
-        chosen = sorted(sorted(range(len(intake.rows)), key=draw)[: config.limit])
-        intake.rows = [intake.rows[index] for index in chosen]
-    else:
-        intake.rows = intake.rows[: config.limit]
+def _account(source: Source) -> Account:
+    kind = resolved_format(source)
+    name = source.source or Path(source.path).stem
+    return Account(name, kind, source.terms, kind in UNVERIFIED, digest_of(source))
 
 
-def enforce_reject_rate(intake: Intake, config: RecordsConfig) -> None:
+def digest_of(source: Source) -> str:
+    """SHA-256 of the source's file, or over those of its files."""
+    files = [file_sha256(file.path) for file in files_of(source.path, source.encoding)]
+    return files[0] if len(files) == 1 else hashlib.sha256("".join(files).encode()).hexdigest()
+
+
+def _key(code: str) -> str:
+    return code.strip().upper().replace(".", "")
+
+
+def load_code_map(path: str) -> dict[str, str]:
+    """Foreign code (without dots) -> WHO code, from the user's table; UserError names a line that is none."""
+    if not path:
+        return {}
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"records.code_map: {path}: no such file; give a CSV or TSV with the columns code and icd10")
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    rows = list(csv.reader(text.splitlines(), delimiter="\t" if "\t" in text.split("\n", 1)[0] else ","))
+    found: dict[str, str] = {}
+    for number, cells in enumerate(rows, 1):
+        if len(cells) < 2 or not cells[0].strip():
+            continue
+        who = icd10.normalise(cells[1])
+        if who:
+            found[_key(cells[0])] = who
+        elif number > 1:
+            raise UserError(f"{path}:{number}: the second column is no WHO ICD-10 code; correct the table")
+    return found
+
+
+def enforce_reject_rate(intake: Intake) -> None:
     """More malformed rows than `max_reject_rate` fail the step, naming the first one."""
-    if not intake.rejects or intake.reject_rate <= config.max_reject_rate:
+    limit = intake.config.max_reject_rate
+    malformed = [reject for reject in intake.rejects if reject.kind == "malformed"]
+    if not malformed or intake.reject_rate <= limit:
         return
-    first = intake.rejects[0]
-    lines = ", ".join(str(reject.line) for reject in intake.rejects[:10])
-    more = ", ..." if len(intake.rejects) > 10 else ""
+    first = malformed[0]
+    lines = ", ".join(str(reject.line) for reject in malformed[:10])
+    more = ", ..." if len(malformed) > 10 else ""
     raise UserError(
-        f"{first.file}:{first.line}: {first.reason}; {len(intake.rejects)} rows ({intake.reject_rate:.0%}) are "
-        f"malformed, more than max_reject_rate {config.max_reject_rate:.0%}: correct them (lines {lines}{more}) "
-        "or raise the limit"
+        f"{first.file}:{first.line}: {first.reason}; {len(malformed)} rows ({intake.reject_rate:.0%}) are "
+        f"malformed, more than max_reject_rate {limit:.0%}: correct them (lines {lines}{more}) or raise the limit"
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from clinical_r1.schema import SPLITS, Case
+from clinical_r1.records.spool import Facts
+from clinical_r1.schema import SPLITS
 
 
 class RecordsReport(BaseModel):
@@ -19,10 +20,12 @@ class RecordsReport(BaseModel):
     malformed: int
     reject_rate: float
     """malformed / read; compared with max_reject_rate."""
+    reject_reasons: dict[str, int] = Field(default_factory=dict)
+    """Malformed and unusable rows by reason; every one has its file and line in rejects.jsonl."""
     limited: int
-    """Well-formed rows left out by `limit`."""
+    """Well-formed rows that were read and left out by `limit`."""
     dropped: dict[str, int]
-    """Well-formed rows left out by policy: duplicate, near_duplicate, contaminated, leak, ungrouped."""
+    """Well-formed rows left out: unusable, too_long, duplicate, near_duplicate, contaminated, leak, ungrouped."""
     quarantined: int
     cases: int
     """Cases in the four splits."""
@@ -43,12 +46,16 @@ class RecordsReport(BaseModel):
     specialties: dict[str, int]
     chapters: dict[str, int]
     icd10: dict[str, int]
-    """checked, coarsened (cut to a WHO code), cleared (no such code)."""
+    """checked; of these coarsened (cut to a WHO code), not_who, icd9, ambiguous, cleared (kept without a code); mapped,
+    unmapped (codes for `code_map`)."""
+    lost: dict[str, int] = Field(default_factory=dict)
+    """What the cases' records had and the cases do not, by kind (FHIR resources of no use or no standing)."""
     leaks: int
     """Cases whose question names the reference, whatever became of them."""
     phi: dict[str, Any]
     """policy, off_because, counts of what was scrubbed and of what sent records to quarantine, by type."""
     sources: list[dict[str, Any]]
+    """By source: format, read, kept, quarantined, limited, rejected by kind, terms, hash of its files."""
     seed: int
     config_hash: str
     hashes: dict[str, str] = Field(default_factory=dict)
@@ -60,7 +67,7 @@ def counts(values: Iterable[str]) -> dict[str, int]:
     return dict(Counter(values).most_common())
 
 
-def card(report: RecordsReport, splits: dict[str, list[Case]]) -> str:
+def card(report: RecordsReport, splits: dict[str, list[Facts]]) -> str:
     """The dataset card as Markdown."""
     lines = ["# Records", "", _gate_sentence(report), ""]
     lines += ["| split | cases | en | zh | patients | sites | sha256 |", "|---|---|---|---|---|---|---|"]
@@ -71,16 +78,20 @@ def card(report: RecordsReport, splits: dict[str, list[Case]]) -> str:
         digest = report.hashes.get(f"{name}.jsonl", "")[:16]
         row = (name, len(cases), language["en"], language["zh"], len(patients), len(sites), digest)
         lines.append("| " + " | ".join(map(str, row)) + " |")
-    lines += ["", "## Sources", "", "| name | format | read | terms | sha256 |", "|---|---|---|---|---|"]
+    lines += ["", "## Sources", "", "| name | format | read | kept | terms | sha256 |", "|---|---|---|---|---|---|"]
     for source in report.sources:
         terms = source["terms"] or "not stated"
         form = source["format"] + (" (unverified preset)" if source["unverified"] else "")
-        lines.append(f"| {source['name']} | {form} | {source['read']} | {terms} | {source['sha256'][:16]} |")
+        lines.append(
+            f"| {source['name']} | {form} | {source['read']} | {source['kept']} | {terms} | {source['sha256'][:16]} |"
+        )
     lines += ["", "## What was left out", ""]
     lines += [f"- malformed: {report.malformed} of {report.read} (rejects.jsonl)"]
+    lines += [f"  - {reason}: {count}" for reason, count in report.reject_reasons.items()]
     lines += [f"- {kind}: {count} (rejects.jsonl)" for kind, count in report.dropped.items()]
     lines += [f"- quarantined by the PHI gate: {report.quarantined} (quarantine.jsonl)"]
     lines += [f"- beyond the limit: {report.limited}; beyond the split sizes: {report.unused}"]
+    lines += [f"- not taken from kept records: {count} {kind}" for kind, count in report.lost.items()]
     lines += [
         "",
         f"Splits by {report.split_rule}, seed {report.seed}, grouped by {', '.join(report.group_by) or 'nothing'}",
@@ -98,3 +109,30 @@ def _gate_sentence(report: RecordsReport) -> str:
         f"PHI gate: on; {scrubbed} identifiers removed, {report.quarantined} records kept back. "
         "This is no certificate of anonymity."
     )
+
+
+def account(report: RecordsReport) -> list[str]:
+    """What happened to the rows, as lines for a console."""
+    lines = []
+    for source in report.sources:
+        parts = [f"{count} {kind.replace('_', ' ')}" for kind, count in source["rejected"].items() if count]
+        parts += [f"{source['quarantined']} quarantined"] if source["quarantined"] else []
+        parts += [f"{source['limited']} beyond the limit"] if source["limited"] else []
+        lines.append(
+            f"{source['name']} ({source['format']}): {source['read']} read, {source['kept']} kept"
+            + (f"; {', '.join(parts)}" if parts else "")
+        )
+    lines += [f"  {count} x {reason}" for reason, count in list(report.reject_reasons.items())[:8]]
+    kinds = {"coarsened", "checked", "mapped"}
+    lines += [
+        f"  {count} codes {kind.replace('_', ' ')}"
+        for kind, count in report.icd10.items()
+        if kind not in kinds and count
+    ]
+    if report.lost:
+        shown = ", ".join(f"{count} {kind}" for kind, count in list(report.lost.items())[:6])
+        lines.append(f"  in the records but not in the cases: {shown}" + (", ..." if len(report.lost) > 6 else ""))
+    gate = "off, because " + report.phi["off_because"].replace("_", " ")
+    if report.phi["policy"] != "off":
+        gate = f"on, {sum(report.phi['scrubbed'].values())} identifiers removed, {report.quarantined} records kept back"
+    return [*lines, f"PHI gate: {gate}"]

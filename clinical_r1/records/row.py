@@ -46,6 +46,8 @@ class Row:
     file: str = ""
     """What the file may be called (`readers.files`), not its path."""
     line: int = 0
+    source: int = 0
+    """Which source of the configuration."""
     problem: str = ""
     """Key of one problem in several languages; its versions stay in one split."""
     patient_id: str = ""
@@ -67,8 +69,9 @@ class RowError(ValueError):
     """A row that is no case; the message says which key is wrong, never what it holds."""
 
 
-class RowUnusable(RowError):
-    """A well-formed row that cannot become a case (several right options, no answer): counted apart, never malformed."""
+class UnusableError(RowError):
+    """A well-formed row that cannot become a case (several right options, no answer): counted apart, never
+    malformed."""
 
 
 _CJK = re.compile(r"[\u3400-\u9fff]")

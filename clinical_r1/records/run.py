@@ -3,103 +3,217 @@
     prepare(RecordsConfig(sources=[Source(path="cases.jsonl")]), Path("out"))
 
 writes out/{sft,rl,validation,test}.jsonl (`schema.Case`), rejects.jsonl and quarantine.jsonl (file, line, reason; no
-text), report.json and card.md. Order: read, check, PHI gate, duplicates, contamination, leakage, split, write.
-Nothing is written when a step fails, but for rejects.jsonl where there were too many malformed rows.
+text), report.json and card.md. Order: read, check, PHI gate, duplicates, contamination, leakage, split, write; texts
+wait
+on disk in between. Nothing is written when a step fails, but for rejects.jsonl where there were too many malformed
+rows.
 """
 
 import hashlib
+import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from sys import intern
 
-from clinical_r1.atomic import file_sha256, write_text
+from clinical_r1.atomic import atomic_writer, file_sha256, write_text
 from clinical_r1.errors import UserError
+from clinical_r1.progress import progress
 from clinical_r1.records import icd10
 from clinical_r1.records.config import RecordsConfig
-from clinical_r1.records.gate import run_gate
-from clinical_r1.records.intake import enforce_reject_rate, read_all
-from clinical_r1.records.policies import Kept, apply_policies
+from clinical_r1.records.dedup import Boilerplate
+from clinical_r1.records.intake import Intake, enforce_reject_rate
+from clinical_r1.records.policies import Kept, Policies, apply_policies
 from clinical_r1.records.report import RecordsReport, card, counts
+from clinical_r1.records.row import Quarantined
 from clinical_r1.records.split import Item, assign, groups_of
+from clinical_r1.records.spool import Facts, Spool, spool_beside
+from clinical_r1.records.treat import treated
 from clinical_r1.schema import SPLITS, Case, write_jsonl
+
+
+@dataclass
+class Taken:
+    """Everything that was read and treated, up to the splits."""
+
+    intake: Intake
+    spool: Spool
+    policies: Policies = field(default_factory=Policies)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    scrubbed: Counter[str] = field(default_factory=Counter)
+    doubts: Counter[str] = field(default_factory=Counter)
+
+    def case(self, facts: Facts) -> Case:
+        """A kept case with its text."""
+        case = Case.model_validate_json(self.spool.text(facts))
+        return case.model_copy(update={"id": facts.id}) if facts.renamed else case
 
 
 def read_cases(config: RecordsConfig) -> list[Case]:
     """Gated, cleaned cases without splitting them: for evaluation sets and other single-pool uses."""
-    intake = read_all(config)
-    enforce_reject_rate(intake, config)
-    return [kept.case for kept in apply_policies(run_gate(intake.rows, config), config).kept]
+    with _taken(config, None) as taken:
+        return [taken.case(kept.facts) for kept in taken.policies.kept]
 
 
 def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
     """Run the step; see the module's docstring. UserError for input that a user can correct."""
-    intake = read_all(config)
-    try:
-        enforce_reject_rate(intake, config)
-    except UserError:
-        write_jsonl(out_dir / "rejects.jsonl", intake.rejects)
-        raise
-    gated = run_gate(intake.rows, config)
-    policies = apply_policies(gated, config)
-    if not policies.kept:
-        raise UserError(
-            f"{config.sources[0].path}: none of {len(intake.rows)} rows is left "
-            f"({len(gated.quarantined)} quarantined, {len(policies.rejects)} dropped); relax the records policies"
-        )
-    items = [_item(kept, config) for kept in policies.kept]
-    found, rule = assign(items, config.splits, config.seed)
-    splits = {name: [policies.kept[i].case for i in found[name]] for name in SPLITS}
-
-    for name in SPLITS:
-        write_jsonl(out_dir / f"{name}.jsonl", splits[name])
-    write_jsonl(out_dir / "rejects.jsonl", [*intake.rejects, *policies.rejects])
-    write_jsonl(out_dir / "quarantine.jsonl", gated.quarantined)
-    every = [case for name in SPLITS for case in splits[name]]
-    report = RecordsReport(
-        read=len(intake.rows) + intake.limited + len(intake.rejects),
-        malformed=len(intake.rejects),
-        reject_rate=round(intake.reject_rate, 6),
-        limited=intake.limited,
-        dropped=policies.dropped,
-        quarantined=len(gated.quarantined),
-        cases=len(every),
-        unused=len(found["unused"]),
-        splits={name: len(splits[name]) for name in SPLITS},
-        split_rule=rule,
-        groups=len(groups_of(items)),
-        group_by=list(config.group_by),
-        without_patient=sum(not case.patient for case in every),
-        without_site=sum(not case.site for case in every),
-        languages=counts(case.language for case in every),
-        specialties=counts(case.specialty for case in every),
-        chapters=counts(icd10.chapter(case.icd10) or "none" for case in every),
-        icd10={name: intake.codes[name] for name in ("checked", "coarsened", "cleared")},
-        leaks=policies.leaks,
-        phi=gated.summary,
-        sources=intake.sources,
-        seed=config.seed,
-        config_hash=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
-        hashes={f"{name}.jsonl": file_sha256(out_dir / f"{name}.jsonl") for name in SPLITS},
-    )
-    write_text(out_dir / "card.md", card(report, splits))
-    write_text(out_dir / "report.json", report.model_dump_json(indent=2) + "\n")
+    with _taken(config, out_dir) as taken:
+        policies = taken.policies
+        if not policies.kept:
+            raise UserError(_nothing_left(taken))
+        items = [_item(kept, config) for kept in policies.kept]
+        found, rule = assign(items, config.splits, config.seed)
+        splits = {name: [policies.kept[i].facts for i in found[name]] for name in SPLITS}
+        for name in SPLITS:
+            _write_split(out_dir / f"{name}.jsonl", splits[name], taken)
+        rejects = [*taken.intake.rejects, *(reject for _, reject in policies.rejects)]
+        write_jsonl(out_dir / "rejects.jsonl", rejects)
+        write_jsonl(out_dir / "quarantine.jsonl", taken.quarantined)
+        report = _report(taken, splits, len(found["unused"]), rule, len(groups_of(items)))
+        report.hashes = {f"{name}.jsonl": file_sha256(out_dir / f"{name}.jsonl") for name in SPLITS}
+        write_text(out_dir / "card.md", card(report, splits))
+        write_text(out_dir / "report.json", report.model_dump_json(indent=2) + "\n")
     return report
 
 
+@contextmanager
+def _taken(config: RecordsConfig, out_dir: Path | None) -> Iterator[Taken]:
+    """Read and treat every row, and apply the policies; the texts lie in a spool until the block ends."""
+    with spool_beside(out_dir) as spool:
+        taken = Taken(Intake(config), spool)
+        cases, common = _treat(taken)
+        try:
+            enforce_reject_rate(taken.intake)
+        except UserError:
+            if out_dir is not None:
+                write_jsonl(out_dir / "rejects.jsonl", taken.intake.rejects)
+            raise
+        taken.policies = apply_policies(cases, spool, common, config)
+        for source, reject in taken.policies.rejects:
+            taken.intake.sources[source].rejected[reject.kind] += 1
+        for kept in taken.policies.kept:
+            taken.intake.sources[kept.facts.source].kept += 1
+        yield taken
+
+
+def _treat(taken: Taken) -> tuple[list[Facts], Boilerplate]:
+    intake, cases, common = taken.intake, [], Boilerplate()
+    with progress("records", 0) as advance:
+        for batch in treated(intake.rows(), intake.config):
+            for facts, text, shingles in batch.cases:
+                taken.spool.add(facts, text, shingles)
+                common.add(taken.spool.shingles(facts))
+                facts.file, facts.site, facts.patient = intern(facts.file), intern(facts.site), intern(facts.patient)
+                facts.specialty, facts.icd10 = intern(facts.specialty), intern(facts.icd10)
+                cases.append(facts)
+            for source, reject in batch.rejects:
+                intake.reject(reject, source)
+            for source, held in batch.quarantined:
+                taken.quarantined.append(held)
+                intake.sources[source].quarantined += 1
+            taken.scrubbed.update(batch.scrubbed)
+            taken.doubts.update(batch.doubts)
+            advance(len(batch.cases) + len(batch.rejects) + len(batch.quarantined))
+    return cases, common
+
+
+def _nothing_left(taken: Taken) -> str:
+    intake = taken.intake
+    why = Counter(kind for source in intake.sources for kind in source.rejected.elements())
+    parts = [f"{count} {kind.replace('_', ' ')}" for kind, count in why.most_common()]
+    parts += [f"{len(taken.quarantined)} quarantined"] if taken.quarantined else []
+    first = next((r for r in [*intake.rejects, *(r for _, r in taken.policies.rejects)]), None)
+    example = f"; the first, {first.file}:{first.line}: {first.reason}" if first else ""
+    return (
+        f"{intake.config.sources[0].path}: none of {intake.read} rows is left "
+        f"({', '.join(parts) or 'none read'}{example}); correct the source or relax the records policies"
+    )
+
+
+def _write_split(path: Path, split: list[Facts], taken: Taken) -> None:
+    with atomic_writer(path, "wb") as handle:
+        for facts in split:
+            text = taken.spool.text(facts)
+            if facts.renamed:
+                text = json.dumps(json.loads(text) | {"id": facts.id}, ensure_ascii=False).encode()
+            handle.write(text + b"\n")
+    path.chmod(0o600)
+
+
+def _report(taken: Taken, splits: dict[str, list[Facts]], unused: int, rule: str, groups: int) -> RecordsReport:
+    intake, config = taken.intake, taken.intake.config
+    every = [facts for name in SPLITS for facts in splits[name]]
+    rejected: Counter[str] = Counter()
+    for source in intake.sources:
+        rejected.update(source.rejected)
+    reasons = Counter(reject.reason.split(" (")[0] for reject in intake.rejects)
+    phi: dict[str, object] = {"policy": config.phi.policy, "off_because": config.phi.off_because}
+    if config.phi.policy == "scrub":
+        phi |= {
+            "scrubbed": dict(sorted(taken.scrubbed.items())),
+            "quarantine_reasons": dict(sorted(taken.doubts.items())),
+            "ner_model": bool(config.phi.ner_model),
+        }
+    return RecordsReport(
+        read=intake.read,
+        malformed=intake.malformed,
+        reject_rate=round(intake.reject_rate, 6),
+        reject_reasons=dict(reasons.most_common(50)),
+        limited=intake.limited,
+        dropped={kind: count for kind, count in rejected.most_common() if kind != "malformed"},
+        quarantined=len(taken.quarantined),
+        cases=len(every),
+        unused=unused,
+        splits={name: len(splits[name]) for name in SPLITS},
+        split_rule=rule,
+        groups=groups,
+        group_by=list(config.group_by),
+        without_patient=sum(not facts.patient for facts in every),
+        without_site=sum(not facts.site for facts in every),
+        languages=counts(facts.language for facts in every),
+        specialties=counts(facts.specialty for facts in every),
+        chapters=counts(icd10.chapter(facts.icd10) or "none" for facts in every),
+        icd10=dict(+intake.codes),
+        lost=dict(intake.lost.most_common()),
+        leaks=taken.policies.leaks,
+        phi=phi,
+        sources=[
+            {
+                "name": source.name,
+                "format": source.format,
+                "read": source.read,
+                "kept": source.kept,
+                "quarantined": source.quarantined,
+                "limited": source.limited,
+                "rejected": dict(source.rejected.most_common()),
+                "terms": source.terms,
+                "unverified": source.unverified,
+                "sha256": source.sha256,
+            }
+            for source in intake.sources
+        ],
+        seed=config.seed,
+        config_hash=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:16],
+    )
+
+
 def _item(kept: Kept, config: RecordsConfig) -> Item:
-    case = kept.case
+    facts = kept.facts
     stratum = {
-        "specialty": case.specialty,
-        "icd10_chapter": icd10.chapter(case.icd10),
-        "language": case.language,
-        "site": case.site,
+        "specialty": facts.specialty,
+        "icd10_chapter": icd10.chapter(facts.icd10),
+        "language": facts.language,
+        "site": facts.site,
     }
-    named = {"patient": case.patient, "site": case.site}
+    named = {"patient": facts.patient, "site": facts.site}
     keys = [(name, named[name]) for name in config.group_by if named[name]]
     return Item(
-        id=case.id,
+        id=facts.id,
         stratum=tuple(stratum[name] for name in config.stratify_by),
         keys=(*keys, *kept.keys),
-        test_only=kept.site in config.splits.test_sites,
+        test_only=facts.test_only,
     )
 
 

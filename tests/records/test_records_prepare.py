@@ -166,7 +166,7 @@ def test_wrong_files_are_user_errors(tmp_path, name, content, message):
 
 def test_unknown_format_names_the_known_ones(tmp_path):
     source = Source(path=write(tmp_path / "cases.jsonl", rows(5)), format="xml")
-    with pytest.raises(UserError, match="unknown format 'xml'; use one of auto, jsonl"):
+    with pytest.raises(UserError, match="unknown format 'xml'; use one of auto, huatuo"):
         prepare(RecordsConfig(sources=[source], phi=OFF), tmp_path / "out")
 
 
@@ -174,8 +174,13 @@ def test_limit_is_seeded_or_first(tmp_path):
     source = write(tmp_path / "cases.jsonl", rows(100))
     first = prepare(config(source, limit=40, limit_by="first"), tmp_path / "a")
     questions = {case.question for found in splits_of(tmp_path / "a").values() for case in found}
-    assert first.cases == 40 and first.limited == 60 and questions == {row["question"] for row in rows(40)}
-    prepare(config(source, limit=40), tmp_path / "b")
+    assert (
+        first.cases == 40
+        and first.read == 40
+        and first.limited == 0
+        and questions == {row["question"] for row in rows(40)}
+    )
+    assert prepare(config(source, limit=40), tmp_path / "b").limited == 60
     assert {c.question for f in splits_of(tmp_path / "b").values() for c in f} != questions
 
 

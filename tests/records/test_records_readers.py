@@ -5,7 +5,7 @@ import json
 import pytest
 
 from clinical_r1.records.config import Source
-from clinical_r1.records.readers.registry import detect_format, read_source
+from clinical_r1.records.readers.registry import read_source, resolved_format
 from clinical_r1.records.row import Reject, Row
 
 DX_EN = {
@@ -45,7 +45,7 @@ def test_dxbench_keeps_polarity_and_hides_the_department(tmp_path):
     assert "presents with: numb arm." in question and "questioning reveals: slurred speech." in question
     assert "Absent on questioning: fever." in question and "Uncertain: headache." in question
     assert "Neurology" not in question and "migraine" not in question
-    assert row.department == "Neurology" and row.fields["reference"] == "stroke"
+    assert row.department == "Neurology" and row.fields["references"] == ["stroke"]
 
 
 def test_dxbench_candidates_are_a_choice_only_when_asked(tmp_path):
@@ -64,13 +64,13 @@ def test_dxbench_in_chinese_is_the_same_problem(tmp_path):
 
 def test_huatuo_problem_without_its_chain(tmp_path):
     row = read(tmp_path, [HUATUO])[0]
-    assert row.fields["reference"] == "Treponema pallidum" and "secret" not in str(row)
+    assert row.fields["references"] == ["Treponema pallidum"] and "secret" not in str(row)
 
 
 def test_medqa_open_or_closed(tmp_path):
     assert read(tmp_path, [MEDQA])[0].fields["options"] == []
     closed = read(tmp_path, [MEDQA], closed=True)[0].fields
-    assert closed["options"] == ["aspirin", "heparin"] and closed["reference"] == "heparin"
+    assert closed["options"] == ["aspirin", "heparin"] and closed["references"] == ["heparin"]
 
 
 @pytest.mark.parametrize(
@@ -94,4 +94,4 @@ def test_bad_items_are_rejects_with_line_and_key(tmp_path, item, key):
 def test_formats_are_told_by_their_keys(tmp_path, item, name):
     for file, text in (("a.json", json.dumps([item])), ("a.jsonl", json.dumps(item) + "\n")):
         (tmp_path / file).write_text(text)
-        assert detect_format(str(tmp_path / file)) == name
+        assert resolved_format(Source(path=str(tmp_path / file))) == name

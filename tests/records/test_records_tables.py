@@ -160,7 +160,7 @@ def test_fhir_bundle_becomes_cases_and_rejects(tmp_path):
     row, reject = read_source(Source(path=str(path)))
     assert isinstance(row, Row) and isinstance(reject, Reject)
     assert reject.line == 2 and reject.reason.startswith("Condition")
-    assert row.fields["reference"] == "Myocardial infarction" and row.fields["icd10"] == "I21.9"
+    assert row.fields["references"] == ["Myocardial infarction"] and row.fields["icd10"] == "I21.9"
     assert row.fields["age_band"] == "70-79" and row.fields["sex"] == "male" and row.department == "Cardiology"
     assert "Reason for visit: chest pain" in row.fields["question"] and "troponin 2.4 ng/mL" in row.fields["question"]
 

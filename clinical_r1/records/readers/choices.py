@@ -12,7 +12,7 @@ from typing import Any
 from clinical_r1.records.config import Source
 from clinical_r1.records.readers.mapping import chosen_option, options_of
 from clinical_r1.records.readers.problems import checked, text_of
-from clinical_r1.records.row import Row, RowError, RowUnusable, detect_language
+from clinical_r1.records.row import Row, RowError, UnusableError, detect_language
 from clinical_r1.records.values import as_text, is_placeholder
 
 _CMEXAM_OPTION = re.compile(r"^\s*([A-Z])[\s.．、:：]+(.+)$", re.MULTILINE)
@@ -25,7 +25,7 @@ def choice_row(question: str, options: dict[str, str], reference: str, source: S
         {
             "language": detect_language(question + reference),
             "question": question,
-            "reference": reference,
+            "references": [reference],
             "options": list(options.values()) if source.closed else [],
         }
     )
@@ -35,15 +35,16 @@ def _by_letter(answer: Any, options: dict[str, str], key: str) -> str:
     """The option of one letter; several letters are a question that one reference cannot answer."""
     text = as_text(answer).strip()
     if is_placeholder(text):
-        raise RowUnusable(f"{key}: no answer in this part of the set")
+        raise UnusableError(f"{key}: no answer in this part of the set")
     letters = re.sub(r"[\s,，、;；]", "", text.upper())
     if len(letters) > 1 and set(letters) <= set(options) and text not in options.values():
-        raise RowUnusable(f"{key}: several options are right")
+        raise UnusableError(f"{key}: several options are right")
     return chosen_option(text, options)
 
 
 def medqa(item: dict[str, Any], source: Source) -> Row:
-    """MedQA in either language: options as an object or a list, `answer` as the text, `answer_idx` as letter or number."""
+    """MedQA in either language: options as an object or a list, `answer` as the text, `answer_idx` as letter or
+    number."""
     question, options = text_of(item, "question"), options_of(item.get("options"))
     if not options:
         raise RowError("options: missing")
@@ -74,7 +75,7 @@ def medmcqa(item: dict[str, Any], source: Source, base: int | None = None) -> Ro
     options = {letter: checked(item.get(f"op{letter.casefold()}"), f"op{letter.casefold()}") for letter in "ABCD"}
     number = as_text(item.get("cop"))
     if not number or number == "-1":
-        raise RowUnusable("cop: no answer in this part of the set")
+        raise UnusableError("cop: no answer in this part of the set")
     if base is None:
         raise RowError("cop: cannot tell whether it counts from 0 or from 1; give more rows of the set")
     if not number.isdigit() or not 0 <= int(number) - base < 4:

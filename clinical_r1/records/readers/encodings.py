@@ -1,6 +1,7 @@
 """Which encoding a file is in: byte order marks, UTF-8, UTF-16 without a mark, GB18030, Big5, Windows-1252.
 
-`charset-normalizer` reads short Chinese files as Korean or Cyrillic as often as not, so the few encodings that records in
+`charset-normalizer` reads short Chinese files as Korean or Cyrillic as often as not, so the few encodings that records
+in
 English and Chinese come in are told apart by what they look like; whoever knows better says `encoding`.
 """
 

@@ -11,13 +11,17 @@ import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.records.readers.encodings import find_encoding
 
 SAMPLE = 1 << 18
-_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_PACKED: dict[bytes, Any] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
 _DATA = ("csv", "tsv", "txt", "tab", "json", "jsonl", "ndjson", "parquet", "arrow", "xlsx", "xlsm", "xls", "ods")
 _ABOUT = frozenset(
     {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json", "package.json"}
@@ -37,7 +41,8 @@ class DataFile:
 
 
 def files_of(path: str, encoding: str = "") -> list[DataFile]:
-    """The file, the data files of a folder (of any depth), or those that a glob names; UserError where there are none."""
+    """The file, the data files of a folder (of any depth), or those that a glob names; UserError where there are
+    none."""
     place = Path(path)
     if any(char in path for char in "*?[") and not place.exists():
         base = Path(place.anchor) if place.is_absolute() else Path()
@@ -85,7 +90,7 @@ def open_bytes(file: DataFile) -> IO[bytes]:
         magic = handle.read(6)
     for mark, opener in _PACKED.items():
         if magic.startswith(mark):
-            return io.BufferedReader(opener(file.path, "rb"))  # type: ignore[arg-type]
+            return opener(file.path, "rb")
     return file.path.open("rb")
 
 
@@ -115,7 +120,8 @@ def encoding_of(file: DataFile) -> str:
 
 
 def open_text(file: DataFile) -> io.TextIOWrapper:
-    """The file as text with its line ends; bytes that are not of its encoding become lone surrogates (a row's reject)."""
+    """The file as text with its line ends; bytes that are not of its encoding become lone surrogates (a row's
+    reject)."""
     return io.TextIOWrapper(open_bytes(file), encoding_of(file), errors="surrogateescape", newline="")
 
 

@@ -1,4 +1,5 @@
-"""From a table row or JSON object to a `Row`, by a map from our fields to columns: `question=complaint+history,reference=dx`.
+"""From a table row or JSON object to a `Row`, by a map from our fields to columns:
+`question=complaint+history,reference=dx`.
 
 Columns of structured identifiers go to the gate's memory and nowhere else: map them to `name`, `patient`, `phone`,
 `address` or `identifier` (several joined with `+`), and their values are removed from the text wherever they stand.
@@ -12,23 +13,23 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.known import Known
+from clinical_r1.records.ages import band_at, band_of_age, band_of_band
 from clinical_r1.records.config import Source, split_outside_quotes
 from clinical_r1.records.readers.json_items import lists_in
 from clinical_r1.records.row import Row, RowError, detect_language
 from clinical_r1.records.values import (
     NotText,
     as_text,
-    band_at,
-    band_of_age,
-    band_of_band,
     is_no_person,
     is_placeholder,
     iso_date,
     known_text,
+    language_of,
     number_key,
     patient_key,
     sex_of,
 )
+from clinical_r1.references import split_references
 
 TEXTS = ("id", "specialty", "icd10", "source", "site")
 FIELDS = (
@@ -49,7 +50,6 @@ FIELDS = (
     *("icd_version", "origin"),
 )
 _REQUIRED = ("question", "reference")
-_LANGUAGES = {"en": "en", "eng": "en", "english": "en", "英文": "en", "英语": "en", "en-us": "en", "en-gb": "en"} | dict.fromkeys(("zh", "cn", "zho", "chi", "chinese", "zh-cn", "zh_cn", "zh-hans", "zh-hant", "中文", "汉语"), "zh")
 _LETTERED = re.compile(r"^\s*[\[(（]?([A-Za-z])[\])）.．、:：]\s*(.+)$")
 
 
@@ -104,19 +104,17 @@ def mapped(item: dict[str, Any], source: Source) -> Row:
         raise RowError(f"reference: empty ({'+'.join(columns.get('reference') or columns['references'])})")
     if options:
         references = [chosen_option(answer, options) for answer in references]
-    language = _LANGUAGES.get(text.get("language", "").casefold(), "" if text.get("language") else "auto")
-    if not language:
+    language = language_of(text.get("language", "")) or detect_language(question + references[0])
+    if text.get("language") and not language_of(text["language"]):
         raise RowError("language: neither en nor zh")
     fields: dict[str, Any] = {
-        "language": detect_language(question + references[0]) if language == "auto" else language,
+        "language": language,
         "question": question,
         "sex": sex_of(text.get("sex", "")),
         "age_band": _band(text),
     }
-    if len(references) > 1:
-        fields["references"] = references
-    else:  # one text may still be a list of diagnoses, which `Case` takes apart
-        fields["reference"] = references[0]
+    # One text may still be a list of diagnoses.
+    fields["references"] = references if options or len(references) > 1 else split_references(references[0])
     if options:
         fields["options"] = list(options.values())
     fields |= {f: number_key(text[f]) for f in TEXTS if text.get(f) and not is_placeholder(text[f])}

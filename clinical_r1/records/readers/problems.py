@@ -54,8 +54,7 @@ def checked(value: Any, key: str) -> str:
 
 
 def _symptoms(item: dict[str, Any], key: str) -> list[tuple[str, str]]:
-    value = item.get(key)
-    value = value.tolist() if hasattr(value, "tolist") else value
+    value: Any = item.get(key)
     pairs = [list(p) for p in value if isinstance(p, list | tuple)] if isinstance(value, list) else None
     if pairs is None or len(pairs) != len(value) or not all(len(p) == 2 and isinstance(p[0], str) for p in pairs):
         raise RowError(f"{key}: not a list of [symptom, polarity]")
@@ -90,7 +89,7 @@ def dxbench(item: dict[str, Any], source: Source) -> Row:
         "id": f"{number}-{language}",
         "language": language,
         "question": _symptom_question(explicit, implicit, choices, language),
-        "reference": disease,
+        "references": [disease],
         "options": choices,
     }
     return Row(fields, problem=f"dxbench:{number}", department=str(item.get("department") or ""), keep_id=True)
@@ -109,7 +108,7 @@ def symptom_slots(item: dict[str, Any], source: Source) -> Row:
     fields = {
         "language": language,
         "question": _symptom_question(explicit, implicit, [], language),
-        "reference": disease,
+        "references": [disease],
     }
     if item.get("consult_id") is not None:
         fields["id"] = f"{item['consult_id']}-{language}"
@@ -119,7 +118,7 @@ def symptom_slots(item: dict[str, Any], source: Source) -> Row:
 def huatuo(item: dict[str, Any], source: Source) -> Row:
     """HuatuoGPT-o1's verifiable problems: open question and ground truth; its chain of thought is left behind."""
     question, reference = text_of(item, "Open-ended Verifiable Question"), text_of(item, "Ground-True Answer")
-    return Row({"language": detect_language(question), "question": question, "reference": reference.rstrip("。. ")})
+    return Row({"language": detect_language(question), "question": question, "references": [reference.rstrip("。. ")]})
 
 
 def plain_keys(item: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +127,8 @@ def plain_keys(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def diagnosis_arena(item: dict[str, Any], source: Source) -> Row:
-    """DiagnosisArena: case, examination and tests make the question; `Final Diagnosis` the reference; options if closed."""
+    """DiagnosisArena: case, examination and tests make the question; `Final Diagnosis` the reference; options if
+    closed."""
     plain = plain_keys(item)
     headings = ("case_information", "physical_examination", "diagnostic_tests")
     parts = [f"{key.replace('_', ' ').capitalize()}: {as_text(plain[key])}" for key in headings if plain.get(key)]
@@ -136,7 +136,7 @@ def diagnosis_arena(item: dict[str, Any], source: Source) -> Row:
         raise RowError("Case Information: missing")
     reference = checked(plain.get("final_diagnosis"), "Final Diagnosis")
     language = detect_language("".join(parts))
-    fields = {"language": language, "reference": reference.rstrip("。. ")}
+    fields: dict[str, Any] = {"language": language, "references": [reference.rstrip("。. ")]}
     fields["question"] = "\n".join([*parts, (_ZH if language == "zh" else _EN)["ask"]])
     row = Row(fields, keep_id=True)
     if plain.get("id") is not None:
@@ -146,7 +146,7 @@ def diagnosis_arena(item: dict[str, Any], source: Source) -> Row:
         right = choices.get(str(plain.get("right_option", "")).strip().upper())
         if right is None:
             raise RowError("Right Option: not one of the options")
-        row.fields |= {"options": list(choices.values()), "reference": right}
+        row.fields |= {"options": list(choices.values()), "references": [right]}
     return row
 
 
@@ -175,7 +175,7 @@ def chat(item: dict[str, Any], source: Source) -> Row:
         asked = [names[role] + text for role, text in before]
     answer = checked(_answer(said[last][1]), key)
     question = "\n".join(asked)
-    return Row({"language": detect_language(question), "question": question, "reference": answer})
+    return Row({"language": detect_language(question), "question": question, "references": [answer]})
 
 
 def _said(turn: dict[str, Any], key: str) -> str:
@@ -198,7 +198,7 @@ def instruction(item: dict[str, Any], source: Source) -> Row:
     asked = [as_text(item.get(key)) for key in ("instruction", "input") if as_text(item.get(key))]
     question = checked("\n".join(asked), "instruction")
     reference = checked(_answer(as_text(item.get("output"))), "output")
-    return Row({"language": detect_language(question), "question": question, "reference": reference})
+    return Row({"language": detect_language(question), "question": question, "references": [reference]})
 
 
 _MEDDX = {
@@ -212,8 +212,10 @@ _MEDDX = {
 
 
 def meddx(item: dict[str, Any], source: Source) -> Row:
-    """MedDX-FT, the paper's fine-tuning set (section 2.1.1). **Unverified**: the set is not public, and these keys are a
-    reading of the paper (patient record in, diagnosis out): the first known key for each field, unless `map` names it."""
+    """MedDX-FT, the paper's fine-tuning set (section 2.1.1). **Unverified**: the set is not public, and these keys are
+    a
+    reading of the paper (patient record in, diagnosis out): the first known key for each field, unless `map` names
+    it."""
     found = {field: key for field, keys in _MEDDX.items() for key in reversed(keys) if item.get(key)}
     for field in ("question", "reference"):
         if field not in found and field not in source.map:
@@ -222,5 +224,6 @@ def meddx(item: dict[str, Any], source: Source) -> Row:
 
 
 def ours(item: dict[str, Any], source: Source) -> Row:
-    """Cases under our own names (`schema.Case`). Identifiers that they carry are hashed later, unless they already are."""
+    """Cases under our own names (`schema.Case`). Identifiers that they carry are hashed later, unless they already
+    are."""
     return mapped(item, source.model_copy(update={"map": {}}))

@@ -1,6 +1,7 @@
 """From a `Source` to rows and rejects: one reader a form, in whatever container the items come.
 
-A container (`tables.CONTAINERS`, JSON, FHIR) gives items; a form says what an item means. `auto` tells both by the file's
+A container (`tables.CONTAINERS`, JSON, FHIR) gives items; a form says what an item means. `auto` tells both by the
+file's
 content. Records, benchmarks, evaluation and `records preview` all read through here.
 """
 
@@ -17,7 +18,7 @@ from clinical_r1.records.readers import choices, fhir, problems, tables
 from clinical_r1.records.readers.files import DataFile, files_of
 from clinical_r1.records.readers.json_items import json_items, lists_in
 from clinical_r1.records.readers.mapping import check_columns, check_map, mapped, own_map
-from clinical_r1.records.row import Reject, Row, RowError, RowUnusable
+from clinical_r1.records.row import Reject, Row, RowError, UnusableError
 
 ItemReader = Callable[[dict[str, Any], Source], Row]
 
@@ -173,7 +174,7 @@ def _row(reader: ItemReader, item: dict[str, Any], source: Source, name: str, li
     """The item as a row, or as a reject of any fault that it has: one bad row never stops the others."""
     try:
         row = reader(item, source)
-    except RowUnusable as error:
+    except UnusableError as error:
         return Reject(file=name, line=line, reason=str(error), kind="unusable")
     except RowError as error:
         return Reject(file=name, line=line, reason=str(error))

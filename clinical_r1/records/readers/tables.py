@@ -95,7 +95,8 @@ def _cells(text: str, delimiter: str) -> tuple[list[str] | None, bool]:
 
 
 def _loose(line: str, delimiter: str) -> list[str] | None:
-    """Cells of one line where quotes stand inside of quoted cells ("5'6" tall"): a cell ends at a quote before a delimiter."""
+    """Cells of one line where quotes stand inside of quoted cells ("5'6" tall"): a cell ends at a quote before a
+    delimiter."""
     mark = re.escape(delimiter)
     cells = re.findall(rf'(?:^|{mark})(?:"(.*?)"(?={mark}|$)|([^{mark}]*))', line)
     quoted = [(a or b).replace('""', '"') for a, b in cells]

@@ -12,22 +12,22 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.known import Known
+from clinical_r1.records.ages import band_at
 from clinical_r1.records.config import Source
 from clinical_r1.records.readers.fhir import findings, notes
-from clinical_r1.records.readers.fhir.concepts import codings, concept_text, each, tag, without_tag, words
+from clinical_r1.records.readers.fhir.concepts import codings, concept_text, each, tag, terms, without_tag, words
 from clinical_r1.records.readers.fhir.diagnosis import Diagnosis, diagnosis_of
 from clinical_r1.records.readers.fhir.people import identifiers, names_of, people_of
 from clinical_r1.records.readers.fhir.store import Resource, Store, Stored
 from clinical_r1.records.readers.files import DataFile, head_of
-from clinical_r1.records.row import Reject, Row, RowError, RowUnusable, detect_language
-from clinical_r1.records.values import NotText, as_text, band_at, iso_date, patient_key, sex_of
+from clinical_r1.records.row import Reject, Row, RowError, UnusableError, detect_language
+from clinical_r1.records.values import NotText, as_text, iso_date, patient_key, sex_of
 
 _ASK = {"en": "What is the most likely diagnosis?", "zh": "最可能的诊断是什么？"}
 _HEADS = {
     "en": ("Reason for visit: ", "Findings: ", "Medications: ", "Allergies: "),
     "zh": ("就诊原因：", "检查所见：", "用药：", "过敏："),
 }
-_READ = frozenset(["Condition", "Observation", "DiagnosticReport", "DocumentReference", "Composition", "MedicationStatement", "MedicationUsage", "AllergyIntolerance"])  # fmt: skip
 
 
 def is_fhir(files: list[DataFile]) -> bool:
@@ -40,7 +40,7 @@ def read_fhir(files: list[DataFile], source: Source) -> Iterator[Row | Reject]:
     store = Store()
     for file in files:
         yield from store.add_file(file)
-    if not store.count():
+    if not store.documents:
         raise UserError(f"{source.path}: no FHIR resource in it; expected Bundles or NDJSON of resources")
     if not store.count("Encounter"):
         raise UserError(f"{source.path}: the source has no Encounter; cases are made from encounters")
@@ -50,7 +50,7 @@ def read_fhir(files: list[DataFile], source: Source) -> Iterator[Row | Reject]:
             row = _case(encounter, store, source)
             row.file, row.line = encounter.file, encounter.line
             yield row
-        except RowUnusable as error:
+        except UnusableError as error:
             yield Reject(file=encounter.file, line=encounter.line, reason=str(error), kind="unusable")
         except (RowError, NotText) as error:
             yield Reject(file=encounter.file, line=encounter.line, reason=str(error))
@@ -62,22 +62,22 @@ def read_fhir(files: list[DataFile], source: Source) -> Iterator[Row | Reject]:
 def _case(stored: Stored, store: Store, source: Source) -> Row:
     encounter, doc = stored.body, stored.doc
     status = words(encounter.get("status") or [])
-    if status & {"entered-in-error", "cancelled", "planned", "noshow", "no-show"}:
-        raise RowUnusable(f"Encounter.status: {min(status)}")
+    if status & terms("encounter_not"):
+        raise UnusableError(f"Encounter.status: {min(status)}")
     linked = list(store.linked(stored.row))
     patient = _patient(encounter, linked, store, doc)
-    of = {kind: [body for name, body in linked if name == kind] for kind in _READ}
+    of = {kind: [body for name, body in linked if name == kind] for kind in terms("of_encounter")}
     diagnosis = diagnosis_of(encounter, of["Condition"], store, doc)
     if not diagnosis.name:
-        raise RowUnusable(diagnosis.why)
-    lost = diagnosis.lost + Counter(kind for kind, _ in linked if kind not in _READ)
+        raise UnusableError(diagnosis.why)
+    lost = diagnosis.lost + Counter(kind for kind, _ in linked if kind not in terms("of_encounter"))
     language, parts = _texts(encounter, of, diagnosis, store, doc, lost)
     seen = _start(encounter) or _recorded(of["Condition"])
     fields: dict[str, Any] = {
         "id": str(encounter.get("id") or ""),
         "language": language,
         "question": "\n".join([*parts, _ASK[language]]),
-        "reference": as_text(diagnosis.name),
+        "references": [as_text(diagnosis.name)],
         "icd10": diagnosis.icd10,
         "sex": sex_of(str(patient.get("gender") or "")) if str(patient.get("gender")) in ("female", "male") else "",
         "age_band": band_at(str(patient.get("birthDate") or ""), seen),
@@ -138,7 +138,7 @@ def _texts(
     ordered = sorted(observations.values(), key=lambda o: str(o.get("effectiveDateTime") or ""))
     found = [text for o in ordered if (text := findings.observation(o, language, lost))]
     if not written and not found:
-        raise RowUnusable("DocumentReference, Observation: no note and no finding for this encounter")
+        raise UnusableError("DocumentReference, Observation: no note and no finding for this encounter")
     drugs = [
         text
         for o in (*of["MedicationStatement"], *of["MedicationUsage"])

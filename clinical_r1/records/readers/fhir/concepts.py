@@ -2,14 +2,31 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from clinical_r1.records.values import is_placeholder
 
-_TAG = re.compile(r"\s*\((disorder|finding|morphologic abnormality|situation|event|procedure|person|observable entity|"
-                  r"regime/therapy|context-dependent category|qualifier value|social concept|occupation|substance|"
-                  r"product|medicinal product|clinical drug|body structure|record artifact)\)\s*$", re.IGNORECASE)  # fmt: skip
-_DROPPED_TAGS = ("disorder", "finding", "morphologic abnormality")
+
+@cache
+def terms(name: str) -> frozenset[str]:
+    """One list of terms.yaml."""
+    return frozenset(map(str, table()[name]))
+
+
+@cache
+def table() -> dict[str, Any]:
+    """terms.yaml."""
+    return yaml.safe_load(Path(__file__).with_name("terms.yaml").read_text(encoding="utf-8"))
+
+
+@cache
+def _tags() -> re.Pattern[str]:
+    names = "|".join(map(re.escape, terms("disorder_tags") | terms("other_tags")))
+    return re.compile(rf"\s*\(({names})\)\s*$", re.IGNORECASE)
 
 
 def each(value: Any) -> Iterator[dict[str, Any]]:
@@ -26,7 +43,7 @@ def codings(concept: Any) -> list[dict[str, Any]]:
         if isinstance(one.get("concept"), dict):
             found += codings(one["concept"])
         elif "coding" in one:
-            found += [coding for coding in each(one["coding"])]
+            found += each(one["coding"])
         elif "code" in one and not isinstance(one["code"], dict):
             found.append(one)
     return found
@@ -53,7 +70,8 @@ def words(concept: Any) -> set[str]:
         if isinstance(one, str):
             found.add(one.strip().casefold())
         elif isinstance(one, dict):
-            inner = one.get("concept") if isinstance(one.get("concept"), dict) else one
+            concept_of = one.get("concept")
+            inner = concept_of if isinstance(concept_of, dict) else one
             values = [inner.get("text"), *(c.get(k) for c in codings(inner) for k in ("code", "display"))]
             found |= {str(value).strip().casefold() for value in values if value}
     return {re.sub(r"[\s_]+", "-", word) for word in found if word}
@@ -61,10 +79,10 @@ def words(concept: Any) -> set[str]:
 
 def tag(name: str) -> str:
     """SNOMED CT's semantic tag at the end of a name ("disorder"), "" for none."""
-    match = _TAG.search(name)
+    match = _tags().search(name)
     return match[1].casefold() if match else ""
 
 
 def without_tag(name: str) -> str:
     """The name without "(disorder)"."""
-    return _TAG.sub("", name).strip() if tag(name) in _DROPPED_TAGS else name.strip()
+    return _tags().sub("", name).strip() if tag(name) in terms("disorder_tags") | {"finding"} else name.strip()

@@ -7,34 +7,23 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from clinical_r1.records.readers.fhir.concepts import codings, concept_text, each, tag, without_tag, words
+from clinical_r1.records.readers.fhir.concepts import (
+    codings,
+    concept_text,
+    each,
+    table,
+    tag,
+    terms,
+    without_tag,
+    words,
+)
 from clinical_r1.records.readers.fhir.store import Resource, Store
 
 _NEVER = 9
-_USES = (
-    ({"dd", "final", "discharge-diagnosis", "discharge", "principal", "principal-diagnosis", "primary", "final-diagnosis",
-      "primary-diagnosis", "main", "出院诊断", "主要诊断", "确定诊断", "最后诊断"}, 0),
-    ({"billing", "post-op", "post-op-diagnosis", "postoperative", "secondary", "次要诊断", "其他诊断"}, 2),
-    ({"ad", "admission-diagnosis", "admission", "working", "pre-op", "pre-op-diagnosis", "入院诊断", "初步诊断"}, 3),
-    ({"cc", "chief-complaint", "cm", "comorbidity-diagnosis", "comorbidity", "differential", "rule-out", "主诉"}, _NEVER),
-)  # fmt: skip
-"""Uses by priority; _NEVER never names the diagnosis. A use of no known word stands with those without one, at 1."""
-_ICD10 = ("icd-10", "icd10", "2.16.840.1.113883.6.3", "2.16.840.1.113883.6.90", "2.16.840.1.113883.6.4", "gb/t14396")
-_ICD9 = ("icd-9", "icd9", "2.16.840.1.113883.6.103", "2.16.840.1.113883.6.2", "2.16.840.1.113883.6.42")
-_SNOMED = ("snomed", "2.16.840.1.113883.6.96")
-_SOCIAL = re.compile(
-    r"\b(?:employ(?:ed|ment)|unemployed|labou?r force|education|housing|homeless|social (?:contact|isolation|migrant)|"
-    r"transport(?:ation)?|criminal record|refugee|armed forces|stress|violence in the environment|partner abuse|"
-    r"medication review|risk activity|school|alcohol drinking behavior|misuses drugs|refusal of|immigrant|religion|"
-    r"literacy|income|poverty|food insecurity|lives alone|tobacco smoking|smoker)\b|就业|失业|文化程度|婚姻|职业|住房|教育",
-    re.IGNORECASE,
-)
-_SOCIAL_CODES = frozenset(
-    ["160903007", "160904001", "741062008", "73438004", "424393004", "423315002", "422650009", "73595000", "706893006", "361055000", "10939881000119105", "224299000", "224295006", "105531004", "32911000", "266948004", "446654005", "266934004", "713458007", "5251000175109", "314529007", "224355006", "276031006", "160968000", "1187604002", "183996000", "105529008"]
-)
-"""Social findings that Synthea records as encounter diagnoses."""
+"""Priority of a use that never names the diagnosis."""
 
 
 @dataclass
@@ -59,8 +48,8 @@ def diagnosis_of(encounter: Resource, linked: list[Resource], store: Store, doc:
     named = {json.dumps(c, sort_keys=True) for _, c in every}
     others = [c for c in linked if json.dumps(c, sort_keys=True) not in named]
     ranked = [(rank, c) for rank, c in stated if _usable(c, result.lost)]
-    free = [((1 if _is_encounter_diagnosis(c) else 2, index), c) for index, c in enumerate(others)
-            if _usable(c, result.lost) and _category_fits(c, result.lost)]  # fmt: skip
+    fitting = [c for c in others if _usable(c, result.lost) and _category_fits(c, result.lost)]
+    free = [((1 if _is_encounter_diagnosis(c) else 2, 0.0, index), c) for index, c in enumerate(fitting)]
     if not ranked:
         best = min((place[0] for place, _ in free), default=0)
         ranked = [(place, c) for place, c in free if place[0] == best]
@@ -68,19 +57,19 @@ def diagnosis_of(encounter: Resource, linked: list[Resource], store: Store, doc:
     else:
         result.lost["Condition (not the diagnosis)"] += len(free)
     if not ranked:
-        result.why = _why(result.lost)
+        result.why = _why(+result.lost)
         return result
     reason = {str(c.get("code")) for c in codings(encounter.get("reasonCode")) + codings(encounter.get("reason"))} - {
         "None"
     }
     if not stated:  # nothing ranks them: the one that the visit was for, then a coded one, then the first
-        ranked = [((not reason & _codes(c), not _code(c, _ICD10), place), c) for place, c in ranked]  # type: ignore[misc]
+        ranked = [((not reason & _codes(c), not _code(c, "icd10_systems"), place), c) for place, c in ranked]  # type: ignore[misc]
     chosen = min(ranked, key=lambda pair: pair[0])[1]
     result.lost["Condition (not the diagnosis)"] += len(ranked) - 1
     result.lost = +result.lost
     result.name = without_tag(_name(chosen))
-    result.icd10, result.icd9 = _code(chosen, _ICD10), _code(chosen, _ICD9)
-    result.snomed, result.codes = _code(chosen, _SNOMED), _codes(chosen)
+    result.icd10, result.icd9 = _code(chosen, "icd10_systems"), _code(chosen, "icd9_systems")
+    result.snomed, result.codes = _code(chosen, "snomed_systems"), _codes(chosen)
     return result
 
 
@@ -123,17 +112,17 @@ def _number(rank: Any) -> float:
 
 
 def _priority(use: set[str]) -> int:
-    for names, priority in _USES:
-        if use & names:
-            return priority
+    for priority, names in table()["uses"].items():
+        if use & set(names):
+            return _NEVER if priority == "never" else int(priority)
     return 1
 
 
 def _usable(condition: Resource, lost: Counter[str]) -> bool:
     """Confirmed (or without a status), named and a disorder; counts what it turns down."""
     status = words(condition.get("verificationStatus") or [])
-    if status and not status <= {"confirmed", "verified", "确诊"}:
-        known = status & {"refuted", "entered-in-error", "provisional", "differential", "unconfirmed"}
+    if status and not status <= terms("confirmed"):
+        known = status & terms("not_confirmed")
         lost[f"Condition ({min(known) if known else 'of a status that is not read'})"] += 1
         return False
     if "entered-in-error" in words(condition.get("clinicalStatus") or []):
@@ -149,45 +138,50 @@ def _usable(condition: Resource, lost: Counter[str]) -> bool:
     return False
 
 
+@cache
+def _social() -> re.Pattern[str]:
+    english = "|".join(map(re.escape, terms("social_words")))
+    return re.compile(rf"\b(?:{english})\b|" + "|".join(terms("social_words_zh")), re.IGNORECASE)
+
+
 def _is_disorder(condition: Resource, name: str) -> bool:
     tags = {tag(text) for text in (name, *(str(c.get("display") or "") for c in codings(condition.get("code"))))} - {""}
-    if "disorder" in tags or "morphologic abnormality" in tags:
+    if tags & terms("disorder_tags"):
         return True
-    code = _code(condition, _ICD10).upper()
-    social = bool(_SOCIAL.search(name)) or bool(_codes(condition) & _SOCIAL_CODES)
+    code = _code(condition, "icd10_systems").upper()
+    social = bool(_social().search(name)) or bool(_codes(condition) & terms("social_codes"))
     return not tags and not code.startswith(("Z", "V", "W", "X", "Y")) and (not social or bool(code))
 
 
 def _is_encounter_diagnosis(condition: Resource) -> bool:
-    return bool(words(condition.get("category") or []) & {"encounter-diagnosis", "diagnosis", "诊断"})
+    return bool(words(condition.get("category") or []) & terms("encounter_diagnosis"))
 
 
 def _category_fits(condition: Resource, lost: Counter[str]) -> bool:
     category = words(condition.get("category") or [])
-    if category and not _is_encounter_diagnosis(condition) and category & {
-        "problem-list-item", "health-concern", "sdoh", "symptom", "finding", "complaint", "problem"
-    }:  # fmt: skip
-        lost["Condition (of another category)"] += 1
-        return False
-    return True
+    if _is_encounter_diagnosis(condition) or not category & terms("other_categories"):
+        return True
+    lost["Condition (of another category)"] += 1
+    return False
 
 
 def _name(condition: Resource) -> str:
     """The condition's text, else the display of its ICD-10 coding, else any other."""
     code = condition.get("code")
     text = concept_text([{"text": one.get("text")} for one in each(code) if one.get("text")])
-    coded = [c for c in codings(code) if _in(c, _ICD10)]
+    coded = [c for c in codings(code) if _in(c, "icd10_systems")]
     return text or concept_text({"coding": coded}) or concept_text(code)
 
 
-def _in(coding: Resource, systems: tuple[str, ...]) -> bool:
+def _in(coding: Resource, systems: str) -> bool:
     system = str(coding.get("system") or "").casefold().replace(" ", "")
     return any(
-        system == one or (one in system and not one[0].isdigit()) or system.endswith(f":{one}") for one in systems
+        system == one or (one in system and not one[0].isdigit()) or system.endswith(f":{one}")
+        for one in terms(systems)
     )
 
 
-def _code(condition: Resource, systems: tuple[str, ...]) -> str:
+def _code(condition: Resource, systems: str) -> str:
     return next((str(c["code"]) for c in codings(condition.get("code")) if c.get("code") and _in(c, systems)), "")
 
 

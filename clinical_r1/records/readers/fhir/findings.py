@@ -6,35 +6,24 @@ Observation obs-7: a value or components, https://hl7.org/fhir/R4/observation.ht
 from collections import Counter
 from typing import Any
 
-from clinical_r1.records.readers.fhir.concepts import codings, concept_text, each, words
+from clinical_r1.records.readers.fhir.concepts import codings, concept_text, each, table, terms, words
 from clinical_r1.records.readers.fhir.store import Resource, Store
 from clinical_r1.records.values import as_text
 
-FINAL = frozenset(
-    {"final", "amended", "corrected", "appended", "current", "completed", "active", "recorded", "stopped"}
-)
-"""States in which a result or note stands. A state of no known word is none of them."""
-_INTERPRETATIONS = {
-    "H": "high", "L": "low", "HH": "critically high", "LL": "critically low", "HU": "high", "LU": "low", "A": "abnormal",
-    "AA": "critically abnormal", "N": "normal", "POS": "positive", "NEG": "negative", "R": "resistant", "S": "susceptible",
-    "I": "intermediate", "IND": "indeterminate", "DET": "detected", "ND": "not detected",
-}  # fmt: skip
 _YES = {"en": ("yes", "no"), "zh": ("是", "否")}
 
 
 def stands(resource: Resource, lost: Counter[str], kind: str) -> bool:
     """Is its status (missing: assumed) one in which it may be believed? Counts it by its status otherwise."""
     status = words(resource.get("status") or [])
-    if status <= FINAL:
+    if status <= terms("standing"):
         return True
     lost[f"{kind} ({_known(status)})"] += 1
     return False
 
 
 def _known(status: set[str]) -> str:
-    names = ("entered-in-error", "cancelled", "preliminary", "registered", "superseded", "unknown", "not-taken", "draft",
-             "partial", "on-hold", "intended", "deprecated", "refuted", "unconfirmed")  # fmt: skip
-    return next((name for name in names if name in status), "of a status that is not read")
+    return next((name for name in table()["not_standing"] if name in status), "of a status that is not read")
 
 
 def observation(resource: Resource, language: str, lost: Counter[str]) -> str:
@@ -72,7 +61,9 @@ def _aside(resource: Resource) -> str:
 def _interpretation(concept: Any) -> str:
     if text := concept_text(concept):
         return text
-    return next((found for c in codings(concept) if (found := _INTERPRETATIONS.get(str(c.get("code")).upper()))), "")
+    return next(
+        (found for c in codings(concept) if (found := table()["interpretations"].get(str(c.get("code")).upper()))), ""
+    )
 
 
 def _reference_range(one: dict[str, Any]) -> str:

@@ -8,17 +8,37 @@ from html.parser import HTMLParser
 from typing import Any
 
 from clinical_r1.records.readers.encodings import find_encoding
-from clinical_r1.records.readers.fhir.concepts import each
+from clinical_r1.records.readers.fhir.concepts import each, table
 from clinical_r1.records.readers.fhir.findings import stands
 from clinical_r1.records.readers.fhir.store import Resource, Store
 
 _BLOCKS = frozenset(
-    ["p", "div", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "table", "ul", "ol", "section", "article", "header", "footer", "title", "paragraph", "item"]
+    [
+        "p",
+        "div",
+        "br",
+        "li",
+        "tr",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "table",
+        "ul",
+        "ol",
+        "section",
+        "article",
+        "header",
+        "footer",
+        "title",
+        "paragraph",
+        "item",
+    ]
 )
 _CELLS = frozenset({"td", "th"})
 _UNSEEN = frozenset({"script", "style", "head", "template"})
-_PREFERRED = ("text/plain", "text/markdown", "text/html", "application/xhtml+xml", "text/rtf", "application/rtf",
-              "text/xml", "application/xml", "application/hl7-cda+xml", "application/hl7-sda+xml")  # fmt: skip
 _META_CHARSET = re.compile(rb"<meta[^>]+charset=[\"']?([\w-]+)|<\?xml[^>]+encoding=[\"']([\w-]+)", re.IGNORECASE)
 
 
@@ -66,9 +86,11 @@ def _settled(document: Resource, lost: Counter[str]) -> bool:
 
 
 def _best(attachments: list[Resource], store: Store, doc: int, lost: Counter[str], within: Resource) -> list[str]:
+    known = table()["text_types"]
+
     def order(attachment: Resource) -> int:
         kind = _media_type(attachment)
-        return _PREFERRED.index(kind) if kind in _PREFERRED else len(_PREFERRED)
+        return known.index(kind) if kind in known else len(known)
 
     reasons: list[str] = []
     for attachment in sorted(attachments, key=order):
@@ -106,7 +128,10 @@ def document_text(raw: bytes, content_type: str) -> tuple[str, str]:
     """Text of a note's bytes, or why there is none."""
     kind = content_type.split(";")[0].strip().casefold()
     if raw.startswith((b"%PDF", b"\x89PNG", b"\xff\xd8", b"PK\x03\x04", b"\xd0\xcf")) or (
-        kind and kind not in _PREFERRED and not kind.startswith("text/") and kind != "application/octet-stream"
+        kind
+        and kind not in table()["text_types"]
+        and not kind.startswith("text/")
+        and kind != "application/octet-stream"
     ):
         return "", f"in {kind or 'a form that is no text'}"
     stated = re.search(r"charset=\"?([\w.:-]+)", content_type, re.IGNORECASE)

@@ -10,15 +10,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from clinical_r1.errors import UserError
+from clinical_r1.records.readers.fhir.concepts import each, terms
 from clinical_r1.records.readers.files import DataFile, lines_of, open_text
 from clinical_r1.records.readers.json_items import is_lines
 from clinical_r1.records.row import Reject
 
 Resource = dict[str, Any]
-_BODIES = frozenset(
-    ["Patient", "Encounter", "Condition", "Observation", "DiagnosticReport", "DocumentReference", "Composition", "MedicationStatement", "MedicationUsage", "Medication", "AllergyIntolerance", "Binary", "Practitioner", "PractitionerRole", "RelatedPerson", "Organization"]
-)
-"""Types whose content is used; of all others it is counted that an encounter had them."""
 
 
 class Stored(NamedTuple):
@@ -60,10 +57,13 @@ class Store:
     def __init__(self) -> None:
         self._db = sqlite3.connect("")  # a private file that the system deletes, readable by us alone
         self._db.executescript(
-            "CREATE TABLE res(row INTEGER PRIMARY KEY, doc INT, type TEXT, stamp TEXT, file TEXT, line INT, body TEXT, enc INT);"
+            "CREATE TABLE res(row INTEGER PRIMARY KEY, doc INT, type TEXT, stamp TEXT, file TEXT, line INT, body TEXT,"
+            " enc INT);"
             "CREATE TABLE name(key TEXT, doc INT, row INT);"
             "CREATE TABLE link(row INT, doc INT, keys TEXT);"
         )
+        self.documents = 0
+        """Resources and bundles that were met."""
         self._docs = 0
         self._rows = 0
         self._encounters = 0
@@ -78,7 +78,9 @@ class Store:
                 kind = document.get("resourceType") if isinstance(document, dict) else None
                 if not isinstance(kind, str):
                     yield Reject(file=file.name, line=line, reason="resourceType: missing, no FHIR resource")
-                elif kind == "Bundle":
+                    continue
+                self.documents += 1
+                if kind == "Bundle":
                     self._docs += 1
                     self._bundle(document, file.name, self._docs)
                 else:
@@ -101,9 +103,11 @@ class Store:
             self._encounters = self._encounters + 1 if (file, doc) == getattr(self, "_in", None) or not doc else 1
             self._in = (file, doc)
             line = line or self._encounters
-        meta = resource.get("meta") if isinstance(resource.get("meta"), dict) else {}
+        meta = next(each(resource.get("meta")), {})
         stamp = f"{meta.get('lastUpdated') or ''!s}|{str(meta.get('versionId') or '').rjust(9, '0')}"
-        body = json.dumps(resource, ensure_ascii=True) if kind in _BODIES else ""
+        body = (
+            json.dumps(resource, ensure_ascii=True) if kind in terms("of_encounter") | terms("beside_encounter") else ""
+        )
         row = (self._rows, doc, kind, stamp, file, line or 0, body)
         self._db.execute("INSERT INTO res(row, doc, type, stamp, file, line, body) VALUES (?,?,?,?,?,?,?)", row)
         self._db.executemany(
@@ -182,9 +186,10 @@ class Store:
         return int(self._db.execute("SELECT COUNT(*) FROM res WHERE ? IN ('', type)", (kind,)).fetchone()[0])
 
     def orphans(self) -> dict[str, int]:
-        """Clinical resources that belong to no encounter of the source, by type."""
-        query = "SELECT type, COUNT(*) FROM res WHERE enc IS NULL AND type IN ('Condition','Observation','DiagnosticReport','DocumentReference') GROUP BY type"
-        return dict(self._db.execute(query).fetchall())
+        """Conditions, findings and notes that belong to no encounter of the source, by type."""
+        query = "SELECT type, COUNT(*) FROM res WHERE enc IS NULL AND type IN (?, ?, ?, ?) GROUP BY type"
+        kinds = ("Condition", "Observation", "DiagnosticReport", "DocumentReference")
+        return dict(self._db.execute(query, kinds).fetchall())
 
 
 def encounter_keys(resource: Resource, kind: str) -> list[str]:
@@ -206,7 +211,7 @@ def _names(resource: Resource, kind: str, url: str) -> list[str]:
     keys = [f"{kind}/{resource['id']}".casefold()] if resource.get("id") else []
     if url:
         keys += reference_keys(url, kind)
-    for found in resource.get("identifier") or [] if kind in _BODIES and kind != "Observation" else []:
+    for found in resource.get("identifier") or [] if kind in terms("beside_encounter") else []:
         if isinstance(found, dict) and found.get("value"):
             keys.append(f"{kind}?identifier={found.get('system', '')}|{found['value']}".casefold())
     return list(dict.fromkeys(keys))

@@ -1,0 +1,170 @@
+"""What is done to each row on its own, on all cores: PHI gate, leakage, contamination, shingles.
+
+Workers are forked after the recognisers and the benchmarks' index are made, so they share them; rows go out and cases
+come back in batches, in order, and only so many are on the way at a time.
+"""
+
+import hashlib
+import multiprocessing
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from clinical_r1.containment import ContainmentIndex, normal_form, shingle_array, tokens
+from clinical_r1.errors import UserError
+from clinical_r1.privacy.gate import Record, open_gate
+from clinical_r1.privacy.identity import load_key
+from clinical_r1.records import leakage
+from clinical_r1.records.config import RecordsConfig
+from clinical_r1.records.readers.registry import read_source
+from clinical_r1.records.row import Quarantined, Reject, Row
+from clinical_r1.records.spool import Facts
+from clinical_r1.schema import Case
+
+_BATCH = 32
+_SHINGLE = 4
+"""Words of a shingle for near-duplicates."""
+
+
+@dataclass
+class Batch:
+    """What became of some rows."""
+
+    cases: list[tuple[Facts, bytes, bytes]] = field(default_factory=list)
+    """Facts, the case as JSON, its shingles."""
+    rejects: list[tuple[int, Reject]] = field(default_factory=list)
+    """With the number of the source."""
+    quarantined: list[tuple[int, Quarantined]] = field(default_factory=list)
+    scrubbed: Counter[str] = field(default_factory=Counter)
+    doubts: Counter[str] = field(default_factory=Counter)
+
+
+class Treatment:
+    """The work on one row; made once and shared by forked workers."""
+
+    def __init__(self, config: RecordsConfig) -> None:
+        self._config = config
+        sites = {source.site for source in config.sources} | set(config.splits.test_sites)
+        self._gate = open_gate(config.phi, load_key(config.phi), sites)
+        self._index = _benchmark_index(config)
+
+    def treat(self, rows: list[Row]) -> Batch:
+        """Every row becomes a case, is kept back, or is rejected; one row's fault never stops the others."""
+        batch = Batch()
+        for row in rows:
+            try:
+                self._row(row, batch)
+            except UserError:
+                raise
+            except Exception as error:  # its text may be the record's
+                reason = f"cannot be read ({type(error).__name__})"
+                batch.rejects.append((row.source, Reject(file=row.file, line=row.line, reason=reason)))
+        return batch
+
+    def _row(self, row: Row, batch: Batch) -> None:
+        place = f"{row.file}:{row.line}"
+        gated = self._gate.pass_through(Record(place, row.fields, row.patient_id, row.known, row.keep_id))
+        if gated.doubts:
+            kinds = sorted(set(gated.doubts))
+            batch.doubts.update(kinds)
+            batch.quarantined.append((row.source, Quarantined(file=row.file, line=row.line, types=kinds)))
+            return
+        case = Case.model_validate(gated.fields)
+        # Choices name the reference by design, so only open problems can leak.
+        leaked = [] if case.options else [ref for ref in case.references if leakage.leaks(case.question, ref)]
+        if leaked and self._config.leakage == "mask":
+            question = case.question
+            for reference in leaked:
+                question = leakage.mask(question, reference, case.language)
+            case = case.model_copy(update={"question": question})
+        words = tokens(case.question)
+        facts = Facts(
+            file=row.file,
+            line=row.line,
+            source=row.source,
+            id=case.id,
+            language=case.language,
+            specialty=case.specialty,
+            icd10=case.icd10,
+            patient=case.patient,
+            site=case.site,
+            test_only=row.fields.get("site", "") in self._config.splits.test_sites,
+            problem=row.problem,
+            question_key=_hash(" ".join(words)),
+            case_key=_hash("\x1f".join((" ".join(words), *map(normal_form, case.references)))),
+            block=_hash(
+                case.language + "\x1f" + normal_form(case.reference) if self._config.dedup.same_reference else ""
+            ),
+            leak=bool(leaked),
+            contaminated=bool(
+                self._index and self._index.highest(case.question) >= self._config.contamination.threshold
+            ),
+        )
+        batch.scrubbed.update(gated.counts)
+        shingles = shingle_array(words, _SHINGLE).tobytes() if self._config.dedup.near != "off" else b""
+        batch.cases.append((facts, case.model_dump_json().encode(), shingles))
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def _benchmark_index(config: RecordsConfig) -> ContainmentIndex | None:
+    rules = config.contamination
+    if not rules.benchmarks:
+        return None
+    texts = [entry.fields["question"] for b in rules.benchmarks for entry in read_source(b) if isinstance(entry, Row)]
+    if not texts:
+        raise UserError(f"{rules.benchmarks[0].path}: no readable benchmark item; correct contamination.benchmarks")
+    return ContainmentIndex(texts, rules.ngram, rules.min_shingles)
+
+
+_shared: Treatment | None = None
+"""What forked workers inherit."""
+
+
+def _work(rows: list[Row]) -> Batch:
+    assert _shared is not None
+    return _shared.treat(rows)
+
+
+def treated(rows: Iterable[Row], config: RecordsConfig) -> Iterator[Batch]:
+    """Batches in the order of the rows; on all cores where there is more than a handful of them."""
+    global _shared
+    treatment, source = Treatment(config), iter(rows)
+    batches = iter(lambda: list(islice(source, _BATCH)), [])
+    first = list(islice(batches, 3))
+    cores = cores_here() if len(first) == 3 else 1
+    if cores == 1:
+        for batch in first:
+            yield treatment.treat(batch)
+        for batch in batches:
+            yield treatment.treat(batch)
+        return
+    _shared = treatment
+    try:
+        with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("fork")) as pool:
+            waiting: deque[Future[Batch]] = deque(pool.submit(_work, batch) for batch in first)
+            for batch in batches:
+                waiting.append(pool.submit(_work, batch))
+                if len(waiting) > 3 * cores:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    finally:
+        _shared = None
+
+
+def cores_here() -> int:
+    """Cores that this process may use: its affinity, and the quota of its container."""
+    cores = len(os.sched_getaffinity(0))
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        allowed, period = quota.read_text().split()[:2]
+        if allowed != "max":
+            cores = min(cores, -(-int(allowed) // int(period)))
+    return max(1, cores)
