@@ -15,9 +15,10 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from clinical_r1 import asking
 from clinical_r1.atomic import atomic_writer
 from clinical_r1.errors import UserError
-from clinical_r1.reasoning import Outcome
+from clinical_r1.reasoning import ConclusionKind, Outcome
 from clinical_r1.references import references_of
 
 Language = Literal["en", "zh"]
@@ -76,7 +77,7 @@ class Case(Referenced):
     """Stable identity; the hash of (language, question, references) where the source has none."""
     language: Language
     question: str = Field(min_length=1)
-    """The case as the model sees it: presentation, findings, and what is asked."""
+    """The case as it was recorded: presentation, findings, and what is asked. What a model is asked is `prompt`."""
     specialty: str = "unknown"
     icd10: str = ""
     """WHO ICD-10 code of the principal reference, empty where unknown."""
@@ -102,6 +103,22 @@ class Case(Referenced):
             content = "\x1f".join((self.language, self.question, *self.references))
             self.id = "c-" + hashlib.sha256(content.encode()).hexdigest()[:16]
         return self
+
+    @property
+    def problem(self) -> str:
+        """The question with its choices: what a judge and the prompts of synthesis are shown."""
+        return asking.problem(self.question, self.options)
+
+    @property
+    def asks_for(self) -> ConclusionKind:
+        """What the conclusion line of a reply names."""
+        return asking.asks_for(self.question, self.options)
+
+    @property
+    def prompt(self) -> str:
+        """What a model is asked, the one place: the problem, and the request to end with a conclusion line. The same
+        words in training, in evaluation and for every rival."""
+        return f"{self.problem}\n\n{asking.request(self.language, self.asks_for, bool(self.options))}"
 
 
 class VerdictLabel(StrEnum):

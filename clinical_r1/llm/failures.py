@@ -12,14 +12,16 @@ class CallFailed(Exception):  # noqa: N818
 
     `reason` is a short code for counters and reject files: timeout, connection, rate_limited, http_<status>,
     bad_reply (not the protocol), oversized, unparseable (not the schema), truncated, and the REFUSALS. `usage` is what
-    the attempts cost all the same.
+    the attempts cost all the same; `shape` is the structure of the last reply that was no use (llm.shape), without its
+    text.
     """
 
-    def __init__(self, reason: str, attempts: int, usage: Usage | None = None) -> None:
+    def __init__(self, reason: str, attempts: int, usage: Usage | None = None, shape: str = "") -> None:
         super().__init__(f"call failed after {attempts} attempt(s): {reason}")
         self.reason = reason
         self.attempts = attempts
         self.usage = usage or Usage()
+        self.shape = shape
 
 
 class BudgetExhausted(UserError):  # noqa: N818

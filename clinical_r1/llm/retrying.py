@@ -9,6 +9,7 @@ from clinical_r1.llm.failures import CallFailed, EndpointUnusable
 from clinical_r1.llm.limits import backoff
 from clinical_r1.llm.parse import parse_reply
 from clinical_r1.llm.reply import AttemptError, Reply, estimate_tokens
+from clinical_r1.llm.shape import shape
 from clinical_r1.schema import Usage
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Attempts:
                 return reply
             self._resamples += 1
             if self._resamples > endpoint.max_resamples:
-                raise self._failed(defect)
+                raise self._failed(defect, shape(reply.text, cut=defect == "truncated"))
             self._again(defect)
             self._vary(defect)
 
@@ -154,9 +155,9 @@ class Attempts:
         self.number += 1
         self.client.statistics.retries[reason] += 1
 
-    def _failed(self, reason: str) -> CallFailed:
+    def _failed(self, reason: str, shape: str = "") -> CallFailed:
         self.client.statistics.failures[reason] += 1
-        return CallFailed(reason, self.number + 1, self.usage)
+        return CallFailed(reason, self.number + 1, self.usage, shape)
 
     def _defect(self, reply: Reply) -> str | None:
         if reply.answer.cut and not (self.keep_truncated and self.response_model is None):

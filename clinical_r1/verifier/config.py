@@ -26,8 +26,13 @@ class VerifierConfig(BaseModel):
     ensemble: Literal["cascade", "all"] = "cascade"
     """`cascade`: the rule decides where it is sure (equal name, or a denied, hedged, empty or list-everything
     answer), the judge decides the rest. `all`: correct only where rule and judge agree that it is."""
-    max_tokens: int = Field(default=200, ge=16)
-    """Room for the judge's reply."""
+    max_tokens: int | None = Field(default=None, ge=16)
+    """Room for the judge's reply, its thought included. None: by its kind, little for a judge that answers at once, and
+    more from the first reply on that shows that it thinks."""
+    max_invalid_share: float = Field(default=0.2, ge=0, le=1)
+    """A judge that gives no verdict in more than this share of its last judgements ends the run."""
+    invalid_window: int = Field(default=50, ge=1)
+    """How many last judgements that is; fewer end nothing."""
     seed: int = 0
     """Seed of the judge's calls (at temperature 0)."""
 
@@ -58,7 +63,9 @@ class JudgeConfig(BaseModel):
         """What a verdict may depend on: not where the endpoint listens, nor its limits and prices."""
         asked = {"model", "extra_body", "json_mode", "send_seed", "send_temperature"}
         endpoint = self.endpoint.model_dump(mode="json", include=asked) if self.endpoint else None
-        return {"verifier": self.verifier.model_dump(mode="json"), "endpoint": endpoint}
+        room_and_patience = {"max_tokens", "max_invalid_share", "invalid_window"}
+        verifier = self.verifier.model_dump(mode="json", exclude=room_and_patience)
+        return {"verifier": verifier, "endpoint": endpoint}
 
     def check_privacy(self, cases: Path) -> None:
         """Raise UserError where this judge would be sent cases that its endpoint may not have."""

@@ -9,12 +9,17 @@ from typing import Any, Literal
 import jinja2
 from pydantic import BaseModel
 
-from clinical_r1.llm.client import CallFailed, LLMClient, Message
+from clinical_r1.asking import problem
+from clinical_r1.llm.client import CallFailed, Completion, LLMClient, Message
+from clinical_r1.reasoning import CLOSE
 from clinical_r1.schema import Language, Verdict, VerdictLabel
 from clinical_r1.verifier.conclusion import read
 from clinical_r1.verifier.judgement import Judgement
+from clinical_r1.verifier.watch import Watch
 
 PROMPTS = Path(__file__).parent / "prompts"
+PLAIN_ROOM, THINKING_ROOM = 256, 4096
+"""Tokens of a reply: of a judge that answers at once, and of one that thinks before."""
 SEPARATOR = "=== user ===\n"
 _TAG = re.compile(r"<(/?)(case|previous|reference|thinking|answer)>", re.IGNORECASE)
 
@@ -47,9 +52,7 @@ def _prompt(language: Language) -> tuple[str, jinja2.Template, str]:
 def judge_messages(item: Judgement) -> tuple[list[Message], str]:
     """Messages and prompt version of one judgement."""
     system, user, version = _prompt(item.language)
-    question = item.question
-    if item.options and any(option not in question for option in item.options):
-        question += "\n\n" + "\n".join(f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(item.options))
+    question = problem(item.question, item.options)
     content = user.render(question=question, reference=item.reference, answer=item.answer).strip()
     return [{"role": "system", "content": system}, {"role": "user", "content": content}], version
 
@@ -57,31 +60,56 @@ def judge_messages(item: Judgement) -> tuple[list[Message], str]:
 class LLMVerifier:
     """A judge behind an endpoint. An empty answer is incorrect without a call; a call that fails gives INVALID."""
 
-    def __init__(self, client: LLMClient, max_tokens: int = 200, seed: int = 0) -> None:
+    def __init__(
+        self, client: LLMClient, max_tokens: int | None = None, seed: int = 0, watch: Watch | None = None
+    ) -> None:
+        """`max_tokens` None gives room by the judge's kind; `watch` ends the run where too few verdicts come."""
         self.client = client
         self.name = f"llm:{client.endpoint.model}"
-        self._max_tokens = max_tokens
+        self._grows = max_tokens is None
+        self._room = max_tokens or PLAIN_ROOM
         self._seed = seed
+        self._watch = watch
 
     async def judge(self, item: Judgement) -> Verdict:
         """The judge's verdict."""
         if read(item.answer, lambda phrase: "").finding == "empty":
             return Verdict(label=VerdictLabel.INCORRECT, judge=self.name, reason="empty")
-        messages, version = judge_messages(item)
-        known: dict[str, Any] = (
-            {"subject": item.subject} if item.subject else {}
-        )  # a wrapping client may know it better
         try:
-            completion = await self.client.chat(
-                messages,
-                prompt_version=version,
-                temperature=0.0,
-                max_tokens=self._max_tokens,
-                seed=self._seed,
-                response_model=Judged,
-                **known,
-            )
+            completion = await self._ask(item)
         except CallFailed as failure:
+            if self._watch is not None:
+                self._watch.gave_none(failure.reason, failure.shape)
             return Verdict(label=VerdictLabel.INVALID, judge=self.name, reason=failure.reason)
+        if self._watch is not None:
+            self._watch.gave_verdict()
         label = VerdictLabel(completion.parsed.verdict)
         return Verdict(label=label, judge=f"llm:{completion.model or self.client.endpoint.model}")
+
+    async def _ask(self, item: Judgement) -> Completion:
+        """The judge's reply; one that was cut off is asked for once more with the room of a judge that thinks, which
+        all later ones get as well."""
+        try:
+            completion = await self._call(item)
+        except CallFailed as failure:
+            if failure.reason != "truncated" or not self._grows or self._room >= THINKING_ROOM:
+                raise
+            self._room = THINKING_ROOM
+            return await self._call(item)
+        if self._grows and CLOSE in completion.text:
+            self._room = THINKING_ROOM
+        return completion
+
+    async def _call(self, item: Judgement) -> Completion:
+        messages, version = judge_messages(item)
+        # A wrapping client may know the subject better.
+        known: dict[str, Any] = {"subject": item.subject} if item.subject else {}
+        return await self.client.chat(
+            messages,
+            prompt_version=version,
+            temperature=0.0,
+            max_tokens=self._room,
+            seed=self._seed,
+            response_model=Judged,
+            **known,
+        )

@@ -7,6 +7,7 @@ from clinical_r1.verifier.config import VerifierConfig
 from clinical_r1.verifier.judgement import Judgement, Verifier
 from clinical_r1.verifier.rule import SURE, RuleVerifier
 from clinical_r1.verifier.synonyms import load_synonyms
+from clinical_r1.verifier.watch import Watch
 
 __all__ = ["EnsembleVerifier", "Judgement", "RuleVerifier", "Verifier", "VerifierConfig", "build_verifier"]
 
@@ -50,5 +51,6 @@ def build_verifier(config: VerifierConfig, client: LLMClient | None = None) -> V
         raise UserError(f"verifier: kind {config.kind!r} needs a judge endpoint; set one, or kind: rule")
     from clinical_r1.verifier.llm import LLMVerifier
 
-    llm = LLMVerifier(client, config.max_tokens, config.seed)
+    watch = Watch(client.endpoint.name, config.max_invalid_share, config.invalid_window)
+    llm = LLMVerifier(client, config.max_tokens, config.seed, watch)
     return llm if config.kind == "llm" else EnsembleVerifier(rule, llm, config.ensemble)

@@ -219,18 +219,21 @@ def monte_carlo_variance(batch: Batch) -> float:
 
 
 def describe(batch: Batch) -> dict[str, float]:
-    """What the episodes of a step were like; failed judgements are counted and left out of everything else."""
+    """What the episodes of a step were like. Those without a verdict are counted and left out of what rests on one;
+    a length is a length without it, so a judge that fails is no collapse."""
     kept = [episode for episode in batch.episodes if episode.score is not None]
+    everything = len(batch.episodes)
     count, tokens = max(1, len(kept)), max(1.0, float(batch.mask.sum()))
     kl = float(((batch.old - batch.reference) * batch.mask).sum())
     return {
         "train/reward": sum(e.score or 0.0 for e in kept) / count,
         "train/accuracy": sum(e.label is VerdictLabel.CORRECT for e in kept) / count,
-        "train/reasoning_rate": sum(e.reasoned for e in kept) / count,
-        "train/reasoning_tokens": sum(e.reasoning_tokens for e in kept) / count,
-        "train/length": sum(len(e.completion) for e in kept) / count,
-        "train/cut_share": sum(not e.finished for e in kept) / count,
-        "train/masked": float(len(batch.episodes) - len(kept)),
+        "train/reasoning_rate": sum(e.reasoned for e in batch.episodes) / everything,
+        "train/reasoning_tokens": sum(e.reasoning_tokens for e in batch.episodes) / everything,
+        "train/length": sum(len(e.completion) for e in batch.episodes) / everything,
+        "train/cut_share": sum(not e.finished for e in batch.episodes) / everything,
+        "train/masked": float(everything - len(kept)),
+        "train/masked_share": (everything - len(kept)) / everything,
         "train/kl": kl / count,
         "train/kl_per_token": kl / tokens,
         "train/entropy": -float((batch.sampled * batch.mask).sum()) / tokens,

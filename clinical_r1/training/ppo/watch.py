@@ -47,6 +47,7 @@ class Watch:
             < limits.min_length_ratio * self.first_length,
             f"length runaway: {cut:.0%} of the episodes cut at max_new_tokens": cut
             > max(limits.max_cut_share, self.first_cut),
+            "no verdicts: none of the episodes could be judged, so nothing was learned": row["train/masked_share"] == 1,
         }
         strikes: dict[str, int] = {}
         for reason, is_beyond in beyond.items():
