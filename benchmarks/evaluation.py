@@ -59,7 +59,7 @@ def local(count: int, new_tokens: int, batch: int, folder: Path) -> dict[str, fl
     ours = sum(row.reasoning_tokens + row.answer_tokens for row in rows) / (time.perf_counter() - start)
 
     def hf(chunk: list[Case]) -> int:
-        prompts = [prompt_ids(tokenizer, case.question) for case in chunk]
+        prompts = [prompt_ids(tokenizer, case.prompt) for case in chunk]
         longest = max(map(len, prompts))
         ids = torch.tensor([[tokenizer.pad_token_id] * (longest - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])

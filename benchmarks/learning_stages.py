@@ -130,7 +130,7 @@ def look(model_folder: Path, cases_path: Path, config: Any, temperature: float =
     model, tokenizer = load_model(model_folder)
     cases = read_jsonl(cases_path, Case)
     reader, verifier = Reader(tokenizer), build_verifier(VerifierConfig())
-    prompts = [prompt_ids(tokenizer, case.question) for case in cases]
+    prompts = [prompt_ids(tokenizer, case.prompt) for case in cases]
     params = SamplingParams(
         config.ppo.rollout.max_new_tokens, temperature, 1.0, 0, (tokenizer.eos_token_id,), tokenizer.pad_token_id
     )
@@ -169,14 +169,14 @@ def answer_at_once(model_folder: Path, cases_path: Path) -> dict[str, float]:
     cases, verifier = read_jsonl(cases_path, Case), build_verifier(VerifierConfig())
     openings = [response(case.language, "\0").split("\0")[0].rstrip() for case in cases]
     prompts = [
-        prompt_ids(tokenizer, case.question)
+        prompt_ids(tokenizer, case.prompt)
         + tokenizer(f"<think>\n</think>\n\n{opening}", add_special_tokens=False)["input_ids"]
         for case, opening in zip(cases, openings, strict=True)
     ]
     params = SamplingParams(ANSWER_TOKENS, 0.0, 1.0, 0, (tokenizer.eos_token_id,), tokenizer.pad_token_id)
     right = []
     for case, opening, rollout in zip(cases, openings, build_decoder(model).generate(prompts, params), strict=True):
-        name = re.split("[.。]", tokenizer.decode(rollout.token_ids, skip_special_tokens=True))[0]
+        name = re.split("[.。\n]", tokenizer.decode(rollout.token_ids, skip_special_tokens=True))[0]
         verdict = verifier.judge_sync(judgement(case, f"{opening}{name}"))  # type: ignore[attr-defined]
         right.append(bool(name.strip()) and verdict.label is VerdictLabel.CORRECT)
     return {"n": len(cases), "accuracy": statistics.fmean(right)}

@@ -185,7 +185,7 @@ def run_rollout(work: Path, steps: int, _teach: int) -> dict[str, float]:
     from clinical_r1.schema import Case
 
     model, tokenizer = load_model(work / "model")
-    prompts = [prompt_ids(tokenizer, case.question) for case in read_jsonl(work / "rl.jsonl", Case)[:BATCH]]
+    prompts = [prompt_ids(tokenizer, case.prompt) for case in read_jsonl(work / "rl.jsonl", Case)[:BATCH]]
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     decoder = build_decoder(model)
     generation = GenerationConfig(

@@ -43,7 +43,7 @@ def teacher_traces(count: int, seed: int, careful: float | None = None) -> Itera
         case, chart = as_case(drawn), drawn.chart
         thinking, outcome = _search(drawn, rng, careful)
         yield Trace(
-            case_id=case.id, language=chart.language, specialty=case.specialty, question=case.question,
+            case_id=case.id, language=chart.language, specialty=case.specialty, question=case.prompt,
             reference=case.reference, thinking=thinking, response=response(chart.language, case.reference),
             outcome=outcome, synthesizer="simulated-clinician",
         )  # fmt: skip

@@ -69,7 +69,7 @@ def main() -> None:
     tokenizer.padding_side = "left"
     value = Qwen2ForSequenceClassification.from_pretrained(work / "model", num_labels=1, dtype=torch.float32)
     value.score.weight.data.zero_()
-    cases = {tuple(prompt_ids(tokenizer, case.question)): case for case in read_jsonl(work / "rl.jsonl", Case)}
+    cases = {tuple(prompt_ids(tokenizer, case.prompt)): case for case in read_jsonl(work / "rl.jsonl", Case)}
     data = Dataset.from_list([{"input_ids": list(prompt)} for prompt in cases])
     settings = PPOConfig(
         output_dir=str(work / "trl-out"), per_device_train_batch_size=micro, gradient_accumulation_steps=batch // micro,

@@ -45,14 +45,6 @@ def jobs_for(cases: Sequence[Case], samples: int) -> list[Job]:
     return [Job(case, sample) for case in cases for sample in range(samples)]
 
 
-def question_text(case: Case) -> str:
-    """What the model is asked; choices are listed where the question does not already hold them."""
-    if not case.options or all(option in case.question for option in case.options):
-        return case.question
-    listed = "\n".join(f"{chr(65 + index)}. {option}" for index, option in enumerate(case.options))
-    return f"{case.question}\n\n{listed}"
-
-
 def answer_locally(
     config: EvaluationConfig, model_folder: Path, cases: Sequence[Case], state_dir: Path
 ) -> tuple[list[Prediction], int]:
@@ -111,7 +103,7 @@ class LocalAnswerer:
         from clinical_r1.generation.chat import prompt_ids
         from clinical_r1.generation.sampling import SamplingParams
 
-        prompts = [prompt_ids(self.tokenizer, question_text(job.case)) for job in jobs]
+        prompts = [prompt_ids(self.tokenizer, job.case.prompt) for job in jobs]
         budget = answer_room(self.config.max_new_tokens, self.decoder.window)
         room = self.decoder.window - budget
         fitting = [index for index, prompt in enumerate(prompts) if len(prompt) <= room]
@@ -277,11 +269,11 @@ async def _ask(
     client: LLMClient, config: EvaluationConfig, job: Job, reasons: Counter[str]
 ) -> tuple[Prediction, Completion | None]:
     messages = [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
-    messages.append({"role": "user", "content": question_text(job.case)})
+    messages.append({"role": "user", "content": job.case.prompt})
     try:
         completion = await client.chat(
             messages,
-            prompt_version="evaluation-1",
+            prompt_version="evaluation-2",
             sample_index=job.sample,
             temperature=config.temperature,
             max_tokens=config.max_new_tokens,

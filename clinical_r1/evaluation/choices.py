@@ -32,6 +32,4 @@ def _item(case: Case, names: Sequence[tuple[str, str, str]], choices: int, rng: 
     others.sort(key=lambda other: other[0] != case.specialty)
     options = [case.reference, *dict.fromkeys(name for _, name in others)][:choices]
     rng.shuffle(options)
-    listed = "\n".join(f"{chr(65 + index)}. {option}" for index, option in enumerate(options))
-    question = f"{case.question}\n\n{listed}"
-    return case.model_copy(update={"id": f"{case.id}-choice", "question": question, "options": options})
+    return case.model_copy(update={"id": f"{case.id}-choice", "options": options})

@@ -69,9 +69,9 @@ def check(case: Case, prediction: Prediction, diagnoses: Iterable[str] = ()) -> 
     if not thinking:
         return []
     flags = [
-        *_findings(case.question, thinking),
-        *_numbers(case.question, thinking),
-        *_results(case.question, thinking),
+        *_findings(case.problem, thinking),
+        *_numbers(case.problem, thinking),
+        *_results(case.problem, thinking),
     ]
     conclusion = contradicted_conclusion(thinking, prediction.response, diagnoses)
     if conclusion is not None:

@@ -108,7 +108,7 @@ def build_queue(
         case, name = by_id[row.case_id], f"r{number:04d}"
         items.append(
             ReviewItem(
-                item=name, language=case.language, question=case.question, reference=case.reference,
+                item=name, language=case.language, question=case.problem, reference=case.reference,
                 thinking=row.thinking, response=row.response,
             )
         )  # fmt: skip

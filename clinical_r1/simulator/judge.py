@@ -1,14 +1,15 @@
 """The simulated judge: does an answer conclude with the reference diagnosis?
 
-It reads the way a careful but plain grader would: the last stated conclusion counts, a denied or merely possible
-diagnosis does not, several diagnoses named as equals do not. Written apart from `clinical_r1.verifier`, so that each
-can show up the other's mistakes.
+It reads the way a careful but plain grader would: the conclusion line where there is one, else the last stated
+conclusion; a denied or merely possible diagnosis does not, several diagnoses named as equals do not. Written apart
+from `clinical_r1.verifier`, so that each can show up the other's mistakes.
 """
 
 import re
 import unicodedata
 from functools import lru_cache
 
+from clinical_r1.reasoning import conclusion_line
 from clinical_r1.simulator.diseases import PAIRS
 
 _CUE = re.compile(
@@ -70,6 +71,8 @@ def _names(reference: str) -> frozenset[str]:
 def is_right(reference: str, answer: str) -> bool:
     """True where the answer concludes with the reference, and with it alone."""
     names = _names(reference)
+    if (line := conclusion_line(answer.rstrip().rpartition("\n")[2])) is not None:
+        return _plain(line) in names
     text = unicodedata.normalize("NFKC", answer)
     if "?" in text:
         return False

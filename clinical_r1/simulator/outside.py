@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from clinical_r1.asking import asks_for
+from clinical_r1.reasoning import CONCLUSION_LABELS, with_conclusion
 from clinical_r1.schema import Case
 from clinical_r1.simulator.diseases import Language
 
@@ -21,7 +23,6 @@ _ASKS = re.compile(
     r"|什么|哪[一种个项]|如何|请问|请(?:给出|诊断|判断|说明|分析)|吗$|是否"
 )
 """A sentence that asks is no finding."""
-_DIAGNOSTIC = re.compile(r"diagnos|disease|condition|诊断|疾病|什么病")
 
 _PHRASES: dict[Language, dict[str, list[str]]] = {
     "en": {
@@ -88,8 +89,11 @@ class AnswerKey:
 
     def reference(self, case_text: str) -> str | None:
         """The reference of a case, or None where the key does not hold it."""
-        whole = self.references.get(_plain(case_text))
-        return whole or self.references.get(_plain(case_text.rpartition("\n\n")[0]))  # without the list of choices
+        while case_text:
+            if (found := self.references.get(_plain(case_text))) is not None:
+                return found
+            case_text = case_text.rpartition("\n\n")[0]  # without the request for a line, the list of choices
+        return None
 
     def other(self, reference: str, language: Language, rng: random.Random) -> str:
         """Another case's reference: plausible in form, wrong in fact."""
@@ -131,9 +135,12 @@ def rewrite(reasonings: list[str], language: Language) -> str:
 
 
 def response(case_text: str, stated: str, language: Language) -> str:
-    """The formal answer."""
-    kind = "diagnosis" if _DIAGNOSTIC.search(case_text.lower()) else "answer"
-    return _PHRASES[language][kind][0].format(a=stated.strip(" .。"))
+    """The formal answer, with its conclusion line."""
+    kind = asks_for(case_text)
+    if CONCLUSION_LABELS[language, "answer"].rstrip() in case_text:
+        kind = "answer"
+    stated = stated.strip(" .。")
+    return with_conclusion(_PHRASES[language][kind][0].format(a=stated), stated, language, kind)
 
 
 def _pick(phrases: dict[str, list[str]], name: str, rng: random.Random) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from clinical_r1.reasoning import CONCLUSION_LABELS
 from clinical_r1.simulator.diseases import PAIRS, POINTS_TO, Language, finding_name
 from clinical_r1.simulator.world import FINDING_LABELS, P_RARE, Chart, lab_name, lab_result
 
@@ -54,7 +55,7 @@ _PHRASES = {
         "against": "{test} speaks against {name}. ",
         "so": "So {name} fits best.", "separator": ", ",
         "exploring_new_paths": "But take another path. ", "backtracking": "But go back to {label}. ",
-        "corrections": "But not {name}. ", "response": "The most likely diagnosis is {name}.",
+        "corrections": "But not {name}. ",
     },
     "zh": {
         "first": "好的， {label} {finding} 提示 {names}。", "next": "另外， {label} {finding} 提示 {names}。",
@@ -63,7 +64,7 @@ _PHRASES = {
         "so": "所以 {name} 最符合。",
         "separator": "、 ",
         "exploring_new_paths": "不过换个思路。", "backtracking": "不过回到 {label} 。",
-        "corrections": "不过不是 {name}。", "response": "最可能的诊断是 {name}。",
+        "corrections": "不过不是 {name}。",
     },
 }  # fmt: skip
 
@@ -204,8 +205,11 @@ def _conclusion(language: Language) -> re.Pattern[str]:
 
 
 def response(language: Language, answer: str) -> str:
-    """The formal answer that follows the thinking."""
-    return _say(language, "response", name=answer)
+    """The formal answer that follows the thinking: the conclusion line alone, as short as a tiny model's reply may be.
+
+    The space stands before the name in Chinese too, as before every term of the world (world.render_question).
+    """
+    return f"{CONCLUSION_LABELS[language, 'diagnosis'].rstrip()} {answer}"
 
 
 # --- reading a text

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from clinical_r1.schema import Case, Language
+from clinical_r1.schema import Language
 
 FOLDER = Path(__file__).parent / "prompts"
 SEPARATOR = "=== user ===\n"
@@ -63,7 +63,7 @@ def _template(task: str, language: Language) -> _Template:
 
 
 def render(task: str, language: Language, **blocks: Any) -> Prompt:
-    """The messages of one call; `case` comes from `case_text`. A block that the template lacks is an error."""
+    """The messages of one call; `case` is `Case.problem`. A block that the template lacks is an error."""
     template = _template(task, language)
     messages = [
         {"role": "system", "content": template.system},
@@ -75,12 +75,3 @@ def render(task: str, language: Language, **blocks: Any) -> Prompt:
 def versions() -> dict[str, str]:
     """All prompt versions, for the dataset card and the report."""
     return {f"{task}/{language}": _template(task, language).version for language in ("en", "zh") for task in TASKS}
-
-
-def case_text(case: Case) -> str:
-    """The problem as the model sees it: the question, and the choices below it where it does not state them."""
-    missing = [option for option in case.options if option not in case.question]
-    if not missing:
-        return case.question
-    listed = "\n".join(f"{chr(ord('A') + index)}. {option}" for index, option in enumerate(case.options))
-    return f"{case.question}\n\n{listed}"

@@ -12,11 +12,11 @@ import asyncio
 from collections.abc import Sequence
 
 from clinical_r1.llm.failures import CallFailed
+from clinical_r1.reasoning import CONCLUSION_LABELS, conclusion_line, with_conclusion
 from clinical_r1.schema import Attempt, Case, Strategy, Trace, TraceOutcome, Verdict, VerdictLabel
 from clinical_r1.synthesis.choices import choose_strategy
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.filters import first_objection
-from clinical_r1.synthesis.prompts import case_text
 from clinical_r1.synthesis.writer import Writer, open_account
 from clinical_r1.verifier.judgement import Judgement, Verifier
 
@@ -118,13 +118,15 @@ class Search:
     # ------------------------------------------------------------------------------------------------------ rewrite
 
     async def _rewrite(self, case: Case, sample: int, trace: Trace) -> None:
-        """Natural thinking and formal response; a response that does not state the right answer is drafted again."""
+        """Natural thinking and formal response; a response that does not state the right answer is drafted again, and
+        one without a conclusion line gets it."""
         trace.thinking = await self._writer.natural(case, trace.attempts, sample)
         answer = trace.attempts[-1].answer
         for draft in range(self._config.rewrites):
             trace.response = await self._writer.response(case, trace.thinking, answer, sample, draft)
             verdict = await self._judge(case, trace.response)
             if verdict.label is VerdictLabel.CORRECT:
+                trace.response = concluded(case, trace.response, answer)
                 return
         raise _RejectedError("response_not_verified")
 
@@ -134,6 +136,17 @@ class Search:
             return
         if await self._examiner.told(case, trace.thinking, sample):
             raise _RejectedError("filter:hindsight_by_judge")
+
+
+def concluded(case: Case, response: str, answer: str) -> str:
+    """A verified response that ends with its conclusion line: its own where it states one, else the verified answer."""
+    last = response.rstrip().rpartition("\n")[2]
+    if last.startswith(CONCLUSION_LABELS[case.language, case.asks_for].rstrip()) and conclusion_line(last):
+        return response
+    stated = conclusion_line(response)
+    if stated is None or "\n" in stated:
+        stated = answer
+    return with_conclusion(response, stated, case.language, case.asks_for)
 
 
 def _correct(chain: Sequence[Attempt]) -> bool:
@@ -154,7 +167,7 @@ def rejected(case: Case, sample: int, reason: str) -> Trace:
         sample=sample,
         language=case.language,
         specialty=case.specialty,
-        question=case_text(case),
+        question=case.prompt,
         references=case.references,
         outcome=TraceOutcome.REJECTED,
         reason=reason,

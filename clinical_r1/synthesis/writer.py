@@ -136,7 +136,7 @@ class Writer:
         self, case: Case, strategy: Strategy, chain: Sequence[Attempt], sample: int, candidate: int = 0
     ) -> AttemptReply:
         """One more chain of thought; `guided` alone is shown the reference, all but the first the attempts so far."""
-        blocks: dict[str, Any] = {"case": prompts.case_text(case)}
+        blocks: dict[str, Any] = {"case": case.problem}
         if strategy is not Strategy.INITIAL:
             blocks["attempts"] = chain
         if strategy is Strategy.GUIDED:
@@ -147,18 +147,14 @@ class Writer:
 
     async def natural(self, case: Case, chain: Sequence[Attempt], sample: int) -> str:
         """The whole chain as one stream of thought that ends in the last attempt's answer."""
-        prompt = prompts.render(
-            "natural", case.language, case=prompts.case_text(case), attempts=chain, answer=chain[-1].answer
-        )
+        prompt = prompts.render("natural", case.language, case=case.problem, attempts=chain, answer=chain[-1].answer)
         place = (case.id, sample, "natural", 0)
         reply = await self._ask(prompt, NaturalReply, place, *self._rewriting)
         return reply.thinking
 
     async def response(self, case: Case, thinking: str, answer: str, sample: int, draft: int) -> str:
         """The formal reply that follows the thinking."""
-        prompt = prompts.render(
-            "response", case.language, case=prompts.case_text(case), thinking=thinking, answer=answer
-        )
+        prompt = prompts.render("response", case.language, case=case.problem, thinking=thinking, answer=answer)
         reply = await self._ask(prompt, ResponseReply, (case.id, sample, "response", draft), *self._rewriting)
         return reply.response
 

@@ -134,6 +134,5 @@ def _texts(corpus: list[Path], limit: int) -> Iterator[str]:
                     break
                 row = json.loads(line)
                 yield "user\nassistant\n"  # the chat format's own words, so that they are one token each
-                for key in ("question", "thinking", "response", "reference"):
-                    if row.get(key):
-                        yield row[key]
+                yield from (row[key] for key in ("question", "thinking", "response") if row.get(key))
+                yield from row.get("references", ())

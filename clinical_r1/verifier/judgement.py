@@ -27,7 +27,7 @@ class Judgement:
     def of(cls, case: Case, answer: str) -> "Judgement":
         """What is asked about one answer to a case."""
         return cls(
-            question=case.question,
+            question=case.problem,
             reference=case.reference,
             answer=answer,
             language=case.language,

@@ -201,4 +201,4 @@ def _watch(cluster: "Cluster", mode: str, service: str, probes: Path | None) -> 
         return Live(cluster, service)
     if probes is None or not probes.is_file():
         raise UserError(f"--probes {probes or ''}: mode {mode} asks stored cases: give a JSONL file of cases")
-    return Probe([case.question for case in read_jsonl(probes, Case)], service, key)
+    return Probe([case.prompt for case in read_jsonl(probes, Case)], service, key)

@@ -10,8 +10,10 @@ import aiohttp
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
+from clinical_r1 import asking
 from clinical_r1.baseline import read_baseline
 from clinical_r1.errors import UserError
+from clinical_r1.reasoning import CONCLUSION_LABELS
 from serving.gateway.audit import AuditLog
 from serving.gateway.config import INTENDED_USE, GatewayConfig
 from serving.gateway.errors import RejectionError
@@ -227,5 +229,10 @@ async def page_info(request: web.Request) -> web.Response:
             "token_method": gateway.upstream.thinks.method,
             "needs_key": gateway.keys is not None,
             "intended_use": INTENDED_USE,
+            "requests": {
+                language: {kind: asking.request(language, kind) for kind in ("diagnosis", "answer")}
+                for language in ("en", "zh")
+            },
+            "labels": [label.strip() for label in CONCLUSION_LABELS.values()],
         }
     )

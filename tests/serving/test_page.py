@@ -11,8 +11,10 @@ from scripted_engine import Script
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine")
 
 THINKING = "Fever, cough and rusty sputum. Hmm, bronchitis would not give crackles in one place; lobar pneumonia would."
-ENGLISH = f"<think>\n{THINKING}\n</think>\n\nLobar pneumonia."
-CHINESE = "<think>\n发热、咳嗽、铁锈色痰。嗯，支气管炎不会有局限的湿啰音。\n</think>\n\n大叶性肺炎。"
+ENGLISH = f"<think>\n{THINKING}\n</think>\n\nLobar pneumonia.\n\n**Final diagnosis:** Lobar pneumonia"
+CHINESE = (
+    "<think>\n发热、咳嗽、铁锈色痰。嗯，支气管炎不会有局限的湿啰音。\n</think>\n\n大叶性肺炎。\n\n最终诊断：大叶性肺炎"
+)
 DONE = "['done', 'cut', 'failed'].includes([...document.querySelectorAll('.n-state')].at(-1)?.dataset.state)"
 
 
@@ -34,7 +36,9 @@ async def test_thinking_and_answer_apart_with_numbers_in_both_languages(tmp_path
         await page.picture(pictures / "thinking.png")
         await page.until(DONE)
         assert await page.js("document.querySelector('.thought').textContent") == THINKING
-        assert await page.js("document.querySelector('.said').textContent") == "Lobar pneumonia."
+        assert await page.js("document.querySelector('.said').textContent") == ENGLISH.split("</think>\n\n")[1]
+        assert await page.js("document.querySelector('.concluded').textContent") == "Lobar pneumonia"
+        assert r.engine.bodies[-1]["messages"][-1]["content"].endswith("Final diagnosis: ...")
         assert await page.js("document.querySelector('.n-tokens').textContent") == str(len(THINKING) + 2)
         assert (await page.js("document.querySelector('.n-first').textContent")).endswith(" s")
         await page.picture(pictures / "english.png")
@@ -44,7 +48,12 @@ async def test_thinking_and_answer_apart_with_numbers_in_both_languages(tmp_path
         r.engine.script = Script(texts=[CHINESE], chunk=2)
         await ask(page, "发热三天，最可能的诊断是什么？")
         await page.until(f"document.querySelectorAll('article').length === 2 && {DONE}")
-        assert await page.js("[...document.querySelectorAll('.said')].at(-1).textContent") == "大叶性肺炎。"
+        assert (
+            await page.js("[...document.querySelectorAll('.said')].at(-1).textContent")
+            == CHINESE.split("</think>\n\n")[1]
+        )
+        assert await page.js("[...document.querySelectorAll('.concluded')].at(-1).textContent") == "大叶性肺炎"
+        assert r.engine.bodies[-1]["messages"][-1]["content"].endswith("最终诊断：……")
         await page.picture(pictures / "chinese.png")
         assert page.problems == []
 
@@ -59,6 +68,7 @@ async def test_failures_and_an_answer_without_thought() -> None:
         await page.until(DONE)
         assert await page.js("document.querySelector('.said').textContent") == "Flu <img src=x onerror=alert(1)>"
         assert await page.js("document.querySelectorAll('article img').length") == 0
+        assert await page.js("document.querySelector('.conclusion').hidden")
         assert "without thinking" in await page.js("document.querySelector('.thought').textContent")
         r.engine.script = Script(die_after=3)
         await ask(page, "q")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clinical_r1.schema import Attempt, Case, Strategy, Verdict, VerdictLabel
+from clinical_r1.schema import Attempt, Strategy, Verdict, VerdictLabel
 from clinical_r1.synthesis import prompts
 
 ATTEMPTS = [
@@ -50,10 +50,3 @@ def test_previous_attempts_are_framed_and_cannot_close_their_block() -> None:
 def test_versions_cover_all_prompts_and_differ() -> None:
     versions = prompts.versions()
     assert len(versions) == len(set(versions.values())) == 2 * len(prompts.TASKS)
-
-
-def test_choices_are_added_where_the_question_lacks_them() -> None:
-    case = Case(language="en", question="Which one?", reference="gout", options=["gout", "lupus"])
-    assert prompts.case_text(case) == "Which one?\n\nA. gout\nB. lupus"
-    stated = Case(language="en", question="gout or lupus?", reference="gout", options=["gout", "lupus"])
-    assert prompts.case_text(stated) == stated.question

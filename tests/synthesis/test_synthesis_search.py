@@ -252,3 +252,20 @@ async def test_the_judge_is_not_asked_about_direct_traces_or_where_that_is_switc
 async def test_a_judge_that_cannot_say_leaves_no_unexamined_trace() -> None:
     trace, _ = await examined(GUIDED[:], told=CallFailed("unparseable", 4, Usage(calls=4)))
     assert trace.reason == "call_failed:unparseable"
+
+
+async def test_a_verified_response_ends_with_its_conclusion_line() -> None:
+    """Where the draft has none the verified answer becomes it; one that is not last, or decorated, is put in form."""
+    line = f"Final diagnosis: {RIGHT}"
+    for draft in (
+        f"It is {RIGHT}.",
+        f"**Final diagnosis:** {RIGHT}",
+        f"{line}\n\nSee a doctor.",
+        f"It fits.\n\n{line}",
+    ):
+        trace, scripted, _ = await run([RIGHT, draft])
+        assert trace.response.splitlines()[-1] == line
+        assert scripted.tasks.count("response") == 1
+    assert trace.response == f"It fits.\n\n{line}"
+    assert trace.question == CASE.prompt
+    assert not any("End your reply" in prompt for prompt in scripted.prompts)

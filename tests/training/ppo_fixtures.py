@@ -53,7 +53,7 @@ def completion(tokenizer, case: Case, rng: random.Random) -> list[int]:
     finding = next(f for f, d in FINDINGS.items() if d == case.reference)
     disease = case.reference if rng.random() < 0.4 else rng.choice(list(FINDINGS.values()))
     thought = rng.choice(THOUGHTS).format(f=finding, d=disease)
-    return completion_ids(tokenizer, thought, f"The most likely diagnosis is {disease}.")
+    return completion_ids(tokenizer, thought, f"Final diagnosis: {disease}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -92,7 +92,7 @@ def sft_model(splits, tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("sft") / "model"
     rng = random.Random(3)
-    rows = [{"question": c.question, "thinking": t.format(f="a", d=c.reference), "response": c.reference}
+    rows = [{"question": c.prompt, "thinking": t.format(f="a", d=c.reference), "response": c.reference}
             for c in cases(40, 1) for t in THOUGHTS[:2]]  # fmt: skip
     write_jsonl(folder.parent / "corpus.jsonl", rows)
     shape = TinyModelConfig(hidden_size=32, layers=2, vocab_size=420, window=192, init_std=0.1, seed=1)
@@ -100,7 +100,7 @@ def sft_model(splits, tmp_path_factory) -> Path:
     model, tokenizer = load_model(folder)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
     for _ in range(90):
-        texts = [(prompt_ids(tokenizer, c.question), completion(tokenizer, c, rng)) for c in cases(16, rng.random())]
+        texts = [(prompt_ids(tokenizer, c.prompt), completion(tokenizer, c, rng)) for c in cases(16, rng.random())]
         longest = max(len(p) + len(c) for p, c in texts)
         ids = torch.tensor([p + c + [tokenizer.pad_token_id] * (longest - len(p) - len(c)) for p, c in texts])
         labels = torch.tensor([[-100] * len(p) + c + [-100] * (longest - len(p) - len(c)) for p, c in texts])

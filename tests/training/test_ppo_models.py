@@ -21,7 +21,7 @@ def loaded(sft_model):  # noqa: F811
 
 
 def rollout(model, tokenizer, count=6, temperature=1.0) -> list[Episode]:
-    prompts = [prompt_ids(tokenizer, case.question) for case in cases(count, 5)]
+    prompts = [prompt_ids(tokenizer, case.prompt) for case in cases(count, 5)]
     params = SamplingParams(48, temperature, 1.0, 0, (tokenizer.eos_token_id,), tokenizer.pad_token_id)
     rollouts = build_decoder(model).generate(prompts, params)
     return [Episode(0, p, r.token_ids, r.logprobs, r.finished) for p, r in zip(prompts, rollouts, strict=True)]
@@ -83,7 +83,7 @@ def test_the_first_updates_ratio_is_exactly_1(sft_model, stage):  # noqa: F811
     settings = config(batch_size=4, minibatches=1, deepspeed={"stage": stage})
     engines = build_engines(settings, sft_model)
     decoder = build_decoder(engines.policy.model)
-    prompts = [prompt_ids(engines.tokenizer, case.question) for case in cases(4, 5)]
+    prompts = [prompt_ids(engines.tokenizer, case.prompt) for case in cases(4, 5)]
     params = SamplingParams(48, 1.0, 1.0, 0, (engines.tokenizer.eos_token_id,), engines.tokenizer.pad_token_id)
     made = [
         Episode(0, p, r.token_ids, r.logprobs, r.finished)

@@ -26,9 +26,9 @@ def load(path: Path) -> list[Case]:
         try:
             row = json.loads(line)
             options = [row["options"][letter] for letter in sorted(row["options"])]
-            choices = "\n".join(f"{chr(65 + index)}. {option}" for index, option in enumerate(options))
-            question = f"{row['question']}\n\n{choices}"
-            case = Case(language="en", question=question, references=[row["answer"]], options=options, source=NAME)
+            case = Case(
+                language="en", question=row["question"], references=[row["answer"]], options=options, source=NAME
+            )
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
                 f"{path}:{number}: not a MedQA row ({type(error).__name__}); give the original JSONL"

@@ -31,7 +31,7 @@ def load_prompts(path: Path, tokenizer: Any, window: int, max_new_tokens: int, l
     cases = read_jsonl(path, Case)[:limit]
     if not cases:
         raise UserError(f"{path}: no cases in it; PPO needs at least one (check the sizes of the splits)")
-    prompts = [prompt_ids(tokenizer, question_text(case)) for case in cases]
+    prompts = [prompt_ids(tokenizer, case.prompt) for case in cases]
     fits = [len(prompt) + max_new_tokens <= window for prompt in prompts]
     if not any(fits):
         raise UserError(
@@ -40,14 +40,6 @@ def load_prompts(path: Path, tokenizer: Any, window: int, max_new_tokens: int, l
         )
     kept = [index for index, fit in enumerate(fits) if fit]
     return PromptSet([cases[i] for i in kept], [prompts[i] for i in kept], len(cases) - len(kept))
-
-
-def question_text(case: Case) -> str:
-    """What the model is asked; choices are listed where the question does not already hold them."""
-    if not case.options or all(option in case.question for option in case.options):
-        return case.question
-    listed = "\n".join(f"{chr(65 + index)}. {option}" for index, option in enumerate(case.options))
-    return f"{case.question}\n\n{listed}"
 
 
 def draw_order(count: int, seed: int, stream: int, first: int, size: int) -> list[int]:

@@ -8,7 +8,7 @@ const TEXTS = {
     example: "Example case",
     exampleText: "A 45-year-old woman has had fever and cough with rusty sputum for three days; crackles over the right lower lung. What is the most likely diagnosis?",
     key: "API key", send: "Ask", stop: "Stop",
-    thinking: "Thinking", answer: "Answer",
+    thinking: "Thinking", answer: "Answer", conclusion: "Conclusion:",
     thoughtTokens: "Thought tokens", thoughtTime: "Thinking time", firstAnswer: "First answer after",
     rate: "Pieces per second", state: "State",
     waiting: "waiting", isThinking: "thinking", answering: "answering", done: "done", cut: "cut at the token limit",
@@ -23,7 +23,7 @@ const TEXTS = {
     example: "示例病例",
     exampleText: "患者女，45岁，发热、咳嗽三天，咳铁锈色痰，右下肺可闻及湿啰音。最可能的诊断是什么？",
     key: "接口密钥", send: "提问", stop: "停止",
-    thinking: "思考过程", answer: "回答",
+    thinking: "思考过程", answer: "回答", conclusion: "结论：",
     thoughtTokens: "思考词元数", thoughtTime: "思考时长", firstAnswer: "首个回答用时",
     rate: "每秒片段数", state: "状态",
     waiting: "等待中", isThinking: "思考中", answering: "回答中", done: "完成", cut: "达到词元上限而中断",
@@ -45,7 +45,7 @@ const TEXTS = {
 
 const $ = (id) => document.getElementById(id);
 let language = navigator.language.startsWith("zh") ? "zh" : "en";
-let info = { model: "", model_version: "", token_method: "", needs_key: false };
+let info = { model: "", model_version: "", token_method: "", needs_key: false, requests: {}, labels: [] };
 let running = null;
 
 function say(root) {
@@ -68,6 +68,26 @@ function failure(error) {
 
 function seconds(milliseconds) {
   return (milliseconds / 1000).toFixed(1) + " s";
+}
+
+// The request for a conclusion line that the model was trained with, in the words of the gateway; none where the
+// question has one. A question of another thing than a diagnosis is asked for an answer.
+function asked(question) {
+  if (info.labels.some((label) => question.includes(label))) return question;
+  const chinese = (question.match(/[\u4e00-\u9fff]/g) ?? []).length > question.length / 7;
+  const other = /[?？]/.test(question) && !/diagnos|disease|condition|诊断|病/i.test(question.slice(-200));
+  const request = info.requests[chinese ? "zh" : "en"]?.[other ? "answer" : "diagnosis"];
+  return request ? question + "\n\n" + request : question;
+}
+
+// What the last conclusion line of an answer states; "" without one.
+function conclusionOf(answer) {
+  for (const line of answer.split("\n").reverse()) {
+    const plain = line.replace(/[*_`#>]/g, "").replace("：", ":").trim();
+    const label = info.labels.find((one) => plain.toLowerCase().startsWith(one.replace("：", ":").toLowerCase()));
+    if (label) return plain.slice(label.length).trim();
+  }
+  return "";
 }
 
 // The newest text stays in view unless the reader has scrolled back.
@@ -153,6 +173,9 @@ class Turn {
     this.state(this.finish === "length" ? "cut" : "done");
     if (!this.firstThought) this.note("thought", "noThought");
     if (!this.firstAnswer) this.note("said", "noAnswer");
+    const conclusion = this.firstAnswer ? conclusionOf(this.node("said").textContent) : "";
+    this.node("conclusion").hidden = !conclusion;
+    this.node("concluded").textContent = conclusion;
   }
 
   note(where, name) {
@@ -175,7 +198,7 @@ async function ask(question) {
   $("stop").hidden = false;
   const headers = { "Content-Type": "application/json" };
   if ($("key").value) headers.Authorization = "Bearer " + $("key").value;
-  const body = { model: info.model, messages: [{ role: "user", content: question }], stream: true, stream_options: { include_usage: true } };
+  const body = { model: info.model, messages: [{ role: "user", content: asked(question) }], stream: true, stream_options: { include_usage: true } };
   try {
     const response = await fetch("v1/chat/completions", { method: "POST", headers, body: JSON.stringify(body), signal: running.signal });
     if (!response.ok) throw failure((await response.json()).error);
