@@ -10,6 +10,7 @@ import jinja2
 from pydantic import BaseModel
 
 from clinical_r1.asking import problem
+from clinical_r1.dialects import AUTO
 from clinical_r1.llm.client import CallFailed, Completion, LLMClient, Message
 from clinical_r1.reasoning import CLOSE
 from clinical_r1.schema import Language, Verdict, VerdictLabel
@@ -67,7 +68,8 @@ class LLMVerifier:
         self.client = client
         self.name = f"llm:{client.endpoint.model}"
         self._grows = max_tokens is None
-        self._room = max_tokens or PLAIN_ROOM
+        known_to_think = client.endpoint.thinking not in (AUTO, "none")
+        self._room = max_tokens or (THINKING_ROOM if known_to_think else PLAIN_ROOM)
         self._seed = seed
         self._watch = watch
 
@@ -96,7 +98,7 @@ class LLMVerifier:
                 raise
             self._room = THINKING_ROOM
             return await self._call(item)
-        if self._grows and CLOSE in completion.text:
+        if self._grows and (completion.reasoning or CLOSE in completion.text):
             self._room = THINKING_ROOM
         return completion
 
