@@ -151,9 +151,9 @@ class Document:
         self._put_sections()
         return self
 
-    def join(self, values: Mapping[str, Any], place: Callable[[str], str]) -> Self:
-        """A mapping of sections on top (the form's `overrides`); `place` says what an error calls a dotted key."""
-        for key, value in _leaves(values):
+    def join(self, values: Mapping[Key, Any], place: Callable[[str], str]) -> Self:
+        """Many keys on top (the form's `overrides`); `place` says what an error calls a dotted key."""
+        for key, value in values.items():
             self.put(key, value, place(".".join(key)))
         return self
 
@@ -344,14 +344,6 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = _merged(result[key], value) if both else value
     return result
-
-
-def _leaves(values: Mapping[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, (*above, str(name)))
-        else:
-            yield (*above, str(name)), value
 
 
 def _copied(value: Any) -> Any:

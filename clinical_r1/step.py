@@ -3,9 +3,10 @@
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,9 @@ from clinical_r1.errors import UserError
 from clinical_r1.schema import first_problem
 
 STEP_FILE = "step.json"
+TERMINATION_LOG = Path("/dev/termination-log")
+_LONGEST = 1000
+"""Characters; the kubelet keeps 4096 bytes."""
 
 
 @contextmanager
@@ -28,7 +32,8 @@ def record_step(name: str, out_dir: str | Path, spent: float = 0.0) -> Iterator[
     """
     metrics: dict[str, object] = {}
     start = time.monotonic()
-    yield metrics
+    with one_sentence(name):
+        yield metrics
     record = {"step": name, "seconds": round(spent + time.monotonic() - start, 2), "metrics": metrics}
     write_text(Path(out_dir) / STEP_FILE, json.dumps(record, ensure_ascii=False, indent=1, default=str) + "\n")
 
@@ -55,18 +60,29 @@ def publish_metrics(metrics: dict[str, object], artifact: Any) -> None:
     write_text(artifact.path, json.dumps(numbers, indent=1) + "\n")
 
 
-def end_of_run(run: str, state: str, task: str, code: int | None, message: str | None) -> str:
-    """How a pipeline run ended, as a short Markdown page: what failed, why, and what to do."""
-    if state == "SUCCEEDED":
-        return f"# Run {run} ended well\n"
-    why = (message or "").strip() or "the step's log tells why"
-    lines = [f"# Run {run}: {state.lower()}", f"Part: `{task}`", f"Reason: {why}" + (f" (code {code})" if code else "")]
-    lines.append(
-        "Open the failed step (red in the graph) and read the last line of its log: wrong settings and data are named "
-        "there with file, line or key. Journals and checkpoints are kept on the claim: the same run submitted again "
-        "goes on from them and pays for no finished call twice."
-    )
-    return "\n\n".join(lines) + "\n"
+@contextmanager
+def one_sentence(step: str) -> Iterator[None]:
+    """Put what went wrong where a person looks: on the failed step of the dashboard, and last in its log.
+
+    In a pod Kubernetes shows what a container wrote to its termination log as the reason of its end. A fault of ours
+    keeps its traceback; its message stays out of the dashboard, since it may hold text of a record.
+    """
+    try:
+        yield
+    except UserError as error:
+        _say_in_the_end(f"{step}: {error}")
+        if os.environ.get("_KFP_RUNTIME") == "true":
+            sys.exit(f"error: {error}")
+        raise
+    except Exception as error:
+        _say_in_the_end(f"{step}: {type(error).__name__}, a fault of clinical-r1: the step's log has the traceback")
+        raise
+
+
+def _say_in_the_end(sentence: str) -> None:
+    if TERMINATION_LOG.exists():
+        with suppress(OSError):
+            TERMINATION_LOG.write_text(sentence[:_LONGEST] + "\n", encoding="utf-8")
 
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -9,10 +9,10 @@ def audit_answers(
     state_dir: str,
     code_version: str,
     report: dsl.Output[dsl.Dataset],
-    page: dsl.Output[dsl.HTML],
+    audit_report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """`report` holds audit.html and audit.json, without any text of a sample; `page` is for the dashboard."""
+    """`report` holds audit.html and audit.json, without any text of a sample; `audit_report` is for the dashboard."""
     from pathlib import Path
 
     from clinical_r1.atomic import write_text
@@ -22,5 +22,5 @@ def audit_answers(
     with record_step("audit", report.path) as record:
         state = Path(state_dir) / f"audit-{code_version}"
         record.update(audit_served(load_settings(OnlineAuditConfig, config), Path(report.path), state))
-        write_text(page.path, (Path(report.path) / REPORT).read_text(encoding="utf-8"))
+        write_text(audit_report.path, (Path(report.path) / REPORT).read_text(encoding="utf-8"))
     publish_metrics({name: record[name] for name in ("samples", "with_reference")}, metrics)

@@ -13,15 +13,17 @@ def evaluate_model(
     model: dsl.Input[dsl.Model],
     predictions: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
+    simulator: str = "",
 ):
     """Predictions and their verdicts by the reward judge and by an independent one."""
     from pathlib import Path
 
     from clinical_r1.evaluation.config import EvaluationConfig
     from clinical_r1.evaluation.run import evaluate
+    from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, publish_metrics, record_step
 
-    with record_step(f"evaluate_{name}", predictions.path) as record:
+    with record_step(f"evaluate_{name}", predictions.path) as record, simulated(simulator):
         cases = Path(splits.path) / "test.jsonl"
         state = Path(state_dir) / f"evaluate-{name}-{code_version}"
         folder = Path(model.path) / "model"

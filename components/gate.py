@@ -14,8 +14,9 @@ def gate_model(
     model: dsl.Input[dsl.Model],
     predictions: dsl.Input[dsl.Dataset],
     decision: dsl.Output[dsl.Dataset],
-    page: dsl.Output[dsl.HTML],
+    promotion_gate: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
+    simulator: str = "",
 ):
     """The model in use (or the base model) answers the test cases too; base and candidate answer a forgetting probe."""
     from pathlib import Path
@@ -24,9 +25,10 @@ def gate_model(
     from clinical_r1.evaluation.config import EvaluationConfig, GateConfig
     from clinical_r1.evaluation.gate import GATE_PAGE
     from clinical_r1.evaluation.promotion import run_gate
+    from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, publish_metrics, record_step
 
-    with record_step("gate", decision.path) as record:
+    with record_step("gate", decision.path) as record, simulated(simulator):
         settings, sampling = load_settings(GateConfig, config), load_settings(EvaluationConfig, evaluation)
         folder, state = Path(decision.path), Path(state_dir) / f"gate-{code_version}"
         models = (Path(base_model_folder), Path(model.path) / "model")
@@ -37,5 +39,5 @@ def gate_model(
         # The dashboard compares numbers only.
         record["promote"] = result.decision == "promote"
         record["rules_that"] = {what: results.count(what) for what in ("pass", "hold", "refuse")}
-        write_text(page.path, (folder / GATE_PAGE).read_text(encoding="utf-8"))
+        write_text(promotion_gate.path, (folder / GATE_PAGE).read_text(encoding="utf-8"))
     publish_metrics(record, metrics)

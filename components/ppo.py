@@ -13,6 +13,7 @@ def reinforce(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     job: str = "",
+    simulator: str = "",
 ):
     """Our own PPO on two DeepSpeed engines; sees `rl` and `validation`, never `test`.
 
@@ -20,11 +21,12 @@ def reinforce(
     """
     from pathlib import Path
 
+    from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, publish_metrics, record_step
     from clinical_r1.training.ppo.config import PPOConfig
     from clinical_r1.training.ppo.run import train_ppo
 
-    with record_step("ppo", model.path) as record:
+    with record_step("ppo", model.path) as record, simulated(simulator):
         state = Path(state_dir) / f"ppo-{code_version}"
         settings = load_settings(PPOConfig, config)
         if job:

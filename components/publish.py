@@ -19,7 +19,7 @@ def publish_model(
     decision: dsl.Input[dsl.Dataset],
     report: dsl.Input[dsl.Dataset],
     manifest: dsl.Output[dsl.Model],
-    card: dsl.Output[dsl.Markdown],
+    model_card: dsl.Output[dsl.Markdown],
 ) -> NamedTuple("Outputs", [("uri", str)]):  # type: ignore[valid-type]
     """Upload to `models_uri` (the chart's bucket without it) and point `candidate` there; `manifest` is for lineage."""
     import os
@@ -39,5 +39,5 @@ def publish_model(
         uri = f"{store.rstrip('/')}/{name}/{published.version}"
         record.update({"uri": uri, "version": published.version, "bytes": published.size})
         manifest.metadata.update({"uri": uri, "version": published.version})
-        write_text(card.path, (Path(report.path) / "MODEL_CARD.md").read_text(encoding="utf-8"))
+        write_text(model_card.path, (Path(report.path) / "MODEL_CARD.md").read_text(encoding="utf-8"))
     return (uri,)

@@ -15,10 +15,10 @@ def write_train_report(
     ppo_predictions: dsl.Input[dsl.Dataset],
     decision: dsl.Input[dsl.Dataset],
     report: dsl.Output[dsl.Dataset],
-    page: dsl.Output[dsl.HTML],
+    training_report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
-    """`report` holds page, summary.json and MODEL_CARD.md; `page` is where the dashboard shows HTML artifacts."""
+    """`report` holds page, summary.json and MODEL_CARD.md; `training_report` is for the dashboard."""
     import json
     from pathlib import Path
 
@@ -39,5 +39,5 @@ def write_train_report(
             code_version=code_version,
         )
         record.update(write_report(inputs, Path(report.path)))
-        write_text(page.path, (Path(report.path) / REPORT).read_text(encoding="utf-8"))
+        write_text(training_report.path, (Path(report.path) / REPORT).read_text(encoding="utf-8"))
     publish_metrics({name: record[name] for name in ("mcnemar_p", "sft", "ppo")}, metrics)

@@ -13,6 +13,7 @@ def synthesize_shard(
     code_version: str,
     splits: dsl.Input[dsl.Dataset],
     traces: dsl.Output[dsl.Dataset],
+    simulator: str = "",
 ):
     """Search, verify and rewrite the cases of one shard, written as "index/count".
 
@@ -20,11 +21,12 @@ def synthesize_shard(
     """
     from pathlib import Path
 
+    from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, record_step
     from clinical_r1.synthesis.config import Shard, SynthesisConfig
     from clinical_r1.synthesis.run import synthesize
 
-    with record_step("synthesize", traces.path) as record:
+    with record_step("synthesize", traces.path) as record, simulated(simulator):
         settings = load_settings(SynthesisConfig, config)
         settings = settings.model_copy(update={"shard": Shard.parse(shard)})
         state = Path(state_dir) / f"synthesize-{shard.replace('/', '-of-')}"

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from kfp import dsl
 
 from components.audit_served import audit_answers
+from pipelines.form import AuditForm
 from pipelines.placement import Placement, both_forms
 
 
@@ -20,9 +21,11 @@ class Outputs(NamedTuple):
 def _audit(place: Placement, config: str, state_dir: str, code_version: str) -> Outputs:
     """`config` is the JSON of clinical_r1.evaluation.online.OnlineAuditConfig."""
     task = audit_answers(config=config, state_dir=state_dir, code_version=code_version)
-    place.calls(place.step(task, "audit").after(place.volume())).set_caching_options(False)
+    place.calls(place.step(task, "Judge sampled answers")).set_caching_options(False)
     return Outputs(task.outputs["report"])
 
 
-audit, on_cluster = both_forms(_audit, "audit", "Judges sampled served answers: accuracy and ungrounded thinking.")
+audit, on_cluster = both_forms(
+    _audit, "audit", "Judges sampled served answers: accuracy and ungrounded thinking.", AuditForm
+)
 """What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow."""

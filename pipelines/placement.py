@@ -1,25 +1,24 @@
 """Where and how the steps of a pipeline run on a cluster; each knob is a run parameter. kfp.local ignores all of it.
 
-`both_forms` gives a pipeline function the fields of `Placement` as run parameters after its own; inside of it the
-`Placement` puts them on each task. What the chart made (store, bucket, authority) comes from the ConfigMap
-`clinical-r1-platform` and a Secret, so that the compiled pipeline holds no address; both are required: where one is
-missing the pod does not start, and its event says which. The defaults below are those of a release `clinical-r1`;
-what the chart registers carries its own (clinical_r1/cluster/facts.py).
+`both_forms` makes of one definition the pipeline of one machine, which is told every step's settings, and that of a
+cluster, whose first step finds them out from a form. What the chart made (store, bucket, authority, image) has names
+that are run parameters too: the chart registers the pipelines with the installation's own names as defaults.
 """
 
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Dict, List, NamedTuple  # noqa: UP035  (kfp reads Dict and List)
+from typing import Annotated, Any, Dict, List, NamedTuple, get_args, get_origin  # noqa: UP035  (kfp reads Dict, List)
 
 from kfp import dsl, kubernetes
 
 from clinical_r1.cluster.facts import IN_STEPS, PLATFORM
 from clinical_r1.cluster.nodes import ENDPOINT_KEYS, PATIENT_KEY
-from components.failure import report_failure
+from components.configure import configure, configure_audit
 from components.nodes import plan_nodes
 from components.volume import provide_claim
+from pipelines.form import AuditForm, TrainForm, google_docstring
 
 STATE_MOUNT, STORE_MOUNT, CA_MOUNT = "/state", "/etc/clinical-r1/store", "/etc/clinical-r1/ca"
 _RETRIES = {"num_retries": 3, "backoff_duration": "60s", "backoff_factor": 2.0, "backoff_max_duration": "1800s"}
@@ -38,33 +37,36 @@ _cluster: ContextVar[bool] = ContextVar("cluster", default=False)
 
 
 class Placement(NamedTuple):
-    """The run parameters that every pipeline has, with their defaults; docs/runs.md tells what each does.
+    """The run parameters that every pipeline has, with their defaults.
 
     Inside of a pipeline each field is kfp's channel to the value that the run was given.
     """
 
-    image: str = "clinical-r1-trainer-python"
-    image_pull_secret: str = ""
-    accelerator: str = "nvidia.com/gpu"
-    accelerators: str = "0"
-    cpu: str = "4"
-    memory: str = "32Gi"
-    data_cpu: str = "1"
-    data_memory: str = "8Gi"
-    node_selector: Dict[str, str] = {}  # noqa: UP006  (kfp copies defaults into the YAML)
-    tolerations: List[Dict[str, str]] = []  # noqa: UP006
-    claim: str = "clinical-r1-state"
-    storage_class: str = ""
-    storage_size: str = ""
-    store_secret: str = "clinical-r1-store-pipelines"
-    endpoint_secret: str = "clinical-r1-endpoints"
-    patient_secret: str = "clinical-r1-patient-key"
-    ca_config_map: str = "clinical-r1-ca"
+    image: Annotated[str, "Trainer image that every step runs in."] = "clinical-r1-trainer-python"
+    image_pull_secret: Annotated[str, "Secret to pull the image with. Empty: none is needed."] = ""
+    accelerator: Annotated[str, "Resource name of the accelerator."] = "nvidia.com/gpu"
+    accelerators: Annotated[str, "Accelerators of each training, evaluation and gate step; 0: CPU."] = "0"
+    cpu: Annotated[str, "CPU request of those steps."] = "2"
+    memory: Annotated[str, "Memory of those steps, request and limit."] = "8Gi"
+    data_cpu: Annotated[str, "CPU request of the steps that handle data, and of each shard of synthesis."] = "1"
+    data_memory: Annotated[str, "Memory of the steps that handle data, request and limit."] = "4Gi"
+    node_selector: Annotated[Dict[str, str], "Labels of the nodes that the training steps run on, as JSON."] = {}  # noqa: UP006
+    tolerations: Annotated[List[Dict[str, str]], "Taints that the training steps tolerate, as a JSON list."] = []  # noqa: UP006
+    claim: Annotated[str, "PersistentVolumeClaim at /state: journals, checkpoints, data."] = "clinical-r1-state"
+    storage_class: Annotated[str, "Storage class of the claim where it has to be made. Empty: the cluster's own."] = ""
+    storage_size: Annotated[str, "Size of the claim where it has to be made. Empty: it must be there."] = ""
+    store_secret: Annotated[str, "Secret with the object store's keys."] = "clinical-r1-store-pipelines"
+    endpoint_secret: Annotated[str, "Secret with the endpoints' keys; it need not be there."] = "clinical-r1-endpoints"
+    patient_secret: Annotated[str, "Secret with the key that hashes patients."] = "clinical-r1-patient-key"
+    client_key_secret: Annotated[
+        str, "Secret whose `key` is a client's key of the gateway, for the probes of `deploy`."
+    ] = "clinical-r1-first-client"
+    ca_config_map: Annotated[str, "ConfigMap with the authority of the store's certificate."] = "clinical-r1-ca"
 
     def volume(self) -> dsl.PipelineTask:
         """The step that makes the claim; the first step that mounts it comes after it."""
         made = provide_claim(claim=self.claim, storage_class=self.storage_class, storage_size=self.storage_size)
-        return self.plain(made, "claim")
+        return self.plain(made, "Provide the volume")
 
     def plain(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         """Image, title, registry, and nothing of the cluster's: the step that makes the claim."""
@@ -77,10 +79,12 @@ class Placement(NamedTuple):
         """A step that handles data: the claim, the store and the caches, no accelerator."""
         return self._asks(self._common(task, title), self.data_cpu, self.data_memory)
 
-    def plan(self, nodes: Any, deadline_hours: Any) -> dsl.PipelineTask:
+    def plan(self, nodes: Any, deadline_hours: Any, deploy: Any) -> dsl.PipelineTask:
         """What the training steps will ask for: components/nodes.py."""
         told = {name: getattr(self, name) for name in _OF_A_JOB}
-        return self.plain(plan_nodes(nodes=nodes, deadline_hours=deadline_hours, **told), "nodes")
+        return self.plain(
+            plan_nodes(nodes=nodes, deadline_hours=deadline_hours, deploy=deploy, **told), "Plan the nodes"
+        )
 
     def train(self, task: dsl.PipelineTask, title: str, plan: dsl.PipelineTask | None = None) -> dsl.PipelineTask:
         """A step that computes with a model: accelerators too, on the nodes that are chosen for them. With a `plan` it
@@ -107,6 +111,10 @@ class Placement(NamedTuple):
         """A step that turns patient numbers into hashes: the key for that as a variable."""
         return kubernetes.use_secret_as_env(task, self.patient_secret, {PATIENT_KEY: PATIENT_KEY}, optional=False)
 
+    def asks_the_model(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """A step that is a client of the served model: its key as a variable, where the gateway asks for one."""
+        return kubernetes.use_secret_as_env(task, self.client_key_secret, {"key": "CLINICAL_R1_API_KEY"}, optional=True)
+
     def keys(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """The keys of endpoints as variables; which of them a run needs its configuration says."""
         return kubernetes.use_secret_as_env(
@@ -129,47 +137,66 @@ class Placement(NamedTuple):
         return task
 
 
-def both_forms(define: Callable[..., Any], name: str, description: str) -> tuple[Any, Any]:
+def both_forms(define: Callable[..., Any], name: str, description: str, form: type = TrainForm) -> tuple[Any, Any]:
     """The pipeline of `define(place, ...)` twice: what runs on one machine, and what is compiled for a cluster.
 
-    `define` takes a `Placement` first; the pipeline takes its other arguments and the fields of `Placement`.
+    `define` takes a `Placement` first. Its arguments without a default are what the configure step finds out: on one
+    machine the pipeline takes them, on a cluster it takes the fields of `form` in their place.
     """
-    signature = inspect.signature(define)
-    own = list(signature.parameters.values())[1:]
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    knobs = [
-        inspect.Parameter(name, kind, default=Placement._field_defaults[name], annotation=annotation)
-        for name, annotation in Placement.__annotations__.items()
-    ]
+    own = list(inspect.signature(define).parameters.values())[1:]
+    told = [parameter for parameter in own if parameter.default is parameter.empty]
+    asked = [parameter for parameter in own if parameter.default is not parameter.empty]
+    knobs = _parameters(Placement)
 
-    def placed(*values: Any) -> Any:
+    def local(*values: Any) -> Any:
         return define(Placement(*values[len(own) :]), *values[: len(own)])
 
-    placed.__signature__ = signature.replace(parameters=[*own, *knobs])  # type: ignore[attr-defined]
-    placed.__doc__ = define.__doc__
-    return dsl.pipeline(name=name, description=description)(placed), _on_cluster(placed, name, description)
+    _sign(local, description, [*told, *asked, *knobs], inspect.signature(define).return_annotation)
+    questions = _parameters(form)
+    if form is TrainForm and name != "train":
+        questions[0] = questions[0].replace(default=f"experiments/{name}")
 
+    def on_cluster(*values: Any) -> None:
+        given = dict(zip(inspect.signature(on_cluster).parameters, values, strict=True))
+        place = Placement(*(given[knob.name] for knob in knobs))
+        filled = {question.name: given[question.name] for question in questions}
+        first = configure_audit(**filled) if form is AuditForm else configure(pipeline=name, **filled)
+        # Never from the cache: the records may have changed under the same name.
+        place.step(first, "Configure").after(place.volume()).set_caching_options(False)
+        settings = {parameter.name: first.outputs[parameter.name] for parameter in told}
+        define(place, **settings, **{parameter.name: given[parameter.name] for parameter in asked})
 
-def _on_cluster(define: Callable[..., Any], name: str, description: str) -> Any:
-    """The pipeline that is compiled: the steps of `define` with retries, and a failure report whatever happens.
-
-    KFP hands out nothing from inside of an exit handler, so what runs on one machine is `define` alone.
-    """
+    _sign(on_cluster, description, [*questions, *asked, *knobs])
     with _as_cluster():
-        steps = dsl.pipeline(name=f"{name}-steps", description=description)(define)
+        compiled = dsl.pipeline(name=name, description=description)(on_cluster)
+    return dsl.pipeline(name=name, description=description)(local), compiled
 
-    signature = inspect.signature(define)
 
-    def guarded(*values: Any) -> None:
-        arguments = dict(zip(signature.parameters, values, strict=True))
-        with dsl.ExitHandler(
-            report_failure(run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER).set_container_image(arguments["image"])
-        ):
-            steps(**arguments)
+def _parameters(fields: Any) -> list[inspect.Parameter]:
+    """The fields of a NamedTuple as parameters of a function."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return [
+        inspect.Parameter(name, kind, default=fields._field_defaults[name], annotation=annotation)
+        for name, annotation in fields.__annotations__.items()
+    ]
 
-    guarded.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
-    guarded.__doc__ = define.__doc__
-    return dsl.pipeline(name=name, description=description)(guarded)
+
+def _sign(
+    function: Any, summary: str, parameters: list[inspect.Parameter], returns: Any = inspect.Signature.empty
+) -> None:
+    """Give a function a signature and docstring that kfp reads: plain types, and a description of each parameter."""
+    words = {one.name: (one.annotation, _words(one.annotation)) for one in parameters}
+    plain = [one.replace(annotation=_plain(one.annotation)) for one in parameters]
+    function.__signature__ = inspect.Signature(plain, return_annotation=returns)
+    function.__doc__ = google_docstring(summary, {name: pair for name, pair in words.items() if pair[1]})
+
+
+def _plain(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _words(annotation: Any) -> str:
+    return str(get_args(annotation)[1]) if get_origin(annotation) is Annotated else ""
 
 
 @contextmanager

@@ -18,8 +18,8 @@ _EXECUTING = re.compile(r"Executing task '(?P<task>[^']+)'")
 _FINISHED = re.compile(r"Task '(?P<task>[^']+)' finished with status (?P<status>\w+)")
 _CACHED = re.compile(r"Task (?P<task>\S+) cache hit")
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-# The last line of a traceback: UserError or one of its kinds in the rooms (a dead endpoint, a spent budget).
-_USER_ERROR = re.compile(r"^clinical_r1\.[\w.]+: (?P<message>.+)")
+# What a step says in the end (clinical_r1.step.one_sentence), or the last line of a child's traceback.
+_USER_ERROR = re.compile(r"^(?:clinical_r1\.[\w.]+|error): (?P<message>.+)")
 _SHARE = re.compile(r"(\d+)\s*/\s*(\d+)|(\d+(?:\.\d+)?)\s*%")
 _NOISE = re.compile(r"^(\[KFP Executor|\d\d:\d\d:\d\d\.\d+ - |[{}\]\"]|Traceback|File |warnings\.warn|W\d{4} |\[W)")
 _QUOTED_CODE = " " * 5

@@ -1,5 +1,6 @@
 """The pipelines by name. A new pipeline is one file and one line here."""
 
+from graphlib import TopologicalSorter
 from importlib import import_module
 from typing import Any
 
@@ -23,7 +24,7 @@ def load_pipeline(name: str) -> Any:
 
 
 def cluster_form(name: str) -> Any:
-    """What is compiled and submitted: the same steps with retries and a failure report. UserError as above."""
+    """What is compiled and submitted: the same steps behind a form, with retries. UserError as above."""
     return _place(name)[0].on_cluster
 
 
@@ -32,3 +33,21 @@ def _place(name: str) -> tuple[Any, str]:
         raise UserError(f"unknown pipeline '{name}': choose one of {', '.join(sorted(PIPELINES))}")
     module, _, attribute = PIPELINES[name].partition(":")
     return import_module(module), attribute
+
+
+def titles_of(name: str) -> dict[str, str]:
+    """Task -> what a person reads, from the pipeline that runs on one machine, in the order in which steps can run."""
+    spec = load_pipeline(name).pipeline_spec
+    titles: dict[str, str] = {}
+
+    def walk(dag: Any) -> None:
+        needs = {task: set(content.dependent_tasks) for task, content in sorted(dag.tasks.items())}
+        for task in TopologicalSorter(needs).static_order():
+            inner = spec.components[dag.tasks[task].component_ref.name]
+            if inner.HasField("dag"):
+                walk(inner.dag)
+            else:
+                titles[task] = dag.tasks[task].task_info.name
+
+    walk(spec.root.dag)
+    return titles

@@ -1,34 +1,32 @@
-"""Runs on a Kubeflow Pipelines endpoint: the arguments of a configuration, start, list.
+"""Runs on a Kubeflow Pipelines endpoint: the parameters of a run, start, list.
 
-A run's arguments are the sections of a run configuration as JSON (those that `clinical-r1 run` computes) and the run
-parameters of the cluster (image, accelerators, claim, ...). The pipeline is compiled from the code at hand, so that the
-code version in the arguments is that of the pipeline; the image must hold the same code.
+What is sent is what the dashboard's form would hold: preset, parameters, overrides, and where the steps run. The
+pipeline is compiled from the code at hand; its first step resolves the configuration as `clinical-r1 run` does.
 """
 
-import hashlib
+import difflib
 import inspect
 import io
 import json
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from clinical_r1.atomic import file_sha256
+import docstring_parser
+from pydantic import BaseModel
+
 from clinical_r1.errors import UserError
-from clinical_r1.records.config import RecordsConfig
-from clinical_r1.runs.arms import ARGUMENTS, Local
-from clinical_r1.runs.config import RunConfig, as_argument, load_as, load_config
-from clinical_r1.runs.experiments import CONFIGS, AuditVerifierConfig, CrossLanguageConfig
+from clinical_r1.runs.audit import audit_document, settle_audit
+from clinical_r1.runs.config import CONFIG_FOLDER
+from clinical_r1.runs.form import WHOLE, assembled, default_preset, overrides_of, settle
+from clinical_r1.runs.resolve import check_teacher, state_dir_of
 from clinical_r1.settings import Document
-from clinical_r1.version import code_version
-from pipelines.registry import cluster_form, load_pipeline
-
-STATE_MOUNT = "/state"
-"""Where the steps of a cluster see the claim with journals, checkpoints and data."""
+from pipelines.form import converted
+from pipelines.placement import Placement
+from pipelines.registry import cluster_form
 
 
 @dataclass
@@ -124,82 +122,87 @@ class Endpoint:
             raise UserError(f"--token-file {self.token_file}: {error.strerror}") from None
 
 
-def run_arguments(pipeline: str, config_name: str, overrides: list[str], params: list[str]) -> dict[str, Any]:
-    """Arguments of a run: configuration sections, code version, and `NAME=VALUE` run parameters.
+class Knob(NamedTuple):
+    """A run parameter."""
 
-    Without a `config_name` the shipped configuration of that pipeline is read.
-    """
-    known = parameters(pipeline)
-    build = _experiment_arguments if pipeline in CONFIGS else _train_arguments
-    arguments = build(pipeline, config_name, overrides, known)
-    _check_endpoints(arguments)
-    document = Document()
-    for param in params:
-        document.set(param)
-    given = document.data
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise UserError(f"--param {unknown[0]}: {pipeline} has no such parameter: --help-params lists them")
-    arguments |= given
-    missing = [name for name, default in known.items() if default is inspect.Parameter.empty and name not in arguments]
-    if missing:
-        raise UserError(f"{pipeline}: run parameter '{missing[0]}' has no value: give --param {missing[0]}=VALUE")
-    return arguments
+    kind: Any
+    default: Any
+    words: str
 
 
-def _train_arguments(pipeline: str, config_name: str, overrides: list[str], known: dict[str, Any]) -> dict[str, Any]:
-    config = load_config(config_name or "demo", overrides)
-    arguments: dict[str, Any] = {
-        name: as_argument(getattr(config, name))
-        for name in known
-        if name in RunConfig.model_fields and name != "shards"
-    }
-    if "shards" in known:
-        arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
-    sources = _sources_hash(config.records)
-    derived = {
-        "code_version": code_version(),
-        "sources_sha256": sources,
-        "state_dir": _state_dir(pipeline, config, sources),
-        "datasets_dir": f"{STATE_MOUNT}/datasets",
-    }
-    return arguments | {name: value for name, value in derived.items() if name in known}
-
-
-def _experiment_arguments(pipeline: str, config_name: str, overrides: list[str], _: dict[str, Any]) -> dict[str, Any]:
-    """Each experiment has a state folder of its own here: nothing keeps two runs on a cluster from being at once."""
-    config = load_as(CONFIGS[pipeline], config_name or f"experiments/{pipeline}", overrides)
-    sources, twins, labelled = _sources_hash(config.records), "", ""
-    if isinstance(config, CrossLanguageConfig):
-        twins = _sources_hash(config.experiment.records)
-    if isinstance(config, AuditVerifierConfig):
-        if not config.experiment.labelled:
-            raise UserError(
-                f"experiment.labelled: empty: give JSONL of graded answers on the claim ({STATE_MOUNT}/...)"
-            )
-        labelled = _files_hash([Path(config.experiment.labelled)])
-    state = Path(_state_dir(pipeline, config, sources))
-    return ARGUMENTS[pipeline](config, Local(state, state, sources, code_version(), twins, labelled))
-
-
-def _state_dir(pipeline: str, config: RunConfig, sources: str) -> str:
-    name = hashlib.sha256(f"{as_argument(config.records)} {sources}".encode()).hexdigest()[:12]
-    return f"{STATE_MOUNT}/{pipeline}-{name}"
-
-
-def parameters(pipeline: str) -> dict[str, Any]:
-    """Run parameters of a pipeline with their defaults (inspect.Parameter.empty where there is none)."""
-    function = load_pipeline(pipeline).pipeline_func
-    return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+def parameters(pipeline: str) -> dict[str, Knob]:
+    """The run parameters of a pipeline as its form shows them."""
+    function = cluster_form(pipeline).pipeline_func
+    words = {one.arg_name: one.description or "" for one in docstring_parser.parse(function.__doc__ or "").params}
+    signature = inspect.signature(function).parameters
+    return {name: Knob(one.annotation, one.default, words.get(name, "")) for name, one in signature.items()}
 
 
 def print_parameters(pipeline: str, say: Callable[[str], None]) -> None:
     """One line a run parameter."""
-    for name, default in parameters(pipeline).items():
-        if default is inspect.Parameter.empty:
-            say(f"{name}: required{' (a section of the configuration)' if name in RunConfig.model_fields else ''}")
-        else:
-            say(f"{name}: {default!r}")
+    for name, knob in parameters(pipeline).items():
+        say(f"{name} ({knob.default!r}): {knob.words}")
+
+
+class Submission(NamedTuple):
+    """A run whose parameters are in order."""
+
+    parameters: dict[str, Any]
+    """What the form would hold."""
+    config: BaseModel
+    """What they come to."""
+
+
+def submission(pipeline: str, config: str, options: list[str], params: list[str]) -> Submission:
+    """Parameters of a run; a mistake in them is found here. Raises UserError.
+
+    A shipped configuration goes as the preset and `--set` as overrides; a file of the user's goes whole as overrides.
+    """
+    given = _converted(pipeline, params)
+    if pipeline == "audit":
+        store = {} if "store" in given or config or options else {"store": "s3://BUCKET/audit"}
+        settled = settle_audit(config, store | given, options)
+        document = audit_document(config, given, options)
+        return Submission(given | {"overrides": _plain(document.data)}, settled)
+    preset = config or given.pop("preset", "") or default_preset(pipeline)
+    run = settle(pipeline, preset, given, options, "--config")
+    check_teacher(run)
+    if (CONFIG_FOLDER / f"{preset}.yaml").is_file():
+        document = Document().join(overrides_of(given.get("overrides", {})), lambda key: f"overrides: {key}")
+        for option in options:
+            document.set(option)
+    else:
+        document, preset = assembled(pipeline, preset, given, options, "--config"), WHOLE
+    told = {"preset": preset, "state_dir": state_dir_of(pipeline, run)}
+    return Submission(told | given | {"overrides": _plain(document.data)}, run)
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """What YAML read (dates too) as JSON has it."""
+    return dict(json.loads(json.dumps(data, default=str)))
+
+
+def _converted(pipeline: str, params: list[str]) -> dict[str, Any]:
+    known, given = parameters(pipeline), {}
+    for param in params:
+        name, separator, text = param.partition("=")
+        if not separator:
+            raise UserError(f"--param {param}: write it as NAME=VALUE, such as --param accelerators=8")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{close[0]}'? " if close else ""
+            raise UserError(f"--param {name}: {pipeline} has no such parameter: {hint}--help-params lists them")
+        given[name] = converted(name, text, known[name].kind)
+    return given
+
+
+def local_parameters(pipeline: str, params: list[str]) -> dict[str, Any]:
+    """The form's fields for a run on this machine, where nothing has to be placed. Raises UserError."""
+    given = _converted(pipeline, params)
+    elsewhere = [name for name in given if name in {*Placement._fields, "preset", "state_dir", "nodes", "deploy"}]
+    if elsewhere:
+        raise UserError(f"--param {elsewhere[0]}: says how a cluster runs it: leave it out, or use `submit`")
+    return given
 
 
 def start_run(place: Endpoint, pipeline: str, arguments: dict[str, Any], experiment: str) -> tuple[str, str]:
@@ -236,22 +239,3 @@ def _words_of(error: Any) -> str:
         return str(body.get("message") or body["error"])[:300]
     except (TypeError, ValueError, KeyError, AttributeError):
         return str(error.reason)
-
-
-def _sources_hash(records: RecordsConfig) -> str:
-    return _files_hash([Path(source.path) for source in records.sources])
-
-
-def _files_hash(paths: list[Path]) -> str:
-    """Of the files where they lie on this machine too; else of the moment, so that no old result is reused."""
-    if not all(path.is_file() for path in paths):
-        return f"unseen-{time.time_ns()}"
-    return hashlib.sha256("".join(file_sha256(path) for path in paths).encode()).hexdigest()
-
-
-def _check_endpoints(arguments: dict[str, Any]) -> None:
-    if "${CLINICAL_R1_SIMULATOR" in json.dumps(arguments):
-        raise UserError(
-            "submit: this configuration talks to the simulated endpoint, which only `clinical-r1 run` starts: "
-            "give --config with your endpoints"
-        )

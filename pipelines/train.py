@@ -1,16 +1,18 @@
-"""The main job: records -> traces -> SFT -> PPO -> evaluation -> gate -> report -> publish.
+"""The main job: records -> traces -> SFT -> PPO -> evaluation -> gate -> report -> publish -> deploy.
 
-One definition for a laptop (kfp.local, `clinical-r1 run train`) and for a cluster (`clinical-r1 compile train`).
+One definition for a laptop (kfp.local, `clinical-r1 run train`) and for a cluster (`clinical-r1 compile train`), where
+a first step finds out from the form what all others are told.
 Configurations travel as JSON strings, one per step, so that changing a step's knob invalidates that step and what
 follows, and nothing before it. `code_version` is in every step's arguments because KFP's cache key does not see the
 code of the library in the image.
 """
 
-from typing import List, NamedTuple  # noqa: UP035
+from typing import Annotated, List, NamedTuple  # noqa: UP035
 
 from kfp import dsl
 
 from components.base_model import base_model as provide_base_model
+from components.deploy import deploy_published
 from components.evaluate import evaluate_model
 from components.gate import gate_model
 from components.ppo import reinforce
@@ -42,34 +44,39 @@ def _train(
     evaluation: str,
     gate: str,
     report: str,
+    settings: str,
+    simulator: str,
     sources_sha256: str,
     state_dir: str,
     code_version: str,
-    datasets_dir: str = "",
-    models_uri: str = "",
-    model_name: str = "clinicalgpt-r1",
-    shards: List[str] = ["0/1"],  # noqa: B006, UP006  (kfp copies defaults into the YAML)
-    nodes: int = 1,
-    deadline_hours: float = 168.0,
+    datasets_dir: str,
+    shards: List[str],  # noqa: UP006
+    model_name: Annotated[str, "Name that the model is published under."] = "clinicalgpt-r1",
+    models_uri: Annotated[str, "Store to publish to: s3://BUCKET/models. Empty: the chart's bucket."] = "",
+    deploy: Annotated[str, "Serve the model if the gate promotes it: none, dark (probed first) or replicas."] = "none",
+    nodes: Annotated[int, "Nodes of each training; more than one: a TrainJob of Kubeflow Trainer."] = 1,
+    deadline_hours: Annotated[float, "Longest time of a training on several nodes, in hours."] = 168.0,
 ) -> Outputs:
-    """Every argument up to `report` is the JSON of one section of a run configuration (pipelines/configs).
-
-    `datasets_dir` gets the traces at an immutable address, traces/<name>/<hash>; empty for the artifact only.
-    `models_uri` is where the model is published; empty for s3://BUCKET/models of the chart. `nodes` and
-    `deadline_hours` matter on a cluster only: docs/runs.md.
+    """Up to `report` each argument is the JSON of one section of a run configuration; `settings` are several in one,
+    for the model's manifest; `simulator` is what the steps simulate beside them, empty for real endpoints.
     """
-    volume = place.volume()
-    plan = place.plan(nodes, deadline_hours)
+    plan = place.plan(nodes, deadline_hours, deploy)
     prepared = place.step(
-        prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version), "records"
-    ).after(volume)
+        prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version, simulator=simulator),
+        "Read and split records",
+    )
     place.hashes_patients(prepared)
     splits = prepared.outputs["splits"]
-    with dsl.ParallelFor(items=shards, name="synthesis shards") as shard:
+    with dsl.ParallelFor(items=shards, name="Shards of the synthesis") as shard:
         part = synthesize_shard(
-            config=synthesis, shard=shard, state_dir=state_dir, code_version=code_version, splits=splits
+            config=synthesis,
+            shard=shard,
+            state_dir=state_dir,
+            code_version=code_version,
+            splits=splits,
+            simulator=simulator,
         )
-        place.calls(place.step(part, "synthesize"))
+        place.calls(place.step(part, "Synthesize traces"))
     synthesized = place.step(
         merge_traces(
             config=synthesis,
@@ -79,14 +86,14 @@ def _train(
             splits=splits,
             shards=dsl.Collected(part.outputs["traces"]),
         ),
-        "merge traces",
+        "Merge the traces",
     )
     traces = synthesized.outputs["traces"]
     base = place.step(
         provide_base_model(
             config=base_model, code_version=code_version, state_dir=state_dir, splits=splits, traces=traces
         ),
-        "base model",
+        "Get the base model",
     )
     tuned = place.train(
         fine_tune(
@@ -97,7 +104,7 @@ def _train(
             base_model_folder=base.outputs["folder"],
             job=plan.outputs["job"],
         ),
-        "sft",
+        "Fine-tune (SFT)",
         plan,
     )
     reinforced = place.train(
@@ -108,8 +115,9 @@ def _train(
             splits=splits,
             sft_model=tuned.outputs["model"],
             job=plan.outputs["job"],
+            simulator=simulator,
         ),
-        "ppo",
+        "Reinforce (RL)",
         plan,
     )
     evaluated = {
@@ -121,10 +129,11 @@ def _train(
                 code_version=code_version,
                 splits=splits,
                 model=task.outputs["model"],
+                simulator=simulator,
             ),
-            f"evaluate {name}",
+            title,
         )
-        for name, task in (("sft", tuned), ("ppo", reinforced))
+        for name, task, title in (("sft", tuned, "Evaluate after SFT"), ("ppo", reinforced, "Evaluate after RL"))
     }
     gated = place.train(
         gate_model(
@@ -136,8 +145,9 @@ def _train(
             splits=splits,
             model=reinforced.outputs["model"],
             predictions=evaluated["ppo"].outputs["predictions"],
+            simulator=simulator,
         ),
-        "gate",
+        "Promotion gate",
     )
     written = place.step(
         write_train_report(
@@ -151,14 +161,13 @@ def _train(
             ppo_predictions=evaluated["ppo"].outputs["predictions"],
             decision=gated.outputs["decision"],
         ),
-        "report",
+        "Write the report",
     )
-    place.step(
+    published = place.step(
         publish_model(
             name=model_name,
             models_uri=models_uri,
-            settings=f'{{"base_model": {base_model}, "synthesis": {synthesis}, "sft": {sft}, "ppo": {ppo}, '
-            f'"evaluation": {evaluation}, "gate": {gate}}}',
+            settings=settings,
             code_version=code_version,
             sources_sha256=sources_sha256,
             splits=splits,
@@ -168,8 +177,16 @@ def _train(
             decision=gated.outputs["decision"],
             report=written.outputs["report"],
         ),
-        "publish",
+        "Publish the model",
     )
+    served = deploy_published(
+        uri=published.outputs["uri"],
+        mode=deploy,
+        code_version=code_version,
+        splits=splits,
+        decision=gated.outputs["decision"],
+    )
+    place.asks_the_model(place.step(served, "Deploy the model")).set_caching_options(False)
     for task in (reinforced, *evaluated.values(), gated):
         place.calls(task)
     outputs = tuned.outputs["model"], reinforced.outputs["model"], gated.outputs["decision"], written.outputs["report"]
@@ -178,4 +195,4 @@ def _train(
 
 _DESCRIPTION = "Records to a reasoning diagnosis model, with a report that shows whether it helped."
 train, on_cluster = both_forms(_train, "train", _DESCRIPTION)
-"""What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow: with retries, a failure report."""
+"""What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow: with a form, and retries."""

@@ -11,8 +11,9 @@ import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.runs.config import load_config
+from clinical_r1.runs.resolve import resolve
 from pipelines.local_run import forget_finished_steps, only_run
-from pipelines.train_run import _arguments, state_name
+from pipelines.runner import state_name
 
 # A stand-in for the worker: follows its parent, and has a child of its own as the worker has its steps.
 _WORKER = """
@@ -33,7 +34,8 @@ time.sleep(60)
 def test_a_late_setting_changes_the_arguments_of_its_own_step_only(tmp_path: Path) -> None:
     def arguments(*overrides: str) -> dict[str, object]:
         config = load_config("demo", list(overrides))
-        return _arguments(config, "hash", tmp_path / state_name(config, "hash"), tmp_path)
+        state = tmp_path / state_name(config, "hash")
+        return resolve("train", config, "hash", state, tmp_path, str(tmp_path)).arguments
 
     before, after = arguments(), arguments("report.samples=0")
     assert [name for name in before if before[name] != after[name]] == ["report"]

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from pipelines_server import NAMESPACE, TOKEN, PipelinesServer
 from test_cli import assert_refused
 
+from clinical_r1.runs.form import settle
 from pipelines.cli.main import main
 
 ASKED = ("synthesis.synthesizer", "ppo.judge.endpoint", "evaluation.reward_judge.endpoint")
@@ -52,13 +54,15 @@ def token(tmp_path: Path) -> str:
 
 
 def test_submit_starts_a_run_and_runs_lists_it(server: PipelinesServer) -> None:
-    done = clinical_r1("submit", "train", *CONFIG, "--endpoint", server.url, "--param", "nodes=2")
+    words = ("--param", "nodes=2", "--param", "accelerators=8", "--param", "models_uri=", "--param", "kl_beta=5e-2")
+    done = clinical_r1("submit", "train", *CONFIG, "--endpoint", server.url, *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["run r-0", f"{server.url}/#/runs/details/r-0"]
     run = server.runs[0]
     given = run["runtime_config"]["parameters"]
-    assert given["nodes"] == 2 and given["state_dir"].startswith("/state/train-")
-    assert json.loads(given["synthesis"])["synthesizer"]["base_url"] == "http://endpoint.example/v1"
+    assert given["nodes"] == 2 and given["accelerators"] == "8" and given["models_uri"] == ""
+    assert given["kl_beta"] == 0.05 and given["state_dir"].startswith("/state/train-") and given["preset"] == "demo"
+    assert given["overrides"]["synthesis"]["synthesizer"]["base_url"] == "http://endpoint.example/v1"
     assert run["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "train"
     assert server.experiments[0]["display_name"] == "clinical-r1" and run["experiment_id"] == "e-1"
     listed = clinical_r1("runs", "--endpoint", server.url)
@@ -67,23 +71,93 @@ def test_submit_starts_a_run_and_runs_lists_it(server: PipelinesServer) -> None:
     assert (when, state) == ("2026-01-02", "PENDING") and listed.stdout.strip().endswith("r-0")
 
 
-def test_submit_starts_an_experiment_with_state_on_the_claim(server: PipelinesServer) -> None:
-    settings = ["simulator=null", "endpoints={}", "records.sources=[{path: /state/cases.jsonl}]", *REAL_ENDPOINTS]
-    knobs = ["accelerators=2", "node_selector={gpu: h100}"]
-    words = [word for setting in settings for word in ("--set", setting)]
-    words += [word for knob in knobs for word in ("--param", knob)]
+def dry(*words: str) -> dict:
+    done = clinical_r1("submit", *words, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_file_of_the_users_goes_whole_and_the_same_records_meet_their_state_again(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "extends: demo\nsimulator: null\nsynthesis: gpt-4o-mini\nsft: {epochs: 9}\n"
+        "records: {sources: [{path: /state/cases.jsonl}]}\n"
+    )
+    words = ("train", "--config", str(file), "--set", "ppo.steps=7", "--param", "sft_epochs=2")
+    given, again = dry(*words), dry(*words, "--set", "ppo.steps=8")
+    assert given["preset"] == "none" and given["overrides"]["ppo"]["steps"] == 7
+    assert given["overrides"]["sft"]["epochs"] == 2 == given["resolved"]["sft"]["epochs"]
+    assert given["state_dir"] == again["state_dir"] != dry("train")["state_dir"]
+    settled = settle("train", "none", {"overrides": given["overrides"]})
+    assert settled.model_dump(mode="json") == given["resolved"]
+
+
+def test_the_three_doors_come_to_one_configuration() -> None:
+    parameters = {"sft_epochs": 2.0, "languages": "en", "batch_size": 32, "reward_table": "huatuo", "kl_beta": 0.0}
+    words = [word for name, value in parameters.items() for word in ("--param", f"{name}={value}")]
+    submitted = dry("train", *words, "--set", "sft.seed=5")
+    ran = clinical_r1("run", "train", *words, "--set", "sft.seed=5", "--dry-run")
+    assert ran.returncode == 0, ran.stderr
+    form = settle("train", submitted["preset"], parameters | {"overrides": submitted["overrides"]})
+    assert form.model_dump(mode="json") == submitted["resolved"] == yaml.safe_load(ran.stdout)
+    assert form.sft.batch_size == form.ppo.batch_size == 32 and form.sft.seed == 5 and form.ppo.kl_beta == 0
+
+
+@pytest.mark.parametrize(
+    ("param", "said"),
+    [
+        ("sft_epoch=2", "--param sft_epoch: train has no such parameter: did you mean 'sft_epochs'?"),
+        ("sft_epochs=two", "--param sft_epochs=two: wants a number"),
+        ("ppo_steps=2.5", "--param ppo_steps=2.5: wants a whole number"),
+        ("ppo_steps=true", "--param ppo_steps=true: wants a whole number"),
+        ("endpoints_trusted=1", "wants true or false"),
+        ("node_selector=[1]", "wants a mapping"),
+        ("tolerations=[", "not valid JSON or YAML"),
+        ("accelerators", "write it as NAME=VALUE"),
+        ("batch_size=0", "parameter batch_size: sft.batch_size: Input should be greater"),
+        ("reward_table=papper", "papper"),
+        ("languages=fr", "parameter languages: records.languages"),
+        ("synthesizer_url=http://t/v1", "parameter synthesizer_model: empty"),
+        ("judge_model=m", "parameter judge_url: empty"),
+        ("record_map=question=q", "parameter record_map question=q: it names columns of `records`"),
+        ('overrides={"sft": {"epoch": 2}}', "overrides: sft.epoch: unknown key 'sft.epoch': did you mean 'epochs'?"),
+        ('overrides={"stf.epochs": 2}', "overrides: stf.epochs: unknown key 'stf': did you mean 'sft'?"),
+        ("preset=dmeo", "dmeo: neither a file nor a shipped configuration: did you mean 'demo'?"),
+        ("records=s3://b/records/x", "the simulated teacher knows the diagnoses of its own world only"),
+    ],
+)
+def test_a_mistake_in_the_form_is_one_sentence_before_anything_is_sent(param: str, said: str) -> None:
+    assert_refused(clinical_r1("submit", "train", "--param", param, "--dry-run"), said)
+
+
+def test_real_endpoints_take_the_simulated_ones_place() -> None:
+    words = (
+        "synthesizer_url=https://t/v1",
+        "synthesizer_model=big",
+        "records=s3://b/records/x",
+        "endpoints_trusted=true",
+    )
+    given = dry("train", *(word for one in words for word in ("--param", one)))["resolved"]
+    assert given["simulator"] is None and "SIMULATOR" not in json.dumps(given)
+    asked = [given["synthesis"]["synthesizer"], given["ppo"]["judge"]["endpoint"]]
+    asked.append(given["evaluation"]["reward_judge"]["endpoint"])
+    assert {(one["base_url"], one["model"], one["trusted"]) for one in asked} == {("https://t/v1", "big", True)}
+    assert given["records"]["sources"][0]["path"] == "s3://b/records/x"
+
+
+def test_submit_starts_an_experiment(server: PipelinesServer) -> None:
+    words = ("--param", "accelerators=2", "--param", "node_selector={gpu: h100}", "--set", "experiment.seeds=[4]")
     done = clinical_r1("submit", "ablate-rl", *words, "--endpoint", server.url)
     assert done.returncode == 0, done.stderr
     given = server.runs[0]["runtime_config"]["parameters"]
-    assert given["state_dir"].startswith("/state/ablate-rl-") and given["sources_sha256"].startswith("unseen-")
-    assert all(arm["state_dir"].startswith(f"{given['state_dir']}/arm-") for arm in given["arms"])
-    assert given["node_selector"] == {"gpu": "h100"} and str(given["accelerators"]) == "2"
+    assert given["preset"] == "experiments/ablate-rl" and given["state_dir"].startswith("/state/ablate-rl-")
+    assert given["overrides"] == {"experiment": {"seeds": [4]}} and given["node_selector"] == {"gpu": "h100"}
 
 
-def test_an_experiment_on_a_cluster_needs_endpoints_and_graded_answers(server: PipelinesServer) -> None:
+def test_an_experiment_with_wrong_settings_is_not_sent(server: PipelinesServer) -> None:
     place = ("--endpoint", server.url)
-    assert_refused(clinical_r1("submit", "ablate-rl", *place), "simulated endpoint", "--config")
-    assert_refused(clinical_r1("submit", "audit-verifier", *place), "experiment.labelled", "on the claim")
+    unlabelled = ("--set", "simulator=null")
+    assert_refused(clinical_r1("submit", "audit-verifier", *unlabelled, *place), "experiment.labelled", "on the claim")
     assert_refused(clinical_r1("submit", "ablate-rl", "--set", "experiment.seedz=[1]", *place), "did you mean 'seeds'")
     assert server.requests == []
 
@@ -108,7 +182,6 @@ def test_nothing_is_asked_of_the_server_for_wrong_input(server: PipelinesServer)
     place = (*CONFIG, "--endpoint", server.url)
     assert_refused(clinical_r1("submit", "trian", *place), "unknown pipeline 'trian': choose one of", "train")
     assert_refused(clinical_r1("submit", "train", *place, "--param", "gpus=8"), "--param gpus", "--help-params")
-    assert_refused(clinical_r1("submit", "train", "--endpoint", server.url), "simulated endpoint", "--config")
     assert server.requests == []
 
 

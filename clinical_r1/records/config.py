@@ -139,6 +139,8 @@ class RecordsConfig(BaseModel):
 
     sources: list[Source] = Field(min_length=1)
     """Where the cases come from; all sources together make the four splits."""
+    languages: list[Literal["en", "zh"]] = Field(default_factory=list)
+    """Take rows in these languages only; empty takes all."""
     limit: int | None = Field(default=None, ge=1)
     """Take this many well-formed rows of all sources together; None takes all."""
     limit_by: Literal["seeded", "first"] = "seeded"

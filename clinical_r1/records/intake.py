@@ -52,7 +52,7 @@ class Intake:
 
     @property
     def limited(self) -> int:
-        """Well-formed rows that were read and left out by `limit`."""
+        """Well-formed rows that were read and left out by `limit` or `languages`."""
         return sum(source.limited for source in self.sources)
 
     @property
@@ -91,6 +91,9 @@ class Intake:
                     self.reject(entry, index)
                     continue
                 entry.source = index
+                if self.config.languages and entry.fields["language"] not in self.config.languages:
+                    self.sources[index].limited += 1
+                    continue
                 self.lost.update(entry.lost)
                 if problem := self._code(entry, mapping, codes):
                     self.reject(Reject(file=entry.file, line=entry.line, reason=problem), index)

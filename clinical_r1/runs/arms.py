@@ -32,15 +32,14 @@ Arguments = dict[str, Any]
 class Local(NamedTuple):
     """Where an experiment runs."""
 
-    runs_dir: Path
+    samples: Path
+    """Folder for what is sampled from the simulated world."""
     state_dir: Path
     """Of the shared steps; each arm has a folder of its own in it."""
     sources_sha256: str
     code_version: str
     twins_sha256: str = ""
     """Of the id-aligned cases (cross-language)."""
-    labelled_sha256: str = ""
-    """Of the graded answers on a cluster's claim (audit-verifier); empty: they lie on this machine."""
 
 
 def arm_state(local: Local, *settings: str) -> str:
@@ -184,7 +183,7 @@ def held_out_site(config: HeldOutSiteConfig, local: Local) -> Arguments:
 def audit_verifier(config: AuditVerifierConfig, local: Local) -> Arguments:
     """One arm a judge."""
     settings = config.experiment
-    labelled = settings.labelled if local.labelled_sha256 else str(_labelled(config, local))
+    labelled = str(_labelled(config, local))
     endpoints = json.dumps({name: one.model_dump(mode="json") for name, one in config.endpoints.items()})
     arms = []
     for name, judge in settings.judges.items():
@@ -206,7 +205,7 @@ def audit_verifier(config: AuditVerifierConfig, local: Local) -> Arguments:
     return _shared(config, local, "records") | {
         "endpoint": as_argument(settings.endpoint),
         "labelled": labelled,
-        "labelled_sha256": local.labelled_sha256 or file_sha256(Path(labelled)),
+        "labelled_sha256": file_sha256(Path(labelled)),
         "arms": arms,
         "report": as_argument(report),
     }
@@ -224,7 +223,7 @@ def _labelled(config: AuditVerifierConfig, local: Local) -> Path:
         raise UserError("experiment.labelled: empty without a simulator; give JSONL of graded answers (expert review)")
     from clinical_r1.simulator.labelled import sample_judgements
 
-    path = local.runs_dir / ".state" / "simulated-records" / f"labelled-{settings.rows}-{config.simulator.seed}.jsonl"
+    path = local.samples / f"labelled-{settings.rows}-{config.simulator.seed}.jsonl"
     if not path.is_file():
         write_jsonl(path, sample_judgements(settings.rows, seed=config.simulator.seed))
     return path

@@ -1,7 +1,8 @@
-"""Starts the simulated teacher and judge (clinical_r1.simulator.server) beside a run, and stops it after.
+"""Starts the simulated teacher and judge (clinical_r1.simulator.server) beside a run or a step, and stops it after.
 
-Only the `run` command does this; everything else knows a base URL. The URL goes to the steps through the environment,
-so that a new port does not change any step's arguments (and with them its cache key).
+Everything else knows a base URL. It reaches the steps through the environment, so that a new port does not change any
+step's arguments (and with them its cache key). On one machine a run has one endpoint; on a cluster it is the chart's,
+or where that has none each step starts its own.
 """
 
 import json
@@ -10,15 +11,43 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from clinical_r1.errors import UserError
+from clinical_r1.simulator.config import SimulatorConfig
 
 ADDRESS_VARIABLE = "CLINICAL_R1_SIMULATOR"
 """host:port; configurations write it as http://${CLINICAL_R1_SIMULATOR}/v1."""
+PATIENT_KEY = "patients of the simulated world are not people"
+"""Hashes the patient numbers of the simulated world; records of people need a secret of the user's."""
 _START_SECONDS = 60
+
+
+@contextmanager
+def simulated(told: str) -> Iterator[None]:
+    """The endpoints that a step was told to simulate: JSON of variable -> SimulatorConfig, empty for none.
+
+    A variable that is set names an endpoint that is there already.
+    """
+    wanted = json.loads(told) if told else {}
+    with ExitStack() as stack:
+        for variable, settings in wanted.items():
+            if os.environ.get(variable):
+                continue
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            arguments = arguments_of(SimulatorConfig.model_validate(settings))
+            stack.enter_context(simulated_endpoint(arguments, folder / "log", folder / "ready", variable))
+        yield
+
+
+def arguments_of(endpoint: SimulatorConfig) -> list[str]:
+    """Command-line arguments of the server."""
+    settings = endpoint.model_dump(mode="json", exclude_none=True)
+    settings |= settings.pop("failures")
+    return [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]
 
 
 @contextmanager

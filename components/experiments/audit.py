@@ -11,15 +11,17 @@ def audit_one_judge(
     state_dir: str,
     code_version: str,
     audit: dsl.Output[dsl.Dataset],
+    simulator: str = "",
 ):
     """audit.json and audit.html; `labelled_sha256` keys the cache to the content of the labelled file."""
     from pathlib import Path
 
     from clinical_r1.evaluation.audit import audit_judge
+    from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, record_step
     from clinical_r1.verifier.config import JudgeConfig
 
-    with record_step("audit", audit.path) as record:
+    with record_step("audit", audit.path) as record, simulated(simulator):
         settings, state = load_settings(JudgeConfig, judge), Path(state_dir) / f"audit-{code_version}"
         found = audit_judge(settings, Path(labelled), Path(audit.path), state)
         record.update(found.model_dump(mode="json", include={"n", "kappa", "sensitivity", "specificity"}))
@@ -34,6 +36,7 @@ def evaluate_endpoint(
     splits: dsl.Input[dsl.Dataset],
     predictions: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
+    simulator: str = "",
 ):
     """A model behind an OpenAI-compatible endpoint answers the `test` split and is judged."""
     from pathlib import Path
@@ -41,9 +44,10 @@ def evaluate_endpoint(
     from clinical_r1.evaluation.config import EvaluationConfig
     from clinical_r1.evaluation.run import evaluate
     from clinical_r1.llm.config import EndpointConfig
+    from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, publish_metrics, record_step
 
-    with record_step("evaluate_endpoint", predictions.path) as record:
+    with record_step("evaluate_endpoint", predictions.path) as record, simulated(simulator):
         settings = load_settings(EvaluationConfig, config)
         model = load_settings(EndpointConfig, endpoint)
         state = Path(state_dir) / f"evaluate-endpoint-{code_version}"

@@ -14,7 +14,7 @@ def report_policies(
     sft: dsl.Input[dsl.Dataset],
     runs: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     report: dsl.Output[dsl.Dataset],
-    page: dsl.Output[dsl.HTML],
+    experiment_report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Policies reinforced from one SFT model; `experiment` names the module that compares them."""
@@ -30,7 +30,7 @@ def report_policies(
         folders = [Path(run.path) for run in runs]
         write = import_module(f"clinical_r1.evaluation.experiments.{experiment}").report
         finding = write(settings, Path(splits.path), Path(sft.path), folders, Path(report.path))
-        record.update(publish(finding, Path(report.path), page, metrics))
+        record.update(publish(finding, Path(report.path), experiment_report, metrics))
 
 
 @dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
@@ -44,7 +44,7 @@ def report_compare_synthesizers(
     first: dsl.Input[dsl.Dataset],
     runs: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     report: dsl.Output[dsl.Dataset],
-    page: dsl.Output[dsl.HTML],
+    experiment_report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Models taught by two synthesizers, and how their chains differ."""
@@ -60,7 +60,7 @@ def report_compare_synthesizers(
         traces = (Path(first_traces.path), Path(second_traces.path))
         folders = [Path(run.path) for run in runs]
         finding = write(settings, Path(splits.path), traces, Path(chains.path), Path(first.path), folders, out)
-        record.update(publish(finding, out, page, metrics))
+        record.update(publish(finding, out, experiment_report, metrics))
 
 
 @dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
@@ -72,7 +72,7 @@ def report_cross_language(
     scratch: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     bilingual: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     report: dsl.Output[dsl.Dataset],
-    page: dsl.Output[dsl.HTML],
+    experiment_report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Train language x test language x base model; the arms of both bases in the order of the settings."""
@@ -87,7 +87,7 @@ def report_cross_language(
         settings = load_settings(ArmsReport, config)
         folders = [Path(run.path) for run in [*scratch, *bilingual]]
         finding = write(settings, Path(splits.path), Path(base.path), folders, Path(report.path))
-        record.update(publish(finding, Path(report.path), page, metrics))
+        record.update(publish(finding, Path(report.path), experiment_report, metrics))
 
 
 @dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
@@ -98,7 +98,7 @@ def report_held_out_site(
     traces: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     runs: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     report: dsl.Output[dsl.Dataset],
-    page: dsl.Output[dsl.HTML],
+    experiment_report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Trained without a site against trained with it; and whether the test was seen."""
@@ -113,7 +113,7 @@ def report_held_out_site(
         settings = load_settings(HeldOutReport, config)
         trained, folders = ([Path(one.path) for one in part] for part in (traces, runs))
         finding = write(settings, Path(splits.path), trained, folders, Path(report.path))
-        record.update(publish(finding, Path(report.path), page, metrics))
+        record.update(publish(finding, Path(report.path), experiment_report, metrics))
 
 
 @dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
@@ -124,7 +124,7 @@ def report_audit_verifier(
     audits: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     runs: dsl.Input[List[dsl.Dataset]],  # noqa: UP006
     report: dsl.Output[dsl.Dataset],
-    page: dsl.Output[dsl.HTML],
+    experiment_report: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
 ):
     """Audits of several judges, and one model's accuracy corrected for each one's errors."""
@@ -139,4 +139,4 @@ def report_audit_verifier(
         settings = load_settings(AuditReport, config)
         found, folders = ([Path(one.path) for one in part] for part in (audits, runs))
         finding = write(settings, Path(splits.path), found, folders, Path(report.path))
-        record.update(publish(finding, Path(report.path), page, metrics))
+        record.update(publish(finding, Path(report.path), experiment_report, metrics))

@@ -27,16 +27,18 @@ DEFAULT_ENDPOINT = "http://localhost:8888"
 
 def submit(
     pipeline: Annotated[str, typer.Argument(help="The pipeline to run.")] = "train",
-    config: Annotated[str, typer.Option(help="A YAML file of yours; the shipped ones are simulated.")] = "",
+    config: Annotated[str, typer.Option(help="A shipped configuration by name, or a YAML file of yours.")] = "",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
     ] = None,
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", metavar="NAME=VALUE", help="A run parameter (--help-params lists them); repeatable."),
+        typer.Option(
+            "--param", metavar="NAME=VALUE", help="A field of the form (--help-params lists them); repeatable."
+        ),
     ] = None,
     help_params: Annotated[
-        bool, typer.Option("--help-params", help="List the run parameters with their defaults.")
+        bool, typer.Option("--help-params", help="List the fields of the form with their defaults.")
     ] = False,
     experiment: Annotated[str, typer.Option(help="Experiment to file the run under.")] = "clinical-r1",
     endpoint: EndpointOption = DEFAULT_ENDPOINT,
@@ -44,29 +46,31 @@ def submit(
     namespace: NamespaceOption = "",
     ca_bundle: CaOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the run's arguments as JSON and submit nothing.")
+        bool, typer.Option("--dry-run", help="Print the run's parameters and what they come to; submit nothing.")
     ] = False,
 ) -> None:
-    """Start a run on Kubeflow Pipelines; prints its id and its page in the dashboard.
+    """Start a run on Kubeflow Pipelines, as the dashboard's form would; prints its id and its page in the dashboard.
 
     \b
-    Example:
+    Examples:
+      clinical-r1 submit train --param records=s3://clinical-r1/records/ward-7 --param sft_epochs=2
       clinical-r1 submit train --config my.yaml --endpoint https://kubeflow.example/pipeline --namespace team-a \\
-        --token-file token --param accelerators=8 --param memory=256Gi --param claim=clinical-r1-state
+        --token-file token --param accelerators=8 --param memory=256Gi
     """
     import json
 
-    from pipelines.submit import Endpoint, print_parameters, run_arguments, start_run
+    from pipelines.submit import Endpoint, print_parameters, start_run, submission
 
     if help_params:
         print_parameters(pipeline, typer.echo)
         return
-    arguments = run_arguments(pipeline, config, set_ or [], param or [])
+    ready = submission(pipeline, config, set_ or [], param or [])
     if dry_run:
-        typer.echo(json.dumps(arguments, ensure_ascii=False, indent=1))
+        told = ready.parameters | {"resolved": ready.config.model_dump(mode="json")}
+        typer.echo(json.dumps(told, ensure_ascii=False, indent=1))
         return
     place = Endpoint(endpoint, token_file, namespace, ca_bundle)
-    run_id, url = start_run(place, pipeline, arguments, experiment)
+    run_id, url = start_run(place, pipeline, ready.parameters, experiment)
     typer.echo(f"run {run_id}")
     typer.echo(url)
 

@@ -26,7 +26,7 @@ def experiments(
       clinical-r1 experiments
       clinical-r1 experiments audit-verifier held-out-site
     """
-    from pipelines.experiments.run import check_names, run_all
+    from pipelines.runner import check_names, run_all
 
     if not run_all(check_names(names or []), set_ or [], runs, fresh):
         raise typer.Exit(1)

@@ -37,7 +37,18 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. --set ppo.kl_beta=0.05; repeatable."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder for runs, artifacts and checkpoints.")] = Path("runs"),
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param",
+            metavar="NAME=VALUE",
+            help="A field of the dashboard's form, such as sft_epochs=2 (submit --help-params lists them); repeatable.",
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Reuse no finished step and no checkpoint.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved configuration as YAML and run nothing.")
+    ] = False,
 ) -> None:
     """Run a pipeline on this machine with the steps that a cluster would run.
 
@@ -52,33 +63,17 @@ def run(
       clinical-r1 run train --config my.yaml --set sft.epochs=2
       clinical-r1 run audit --set store=s3://audit/clinical-r1 --set days=7
     """
-    from pipelines.registry import load_pipeline
+    from clinical_r1.settings import shown
+    from pipelines.runner import Request, run_pipeline, settled
+    from pipelines.submit import local_parameters
 
-    load_pipeline(pipeline)
-    if pipeline == "audit":
-        from clinical_r1.errors import UserError
-        from pipelines.audit_run import run_audit
-
-        if cases or map_ or limit or seed is not None or fresh:
-            raise UserError(
-                "run audit: --cases, --map, --limit, --seed and --fresh are for cases; give --set store=URI"
-            )
-        run_audit(config, set_ or [], runs)
+    parameters = local_parameters(pipeline, param or [])
+    if limit:
+        parameters["limit"] = limit
+    if seed is not None:
+        parameters["seed"] = seed
+    request = Request(config, cases or [], map_, parameters, set_ or [], runs, fresh)
+    if dry_run:
+        typer.echo(shown(settled(pipeline, request)), nl=False)
         return
-    if pipeline != "train":
-        from pipelines.experiments.run import run_experiment
-
-        run_experiment(pipeline, config, cases or [], map_, limit, seed, set_ or [], runs, fresh)
-        return
-    from pipelines.train_run import run_train
-
-    run_train(
-        config_name=config or "demo",
-        case_files=cases or [],
-        case_map=map_,
-        limit=limit,
-        seed=seed,
-        overrides=set_ or [],
-        runs_dir=runs,
-        fresh=fresh,
-    )
+    run_pipeline(pipeline, request)

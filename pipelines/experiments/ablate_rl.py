@@ -20,9 +20,10 @@ def _ablate_rl(
     sources_sha256: str,
     state_dir: str,
     code_version: str,
+    simulator: str,
 ) -> dsl.Dataset:
     """Each arm is {"name", "ppo", "state_dir"}: one seed."""
-    told = steps.begin(place, state_dir, code_version)
+    told = steps.Told(place, state_dir, code_version, simulator)
     shared = steps.supervised(told, records, sources_sha256, synthesis, base_model, sft, evaluation)
     return steps.compared_policies(told, shared, arms, evaluation, "ablate_rl", report, "seeds")
 

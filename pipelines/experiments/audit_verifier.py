@@ -21,10 +21,11 @@ def _audit_verifier(
     labelled_sha256: str,
     state_dir: str,
     code_version: str,
+    simulator: str,
 ) -> dsl.Dataset:
     """Each arm is {"name", "judge", "evaluation", "state_dir"}: one judge. `labelled` is a JSONL file of graded
     answers, `endpoint` the model whose accuracy is corrected."""
-    told = steps.begin(place, state_dir, code_version)
+    told = steps.Told(place, state_dir, code_version, simulator)
     splits = steps.records(told, records, sources_sha256)
     with dsl.ParallelFor(items=arms, name="judges", parallelism=2) as arm:
         audit = audit_one_judge(
@@ -33,16 +34,18 @@ def _audit_verifier(
             labelled_sha256=labelled_sha256,
             state_dir=arm.state_dir,
             code_version=code_version,
+            simulator=simulator,
         )
-        place.calls(place.step(audit, "audit"))
+        place.calls(place.step(audit, "Audit the judge"))
         run = evaluate_endpoint(
             endpoint=endpoint,
             config=arm.evaluation,
             state_dir=arm.state_dir,
             code_version=code_version,
             splits=splits,
+            simulator=simulator,
         )
-        place.calls(place.step(run, "evaluate"))
+        place.calls(place.step(run, "Evaluate the endpoint"))
     written = report_audit_verifier(
         config=report,
         code_version=code_version,
@@ -50,7 +53,7 @@ def _audit_verifier(
         audits=dsl.Collected(audit.outputs["audit"]),
         runs=dsl.Collected(run.outputs["predictions"]),
     )
-    return place.step(written, "report").outputs["report"]
+    return place.step(written, "Write the report").outputs["report"]
 
 
 audit_verifier, on_cluster = both_forms(

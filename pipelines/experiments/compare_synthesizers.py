@@ -24,16 +24,19 @@ def _compare_synthesizers(
     state_dir: str,
     rival_state_dir: str,
     code_version: str,
+    simulator: str,
 ) -> dsl.Dataset:
     """Each arm is {"name", "sft", "state_dir"}: one seed of a model that the rival's traces teach."""
-    told = steps.begin(place, state_dir, code_version)
+    told = steps.Told(place, state_dir, code_version, simulator)
     shared = steps.supervised(told, records, sources_sha256, synthesis, base_model, sft, evaluation)
-    rival = steps.traces(told, rival_synthesis, shared.splits, rival_state_dir, "synthesize (rival)")
+    rival = steps.traces(told, rival_synthesis, shared.splits, rival_state_dir, "Synthesize traces (rival)")
     chains = analyse_chains(code_version=code_version, first=shared.traces, second=rival)
-    place.step(chains, "chain analysis")
+    place.step(chains, "Compare the chains")
     with dsl.ParallelFor(items=arms, name="seeds", parallelism=2) as arm:
-        model = steps.tuned_from(told, shared.base, arm.sft, rival, arm.state_dir, "sft (rival)")
-        run = steps.evaluated(told, arm.name, evaluation, shared.splits, model, arm.state_dir, "evaluate sft (rival)")
+        model = steps.tuned_from(told, shared.base, arm.sft, rival, arm.state_dir, "Fine-tune on the rival's traces")
+        run = steps.evaluated(
+            told, arm.name, evaluation, shared.splits, model, arm.state_dir, "Evaluate the rival's model"
+        )
     written = report_compare_synthesizers(
         config=report,
         code_version=code_version,
@@ -44,7 +47,7 @@ def _compare_synthesizers(
         first=shared.predictions,
         runs=dsl.Collected(run),
     )
-    return place.step(written, "report").outputs["report"]
+    return place.step(written, "Write the report").outputs["report"]
 
 
 compare_synthesizers, on_cluster = both_forms(

@@ -31,33 +31,36 @@ def _cross_language(
     state_dir: str,
     twin_state_dir: str,
     code_version: str,
+    simulator: str,
 ) -> dsl.Dataset:
     """Each arm is {"name", "select", "sft", "state_dir"}: the language that it is trained in."""
-    told = steps.begin(place, state_dir, code_version)
+    told = steps.Told(place, state_dir, code_version, simulator)
     shared = steps.supervised(told, records, sources_sha256, synthesis, base_model, sft, evaluation)
-    twins = steps.records(told, twin_records, twins_sha256, "records (twins)")
-    traces = steps.traces(told, twin_synthesis, twins, twin_state_dir, "synthesize (twins)")
-    before = steps.evaluated(told, "base", evaluation, twins, shared.model, twin_state_dir, "evaluate bilingual base")
+    twins = steps.records(told, twin_records, twins_sha256, "Read and split the twins")
+    traces = steps.traces(told, twin_synthesis, twins, twin_state_dir, "Synthesize traces of the twins")
+    before = steps.evaluated(
+        told, "base", evaluation, twins, shared.model, twin_state_dir, "Evaluate the bilingual base"
+    )
     with dsl.ParallelFor(items=arms_scratch, name="no language known", parallelism=2) as arm:
         chosen = select_traces(config=arm.select, code_version=code_version, splits=twins, traces=traces)
-        place.step(chosen, "select")
+        place.step(chosen, "Select traces")
         model = steps.tuned_from(
             told,
             shared.base,
             arm.sft,
             chosen.outputs["selected"],
             arm.state_dir,
-            "sft (from scratch)",
+            "Fine-tune from scratch",
         )
-        scratch = steps.evaluated(told, arm.name, evaluation, twins, model, arm.state_dir, "evaluate (from scratch)")
+        scratch = steps.evaluated(told, arm.name, evaluation, twins, model, arm.state_dir, "Evaluate (from scratch)")
     with dsl.ParallelFor(items=arms_bilingual, name="both known", parallelism=2) as arm:
         chosen = select_traces(config=arm.select, code_version=code_version, splits=twins, traces=traces)
-        place.step(chosen, "select")
+        place.step(chosen, "Select traces")
         model = steps.tuned_from(
-            told, shared.model, arm.sft, chosen.outputs["selected"], arm.state_dir, "sft (from bilingual)"
+            told, shared.model, arm.sft, chosen.outputs["selected"], arm.state_dir, "Fine-tune the bilingual base"
         )
         bilingual = steps.evaluated(
-            told, arm.name, evaluation, twins, model, arm.state_dir, "evaluate (from bilingual)"
+            told, arm.name, evaluation, twins, model, arm.state_dir, "Evaluate (from bilingual)"
         )
     written = report_cross_language(
         config=report,
@@ -67,7 +70,7 @@ def _cross_language(
         scratch=dsl.Collected(scratch),
         bilingual=dsl.Collected(bilingual),
     )
-    return place.step(written, "report").outputs["report"]
+    return place.step(written, "Write the report").outputs["report"]
 
 
 cross_language, on_cluster = both_forms(

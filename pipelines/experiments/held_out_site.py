@@ -22,18 +22,19 @@ def _held_out_site(
     sources_sha256: str,
     state_dir: str,
     code_version: str,
+    simulator: str,
 ) -> dsl.Dataset:
     """Each arm is {"name", "select", "sft", "state_dir"}."""
-    told = steps.begin(place, state_dir, code_version)
+    told = steps.Told(place, state_dir, code_version, simulator)
     clean = steps.records(told, records, sources_sha256)
     leaking = leak_cases(config=leak, code_version=code_version, splits=clean)
-    splits = place.step(leaking, "leak").outputs["leaking"]
+    splits = place.step(leaking, "Plant a leak").outputs["leaking"]
     traces = steps.traces(told, synthesis, splits, state_dir)
     start = steps.base(told, base_model, clean, traces).outputs["model"]
     with dsl.ParallelFor(items=arms, name="arms", parallelism=2) as arm:
         chosen = select_traces(config=arm.select, code_version=code_version, splits=splits, traces=traces)
-        place.step(chosen, "select")
-        model = steps.tuned_from(told, start, arm.sft, chosen.outputs["selected"], arm.state_dir, "sft")
+        place.step(chosen, "Select traces")
+        model = steps.tuned_from(told, start, arm.sft, chosen.outputs["selected"], arm.state_dir, "Fine-tune (SFT)")
         run = steps.evaluated(told, arm.name, evaluation, clean, model, arm.state_dir)
     written = report_held_out_site(
         config=report,
@@ -42,7 +43,7 @@ def _held_out_site(
         traces=dsl.Collected(chosen.outputs["selected"]),
         runs=dsl.Collected(run),
     )
-    return place.step(written, "report").outputs["report"]
+    return place.step(written, "Write the report").outputs["report"]
 
 
 held_out_site, on_cluster = both_forms(

@@ -28,12 +28,8 @@ class Told(NamedTuple):
     place: Placement
     state_dir: Any
     code_version: Any
-    volume: dsl.PipelineTask
-
-
-def begin(place: Placement, state_dir: Any, code_version: Any) -> Told:
-    """The first task: the claim."""
-    return Told(place, state_dir, code_version, place.volume())
+    simulator: Any
+    """What the steps simulate beside them; empty for real endpoints."""
 
 
 class Supervised(NamedTuple):
@@ -46,16 +42,23 @@ class Supervised(NamedTuple):
     predictions: Any
 
 
-def records(told: Told, config: Any, sources_sha256: Any, title: str = "records") -> Any:
+def records(told: Told, config: Any, sources_sha256: Any, title: str = "Read and split records") -> Any:
     """Splits of a source."""
-    task = prepare_records(config=config, sources_sha256=sources_sha256, code_version=told.code_version)
-    return told.place.hashes_patients(told.place.step(task, title).after(told.volume)).outputs["splits"]
+    task = prepare_records(
+        config=config, sources_sha256=sources_sha256, code_version=told.code_version, simulator=told.simulator
+    )
+    return told.place.hashes_patients(told.place.step(task, title)).outputs["splits"]
 
 
-def traces(told: Told, config: Any, splits: Any, state_dir: Any, title: str = "synthesize") -> Any:
+def traces(told: Told, config: Any, splits: Any, state_dir: Any, title: str = "Synthesize traces") -> Any:
     """Verified traces of the `sft` split."""
     task = synthesize_shard(
-        config=config, shard=WHOLE, state_dir=state_dir, code_version=told.code_version, splits=splits
+        config=config,
+        shard=WHOLE,
+        state_dir=state_dir,
+        code_version=told.code_version,
+        splits=splits,
+        simulator=told.simulator,
     )
     return told.place.calls(told.place.step(task, title)).outputs["traces"]
 
@@ -65,7 +68,7 @@ def base(told: Told, config: Any, splits: Any, made_of: Any) -> dsl.PipelineTask
     task = provide_base_model(
         config=config, code_version=told.code_version, state_dir=told.state_dir, splits=splits, traces=made_of
     )
-    return told.place.step(task, "base model")
+    return told.place.step(task, "Get the base model")
 
 
 def tuned_from(told: Told, start: Any, config: Any, made_of: Any, state_dir: Any, title: str) -> Any:
@@ -77,11 +80,17 @@ def tuned_from(told: Told, start: Any, config: Any, made_of: Any, state_dir: Any
 
 
 def evaluated(
-    told: Told, name: Any, config: Any, splits: Any, model: Any, state_dir: Any, title: str = "evaluate"
+    told: Told, name: Any, config: Any, splits: Any, model: Any, state_dir: Any, title: str = "Evaluate"
 ) -> Any:
     """Judged predictions on the `test` split."""
     task = evaluate_model(
-        name=name, config=config, state_dir=state_dir, code_version=told.code_version, splits=splits, model=model
+        name=name,
+        config=config,
+        state_dir=state_dir,
+        code_version=told.code_version,
+        splits=splits,
+        model=model,
+        simulator=told.simulator,
     )
     return told.place.calls(told.place.train(task, title)).outputs["predictions"]
 
@@ -107,8 +116,8 @@ def supervised(
         traces=made,
         base_model_folder=start.outputs["folder"],
     )
-    model = told.place.train(task, "sft").outputs["model"]
-    predictions = evaluated(told, "sft", evaluation, splits, model, told.state_dir, "evaluate sft")
+    model = told.place.train(task, "Fine-tune (SFT)").outputs["model"]
+    predictions = evaluated(told, "sft", evaluation, splits, model, told.state_dir, "Evaluate after SFT")
     return Supervised(splits, made, start.outputs["model"], model, predictions)
 
 
@@ -123,10 +132,11 @@ def compared_policies(
             code_version=told.code_version,
             splits=shared.splits,
             sft_model=shared.model,
+            simulator=told.simulator,
         )
-        told.place.calls(told.place.train(policy, "ppo"))
+        told.place.calls(told.place.train(policy, "Reinforce (RL)"))
         run = evaluated(
-            told, arm.name, evaluation, shared.splits, policy.outputs["model"], arm.state_dir, "evaluate ppo"
+            told, arm.name, evaluation, shared.splits, policy.outputs["model"], arm.state_dir, "Evaluate after RL"
         )
     written = report_policies(
         experiment=experiment,
@@ -136,4 +146,4 @@ def compared_policies(
         sft=shared.predictions,
         runs=dsl.Collected(run),
     )
-    return told.place.step(written, "report").outputs["report"]
+    return told.place.step(written, "Write the report").outputs["report"]

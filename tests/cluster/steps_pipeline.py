@@ -12,7 +12,7 @@ from kubernetes import client
 
 from clinical_r1.schema import write_jsonl
 from clinical_r1.simulator.world import sample_records
-from pipelines.submit import run_arguments
+from pipelines.form import TrainForm
 from tests.cluster.addons import RESTRICTED
 from tests.cluster.api import Document
 from tests.cluster.bench import CLAIM, POD, SECRET, STEPS_ACCOUNT, TEAM, Bench, has
@@ -21,42 +21,45 @@ from tests.cluster.daemons import poll
 from tests.cluster.step_pods import CONFIG_MAP, LAUNCHER, RUN_PARAMETERS, Step, key_of, pod_of, uri_of
 
 CASES = 120
+_JUDGED = (("prepare-records", "splits"), ("gate-model", "decision"))
 TEACHER = "teacher"
 KEYS = {"CLINICAL_R1_PATIENT_KEY": "a secret of this test alone"}
 """The simulated hospital's records name patients, so the records step must be able to hash them."""
 SERVICE = {"apiVersion": "v1", "kind": "Service"}
-TINY = (
-    *(
-        f"{place}.base_url=http://{TEACHER}.{TEAM}.svc:8080/v1"
+TINY = {
+    **{
+        f"{place}.base_url": f"http://{TEACHER}.{TEAM}.svc:8080/v1"
         for place in ("synthesis.synthesizer", "ppo.judge.endpoint", "evaluation.reward_judge.endpoint")
-    ),
-    "records.sources=[{path: /state/cases.jsonl}]",
-    "records.splits.counts={sft: 48, rl: 24, validation: 16, test: 16}",
-    "base_model.tiny={hidden_size: 32, layers: 1, heads: 2, kv_heads: 1, vocab_size: 600}",
-    "sft.epochs=1",
-    "ppo.steps=2",
-    "ppo.batch_size=8",
-    "ppo.micro_batch_size=4",
-    "ppo.warmup_steps=1",
-    "ppo.rollout.max_new_tokens=24",
-    "ppo.probe={every: 2, cases: 8}",
-    "ppo.save_every=2",
-    "evaluation.max_new_tokens=24",
-)
-"""The shipped `small`, so small that each step takes seconds."""
+    },
+    "records.sources": [{"path": "/state/cases.jsonl"}],
+    "records.splits.counts": {"sft": 48, "rl": 24, "validation": 16, "test": 16},
+    "base_model.tiny": {"hidden_size": 32, "layers": 1, "heads": 2, "kv_heads": 1, "vocab_size": 600},
+    "sft.epochs": 1,
+    "ppo.steps": 2,
+    "ppo.batch_size": 8,
+    "ppo.micro_batch_size": 4,
+    "ppo.warmup_steps": 1,
+    "ppo.rollout.max_new_tokens": 24,
+    "ppo.probe": {"every": 2, "cases": 8},
+    "ppo.save_every": 2,
+    "evaluation.max_new_tokens": 24,
+}
+"""The form's overrides of the shipped `small`, so small that each step takes seconds."""
 
 
 def pipeline_steps(bench: Bench) -> dict[str, Any]:
     """All steps in their order, each with what the ones before it made. Pods, entry points, environment, volumes,
     artifacts and rights are those of the compiled pipeline."""
     _prepare(bench)
-    given = run_arguments("train", "small", list(TINY), [f"{name}={value}" for name, value in RUN_PARAMETERS.items()])
     done: dict[str, dict[str, Any]] = {}
+    for step in first_steps():
+        done[step.task] = _run(bench, step)
+    given = done["configure"]["parameters"]
     for step in data_steps(given):
         done[step.task] = _run(bench, step)
     folder = done["base-model"]["parameters"]["folder"]
     assert folder.startswith(given["state_dir"]), f"the base model is not on the claim: {folder}"
-    for step in [*model_steps(given, folder), end_step()]:
+    for step in model_steps(given, folder):
         done[step.task] = _run(bench, step)
     fetched = done["merge-traces"]["fetched"]
     assert fetched["splits"] == done["prepare-records"]["uploaded"]["splits"] >= 4, fetched
@@ -64,6 +67,7 @@ def pipeline_steps(bench: Bench) -> dict[str, Any]:
         metrics = done[task]["executor_output"]["artifacts"]["metrics"]["artifacts"][0]["metadata"]
         assert metrics, f"{task} logged no metric"
     published = done["publish-model"]["parameters"]["uri"]
+    _run(bench, last_step(given, published))
     name, version = published.rstrip("/").split("/")[-2:]
     assert bench.store("pipelines", "models").get(f"{name}/{version}/manifest.json"), published
     claim = bench.api.find(CLAIM, "made-by-a-step", TEAM)
@@ -77,22 +81,27 @@ def _picked(given: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: given[name] for name in names}
 
 
+def first_steps() -> list[Step]:
+    """The claim, and the form: preset and overrides filled in, the rest as it comes."""
+    claim = {"claim": "made-by-a-step", "storage_class": "disk", "storage_size": "1Mi"}
+    form = dict(TrainForm._field_defaults) | {"preset": "small", "overrides": TINY}
+    return [Step("provide-claim", claim, {}), Step("configure", {"pipeline": "train", **form}, {})]
+
+
 def data_steps(given: dict[str, Any]) -> list[Step]:
-    """From the claim to the base model."""
+    """From the plan of the nodes to the base model."""
     splits, traces = uri_of("prepare-records", "splits"), uri_of("merge-traces", "traces")
     shard = uri_of("synthesize-shard", "traces")
     common, state = _picked(given, "code_version"), _picked(given, "code_version", "state_dir")
-    claim = {"claim": "made-by-a-step", "storage_class": "disk", "storage_size": "1Mi"}
     place = {name: _default(name) for name in ("accelerator", "claim", "endpoint_secret", "node_selector")}
-    nodes = {"nodes": 1, "deadline_hours": 1.0, "tolerations": [], "accelerators": "0", **place}
+    nodes = {"nodes": 1, "deadline_hours": 1.0, "deploy": "none", "tolerations": [], "accelerators": "0", **place}
     nodes |= {name: RUN_PARAMETERS[name] for name in ("image", "cpu", "memory")}
-    records = {"config": given["records"], **_picked(given, "sources_sha256"), **common}
+    records = {"config": given["records"], **_picked(given, "sources_sha256", "simulator"), **common}
     synthesis = {"config": given["synthesis"], **state}
     return [
-        Step("provide-claim", claim, {}),
         Step("plan-nodes", nodes, {}),
         Step("prepare-records", records, {}),
-        Step("synthesize-shard", synthesis | {"shard": "0/1"}, {"splits": splits}),
+        Step("synthesize-shard", synthesis | {"shard": "0/1", **_picked(given, "simulator")}, {"splits": splits}),
         Step("merge-traces", synthesis | _picked(given, "datasets_dir"), {"splits": splits, "shards": shard}),
         Step("base-model", {"config": given["base_model"], **state}, {"splits": splits, "traces": traces}),
     ]
@@ -105,18 +114,17 @@ def model_steps(given: dict[str, Any], folder: str) -> list[Step]:
     judged = {"sft": uri_of("evaluate-model", "predictions"), "ppo": uri_of("evaluate-model-2", "predictions")}
     decision, report = uri_of("gate-model", "decision"), uri_of("write-train-report", "report")
     state = _picked(given, "code_version", "state_dir")
-    evaluation = {"config": given["evaluation"], **state}
-    gate = {"config": given["gate"], "evaluation": given["evaluation"], "base_model_folder": folder, **state}
-    sections = ("base_model", "synthesis", "sft", "ppo", "evaluation", "gate")
-    settings = json.dumps({name: json.loads(given[name]) for name in sections})
-    publish = {"name": "tiny", "models_uri": "", "settings": settings}
+    called = state | _picked(given, "simulator")
+    evaluation = {"config": given["evaluation"], **called}
+    gate = {"config": given["gate"], "evaluation": given["evaluation"], "base_model_folder": folder, **called}
+    publish = {"name": "tiny", "models_uri": "", **_picked(given, "settings")}
     publish |= _picked(given, "code_version", "sources_sha256")
     seen = {"splits": splits, "traces": traces}
     return [
         Step(
             "fine-tune", {"config": given["sft"], "base_model_folder": folder, "job": "", **state}, {"traces": traces}
         ),
-        Step("reinforce", {"config": given["ppo"], "job": "", **state}, {"splits": splits, "sft_model": sft}),
+        Step("reinforce", {"config": given["ppo"], "job": "", **called}, {"splits": splits, "sft_model": sft}),
         Step("evaluate-model", evaluation | {"name": "sft"}, {"splits": splits, "model": sft}),
         Step("evaluate-model-2", evaluation | {"name": "ppo"}, {"splits": splits, "model": ppo}),
         Step("gate-model", gate, {"splits": splits, "model": ppo, "predictions": judged["ppo"]}),
@@ -135,10 +143,10 @@ def model_steps(given: dict[str, Any], folder: str) -> list[Step]:
     ]
 
 
-def end_step() -> Step:
-    """The exit handler, as after a run that ended well."""
-    status = {"state": "SUCCEEDED", "pipelineJobResourceName": "test-run", "pipelineTaskName": "train-steps"}
-    return Step("report-failure", {"run": "test-run", "status": status}, {})
+def last_step(given: dict[str, Any], uri: str) -> Step:
+    """The published model stays where it is: a rollout has stages of its own."""
+    told = {"uri": uri, "mode": "none", **_picked(given, "code_version")}
+    return Step("deploy-published", told, {name: uri_of(task, name) for task, name in _JUDGED})
 
 
 def _default(name: str) -> Any:

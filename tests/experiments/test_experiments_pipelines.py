@@ -11,9 +11,9 @@ from clinical_r1.runs.config import load_as
 from clinical_r1.runs.experiments import CONFIGS, CompareSynthesizersConfig, HeldOutSiteConfig
 from clinical_r1.simulator import teacher, world
 from clinical_r1.simulator.config import SimulatorConfig
-from pipelines.experiments.run import check_names, titles_of
 from pipelines.placement import Placement
-from pipelines.registry import PIPELINES, load_pipeline
+from pipelines.registry import PIPELINES, load_pipeline, titles_of
+from pipelines.runner import check_names
 
 SHARED = ("ablate-rl", "ablate-rewards", "compare-synthesizers", "cross-language")
 SHARED_SECTIONS = ("records", "synthesis", "base_model", "sft", "evaluation", "state_dir", "sources_sha256")
@@ -30,7 +30,7 @@ def test_every_experiment_is_a_pipeline_with_arguments_for_all_its_inputs(tmp_pa
     assert set(CONFIGS) == set(ARGUMENTS) <= set(PIPELINES)
     for name in CONFIGS:
         inputs = load_pipeline(name).pipeline_spec.root.input_definitions.parameters
-        given = arguments(name, tmp_path)
+        given = arguments(name, tmp_path) | {"simulator": ""}
         assert set(given) == set(inputs) - set(Placement._fields), name
 
 
@@ -92,9 +92,9 @@ def test_the_planted_difference_of_the_synthesizers_is_what_the_simulator_does()
 def test_titles_are_read_from_the_pipeline() -> None:
     titles = titles_of("held-out-site")
     assert (
-        titles["prepare-records"] == "records"
-        and titles["fine-tune-further"] == "sft"
-        and titles["leak-cases"] == "leak"
+        titles["prepare-records"] == "Read and split records"
+        and titles["fine-tune-further"] == "Fine-tune (SFT)"
+        and titles["leak-cases"] == "Plant a leak"
     )
 
 

@@ -1,0 +1,108 @@
+"""The first step on a cluster: what was filled in becomes what every step is told; a mistake is one sentence here."""
+
+from typing import Dict, List, NamedTuple  # noqa: UP035
+
+from kfp import dsl
+
+
+@dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
+def configure(
+    pipeline: str,
+    preset: str,
+    records: str,
+    record_map: str,
+    languages: str,
+    limit: int,
+    base_model: str,
+    synthesizer_url: str,
+    synthesizer_model: str,
+    synthesizer_key: str,
+    judge_url: str,
+    judge_model: str,
+    judge_key: str,
+    endpoints_trusted: bool,
+    sft_epochs: float,
+    sft_learning_rate: float,
+    ppo_steps: int,
+    ppo_learning_rate: float,
+    batch_size: int,
+    kl_beta: float,
+    clip: float,
+    reward_table: str,
+    max_new_tokens: int,
+    shards: int,
+    seed: int,
+    overrides: Dict[str, str],  # noqa: UP006
+    state_dir: str,
+    resolved_configuration: dsl.Output[dsl.Markdown],
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Outputs",
+    [
+        ("records", str),
+        ("synthesis", str),
+        ("base_model", str),
+        ("sft", str),
+        ("ppo", str),
+        ("evaluation", str),
+        ("gate", str),
+        ("report", str),
+        ("settings", str),
+        ("simulator", str),
+        ("sources_sha256", str),
+        ("state_dir", str),
+        ("code_version", str),
+        ("datasets_dir", str),
+        ("shards", List[str]),  # noqa: UP006
+        ("arms", List[Dict[str, str]]),  # noqa: UP006
+        ("arms_scratch", List[Dict[str, str]]),  # noqa: UP006
+        ("arms_bilingual", List[Dict[str, str]]),  # noqa: UP006
+        ("leak", str),
+        ("rival_synthesis", str),
+        ("rival_state_dir", str),
+        ("twin_records", str),
+        ("twin_synthesis", str),
+        ("twins_sha256", str),
+        ("twin_state_dir", str),
+        ("endpoint", str),
+        ("labelled", str),
+        ("labelled_sha256", str),
+    ],
+):
+    """Preset, parameters and overrides as the sections of a run, each an output, so that caching works by section."""
+    # First of all: every local name is a parameter now.
+    filled = {name: value for name, value in locals().items() if name not in ("pipeline", "resolved_configuration")}
+
+    from clinical_r1.atomic import write_text
+    from clinical_r1.runs.resolve import configure_run
+    from clinical_r1.step import one_sentence
+
+    with one_sentence("configure"):
+        told, text = configure_run(pipeline, filled)
+        write_text(resolved_configuration.path, text)
+    return told
+
+
+@dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
+def configure_audit(
+    store: str,
+    model_version: str,
+    days: int,
+    judge_url: str,
+    judge_model: str,
+    judge_key: str,
+    endpoints_trusted: bool,
+    labelled: str,
+    overrides: Dict[str, str],  # noqa: UP006
+    resolved_configuration: dsl.Output[dsl.Markdown],
+) -> NamedTuple("Outputs", [("config", str), ("state_dir", str), ("code_version", str)]):  # type: ignore[valid-type]
+    """The audit of served answers: `store` is the gateway's `sampling.store`, the bucket's audit/ where it is empty."""
+    filled = {name: value for name, value in locals().items() if name != "resolved_configuration"}
+
+    from clinical_r1.atomic import write_text
+    from clinical_r1.runs.audit import configure_audit
+    from clinical_r1.step import one_sentence
+
+    with one_sentence("configure"):
+        told, text = configure_audit(filled)
+        write_text(resolved_configuration.path, text)
+    return told
