@@ -4,6 +4,7 @@ Inside a pod the service account speaks, elsewhere the kubeconfig (KUBECONFIG, -
 """
 
 import base64
+import copy
 import json
 import os
 from collections.abc import Iterator
@@ -61,8 +62,14 @@ class Cluster:
         self.namespace = namespace or default
         self.context, self.kubeconfig = context, kubeconfig
         self.http = http
-        self.core = client.CoreV1Api(http)
+        self.core, self.apps, self.batch = client.CoreV1Api(http), client.AppsV1Api(http), client.BatchV1Api(http)
         self._custom = client.CustomObjectsApi(http)
+
+    def at(self, namespace: str) -> "Cluster":
+        """The same access to another namespace."""
+        other = copy.copy(self)
+        other.namespace = namespace
+        return other
 
     def get(self, kind: Kind, name: str) -> Object | None:
         """None where there is no such object."""
@@ -161,10 +168,35 @@ class Cluster:
         found = self._core(f"get secret {name}", self.core.read_namespaced_secret, name=name)
         return {key: base64.b64decode(value).decode() for key, value in (found.data or {}).items()}
 
+    def found(self, call: Any, what: str, **arguments: Any) -> Any:
+        """What a call of the client for this namespace gives; None where the object is not there. Raises Refused."""
+        try:
+            return self._core(what, call, **arguments)
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def every(self, kind: Kind) -> list[Object]:
+        """All objects of a kind in all namespaces; none where the cluster does not know the kind. Raises Refused."""
+        try:
+            call = self._custom.list_cluster_custom_object
+            place = {"group": kind.group, "version": kind.version, "plural": kind.plural}
+            return list(self._guard(f"list {kind.plural}", kind, lambda: call(**place, _request_timeout=30))["items"])
+        except Refused as error:
+            if error.status == 404:
+                return []
+            raise
+
     def create_claim(self, body: Object) -> None:
         """Make a PersistentVolumeClaim; raises Refused (409 where it is there already)."""
         name = body["metadata"]["name"]
         self._core(f"create claim {name}", self.core.create_namespaced_persistent_volume_claim, body=body)
+
+    def namespace_labels(self) -> dict[str, str]:
+        """Labels of the namespace itself; raises Refused."""
+        found = self._guard(f"get namespace {self.namespace}", None, lambda: self.core.read_namespace(self.namespace))
+        return dict(found.metadata.labels or {})
 
     def nodes(self) -> list[Any]:
         """All nodes; raises Refused for an account that may not see them."""

@@ -1,29 +1,20 @@
 """What is wrong with a cluster, and how to mend each thing: `clinical-r1 doctor`.
 
 Every check is one question to the cluster with one answer; a check that cannot be made says so and why. The facts that
-are checked (store, images, names) stand in the chart's ConfigMap `clinical-r1-platform`.
+are checked (store, images, names) stand in the chart's ConfigMap (facts.py); what belongs to Kubeflow's server and not
+to this namespace is looked at in doctor_kubeflow.py.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from clinical_r1.cluster import doctor_kubeflow, doctor_pods
 from clinical_r1.cluster.api import INFERENCE_SERVICE, TRAINING_RUNTIME, TRAINJOB, Cluster, Refused, quantity
+from clinical_r1.cluster.facts import Facts
+from clinical_r1.cluster.finding import Finding
 from clinical_r1.errors import UserError
 from clinical_r1.objectstore.settings import StoreSettings
 from clinical_r1.objectstore.store import open_store
-
-PLATFORM, LAUNCHER = "clinical-r1-platform", "kfp-launcher"
-Facts = dict[str, str]
-
-
-class Finding(NamedTuple):
-    """One answer."""
-
-    check: str
-    state: Literal["ok", "warn", "fail"]
-    detail: str
-    fix: str = ""
-
 
 RIGHTS: tuple[tuple[str, str, str], ...] = (
     ("trainer.kubeflow.org", "trainjobs", "create get list watch patch delete"),
@@ -38,44 +29,31 @@ RIGHTS: tuple[tuple[str, str, str], ...] = (
 
 def examine(cluster: Cluster, accelerator: str = "nvidia.com/gpu", probe_store: bool = True) -> Iterator[Finding]:
     """Yield findings one by one; never raises for what is wrong with the cluster."""
-    facts = cluster_facts(cluster)
-    if isinstance(facts, Finding):
-        yield facts
-        facts = {}
+    checks: list[Callable[[], Iterator[Finding]]] = [lambda: _resource_types(cluster)]
+    try:
+        facts = Facts.read(cluster)
+    except UserError as error:
+        yield Finding("chart", "fail", str(error), "check KUBECONFIG, --namespace and the account's rights")
     else:
-        yield Finding("chart", "ok", f"installed in namespace {cluster.namespace}")
-    checks: list[Callable[[], Iterator[Finding]]] = [
-        lambda: _resource_types(cluster),
-        lambda: _rights(cluster, facts),
-        lambda: _launcher(cluster, facts),
-        lambda: _runtime(cluster, facts),
+        yield Finding("chart", "ok", f"release {facts.release} in namespace {cluster.namespace}")
+        checks += [
+            lambda: _rights(cluster, facts),
+            lambda: _runtime(cluster, facts),
+            lambda: doctor_pods.objects(cluster, facts),
+            *(lambda check=check: check(cluster, facts) for check in doctor_kubeflow.CHECKS),
+        ]
+        if probe_store:
+            checks.append(lambda: _bucket(cluster, facts))
+    checks += [
         lambda: _accelerators(cluster, accelerator),
         lambda: _quota(cluster),
-        lambda: _images(cluster),
+        lambda: doctor_pods.waiting(cluster),
     ]
-    if probe_store:
-        checks.append(lambda: _bucket(cluster, facts))
     for check in checks:
         try:
             yield from check()
         except UserError as error:
             yield Finding("access", "warn", str(error), "run doctor with an account that may look, such as an admin's")
-
-
-def cluster_facts(cluster: Cluster) -> Facts | Finding:
-    """The chart's ConfigMap, or what is wrong with it."""
-    try:
-        facts = cluster.config_map(PLATFORM)
-    except UserError as error:
-        return Finding("chart", "fail", str(error), "check KUBECONFIG, --namespace and the account's rights")
-    if facts is None:
-        return Finding(
-            "chart",
-            "fail",
-            f"no ConfigMap {PLATFORM} in namespace {cluster.namespace}",
-            f"helm install clinical-r1 helm/clinical-r1 --namespace {cluster.namespace}",
-        )
-    return facts
 
 
 def _resource_types(cluster: Cluster) -> Iterator[Finding]:
@@ -99,55 +77,27 @@ def _resource_types(cluster: Cluster) -> Iterator[Finding]:
 
 
 def _rights(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
-    account = facts.get("CLINICAL_R1_KUBEFLOW_ACCOUNT", "")
-    user = f"system:serviceaccount:{cluster.namespace}:{account}" if account else ""
+    user = f"system:serviceaccount:{cluster.namespace}:{facts.account}"
     missing = [
         f"{verb} {resource}"
         for group, resource, verbs in RIGHTS
         for verb in verbs.split()
         if not cluster.allowed(verb, group, resource, user)
     ]
-    who = account or "this account"
     if missing:
         yield Finding(
             "rights",
             "fail",
-            f"{who} may not: {', '.join(missing)}",
+            f"{facts.account} may not: {', '.join(missing)}",
             "helm upgrade with kubeflow.rbac.create=true and kubeflow.serviceAccountName set to the steps' account",
         )
     else:
-        yield Finding("rights", "ok", f"{who} may run TrainJobs and roll out models")
-
-
-def _launcher(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
-    import yaml
-
-    fix = "helm upgrade with kubeflow.launcher.create=true, or put defaultPipelineRoot and providers.minio into it"
-    data = cluster.config_map(LAUNCHER)
-    if data is None:
-        yield Finding("launcher config", "fail", f"no ConfigMap {LAUNCHER}: artifacts go to KFP's own store", fix)
-        return
-    root, bucket = data.get("defaultPipelineRoot", ""), facts.get("CLINICAL_R1_BUCKET", "")
-    try:
-        provider = yaml.safe_load(data.get("providers", "")) or {}
-    except yaml.YAMLError:
-        provider = {}
-    default = (provider.get("minio") or provider.get("s3") or {}).get("default") or {}
-    endpoint = str(default.get("endpoint", "")).partition("://")[2] or str(default.get("endpoint", ""))
-    expected = facts.get("AWS_ENDPOINT_URL", "").partition("://")[2]
-    if not root.startswith((f"minio://{bucket}/", f"s3://{bucket}/")):
-        yield Finding("launcher config", "fail", f"defaultPipelineRoot '{root}' is not in bucket '{bucket}'", fix)
-    elif not default.get("credentials"):
-        yield Finding("launcher config", "fail", "the provider has an endpoint without credentials", fix)
-    elif expected and endpoint != expected:
-        yield Finding("launcher config", "fail", f"endpoint {endpoint} is not the chart's {expected}", fix)
-    else:
-        yield Finding("launcher config", "ok", f"artifacts go to {root} at {endpoint}")
+        yield Finding("rights", "ok", f"{facts.account} may run TrainJobs and roll out models")
 
 
 def _runtime(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
-    name = facts.get("CLINICAL_R1_TRAINING_RUNTIME", "")
-    if not name or cluster.lacks(TRAINING_RUNTIME):
+    name = facts.training_runtime
+    if cluster.lacks(TRAINING_RUNTIME):
         return
     if cluster.get(TRAINING_RUNTIME, name) is None:
         yield Finding(
@@ -189,33 +139,9 @@ def _quota(cluster: Cluster) -> Iterator[Finding]:
         yield Finding("quota", "ok", f"{len(quotas)} ResourceQuota(s), none used up" if quotas else "no ResourceQuota")
 
 
-def _images(cluster: Cluster) -> Iterator[Finding]:
-    """Pods of this platform that wait for an image."""
-    bad = {}
-    for pod in cluster.pods("app.kubernetes.io/part-of=clinical-r1"):
-        statuses = [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]
-        for status in statuses:
-            waiting = status.state.waiting if status.state else None
-            if waiting and waiting.reason in (
-                "ErrImagePull",
-                "ImagePullBackOff",
-                "InvalidImageName",
-                "ErrImageNeverPull",
-            ):
-                bad[status.image] = waiting.reason
-    if bad:
-        text = ", ".join(f"{image} ({reason})" for image, reason in sorted(bad.items()))
-        fix = "push the image to global.imageRegistry, or set global.imagePullSecrets (`make images-list` prints all)"
-        yield Finding("image pull", "fail", text, fix)
-    else:
-        yield Finding("image pull", "ok", "no pod of this platform waits for an image")
-
-
 def _bucket(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
     """Write, read and delete a small object with the steps' own credentials."""
-    secret, bucket = facts.get("CLINICAL_R1_STORE_SECRET_PIPELINES", ""), facts.get("CLINICAL_R1_BUCKET", "")
-    if not secret:
-        return
+    secret = facts.run_parameters["store_secret"]
     try:
         keys = cluster.secret(secret)
     except Refused as error:
@@ -229,13 +155,13 @@ def _bucket(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
         )
         return
     settings = StoreSettings(
-        endpoint=facts["AWS_ENDPOINT_URL"],
+        endpoint=facts.endpoint,
         access_key=keys.get("AWS_ACCESS_KEY_ID", ""),
         secret_key=keys.get("AWS_SECRET_ACCESS_KEY", ""),
-        region=facts.get("AWS_REGION", "us-east-1"),
+        region=facts.region or "us-east-1",
         patience=3,
     )
-    store, key = open_store(f"s3://{bucket}/pipelines", settings), "doctor-probe"
+    store, key = open_store(f"s3://{facts.bucket}/pipelines", settings), "doctor-probe"
     try:
         store.put(key, b"written by clinical-r1 doctor")
         store.get(key)

@@ -99,8 +99,8 @@ def doctor(
 ) -> None:
     """Look at a cluster and say what is wrong, and how to mend it; exit code 1 where something must be mended.
 
-    Checks resource types and their versions, rights, the launcher's configuration, a write to the bucket, accelerators,
-    quota and image pulls. Example: clinical-r1 doctor --namespace team-a
+    Checks resource types and their versions, rights, what steps mount, the launcher's configuration and Kubeflow's own
+    server, a write to the bucket, accelerators, quota and pods that wait. Example: clinical-r1 doctor --namespace team-a
     """
     from rich.console import Console
 
@@ -157,23 +157,20 @@ def rollout(
     from typing import cast
 
     from clinical_r1.cluster.api import Cluster
-    from clinical_r1.cluster.doctor import Finding, cluster_facts
+    from clinical_r1.cluster.facts import Facts
     from clinical_r1.cluster.rollout import Mode, RolloutRules, roll_back, roll_out
     from clinical_r1.errors import UserError
 
     cluster = Cluster(namespace, context)
-    facts = cluster_facts(cluster)
-    facts = {} if isinstance(facts, Finding) else facts
-    service = service or facts.get("CLINICAL_R1_SERVING_NAME", "")
-    if not service:
-        raise UserError("rollout: no --service, and no chart in this namespace that names one")
+    facts = Facts.read(cluster)
+    service = service or facts.serving_name
     if back:
         roll_back(cluster, service, typer.echo)
         return
-    mode = mode or facts.get("CLINICAL_R1_ROLLOUT_MODE", "dark")
+    mode = mode or facts.rollout_mode
     if mode not in ("dark", "replicas", "replace"):
         raise UserError(f"--mode {mode}: choose dark, replicas or replace")
-    least = min_requests or int(facts.get("CLINICAL_R1_ROLLOUT_MIN_REQUESTS", "200"))
+    least = min_requests or facts.rollout_min_requests
     uri = _model_uri(name, version, store)
     watch = _watch(cluster, mode, service, probes)
     verdict = roll_out(

@@ -1,15 +1,16 @@
 """InferenceServices as KServe's SDK reads them, and the deployment at the end of a pipeline."""
 
+import json
 import threading
 import time
 from typing import Any
 
 import pytest
-from ground import Ground
+from ground import Ground, facts_data
 
 from clinical_r1.cluster.api import INFERENCE_SERVICE
 from clinical_r1.cluster.deploy import deploy_model
-from clinical_r1.cluster.facts import PLATFORM, Facts
+from clinical_r1.cluster.facts import Facts
 from clinical_r1.cluster.inference_service import TRAFFIC, VERSION, manifest, model_version, typed
 from clinical_r1.cluster.rollout import Observed
 from clinical_r1.errors import UserError
@@ -31,18 +32,8 @@ SERVICE: dict[str, Any] = {
 }
 
 
-def facts(**changes: Any) -> Facts:
-    from clinical_r1.cluster.facts import Facts
-
-    names = {field.validation_alias: "" for field in Facts.model_fields.values()}
-    given = names | {
-        "CLINICAL_R1_BUCKET": "clinical-r1",
-        "CLINICAL_R1_RUN_PARAMETERS": {"image": "i"},
-        "CLINICAL_R1_SERVING_NAME": "clinical-r1",
-        "CLINICAL_R1_ROLLOUT_MIN_REQUESTS": "3",
-        "CLINICAL_R1_INFERENCE_SERVICE": SERVICE,
-    }
-    return Facts.model_validate(given | changes)
+def facts(**changes: str) -> Facts:
+    return Facts.of(facts_data(CLINICAL_R1_INFERENCE_SERVICE=json.dumps(SERVICE), **changes), "test")
 
 
 def test_the_sdk_reads_the_service_as_its_own_kind() -> None:
@@ -78,7 +69,7 @@ def test_what_kserve_does_not_know_is_named(place: str, value: Any, told: str) -
 
 def test_nothing_to_serve_is_one_sentence() -> None:
     with pytest.raises(UserError, match=r"serving\.enabled=true"):
-        manifest(facts(CLINICAL_R1_INFERENCE_SERVICE=""), URI)
+        manifest(Facts.of(facts_data(), "test"), URI)
 
 
 @pytest.mark.parametrize(
@@ -91,12 +82,7 @@ def test_a_version_is_named_by_its_place(uri: str, version: str) -> None:
 @pytest.fixture
 def installed(ground: Ground) -> Ground:
     """A namespace with the chart's facts."""
-    import json
-
-    said = {str(field.validation_alias): getattr(facts(), name) for name, field in Facts.model_fields.items()}
-    data = {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()}
-    body = {"metadata": {"name": PLATFORM}, "data": data}
-    ground.cluster.core.create_namespaced_config_map(ground.cluster.namespace, body)
+    ground.install(CLINICAL_R1_INFERENCE_SERVICE=json.dumps(SERVICE))
     return ground
 
 
