@@ -124,9 +124,9 @@ def waiting(cluster: Cluster) -> Iterator[Finding]:
             reason = status.state.waiting.reason if status.state and status.state.waiting else ""
             if reason in _NO_IMAGE:
                 images[status.image] = reason
-        if pod.status.phase == "Pending" and not any(wait.reason in _NO_IMAGE for wait in held):
-            if why := _last_warning(cluster, name):
-                stuck.append(f"{name}: {why}")
+        pulls = any(wait.reason in _NO_IMAGE for wait in held)
+        if pod.status.phase == "Pending" and not pulls and (why := _last_warning(cluster, name)):
+            stuck.append(f"{name}: {why}")
     if images:
         text = ", ".join(f"{image} ({reason})" for image, reason in sorted(images.items()))
         fix = "push the image to global.imageRegistry, or set global.imagePullSecrets (`make images-list` prints all)"

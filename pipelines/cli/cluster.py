@@ -100,7 +100,7 @@ def doctor(
     """Look at a cluster and say what is wrong, and how to mend it; exit code 1 where something must be mended.
 
     Checks resource types and their versions, rights, what steps mount, the launcher's configuration and Kubeflow's own
-    server, a write to the bucket, accelerators, quota and pods that wait. Example: clinical-r1 doctor --namespace team-a
+    server, a write to the bucket, accelerators, quota, pods that wait. Example: clinical-r1 doctor --namespace team-a
     """
     from rich.console import Console
 
