@@ -14,7 +14,6 @@ from clinical_r1.evaluation.experiments.cross_language import BILINGUAL, SCRATCH
 from clinical_r1.evaluation.experiments.held_out_site import LEAKING, WITH, WITHOUT, HeldOutReport
 from clinical_r1.evaluation.experiments.selection import Leak, Selection
 from clinical_r1.rewards import reward_table
-from clinical_r1.schema import write_jsonl
 from clinical_r1.runs.config import as_argument
 from clinical_r1.runs.experiments import (
     AblateRewardsConfig,
@@ -25,6 +24,7 @@ from clinical_r1.runs.experiments import (
     ExperimentConfig,
     HeldOutSiteConfig,
 )
+from clinical_r1.schema import write_jsonl
 
 Arguments = dict[str, Any]
 

@@ -22,7 +22,9 @@ def audit_document(name: str, parameters: Mapping[str, Any], options: Sequence[s
         if key in given:
             document.put(key, given[key], f"parameter {key}")
     if ("judge_url" in given) != ("judge_model" in given):
-        raise UserError("parameters judge_url and judge_model: an endpoint needs both: its URL and the model to ask for")
+        raise UserError(
+            "parameters judge_url and judge_model: an endpoint needs both: its URL and the model to ask for"
+        )
     if "judge_url" in given:
         endpoint = {"name": "judge", "base_url": given["judge_url"], "model": given["judge_model"]}
         endpoint |= {"api_key_env": given.get("judge_key", ""), "trusted": bool(given.get("endpoints_trusted"))}

@@ -128,7 +128,9 @@ def _put_endpoints(document: Document, given: Mapping[str, Any]) -> None:
     for role in ("synthesizer", "judge"):
         if (f"{role}_url" in given) != (f"{role}_model" in given):
             missing = f"{role}_model" if f"{role}_url" in given else f"{role}_url"
-            raise UserError(f"parameter {missing}: empty: an endpoint needs its URL and the model to ask for: give both")
+            raise UserError(
+                f"parameter {missing}: empty: an endpoint needs its URL and the model to ask for: give both"
+            )
     if "synthesizer_url" not in given:
         if "judge_url" in given and document.data.get("simulator"):
             raise UserError("parameter judge_url: the synthesizer is simulated: give synthesizer_url too")
