@@ -93,7 +93,7 @@ def _parts(place: str, setting: str) -> list[str]:
         return [f"{stat.key} {stat.size} {stat.etag}" for stat in stats if stat]
     path = Path(place)
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in [path, *files] if not files else files:
+    for file in files or [path]:
         if not file.is_file():
             raise UserError(f"{setting}: {file}: no such file: give a file, a folder of FHIR bundles, or an s3:// URI")
     return [file_sha256(file) for file in files]
