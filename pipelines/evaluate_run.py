@@ -13,7 +13,7 @@ from clinical_r1.evaluation.builder import bias_of
 from clinical_r1.evaluation.compare import compare
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import BENCHMARK, PREDICTIONS, Evaluated, read_evaluated
-from clinical_r1.evaluation.metrics import Metrics, measure
+from clinical_r1.evaluation.metrics import Accuracy, Metrics, measure
 from clinical_r1.evaluation.page import interval, p_value, percent, points
 from clinical_r1.evaluation.policy import DEFAULT_POLICY
 from clinical_r1.evaluation.registry import CaseSet, find
@@ -97,15 +97,21 @@ def _copy_card(case_set: CaseSet, folder: Path) -> None:
 
 def _say(console: Console, metrics: Metrics, folder: Path) -> None:
     all_ = metrics.overall
-    parts = [f"accuracy {percent(all_.accuracy)} ({interval(*all_.interval)}), n = {all_.n}"]
+    parts = [f"{said(all_)} ({interval(*all_.interval)}), n = {all_.n}"]
     if all_.independent:
         scored = all_.independent.n - all_.independent.unscored
-        parts.append(f"independent judge {percent(all_.independent.accuracy)} of {scored}")
+        parts.append(f"independent judge: {said(all_.independent)} of {scored}")
     if all_.unscored:
         parts.append(f"{all_.unscored} unscored (bounds {interval(*all_.bounds)})")
     parts.append(f"without an answer {metrics.abstained}")
     for text in [", ".join(parts), *metrics.notes, f"page: {folder / 'evaluation.html'}"]:
         console.print(f"  {text}", markup=False)
+
+
+def said(rate: Accuracy) -> str:
+    """A share by its name, and how much is undecided where it is a lower bound."""
+    open_ = f", {percent(rate.undecided_share)} undecided" if rate.undecided else ""
+    return f"{rate.kind} {percent(rate.share)}{open_}"
 
 
 def compare_folders(first: Path, second: Path, out: Path, ancestors: Sequence[str] = ()) -> None:
@@ -160,5 +166,5 @@ def reported_of(folders: Sequence[Path]) -> dict[str, tuple[float, float]]:
         overall = metrics.overall
         if not overall.effective:
             raise UserError(f"{folder}: no answer in it was scored, so there is no accuracy to correct; evaluate again")
-        found[f"{metrics.model}, {metrics.benchmark}"] = (overall.accuracy * overall.effective, overall.effective)
+        found[f"{metrics.model}, {metrics.benchmark}"] = (overall.share * overall.effective, overall.effective)
     return found

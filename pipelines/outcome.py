@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -30,7 +31,7 @@ def publish_train(name: str, run_dir: Path, runs_dir: Path, console: Console) ->
     for part in ("sft", "ppo"):
         found = summary[part]
         console.print(
-            f"{part}: accuracy {found['accuracy']:.3f} of {found['n']}, thinks and then answers in "
+            f"{part}: {_rate(found)} of {found['n']}, thinks and then answers in "
             f"{found['reasoning_rate']:.0%}, mean thought {found['mean_reasoning_tokens']:.0f} tokens",
             markup=False,
             highlight=False,
@@ -87,6 +88,13 @@ PUBLISH: dict[str, Callable[[str, Path, Path, Console], None]] = {
     "experiments": publish_experiment,
 }
 """By pipeline; the experiments have one together."""
+
+
+def _rate(found: dict[str, Any]) -> str:
+    """Accuracy, or the lower bound that stands in its place."""
+    if "accuracy" in found:
+        return f"accuracy {found['accuracy']:.3f}"
+    return f"lower bound {found['lower_bound']:.3f} ({found['undecided_share']:.1%} undecided, no judge was asked)"
 
 
 def _dress(model: Path, outputs: dict[str, Path]) -> None:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.credit import CREDIT, Coder
-from clinical_r1.evaluation.metrics import AXES, Judge, is_right, unit
+from clinical_r1.evaluation.metrics import AXES, Judge, is_undecided, shown_right, unit
 from clinical_r1.evaluation.resampling import difference_interval, sign_flip
 from clinical_r1.schema import Case, Prediction
 from clinical_r1.stats import (
@@ -32,6 +32,11 @@ class PairedResult(BaseModel):
     """Pairs that both sides had scored."""
     unscored: int
     """Pairs left out because a judgement failed on one side."""
+    undecided: int = 0
+    """Pairs with an answer that the rules could not read, counted as not right: shares and difference are then of
+    lower bounds, and say nothing certain of accuracies."""
+    extremes: tuple[float, float] | None = None
+    """Where pairs are undecided: lower end of the interval if they all spoke against the second, upper if for it."""
     both: int
     first_only: int
     second_only: int
@@ -57,8 +62,10 @@ class PairedResult(BaseModel):
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval excludes zero and the exact p is below 0.05 (at the edge they differ), else 0."""
-        return ((self.low > 0) - (self.high < 0)) if self.p_exact < 0.05 else 0
+        """1 or -1 where the interval excludes zero and the exact p is below 0.05 (at the edge they differ), else 0.
+        With undecided pairs only where it does so however they might have been decided."""
+        low, high = self.extremes or (self.low, self.high)
+        return ((low > 0) - (high < 0)) if self.p_exact < 0.05 else 0
 
 
 class CreditDifference(BaseModel):
@@ -175,8 +182,10 @@ def paired(
 ) -> PairedResult:
     """Paired result of aligned lists, optionally of some positions only."""
     chosen = range(len(cases)) if indices is None else indices
-    known = [(i, x, y) for i in chosen if (x := is_right(first[i], judge)) is not None
-             and (y := is_right(second[i], judge)) is not None]  # fmt: skip
+    known = [(i, x, y) for i in chosen if (x := shown_right(first[i], judge)) is not None
+             and (y := shown_right(second[i], judge)) is not None]  # fmt: skip
+    open_ = [(is_undecided(first[i], judge), is_undecided(second[i], judge)) for i, _, _ in known]
+    undecided = sum(a or b for a, b in open_)
     pairs = pair_up([x for _, x, _ in known], [y for _, _, y in known])
     interval: Interval = paired_interval(pairs)
     p_exact, p_mid = (mcnemar(pairs.first_only, pairs.second_only, method) for method in METHODS)
@@ -189,6 +198,8 @@ def paired(
     return PairedResult(
         n=pairs.n,
         unscored=len(chosen) - pairs.n,
+        undecided=undecided,
+        extremes=_extremes([(x, y) for _, x, y in known], open_) if undecided else None,
         **pairs._asdict(),
         first_accuracy=(pairs.both + pairs.first_only) / n,
         second_accuracy=(pairs.both + pairs.second_only) / n,
@@ -199,3 +210,10 @@ def paired(
         p_mid=p_mid,
         minimum_detectable=minimum_detectable_effect(pairs.n, max(pairs.discordance, 0.05)),
     )
+
+
+def _extremes(pairs: Sequence[tuple[bool, bool]], open_: Sequence[tuple[bool, bool]]) -> tuple[float, float]:
+    """Ends of the interval if every undecided answer were right on one side and wrong on the other, either way."""
+    against = pair_up([x or a for (x, _), (a, _) in zip(pairs, open_, strict=True)], [y for _, y in pairs])
+    in_favour = pair_up([x for x, _ in pairs], [y or b for (_, y), (_, b) in zip(pairs, open_, strict=True)])
+    return paired_interval(against).low, paired_interval(in_favour).high

@@ -147,7 +147,7 @@ def bound_rule(name: str, result: PairedResult, margin: float, policy: Policy) -
         rule=name,
         result=outcome,
         reason=f"difference {points(result.difference)} points, 95% interval {points(low)} to {points(high)}: "
-        f"its lower end {needed}",
+        f"its lower end {needed}" + _undecided(result),
         n=result.n,
         power=f"passes {percent(power, 0)} of candidates that are truly {points(design)} points better, "
         f"{percent(unchanged, 0)} of unchanged ones",
@@ -239,6 +239,13 @@ def _interval_text(count: int, n: int) -> str:
     return f"95% interval {percent(low)} to {percent(high)}"
 
 
+def _undecided(result: PairedResult) -> str:
+    """That a rule rests on lower bounds, where it does."""
+    return (
+        f"; of lower bounds, {percent(result.undecided / result.n)} of the pairs undecided" if result.undecided else ""
+    )
+
+
 def _unscored(comparison: Comparison, policy: Policy) -> list[RuleResult]:
     judges = {"failed judgements": comparison.overall, "failed judgements, independent judge": comparison.independent}
     rules = []
@@ -250,17 +257,27 @@ def _unscored(comparison: Comparison, policy: Policy) -> list[RuleResult]:
         outcome: Literal["pass", "hold"] = "pass" if rate <= policy.max_unscored_rate else "hold"
         reason = f"{percent(rate)} of the pairs have no verdict (at most {percent(policy.max_unscored_rate, 0)})"
         rules.append(RuleResult(rule=name, result=outcome, reason=reason, n=total, power=""))
+    overall = comparison.overall
+    if overall.undecided:
+        rate = overall.undecided / overall.n
+        reason = (
+            f"in {percent(rate)} of the pairs the rules left an answer undecided and no judge was asked (at most "
+            f"{percent(policy.max_unscored_rate, 0)}): lower bounds decide nothing; name a judge in "
+            "evaluation.reward_judge"
+        )
+        outcome = "pass" if rate <= policy.max_unscored_rate else "hold"
+        rules.append(RuleResult(rule="undecided answers", result=outcome, reason=reason, n=overall.n, power=""))
     return rules
 
 
 def _minimum(inputs: GateInputs, policy: Policy) -> RuleResult:
     overall = measure(inputs.cases, inputs.candidate).overall
-    low, high = wilson(overall.accuracy * overall.effective, overall.effective, confidence=0.9)
+    low, high = wilson(overall.share * overall.effective, overall.effective, confidence=0.9)
     least = policy.no_incumbent.min_accuracy
     return RuleResult(
         rule="absolute minimum (no incumbent)",
         result="pass" if low >= least else "refuse" if high < least else "hold",
-        reason=f"accuracy {percent(overall.accuracy)}, one-sided 95% lower bound {percent(low)} "
+        reason=f"{overall.kind} {percent(overall.share)}, one-sided 95% lower bound {percent(low)} "
         f"(must be at least {percent(least, 0)})",
         n=overall.n,
         power="",

@@ -2,7 +2,9 @@
 
 Counting rules: every prediction stays in the denominator, empty ones included (they are wrong answers, not missing
 data); only a *failed judgement* is left out of the accuracy, is counted as unscored, and widens `bounds`, which say
-what the accuracy would be if all unscored answers were wrong, or right.
+what the accuracy would be if all unscored answers were wrong, or right. An answer that the rules could not read, and no
+judge was asked about, is *undecided*: the share of answers that are right is then not known, only a lower bound of it,
+and there is no accuracy to report.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +18,7 @@ from clinical_r1.evaluation.credit import Coder, Level, PartialCredit, partial_c
 from clinical_r1.evaluation.resampling import mean_interval
 from clinical_r1.evaluation.samples import calibrate, pass_at_k, votes
 from clinical_r1.reasoning import Outcome
-from clinical_r1.schema import Case, Prediction, Verdict
+from clinical_r1.schema import Case, Prediction, Verdict, VerdictLabel
 from clinical_r1.stats import Interval, effective_n, minimum_detectable_effect, wilson
 
 Judge = Literal["reward", "independent"]
@@ -39,22 +41,41 @@ class Accuracy(BaseModel):
     correct: int
     unscored: int
     """Predictions whose judgement failed."""
-    accuracy: float
-    """correct / (n - unscored); 0.0 where nothing was scored."""
+    undecided: int = 0
+    """Predictions that the rules could not read and that no judge was asked about."""
+    accuracy: float | None
+    """correct / (n - unscored); 0.0 where nothing was scored; None where answers are undecided."""
+    lower_bound: float | None = None
+    """The same share where answers are undecided, none of which counts as right."""
     low: float
     high: float
-    """95% Wilson interval of the accuracy over the scored predictions."""
+    """95% Wilson interval of accuracy or lower bound over the scored predictions."""
     bounds: tuple[float, float]
-    """The accuracy if all unscored answers were wrong, and if all were right."""
+    """The share if all unscored and undecided answers were wrong, and if all were right."""
     cluster_low: float | None = None
     cluster_high: float | None = None
     """95% bootstrap interval, resampled by patient (or by case with several samples) within specialties; None where
     every prediction is its own cluster and the Wilson interval says it all."""
 
     @property
+    def share(self) -> float:
+        """Accuracy or lower bound, whichever is known: for charts and arithmetic; `kind` says what it may be called."""
+        return (self.lower_bound or 0.0) if self.accuracy is None else self.accuracy
+
+    @property
+    def kind(self) -> str:
+        """What the share is."""
+        return "accuracy" if self.accuracy is not None else "lower bound"
+
+    @property
+    def undecided_share(self) -> float:
+        """Share of all predictions."""
+        return self.undecided / self.n if self.n else 0.0
+
+    @property
     def effective(self) -> float:
         """Independent answers that would say as much as the scored ones: fewer where patients or samples repeat."""
-        return effective_n(self.accuracy, self.n - self.unscored, self.interval)
+        return effective_n(self.share, self.n - self.unscored, self.interval)
 
     @property
     def interval(self) -> Interval:
@@ -152,22 +173,42 @@ def is_right(prediction: Prediction, judge: Judge = "reward") -> bool | None:
     return verdict.label.right if verdict is not None else None
 
 
-def accuracy(right: Sequence[bool | None], cases: Sequence[Case] = ()) -> Accuracy:
-    """Count right answers; None is an unscored one. With the aligned cases the interval is also the bootstrap's, where
-    a patient (or a case) occurs more than once."""
+def is_undecided(prediction: Prediction, judge: Judge = "reward") -> bool:
+    """Did the rules leave it open, with no judge to ask?"""
+    verdict = verdict_of(prediction, judge)
+    return verdict is not None and verdict.label is VerdictLabel.UNDECIDED
+
+
+def shown_right(prediction: Prediction, judge: Judge = "reward") -> bool | None:
+    """As `is_right`, but an undecided answer counts as not shown to be right: what lower bounds are made of."""
+    return False if is_undecided(prediction, judge) else is_right(prediction, judge)
+
+
+def rated(predictions: Sequence[Prediction], cases: Sequence[Case], judge: Judge = "reward") -> Accuracy:
+    """Accuracy, or its lower bound, of predictions and their aligned cases under one judge."""
+    right = [shown_right(prediction, judge) for prediction in predictions]
+    return accuracy(right, cases, sum(is_undecided(prediction, judge) for prediction in predictions))
+
+
+def accuracy(right: Sequence[bool | None], cases: Sequence[Case] = (), undecided: int = 0) -> Accuracy:
+    """Count right answers; None is an unscored one, and `undecided` of the False ones are not known to be wrong. With
+    the aligned cases the interval is also the bootstrap's, where a patient (or a case) occurs more than once."""
     n, correct = len(right), sum(item is True for item in right)
     unscored = sum(item is None for item in right)
     known = n - unscored
     low, high = wilson(correct, known)
     clustered = _by_patient(right, cases)
+    share = correct / known if known else 0.0
     return Accuracy(
         n=n,
         correct=correct,
         unscored=unscored,
-        accuracy=correct / known if known else 0.0,
+        undecided=undecided,
+        accuracy=None if undecided else share,
+        lower_bound=share if undecided else None,
         low=low,
         high=high,
-        bounds=(correct / n, (correct + unscored) / n) if n else (0.0, 1.0),
+        bounds=(correct / n, (correct + unscored + undecided) / n) if n else (0.0, 1.0),
         cluster_low=clustered.low if clustered else None,
         cluster_high=clustered.high if clustered else None,
     )
@@ -187,18 +228,18 @@ def _by_patient(right: Sequence[bool | None], cases: Sequence[Case]) -> Interval
 
 def group(items: Sequence[Scored], levels: Sequence[Level | None] | None = None) -> Group:
     """The numbers of one stratum; `levels` are the aligned nearnesses of partial credit."""
-    right = [is_right(item.prediction) for item in items]
+    predictions = [item.prediction for item in items]
+    right = [shown_right(prediction) for prediction in predictions]
     cases = [item.case for item in items]
     keys = [unit(case) for case in cases]
-    base = accuracy(right, cases)
-    other = [is_right(item.prediction, "independent") for item in items]
+    base = rated(predictions, cases)
     has_independent = any(item.prediction.independent is not None for item in items)
     placed = [(level, item.case.specialty, key) for level, item, key in zip(levels or (), items, keys, strict=True)
               if level is not None] if levels else []  # fmt: skip
     n = len(items) or 1
     return Group(
         **base.model_dump(),
-        independent=accuracy(other, cases) if has_independent else None,
+        independent=rated(predictions, cases, "independent") if has_independent else None,
         reasoning_rate=sum(item.prediction.outcome is Outcome.OK for item in items) / n,
         mean_reasoning_tokens=sum(item.prediction.reasoning_tokens for item in items) / n,
         partial=partial_credit(*map(list, zip(*placed, strict=True))) if placed else None,

@@ -10,7 +10,7 @@ from clinical_r1.atomic import write_text
 from clinical_r1.evaluation.compare import Comparison
 from clinical_r1.evaluation.metrics import Metrics
 from clinical_r1.evaluation.page import INTENDED_USE, INTENDED_USE_ZH, axis_name, interval, percent
-from clinical_r1.evaluation.sentences import answer_sentence, second_opinion
+from clinical_r1.evaluation.sentences import answer_sentence, second_opinion, undecided_sentence
 
 AXES = ("specialty", "language", "icd10_chapter", "sex", "age_band", "site")
 SMALL = 100
@@ -60,11 +60,14 @@ def model_card(inputs: CardInputs) -> str:
     lines += _data(inputs.summary)
     lines += [
         "", "## Results", "",
-        f"Accuracy on {overall.n} cases of {inputs.metrics.benchmark or 'the test split'}: "
-        f"**{percent(overall.accuracy)}** (95% interval {interval(*overall.interval)}).",
+        f"{overall.kind.capitalize()} on {overall.n} cases of {inputs.metrics.benchmark or 'the test split'}: "
+        f"**{percent(overall.share)}** (95% interval {interval(*overall.interval)}).",
     ]  # fmt: skip
     if overall.independent:
-        lines.append(f"Under an independent judge: {percent(overall.independent.accuracy)}.")
+        other = overall.independent
+        lines.append(f"Under an independent judge: {other.kind} {percent(other.share)}.")
+    if said := undecided_sentence(inputs.metrics):
+        lines.append(said)
     if overall.unscored:
         low, high = overall.bounds
         lines.append(f"{overall.unscored} judgements failed; bounds {percent(low)} to {percent(high)}.")
@@ -104,14 +107,14 @@ def _data(summary: dict[str, Any]) -> list[str]:
 
 
 def _subgroups(metrics: Metrics) -> list[str]:
-    rows = ["| group | n | accuracy | 95% interval |", "|---|---|---|---|"]
+    rows = [f"| group | n | {metrics.overall.kind} | 95% interval |", "|---|---|---|---|"]
     for axis in AXES:
         groups = metrics.by.get(axis, {})
         if len(groups) < 2:
             continue
         for name, group in groups.items():
             note = " (small: unknown)" if group.n < SMALL else ""
-            cells = (f"{axis_name(axis)}: {name}", group.n, percent(group.accuracy) + note)
+            cells = (f"{axis_name(axis)}: {name}", group.n, percent(group.share) + note)
             rows.append("| " + " | ".join(map(str, (*cells, interval(*group.interval)))) + " |")
     return rows
 
@@ -138,8 +141,8 @@ def _worst(metrics: Metrics) -> str:
     groups = {name: group for name, group in metrics.by.get("specialty", {}).items() if group.n >= SMALL // 2}
     if len(groups) < 2:
         return ""
-    name = min(groups, key=lambda key: groups[key].accuracy)
-    return f"{name}, {percent(groups[name].accuracy)} (n = {groups[name].n})"
+    name = min(groups, key=lambda key: groups[key].share)
+    return f"{name}, {percent(groups[name].share)} (n = {groups[name].n})"
 
 
 def write_model_card(inputs: CardInputs, folders: Sequence[Path]) -> None:

@@ -17,11 +17,11 @@ from clinical_r1.evaluation.gate import GATE
 from clinical_r1.evaluation.hallucination import hallucination_rate
 from clinical_r1.evaluation.hyperparameters import hyperparameters
 from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, read_cases
-from clinical_r1.evaluation.metrics import Metrics, measure
+from clinical_r1.evaluation.metrics import Accuracy, Metrics, measure
 from clinical_r1.evaluation.modelcard import CardInputs, write_model_card
 from clinical_r1.evaluation.page import render
 from clinical_r1.evaluation.results import reach_of
-from clinical_r1.evaluation.sentences import answer_sentence, answer_sentence_zh, second_opinion
+from clinical_r1.evaluation.sentences import answer_sentence, answer_sentence_zh, second_opinion, undecided_sentence
 from clinical_r1.evaluation.show import length_chart, outcome_rows, sample_predictions, sample_traces
 from clinical_r1.schema import Case, Prediction, read_jsonl
 from clinical_r1.step import STEP_FILE
@@ -206,18 +206,29 @@ def _difference(result: PairedResult | None) -> dict[str, float] | None:
 def _model_summary(metrics: Metrics) -> dict[str, Any]:
     overall = metrics.overall
     return {
-        "accuracy": overall.accuracy,
+        **_rate(overall),
         "low": overall.low,
         "high": overall.high,
         "n": overall.n,
         "unscored": overall.unscored,
         "bounds": overall.bounds,
-        "independent_accuracy": overall.independent.accuracy if overall.independent else None,
+        **(
+            {f"independent_{key}": value for key, value in _rate(overall.independent).items()}
+            if overall.independent
+            else {"independent_accuracy": None}
+        ),
         "partial_credit": overall.partial.mean if overall.partial else None,
         "reasoning_rate": overall.reasoning_rate,
         "mean_reasoning_tokens": overall.mean_reasoning_tokens,
         "outcomes": metrics.outcomes,
     }
+
+
+def _rate(rate: Accuracy) -> dict[str, Any]:
+    """An accuracy, or a lower bound with what is undecided; never the one under the name of the other."""
+    if rate.accuracy is not None:
+        return {"accuracy": rate.accuracy}
+    return {"lower_bound": rate.lower_bound, "undecided": rate.undecided, "undecided_share": rate.undecided_share}
 
 
 def _strata(data: _Loaded, axis: str) -> dict[str, Any]:
@@ -254,6 +265,7 @@ def _page(inputs: ReportInputs, data: _Loaded, summary: dict[str, Any]) -> str:
         figures=read_curves(inputs.sft, inputs.ppo),
         lengths=length_chart(data.sft, data.ppo),
         outcomes=outcome_rows(data.sft_metrics, data.ppo_metrics),
+        undecided=undecided_sentence(data.sft_metrics, data.ppo_metrics),
         traces=sample_traces(inputs.traces / "traces.jsonl", inputs.samples) if inputs.traces else [],
         predictions=sample_predictions(data.cases, data.sft, data.ppo, inputs.samples),
         reach=reach_of(data.comparison),

@@ -1,16 +1,18 @@
 """What a comparison or an evaluation says, in one sentence with its interval; in English and Chinese."""
 
-from clinical_r1.evaluation.compare import Comparison
-from clinical_r1.evaluation.metrics import Metrics
+from clinical_r1.evaluation.compare import Comparison, PairedResult
+from clinical_r1.evaluation.metrics import Accuracy, Metrics
 from clinical_r1.evaluation.page import interval, p_value, percent, points
 
 
 def answer_sentence(comparison: Comparison, act: str = "names the right diagnosis") -> str:
     """The answer of a comparison in one sentence."""
     overall, verdict = comparison.overall, comparison.verdict
+    least = "at least " if overall.undecided else ""
     start = (
         f"On {overall.n:,} unseen cases {comparison.second} {act} in "
-        f"{percent(overall.second_accuracy)}, {comparison.first} in {percent(overall.first_accuracy)}: "
+        f"{least}{percent(overall.second_accuracy)}, {comparison.first} in {least}{percent(overall.first_accuracy)}"
+        f"{_bounds_only(overall)}: "
     )
     bounds = f"95% interval {points(overall.low)} to {points(overall.high)}; McNemar p {p_value(overall.p_exact)}"
     if verdict == "gain":
@@ -24,10 +26,35 @@ def answer_sentence_zh(comparison: Comparison) -> str:
     """The same in Chinese."""
     overall = comparison.overall
     word = {"gain": "提高", "loss": "下降", "not shown": "未显示出确切差异："}[comparison.verdict]
+    rate = "正确率的下限" if overall.undecided else "正确率"
+    left = f"（规则无法判定 {percent(overall.undecided / (overall.n or 1))} 的病例对）" if overall.undecided else ""
     return (
-        f"在 {overall.n} 个未见病例上，{comparison.second} 的正确率为 {percent(overall.second_accuracy)}，"
-        f"{comparison.first} 为 {percent(overall.first_accuracy)}，{word} {points(overall.difference)} 个百分点"
+        f"在 {overall.n} 个未见病例上，{comparison.second} 的{rate}为 {percent(overall.second_accuracy)}，"
+        f"{comparison.first} 为 {percent(overall.first_accuracy)}{left}，{word} {points(overall.difference)} 个百分点"
         f"（95% 区间 {points(overall.low)} 至 {points(overall.high)}；McNemar p {p_value(overall.p_exact)}）。"
+    )
+
+
+def _bounds_only(overall: PairedResult) -> str:
+    if not overall.undecided:
+        return ""
+    share = percent(overall.undecided / (overall.n or 1))
+    return f" (lower bounds: the rules left {share} of the pairs undecided, and no judge was asked)"
+
+
+def undecided_sentence(*models: Metrics) -> str:
+    """That figures are lower bounds, and how much is undecided; empty where they are accuracies."""
+    parts = [
+        f"{percent(rate.undecided_share)} of the answers of {metrics.model}{judge}"
+        for metrics in models
+        for rate, judge in ((metrics.overall, ""), (metrics.overall.independent, " under the independent judge"))
+        if rate is not None and rate.undecided
+    ]
+    if not parts:
+        return ""
+    return (
+        f"The rules could not read {', '.join(parts)}, and no judge was asked about them. They count as not right, so "
+        "what rests on them is a lower bound of the share of right answers, not that share."
     )
 
 
@@ -39,6 +66,8 @@ def second_opinion(comparison: Comparison) -> str:
     if other is None:
         return "No independent judge was asked: the figures rest on the judge that also paid the reward."
     numbers = f"{points(other.difference)} points, 95% interval {points(other.low)} to {points(other.high)}"
+    if other.undecided:
+        numbers += f"; of lower bounds, {percent(other.undecided / (other.n or 1))} of the pairs undecided"
     if comparison.overall.sign == other.sign:
         return f"An independent judge that training never saw agrees ({numbers})."
     return f"An independent judge that training never saw does not confirm this ({numbers}): it counts as not shown."
@@ -47,10 +76,19 @@ def second_opinion(comparison: Comparison) -> str:
 def model_sentence(metrics: Metrics) -> str:
     """What one evaluation says."""
     overall = metrics.overall
-    return (
-        f"{metrics.model} is right in {percent(overall.accuracy)} of {overall.n - overall.unscored:,} judged answers "
-        f"to {metrics.cases:,} cases of {metrics.benchmark} (95% interval {interval(*overall.interval)})."
+    least = "at least " if overall.undecided else ""
+    sentence = (
+        f"{metrics.model} is right in {least}{percent(overall.share)} of {overall.n - overall.unscored:,} judged "
+        f"answers to {metrics.cases:,} cases of {metrics.benchmark} (95% interval {interval(*overall.interval)})."
     )
+    return f"{sentence} {_lower_bound(overall)}".rstrip()
+
+
+def _lower_bound(overall: Accuracy) -> str:
+    if not overall.undecided:
+        return ""
+    share = percent(overall.undecided_share)
+    return f"That is a lower bound: the rules left {share} of the answers undecided, and no judge was asked."
 
 
 def model_sentence_zh(metrics: Metrics) -> str:
@@ -59,5 +97,7 @@ def model_sentence_zh(metrics: Metrics) -> str:
     return (
         f"{metrics.model} 在 {metrics.benchmark} 的 {metrics.cases} 个病例上作答，"
         f"{overall.n - overall.unscored} 个已评判的答案中"
-        f"正确率为 {percent(overall.accuracy)}（95% 区间 {interval(*overall.interval)}）。"
+        f"{'正确率的下限' if overall.undecided else '正确率'}为 {percent(overall.share)}"
+        f"（95% 区间 {interval(*overall.interval)}）。"
+        + (f"规则无法判定其中 {percent(overall.undecided_share)}，且未询问评判模型。" if overall.undecided else "")
     )

@@ -53,6 +53,19 @@ def test_an_equal_model_is_held_and_a_worse_one_refused():
     assert (worse.decision, results(worse)["accuracy"]) == ("refuse", "refuse")
 
 
+def test_rules_that_left_answers_undecided_hold_the_gate():
+    """Under the reward judge; the independent judge may be the rules alone, whose lower bounds are called that."""
+    open_ = Verdict(label=VerdictLabel.UNDECIDED, judge="rule")
+    left = [row.model_copy(update={"verdict": open_}) if i % 20 == 0 else row for i, row in enumerate(BETTER)]
+    held = decide(inputs(candidate=left), Policy())
+    assert results(held)["undecided answers"] == "hold"
+    assert any("the rules left an answer undecided and no judge was asked" in rule.reason for rule in held.rules)
+    left = [row.model_copy(update={"independent": open_}) if i % 20 == 0 else row for i, row in enumerate(BETTER)]
+    passed = decide(inputs(candidate=left), Policy())
+    assert passed.decision == "promote"
+    assert any("of lower bounds, 5.0% of the pairs undecided" in rule.reason for rule in passed.rules)
+
+
 def test_non_inferior_mode_lets_an_equal_model_pass():
     assert decide(inputs(candidate=INCUMBENT), Policy(mode="non_inferior")).decision == "promote"
 

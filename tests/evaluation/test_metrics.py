@@ -7,7 +7,13 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.chapters import chapter
 from clinical_r1.evaluation.compare import compare
 from clinical_r1.evaluation.metrics import measure
-from clinical_r1.evaluation.sentences import second_opinion
+from clinical_r1.evaluation.sentences import (
+    answer_sentence,
+    model_sentence,
+    model_sentence_zh,
+    second_opinion,
+    undecided_sentence,
+)
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.stats import Pairs, paired_interval
@@ -32,6 +38,41 @@ def test_failed_judgements_are_unscored_with_bounds(cases):
     assert overall.accuracy == pytest.approx(63 / 126)
     assert overall.bounds == pytest.approx((63 / 140, 77 / 140))
     assert overall.bounds[0] < overall.accuracy < overall.bounds[1]
+
+
+def undecided(case):
+    row = make_prediction(case, False)
+    return row.model_copy(update={"verdict": Verdict(label=VerdictLabel.UNDECIDED, judge="rule")})
+
+
+def test_undecided_answers_make_a_lower_bound_and_no_accuracy(cases):
+    rows = [undecided(case) if i < 35 else make_prediction(case, i % 3 == 0) for i, case in enumerate(cases)]
+    metrics = measure(cases, rows)
+    overall = metrics.overall
+    assert overall.accuracy is None
+    assert (overall.kind, overall.undecided, overall.undecided_share) == ("lower bound", 35, 0.25)
+    assert overall.share == overall.lower_bound == pytest.approx(overall.correct / 140)
+    assert overall.bounds == pytest.approx((overall.correct / 140, (overall.correct + 35) / 140))
+    assert sum(group.undecided for group in metrics.by["specialty"].values()) == 35
+    said, said_zh = model_sentence(metrics), model_sentence_zh(metrics)
+    assert "lower bound: the rules left 25.0% of the answers undecided" in said
+    assert "accuracy" not in said
+    assert "下限" in said_zh
+    assert undecided_sentence(measure(cases, [make_prediction(case, True) for case in cases])) == ""
+
+
+def test_a_difference_of_lower_bounds_is_shown_only_where_no_verdict_could_undo_it(cases):
+    """The rules read more of the second model's answers: that is no gain; right where the first is wrong is one."""
+    first = [undecided(case) if i % 2 else make_prediction(case, True) for i, case in enumerate(cases)]
+    second = [make_prediction(case, True) for case in cases]
+    result = compare(cases, first, second)
+    assert (result.overall.undecided, result.overall.unscored) == (70, 0)
+    assert result.overall.low > 0
+    assert result.verdict == "not shown"
+    assert "lower bounds" in answer_sentence(result)
+    wrong = [undecided(case) if i < 10 else make_prediction(case, False) for i, case in enumerate(cases)]
+    assert compare(cases, wrong, second).verdict == "gain"
+    assert compare(cases, second, wrong).verdict == "loss"
 
 
 def test_strata_add_up(cases):

@@ -9,6 +9,7 @@ from invented_run import make_cases, make_predictions, write_run
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.report import ReportInputs, write_report
+from clinical_r1.schema import Verdict, VerdictLabel
 
 KEYS = {"cases", "traces", "outcomes", "sft", "ppo", "mcnemar_p", "seconds"}
 MODEL_KEYS = {"accuracy", "n", "reasoning_rate", "mean_reasoning_tokens"}
@@ -93,6 +94,23 @@ def test_record_text_is_escaped(run, tmp_path):
     paths = write_run(tmp_path / "run", cases, make_predictions(cases, 0.5, 1), make_predictions(cases, 0.5, 2))
     write_report(ReportInputs(**paths), tmp_path)
     assert "<script>alert" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_a_judge_figures_are_lower_bounds_in_summary_and_report(tmp_path):
+    cases = make_cases(60)
+    open_ = Verdict(label=VerdictLabel.UNDECIDED, judge="rule")
+    rows = [row.model_copy(update={"verdict": open_, "independent": None}) if i % 3 == 0
+            else row.model_copy(update={"independent": None})
+            for i, row in enumerate(make_predictions(cases, 0.5, 1))]  # fmt: skip
+    summary = write_report(ReportInputs(**write_run(tmp_path / "run", cases, rows, rows)), tmp_path)
+    assert "accuracy" not in summary["sft"]
+    assert summary["ppo"]["lower_bound"] < 0.5
+    assert summary["ppo"]["undecided_share"] == pytest.approx(1 / 3)
+    body = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "SFT + PPO, lower bound" in body
+    assert "33.3% of the answers of SFT + PPO" in body
+    assert "SFT, accuracy" not in body
+    assert "Lower bound on" in (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_an_uncertain_difference_is_not_called_a_gain(tmp_path):

@@ -9,7 +9,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.compare import Comparison, PairedResult, compare
 from clinical_r1.evaluation.experiments.finding import Cell, Estimate, Table
 from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases
-from clinical_r1.evaluation.metrics import accuracy, is_right
+from clinical_r1.evaluation.metrics import is_right, rated
 from clinical_r1.evaluation.page import p_value, percent, points
 from clinical_r1.schema import Case, Prediction, read_jsonl
 
@@ -92,13 +92,13 @@ def confirmed(comparison: Comparison) -> bool:
 def accuracy_row(label: str, predictions: Sequence[Prediction], cases: Sequence[Case]) -> list[Cell]:
     """Label, n, accuracy with its interval (by patient, where patients or seeds repeat)."""
     by_id = {case.id: case for case in cases}
-    row = accuracy([is_right(one) for one in predictions], [by_id[one.case_id] for one in predictions])
+    row = rated(predictions, [by_id[one.case_id] for one in predictions])
     low, high = row.interval
     return [
         Cell(text=label),
         Cell(text=f"{row.n}"),
-        Cell(kind="share", value=row.accuracy, low=low, high=high),
-        Cell(text=f"{percent(row.accuracy)} ({percent(low)} to {percent(high)})"),
+        Cell(kind="share", value=row.share, low=low, high=high),
+        Cell(text=f"{percent(row.share)} ({percent(low)} to {percent(high)})"),
     ]
 
 

@@ -24,7 +24,7 @@ from clinical_r1.evaluation.experiments.finding import (
     planted,
     write_finding,
 )
-from clinical_r1.evaluation.metrics import accuracy, is_right
+from clinical_r1.evaluation.metrics import rated
 from clinical_r1.evaluation.page import interval, percent, points
 from clinical_r1.schema import Case, Prediction
 from clinical_r1.stats import Pairs, paired_interval
@@ -96,9 +96,9 @@ def _corrected(
 ) -> tuple[float, float, float, float, float]:
     """(reported, corrected, bias, low, high)."""
     by_id = {case.id: case for case in cases}
-    told = accuracy([is_right(row) for row in rows], [by_id[row.case_id] for row in rows])
-    estimate, interval, bias = corrected_accuracy(told.accuracy * told.effective, told.effective, audit)
-    return told.accuracy, estimate, bias, interval.low, interval.high
+    told = rated(rows, [by_id[row.case_id] for row in rows])
+    estimate, interval, bias = corrected_accuracy(told.share * told.effective, told.effective, audit)
+    return told.share, estimate, bias, interval.low, interval.high
 
 
 _COUNTS = {

@@ -160,7 +160,7 @@ def _cells(arms: Sequence[Arm], pairs: Twins, right: Right, before: Mapping[str,
         for language in sorted(pairs[0][1]):
             asked = [(known[ids[language]], case) for case, ids in pairs if ids[language] in known]
             found = accuracy([hit for hit, _ in asked], [case for _, case in asked])
-            share, (low, high) = found.accuracy, found.interval
+            share, (low, high) = found.share, found.interval
             rows.append([
                 Cell(text=f"{name}, asked in {language}"), Cell(text=str(len(asked))),
                 Cell(kind="share", value=share, low=low, high=high),

@@ -17,12 +17,15 @@ from clinical_r1.training.ppo.scoring import NO_RESULT, JudgeThread, Reader, jud
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One look; shares are of all cases, accuracy of the judged ones."""
+    """One look; shares are of all cases, accuracy of those whose judgement did not fail."""
 
     accuracy: float
+    """A lower bound where answers are undecided: these count as not right."""
     n: int
     invalid: int
-    """Without a verdict: undecided by rules, or a judgement that failed."""
+    """Judgements that failed."""
+    undecided: int
+    """Answers that the rules could not read, with no judge to ask."""
     reasoning_rate: float
     mean_reasoning_tokens: float
     mean_length: float
@@ -38,6 +41,7 @@ class ProbeResult:
         low, high = self.interval
         numbers = {
             "accuracy": self.accuracy, "accuracy_low": low, "accuracy_high": high, "n": self.n, "invalid": self.invalid,
+            "undecided": self.undecided,
             "reasoning_rate": self.reasoning_rate, "reasoning_tokens": self.mean_reasoning_tokens,
             "length": self.mean_length,
         }  # fmt: skip
@@ -73,12 +77,13 @@ def probe(
 def summarize(facts: list[tuple[Outcome, VerdictLabel, int, bool, int]]) -> ProbeResult:
     """Of (outcome, label, reasoning tokens, counts as reasoning, length); a failed judgement is not a wrong answer."""
     labels = Counter(fact[1] for fact in facts)
-    judged = labels[VerdictLabel.CORRECT] + labels[VerdictLabel.INCORRECT]
+    judged = len(facts) - labels[VerdictLabel.INVALID]
     total = max(1, len(facts))
     return ProbeResult(
         accuracy=labels[VerdictLabel.CORRECT] / judged if judged else 0.0,
         n=judged,
-        invalid=len(facts) - judged,
+        invalid=labels[VerdictLabel.INVALID],
+        undecided=labels[VerdictLabel.UNDECIDED],
         reasoning_rate=sum(fact[3] for fact in facts) / total,
         mean_reasoning_tokens=sum(fact[2] for fact in facts) / total,
         mean_length=sum(fact[4] for fact in facts) / total,
