@@ -181,10 +181,17 @@ def _summary(inputs: ReportInputs, data: _Loaded) -> dict[str, Any]:
         "simulated": inputs.simulated,
         "simulated_teacher": inputs.simulated_teacher,
         "phi_policy": data.records.get("phi", {}).get("policy", ""),
+        "records": _accounts(data.records),
         "hyperparameters": [row.model_dump() for row in hyperparameters(inputs.sft, inputs.ppo)],
         "seconds": data.seconds,
         "intended_use": "research and clinician decision support; not a medical device, no autonomous diagnosis",
     }
+
+
+def _accounts(records: dict[str, Any]) -> dict[str, Any]:
+    """What became of the rows: of all, and of each source."""
+    keys = ("read", "malformed", "reject_reasons", "limited", "dropped", "leaks", "quarantined", "cases", "unused")
+    return {key: records[key] for key in (*keys, "icd10", "lost", "phi", "sources") if key in records}
 
 
 def _gate(gate: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.records import icd10
 from clinical_r1.records.config import RecordsConfig, Source
 from clinical_r1.records.readers.files import files_of
-from clinical_r1.records.readers.registry import UNVERIFIED, read_source, resolved_format
+from clinical_r1.records.readers.registry import UNVERIFIED, read_source, resolved_format, source_name
 from clinical_r1.records.row import Reject, Row
 from clinical_r1.records.specialty import SpecialtyMapping, load_mapping
 
@@ -134,8 +134,7 @@ class Intake:
 
 def _account(source: Source) -> Account:
     kind = resolved_format(source)
-    name = source.source or Path(source.path).stem
-    return Account(name, kind, source.terms, kind in UNVERIFIED, digest_of(source))
+    return Account(source_name(source), kind, source.terms, kind in UNVERIFIED, digest_of(source))
 
 
 def digest_of(source: Source) -> str:

@@ -111,10 +111,11 @@ def _gate_sentence(report: RecordsReport) -> str:
     )
 
 
-def account(report: RecordsReport) -> list[str]:
-    """What happened to the rows, as lines for a console."""
+def account(report: RecordsReport | dict[str, Any]) -> list[str]:
+    """What happened to the rows, as lines for a console; also of report.json, or of those keys in a summary."""
+    told = report.model_dump() if isinstance(report, RecordsReport) else report
     lines = []
-    for source in report.sources:
+    for source in told["sources"]:
         parts = [f"{count} {kind.replace('_', ' ')}" for kind, count in source["rejected"].items() if count]
         parts += [f"{source['quarantined']} quarantined"] if source["quarantined"] else []
         parts += [f"{source['limited']} beyond the limit"] if source["limited"] else []
@@ -122,17 +123,19 @@ def account(report: RecordsReport) -> list[str]:
             f"{source['name']} ({source['format']}): {source['read']} read, {source['kept']} kept"
             + (f"; {', '.join(parts)}" if parts else "")
         )
-    lines += [f"  {count} x {reason}" for reason, count in list(report.reject_reasons.items())[:8]]
-    kinds = {"coarsened", "checked", "mapped"}
-    lines += [
-        f"  {count} codes {kind.replace('_', ' ')}"
-        for kind, count in report.icd10.items()
-        if kind not in kinds and count
+    lines += [f"  {count} x {reason}" for reason, count in list(told["reject_reasons"].items())[:8]]
+    codes = [
+        f"{count} {kind.replace('_', ' ')}" for kind, count in told["icd10"].items() if kind in _CODES_TOLD and count
     ]
-    if report.lost:
-        shown = ", ".join(f"{count} {kind}" for kind, count in list(report.lost.items())[:6])
-        lines.append(f"  in the records but not in the cases: {shown}" + (", ..." if len(report.lost) > 6 else ""))
-    gate = "off, because " + report.phi["off_because"].replace("_", " ")
-    if report.phi["policy"] != "off":
-        gate = f"on, {sum(report.phi['scrubbed'].values())} identifiers removed, {report.quarantined} records kept back"
+    lines += [f"  codes not taken: {', '.join(codes)}"] if codes else []
+    if told["lost"]:
+        shown = ", ".join(f"{count} {kind}" for kind, count in list(told["lost"].items())[:6])
+        lines.append(f"  in the records but not in the cases: {shown}" + (", ..." if len(told["lost"]) > 6 else ""))
+    phi = told["phi"]
+    gate = "off, because " + phi["off_because"].replace("_", " ")
+    if phi["policy"] != "off":
+        gate = f"on, {sum(phi['scrubbed'].values())} identifiers removed, {told['quarantined']} records kept back"
     return [*lines, f"PHI gate: {gate}"]
+
+
+_CODES_TOLD = frozenset({"not_who", "icd9", "ambiguous", "cleared", "unmapped"})

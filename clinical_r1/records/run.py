@@ -53,13 +53,13 @@ class Taken:
 
 def read_cases(config: RecordsConfig) -> list[Case]:
     """Gated, cleaned cases without splitting them: for evaluation sets and other single-pool uses."""
-    with _taken(config, None) as taken:
+    with taken_cases(config, None) as taken:
         return [taken.case(kept.facts) for kept in taken.policies.kept]
 
 
 def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
     """Run the step; see the module's docstring. UserError for input that a user can correct."""
-    with _taken(config, out_dir) as taken:
+    with taken_cases(config, out_dir) as taken:
         policies = taken.policies
         if not policies.kept:
             raise UserError(_nothing_left(taken))
@@ -71,7 +71,7 @@ def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
         rejects = [*taken.intake.rejects, *(reject for _, reject in policies.rejects)]
         write_jsonl(out_dir / "rejects.jsonl", rejects)
         write_jsonl(out_dir / "quarantine.jsonl", taken.quarantined)
-        report = _report(taken, splits, len(found["unused"]), rule, len(groups_of(items)))
+        report = accounts(taken, splits, len(found["unused"]), rule, len(groups_of(items)))
         report.hashes = {f"{name}.jsonl": file_sha256(out_dir / f"{name}.jsonl") for name in SPLITS}
         write_text(out_dir / "card.md", card(report, splits))
         write_text(out_dir / "report.json", report.model_dump_json(indent=2) + "\n")
@@ -79,13 +79,17 @@ def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
 
 
 @contextmanager
-def _taken(config: RecordsConfig, out_dir: Path | None) -> Iterator[Taken]:
-    """Read and treat every row, and apply the policies; the texts lie in a spool until the block ends."""
+def taken_cases(config: RecordsConfig, out_dir: Path | None, strict: bool = True) -> Iterator[Taken]:
+    """Read and treat every row, and apply the policies; the texts lie in a spool until the block ends.
+
+    `strict` raises UserError for too many malformed rows.
+    """
     with spool_beside(out_dir) as spool:
         taken = Taken(Intake(config), spool)
         cases, common = _treat(taken)
         try:
-            enforce_reject_rate(taken.intake)
+            if strict:
+                enforce_reject_rate(taken.intake)
         except UserError:
             if out_dir is not None:
                 write_jsonl(out_dir / "rejects.jsonl", taken.intake.rejects)
@@ -142,8 +146,13 @@ def _write_split(path: Path, split: list[Facts], taken: Taken) -> None:
     path.chmod(0o600)
 
 
-def _report(taken: Taken, splits: dict[str, list[Facts]], unused: int, rule: str, groups: int) -> RecordsReport:
+def accounts(
+    taken: Taken, splits: dict[str, list[Facts]] | None = None, unused: int = 0, rule: str = "", groups: int = 0
+) -> RecordsReport:
+    """The report; without `splits` of all kept cases."""
     intake, config = taken.intake, taken.intake.config
+    if splits is None:
+        splits = {name: [] for name in SPLITS} | {"test": [kept.facts for kept in taken.policies.kept]}
     every = [facts for name in SPLITS for facts in splits[name]]
     rejected: Counter[str] = Counter()
     for source in intake.sources:

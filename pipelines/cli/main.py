@@ -13,6 +13,7 @@ from pipelines.cli import data as data_commands
 from pipelines.cli import evaluation as evaluation_commands
 from pipelines.cli import experiments as experiments_command
 from pipelines.cli import models as model_commands
+from pipelines.cli import records as records_commands
 from pipelines.cli import run as run_command
 from pipelines.cli import serve as serve_command
 from pipelines.cli import training as training_commands
@@ -39,6 +40,7 @@ app.command("rollout")(cluster_commands.rollout)
 app.add_typer(model_commands.app, name="models")
 app.command("import-model")(model_commands.import_model)
 app.command("chains")(data_commands.chains)
+app.add_typer(records_commands.app, name="records")
 app.command("forget")(data_commands.forget)
 app.command("evaluate")(evaluation_commands.evaluate)
 app.command("compare")(evaluation_commands.compare)

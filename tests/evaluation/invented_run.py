@@ -27,6 +27,25 @@ DISEASES = {
     "endocrinology": [("Graves disease", "毒性弥漫性甲状腺肿", "E05.0"), ("Addison disease", "艾迪生病", "E27.1")],
 }  # fmt: skip
 
+ACCOUNTS = {
+    "read": 1020,
+    "malformed": 3,
+    "reject_reasons": {"reference: empty": 3},
+    "limited": 0,
+    "dropped": {"leak": 12},
+    "leaks": 12,
+    "quarantined": 5,
+    "unused": 0,
+    "icd10": {"checked": 1000, "icd9": 4},
+    "lost": {"Observation (cancelled)": 7},
+    "phi": {"policy": "scrub", "off_because": "", "scrubbed": {"date": 40}, "quarantine_reasons": {"name": 5}},
+    "sources": [
+        {"name": "ward", "format": "csv", "read": 1020, "kept": 1000, "quarantined": 5, "limited": 0, "terms": "",
+         "unverified": False, "sha256": "0" * 64, "rejected": {"leak": 12, "malformed": 3}},
+    ],
+}  # fmt: skip
+"""What the records step of the invented run says became of its rows."""
+
 
 def make_cases(count: int, seed: int = 0, patients: int = 0) -> list[Case]:
     """`count` cases; with `patients` that many patients share them."""
@@ -129,7 +148,7 @@ def write_run(folder: Path, cases: list[Case], sft: list[Prediction], ppo: list[
         path.mkdir(parents=True)
     write_jsonl(paths["records"] / "test.jsonl", cases)
     splits = {"sft": 1500, "rl": 600, "validation": 200, "test": len(cases)}
-    _write(paths["records"] / "report.json", {"cases": sum(splits.values()), "splits": splits})
+    _write(paths["records"] / "report.json", {"cases": sum(splits.values()), "splits": splits, **ACCOUNTS})
     write_jsonl(paths["traces"] / "traces.jsonl", [make_trace(case, i % 4) for i, case in enumerate(cases[:40])])
     outcomes = {"direct": 900, "recovered": 400, "guided": 100, "rejected": 100}
     _write(paths["traces"] / "report.json", {"traces": 1400, "cases": 1500, "outcomes": outcomes})

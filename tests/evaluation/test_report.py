@@ -138,4 +138,11 @@ def test_real_cases_with_a_simulated_teacher_are_called_that(run, tmp_path):
     write_report(ReportInputs(**run, simulated_teacher=True), tmp_path)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Cases supplied by the user" in page and "Teacher and judge are simulated" in page
-    assert "Simulated world" not in page and "de-identified" not in page
+    assert "Simulated world" not in page and "de-identified by the PHI gate" in page
+
+
+def test_what_became_of_the_rows_is_told_on_the_page_and_in_the_summary(run, tmp_path):
+    summary = write_report(ReportInputs(**run), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert summary["records"]["sources"][0]["rejected"] == {"leak": 12, "malformed": 3}
+    assert "12 leak, 3 malformed" in page and "3 × reference: empty" in page and "7 × Observation (cancelled)" in page

@@ -1,19 +1,26 @@
 """Opening what a user names: files, folders, globs, gzip, encodings; each file under a name that may be told.
 
-File names named after patients (Synthea's `Adolfo777_Huels583.json`) must not reach rejects, cases or logs: a file that
-the user named himself keeps its name, one of many in a folder is the folder's name and its number in order of name.
+File names named after patients (Synthea's `Adolfo777_Huels583.json`) must not reach rejects, cases or logs: one of many
+files is the folder's name and its number in order of name; a file that the user named himself keeps its name, unless
+that
+looks like a person's.
 """
 
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
+import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from clinical_r1.errors import UserError
+from clinical_r1.privacy.names_en import find_names_en
+from clinical_r1.privacy.names_zh import find_names_zh
 from clinical_r1.records.readers.encodings import find_encoding
 
 SAMPLE = 1 << 18
@@ -56,11 +63,22 @@ def files_of(path: str, encoding: str = "") -> list[DataFile]:
             raise UserError(f"{path}: no data file in this folder; expected *.json, *.ndjson, *.parquet, *.csv, ...")
         return _many(found, place.resolve().name, encoding)
     need_file(path)
-    return [DataFile(place, path, encoding)]
+    return [DataFile(place, safe_name(place), encoding)]
 
 
 def _many(found: list[Path], name: str, encoding: str) -> list[DataFile]:
+    name = safe_name(Path(name))
     return [DataFile(file, f"{name}#{number}", encoding) for number, file in enumerate(found, 1)]
+
+
+def safe_name(path: Path) -> str:
+    """The file's name without its folder, or `file-` and a hash of the name where that may be a person's."""
+    name = unicodedata.normalize("NFC", path.name)
+    words = " ".join(re.findall(r"[^\W\d_]+", name.split(".")[0])).title()
+    if any(True for _ in (*find_names_en(words), *find_names_zh(words))):
+        ending = "".join(path.suffixes[-2:]) if len(path.suffixes) < 3 else path.suffix
+        return f"file-{hashlib.sha256(name.encode()).hexdigest()[:8]}{ending}"
+    return name
 
 
 def _plain(name: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from clinical_r1.errors import UserError
 from clinical_r1.records.config import Source
 from clinical_r1.records.readers import choices, fhir, problems, tables
-from clinical_r1.records.readers.files import DataFile, files_of
+from clinical_r1.records.readers.files import DataFile, files_of, safe_name
 from clinical_r1.records.readers.json_items import json_items, lists_in
 from clinical_r1.records.readers.mapping import check_columns, check_map, mapped, own_map
 from clinical_r1.records.row import Reject, Row, RowError, UnusableError
@@ -186,10 +186,15 @@ def _row(reader: ItemReader, item: dict[str, Any], source: Source, name: str, li
     return row
 
 
+def source_name(source: Source) -> str:
+    """What records and reports call a source."""
+    return source.source or safe_name(Path(source.path)).split(".")[0]
+
+
 def _with_defaults(row: Row, source: Source) -> Row:
     if source.language != "auto":
         row.fields["language"] = source.language
-    row.fields.setdefault("source", source.source or Path(source.path).stem)
+    row.fields.setdefault("source", source_name(source))
     row.fields.setdefault("origin", f"{row.file}:{row.line}")
     if source.site:
         row.fields.setdefault("site", source.site)
