@@ -1,0 +1,153 @@
+"""Speed and memory of the records step: `make bench NAME=records`.
+
+    python -m benchmarks.records [--cases 20000] [--characters 8000] [--jsonl-mb 300]
+
+Made-up notes (words drawn by a seed, with names, dates and numbers in them) go through the whole step, gate on, each
+size in a process of its own whose memory, with its workers', is watched from outside (proportional set size, so that
+shared pages count once):
+
+- `rss_mb` and `cases_per_s` of `--cases` notes of `--characters` characters; `rss_growth` over a quarter of as many
+- `jsonl_mb_rss` of a JSONL file of `--jsonl-mb` megabytes
+- `limit_s`: seconds that `limit: 100` of that file takes
+- `phi_ms_per_case`: the gate alone on one core, on notes of 1,000 characters
+
+The last line is one JSON object.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+KEY = "a key of the bench, no secret"
+WORDS = (
+    "cough fever sputum dyspnoea chest pain radiating to the left arm nausea vomiting denies weight loss night sweats on "
+    "examination lungs clear heart regular abdomen soft tender guarding rebound labs show elevated white cells haemoglobin "
+    "creatinine sodium potassium imaging reveals consolidation effusion mass lesion started treatment with antibiotics fluids "
+    "oxygen improved stable discharged follow up clinic family history smoker drinks alcohol works as farmer travel allergy"
+).split()
+
+
+def main() -> None:
+    """Make the notes, run each size, print the figures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cases", type=int, default=20000)
+    parser.add_argument("--characters", type=int, default=8000)
+    parser.add_argument("--jsonl-mb", type=int, default=300)
+    arguments = parser.parse_args()
+    os.environ["CLINICAL_R1_PATIENT_KEY"] = KEY
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
+        folder = Path(name)
+        result: dict[str, float] = {"phi_ms_per_case": round(gate_ms(), 2)}
+        peaks = []
+        for cases in (arguments.cases // 4, arguments.cases):
+            path = write_notes(folder / "notes.jsonl", cases, arguments.characters)
+            seconds, peak = watched(lambda path=path: run(path, folder / "out"))
+            peaks.append(peak)
+            result |= {"cases_per_s": round(cases / seconds, 1), "rss_mb": round(peak), "seconds": round(seconds, 1)}
+            print(f"{cases} notes: {seconds:.1f} s, {peak:.0f} MB", flush=True)
+        result["rss_growth"] = round(peaks[1] / peaks[0], 3)
+        if arguments.jsonl_mb:
+            count = arguments.jsonl_mb * 1_000_000 // 2000
+            path = write_notes(folder / "notes.jsonl", count, 1900)
+            result["limit_s"] = round(watched(lambda: run(path, folder / "out", 100))[0], 1)
+            result["jsonl_mb_rss"] = round(watched(lambda: run(path, folder / "out"))[1])
+    print(json.dumps(result))
+
+
+def write_notes(path: Path, cases: int, characters: int) -> Path:
+    """`cases` notes of about `characters` characters, 200 diagnoses."""
+    rng = random.Random(cases)
+    with path.open("w", encoding="utf-8") as handle:
+        for number in range(cases):
+            row = {
+                "question": note(rng, number, characters),
+                "reference": f"disease {number % 200} of the {WORDS[number % 7]}",
+            }
+            handle.write(json.dumps({**row, "patient": f"P{number // 2}", "language": "en"}) + "\n")
+    return path
+
+
+def note(rng: random.Random, number: int, characters: int) -> str:
+    """One note: prose, with a name, a date, a telephone number and values every few hundred characters."""
+    parts = []
+    while sum(map(len, parts)) < characters:
+        parts.append(" ".join(rng.choices(WORDS, k=40)) + ".")
+        parts.append(f"Seen by Dr. Weber on 2021-03-{rng.randrange(1, 28):02d}; BP {rng.randrange(90, 180)}/{rng.randrange(50, 99)}, "
+                     f"Na {rng.randrange(120, 150)} mmol/L; call 617-555-{rng.randrange(10000):04d} ({number}).")  # fmt: skip
+    return " ".join(parts)[:characters]
+
+
+def run(path: Path, out: Path, limit: int | None = None) -> None:
+    """The whole step."""
+    from clinical_r1.records.config import RecordsConfig, Source
+    from clinical_r1.records.run import prepare
+
+    prepare(RecordsConfig(sources=[Source(path=str(path))], group_by=["patient"], limit=limit), out)
+
+
+def gate_ms() -> float:
+    """Milliseconds of the gate on one note of 1,000 characters, one core."""
+    from clinical_r1.privacy.config import PhiConfig
+    from clinical_r1.privacy.gate import Record, open_gate
+
+    gate, rng = open_gate(PhiConfig(), KEY.encode(), set()), random.Random(0)
+    records = [
+        Record(f"bench:{i}", {"language": "en", "question": note(rng, i, 1000), "reference": "gout"}, f"P{i}")
+        for i in range(100)
+    ]
+    gate.pass_through(records[0])
+    start = time.perf_counter()
+    for record in records:
+        gate.pass_through(record)
+    return (time.perf_counter() - start) / len(records) * 1000
+
+
+def watched(work: Callable[[], None]) -> tuple[float, float]:
+    """Run in a child process; seconds, and the highest sum of its and its workers' memory in MB."""
+    child = multiprocessing.get_context("fork").Process(target=work)
+    peak, over = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.1):
+            peak[0] = max(peak[0], sum(memory(pid) for pid in family(child.pid or 0)))
+
+    start = time.perf_counter()
+    child.start()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    child.join()
+    seconds = time.perf_counter() - start
+    over.set()
+    thread.join()
+    if child.exitcode:
+        raise SystemExit(f"the step failed with exit code {child.exitcode}")
+    return seconds, peak[0]
+
+
+def family(pid: int) -> list[int]:
+    """The process and all below it."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [pid, *(found for child in children for found in family(int(child)))]
+
+
+def memory(pid: int) -> float:
+    """Proportional set size in MB."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("Pss:")), 0.0)
+
+
+if __name__ == "__main__":
+    main()
