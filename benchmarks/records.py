@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import tempfile
 import threading
 import time
@@ -26,12 +27,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 KEY = "a key of the bench, no secret"
-WORDS = (
-    "cough fever sputum dyspnoea chest pain radiating to the left arm nausea vomiting denies weight loss night sweats on "
-    "examination lungs clear heart regular abdomen soft tender guarding rebound labs show elevated white cells haemoglobin "
-    "creatinine sodium potassium imaging reveals consolidation effusion mass lesion started treatment with antibiotics fluids "
-    "oxygen improved stable discharged follow up clinic family history smoker drinks alcohol works as farmer travel allergy"
-).split()
+WORDS = re.findall(
+    r"\w+",
+    """cough fever sputum dyspnoea chest pain radiating to the left arm nausea vomiting denies weight loss night sweats on
+    examination lungs clear heart regular abdomen soft tender guarding rebound labs show elevated white cells haemoglobin
+    creatinine sodium potassium imaging reveals consolidation effusion mass lesion started treatment with antibiotics
+    fluids oxygen improved stable discharged follow up clinic family history smoker drinks alcohol works as farmer""",
+)
 
 
 def main() -> None:
@@ -76,11 +78,12 @@ def write_notes(path: Path, cases: int, characters: int) -> Path:
 
 def note(rng: random.Random, number: int, characters: int) -> str:
     """One note: prose, with a name, a date, a telephone number and values every few hundred characters."""
-    parts = []
+    parts: list[str] = []
     while sum(map(len, parts)) < characters:
         parts.append(" ".join(rng.choices(WORDS, k=40)) + ".")
-        parts.append(f"Seen by Dr. Weber on 2021-03-{rng.randrange(1, 28):02d}; BP {rng.randrange(90, 180)}/{rng.randrange(50, 99)}, "
-                     f"Na {rng.randrange(120, 150)} mmol/L; call 617-555-{rng.randrange(10000):04d} ({number}).")  # fmt: skip
+        pressure, sodium = f"{rng.randrange(90, 180)}/{rng.randrange(50, 99)}", rng.randrange(120, 150)
+        parts.append(f"Seen by Dr. Weber on 2021-03-{rng.randrange(1, 28):02d}; BP {pressure}, Na {sodium} mmol/L;")
+        parts.append(f"call 617-555-{rng.randrange(10000):04d} ({number}).")
     return " ".join(parts)[:characters]
 
 

@@ -16,7 +16,7 @@ from clinical_r1.evaluation.inputs import BENCHMARK, PREDICTIONS, Evaluated, rea
 from clinical_r1.evaluation.metrics import Accuracy, Metrics, measure
 from clinical_r1.evaluation.page import interval, p_value, percent, points
 from clinical_r1.evaluation.policy import DEFAULT_POLICY
-from clinical_r1.evaluation.registry import CaseSet, find
+from clinical_r1.evaluation.registry import CASES, CaseSet, find
 from clinical_r1.evaluation.results import write_comparison
 from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.evaluation.sampling import sample_of
@@ -58,10 +58,11 @@ def run_evaluation(
     config: EvaluationConfig,
     out: Path,
     limit: int = 0,
+    columns: dict[str, str] | None = None,
 ) -> list[Path]:
     """Evaluate one model on every benchmark, one folder each; returns the folders. Goes on where it was stopped."""
     console = Console(soft_wrap=True, highlight=False)
-    sets = [case_set for wanted in benchmarks for case_set in find(wanted, data)]
+    sets = [case_set for wanted in benchmarks for case_set in find(wanted, data, columns)]
     name = config.model_name or _name_of(model)
     folders = []
     for number, case_set in enumerate(sets, 1):
@@ -91,7 +92,7 @@ def _safe(name: str) -> str:
 
 def _copy_card(case_set: CaseSet, folder: Path) -> None:
     card = case_set.path.parent / BENCHMARK
-    if case_set.module.NAME == "cases" and card.is_file():
+    if case_set.form == CASES and card.is_file():
         write_text(folder / BENCHMARK, card.read_text(encoding="utf-8"))
 
 

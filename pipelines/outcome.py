@@ -13,6 +13,7 @@ from rich.console import Console
 from clinical_r1.atomic import write_text
 from clinical_r1.evaluation.experiments.finding import PAGE, RESULT
 from clinical_r1.evaluation.online import REPORT, SUMMARY
+from clinical_r1.records.report import account
 from clinical_r1.step import STEP_FILE
 
 
@@ -28,6 +29,8 @@ def publish_train(name: str, run_dir: Path, runs_dir: Path, console: Console) ->
     point_link(run_dir / "sft-model", outputs["sft_model"] / "model")
     latest = runs_dir / "latest"
     point_link(latest, run_dir)
+    for line in account(summary["records"]):
+        console.print(line, markup=False, highlight=False)
     for part in ("sft", "ppo"):
         found = summary[part]
         console.print(

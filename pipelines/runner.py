@@ -150,7 +150,7 @@ def _with_case_files(config: RunConfig, request: Request) -> RunConfig:
         return config
     columns = parse_map(request.case_map) if request.case_map else {}
     for path in request.cases:
-        if not path.exists():
+        if not path.exists() and not any(mark in str(path) for mark in "*?["):
             raise UserError(f"--cases {path}: no such file: give a file of cases (JSONL, DxBench, HuatuoGPT-o1, ...)")
         if path.is_file() and path.stat().st_size == 0:
             raise UserError(f"--cases {path}: the file is empty: give a file with at least one case")

@@ -53,7 +53,8 @@ def allowed_rooms(own: str) -> set[str]:
         # The verifier's judge is an endpoint, and privacy says which endpoint gets what; nothing else crosses here.
         return BASE | {"verifier": {"llm", "privacy"}, "privacy": {"llm"}}.get(own, set())
     if own in ROOMS:
-        return BASE | MIDDLE
+        # One reader a format: what the records step reads, evaluation and build-benchmark read.
+        return BASE | MIDDLE | ({"records"} if own == "evaluation" else set())
     if own in TOP:
         return BASE | MIDDLE | ROOMS | {"simulator"}
     if own == "simulator":

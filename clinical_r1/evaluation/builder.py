@@ -8,7 +8,7 @@ every rival of that model (regression to the mean), so it is recorded and disabl
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
@@ -19,8 +19,9 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.chapters import chapter
 from clinical_r1.evaluation.contamination import Overlap, overlaps
-from clinical_r1.evaluation.inputs import CONFIG, read_cases
+from clinical_r1.evaluation.inputs import CONFIG
 from clinical_r1.evaluation.metrics import is_right, unit
+from clinical_r1.evaluation.registry import load_benchmark, recognise
 from clinical_r1.evaluation.sampling import rank
 from clinical_r1.schema import Case, Prediction, Trace, read_jsonl, write_jsonl
 from clinical_r1.stats import minimum_detectable_effect
@@ -68,13 +69,17 @@ class BuilderConfig(BaseModel):
 
 
 def build_benchmark(
-    config: BuilderConfig, cases: Path, training: Path | Sequence[Path] | None, out_dir: Path
+    config: BuilderConfig,
+    cases: Path,
+    training: Path | Sequence[Path] | None,
+    out_dir: Path,
+    columns: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """Write cases.jsonl, benchmark.json, contamination.json and card.md; returns benchmark.json.
 
     `training` are files of cases or of traces. Raises UserError where nothing fits.
     """
-    pool = read_cases(cases)
+    pool = load_benchmark(recognise(cases, columns), cases, columns)
     files = [training] if isinstance(training, str | Path) else list(training or ())
     found = overlaps(pool, [case for file in files for case in read_training(Path(file))], 0.0)
     leaked = {row.case_id for row in found if row.containment >= config.contamination}
@@ -121,7 +126,7 @@ def read_training(path: Path) -> list[Case]:
     with open(path, "rb") if path.is_file() else nullcontext([b""]) as lines:
         first = next(iter(lines), b"")
     if b'"case_id"' not in first or b'"attempts"' not in first:
-        return read_cases(path)
+        return load_benchmark(recognise(path), path)
     return [
         Case(id=row.case_id, language=row.language, question=row.question, references=row.references)
         for row in read_jsonl(path, Trace)

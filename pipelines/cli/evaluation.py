@@ -9,6 +9,19 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. --set samples=8; repeatable."),
 ]
+Map = Annotated[
+    str,
+    typer.Option("--map", metavar="FIELD=COLUMN,...", help="Which column or key of the file is what, as run takes it."),
+]
+
+
+def columns_of(text: str) -> dict[str, str]:
+    """`--map` as a map; empty for none."""
+    from clinical_r1.records.config import parse_map
+
+    return parse_map(text) if text else {}
+
+
 review = typer.Typer(help="Blinded grading by experts: make a queue, import what they graded.", no_args_is_help=True)
 gate = typer.Typer(help="The promotion gate: decide by a policy, and a person's approval.", no_args_is_help=True)
 
@@ -17,7 +30,9 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A model folder, an endpoint's URL, or a YAML file of an endpoint.")],
     benchmark: Annotated[
         list[str],
-        typer.Option("--benchmark", "-b", help="NAME (cases, dxbench, medqa), FILE, or NAME=FILE; repeatable."),
+        typer.Option(
+            "--benchmark", "-b", help="NAME (cases, dxbench, medqa, medmcqa, ...), FILE, or NAME=FILE; repeatable."
+        ),
     ],
     data: Annotated[Path, typer.Option(help="Where benchmarks given by NAME have their files.")] = Path("."),
     out: Annotated[Path, typer.Option(help="Folder of evaluations: OUT/<model>/<benchmark>.")] = Path("evaluations"),
@@ -29,6 +44,7 @@ def evaluate(
     api_key_env: Annotated[str, typer.Option(help="With a URL: the environment variable with the key.")] = "",
     trusted: Annotated[bool, typer.Option(help="With a URL: it is inside the security boundary.")] = False,
     concurrency: Annotated[int, typer.Option(help="With a URL: most calls in flight.", min=1)] = 128,
+    map_: Map = "",
 ) -> None:
     """Let a model answer benchmarks, judge every answer twice, and write metrics with intervals and a page.
 
@@ -48,7 +64,7 @@ def evaluate(
     settings = read_settings(EvaluationConfig, config, set_ or [])
     settings = settings.model_copy(update={"model_name": name or settings.model_name})
     endpoint = {"model": model_id, "api_key_env": api_key_env, "trusted": trusted, "max_concurrency": concurrency}
-    run_evaluation(model_of(model, endpoint), benchmark, data, settings, out, limit)
+    run_evaluation(model_of(model, endpoint), benchmark, data, settings, out, limit, columns_of(map_))
 
 
 def compare(
@@ -78,6 +94,7 @@ def build_benchmark(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for cases.jsonl, card.md, contamination.json.")] = Path("benchmark"),
     config: Annotated[Path | None, typer.Option(help="YAML: specialties, cases of each, seed, filter.")] = None,
+    map_: Map = "",
     set_: Set = None,
 ) -> None:
     """Build a benchmark in MedBench-Hard's form from your own records: 7 specialties x 500, spread over ICD-10.
@@ -92,7 +109,7 @@ def build_benchmark(
     from clinical_r1.evaluation.builder import build_benchmark as build
     from pipelines.evaluate_run import read_settings
 
-    report = build(read_settings(BuilderConfig, config, set_ or []), cases, training or None, out)
+    report = build(read_settings(BuilderConfig, config, set_ or []), cases, training or None, out, columns_of(map_))
     short = report["short"]
     typer.echo(f"{report['cases']} cases of {report['pool']} records; {report['contaminated']} contaminated, left out")
     if isinstance(short, list) and short:

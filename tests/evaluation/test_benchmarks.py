@@ -100,10 +100,10 @@ def test_registry_names_its_files(tmp_path):
     with pytest.raises(UserError, match="known ones are"):
         load_benchmark("medqq", tmp_path)
     (tmp_path / "bad.jsonl").write_text('{"question": "?"}\n', encoding="utf-8")
-    with pytest.raises(UserError, match=r"bad\.jsonl:1: not a MedQA row"):
+    with pytest.raises(UserError, match=r"bad\.jsonl:1: question: empty"):
         load_benchmark("medqa", tmp_path / "bad.jsonl")
     (tmp_path / "bad.json").write_text(json.dumps([{"id": 1}]), encoding="utf-8")
-    with pytest.raises(UserError, match="row 1: not a DxBench row"):
+    with pytest.raises(UserError, match="bad\.json:1: disease: missing"):
         load_benchmark("dxbench", tmp_path / "bad.json")
 
 

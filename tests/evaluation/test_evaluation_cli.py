@@ -164,11 +164,11 @@ def test_files_are_recognised_by_their_first_row(tmp_path):
     (tmp_path / "d.json").write_text(
         json.dumps([{"explicit_symptoms": [], "implicit_symptoms": [], "disease": "x"}], indent=1)
     )
-    got = [recognise(tmp_path / name).NAME for name in ("own.jsonl", "m.jsonl", "d.json")]
+    got = [recognise(tmp_path / name) for name in ("own.jsonl", "m.jsonl", "d.json")]
     assert got == ["cases", "medqa", "dxbench"]
     assert [one.name for one in find(f"medqa={tmp_path / 'm.jsonl'}", tmp_path)] == ["m"]
     (tmp_path / "x.txt").write_text("nothing\n")
-    with pytest.raises(UserError, match="no benchmark knows"):
+    with pytest.raises(UserError, match="holds no cases"):
         recognise(tmp_path / "x.txt")
 
 
@@ -233,8 +233,16 @@ def test_chains_of_another_form_are_one_sentence(tmp_path, content):
         read_chains(path)
 
 
-@pytest.mark.parametrize("benchmark", ["cases", "medqa", "dxbench"])
-def test_a_benchmark_that_is_not_utf8_is_one_sentence(tmp_path, benchmark):
+@pytest.mark.parametrize(("benchmark", "encoding"), [("cases", "latin-1"), ("cases", "utf-16"), ("cases", "gb18030")])
+def test_a_benchmark_in_another_encoding_is_read(tmp_path, benchmark, encoding):
+    text = "发热三天，咳嗽" if encoding == "gb18030" else "fièvre"
+    line = json.dumps({"id": "a", "question": text, "reference": "x"}, ensure_ascii=False)
+    (tmp_path / "other.jsonl").write_bytes(f"{line}\n".encode(encoding))
+    assert load_benchmark(benchmark, tmp_path / "other.jsonl")[0].question == text
+
+
+@pytest.mark.parametrize("benchmark", ["medqa", "dxbench"])
+def test_a_benchmark_of_another_form_is_one_sentence_without_its_text(tmp_path, benchmark):
     path = tmp_path / "latin.jsonl"
     path.write_bytes('{"id": "a", "language": "en", "question": "fièvre", "reference": "x"}\n'.encode("latin-1"))
     with pytest.raises(UserError, match=r"latin.jsonl") as refusal:
