@@ -30,7 +30,7 @@ KEY = "a key of the bench, no secret"
 WORDS = re.findall(
     r"\w+",
     """cough fever sputum dyspnoea chest pain radiating to the left arm nausea vomiting denies weight loss night sweats
-    examination lungs clear heart regular abdomen soft tender guarding rebound labs show elevated white cells haemoglobin
+    examination lungs clear heart regular abdomen soft tender guarding rebound labs show elevated white cells
     creatinine sodium potassium imaging reveals consolidation effusion mass lesion started treatment antibiotics
     fluids oxygen improved stable discharged follow up clinic family history smoker drinks alcohol works as farmer""",
 )
