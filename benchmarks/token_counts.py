@@ -22,7 +22,7 @@ from aiohttp import web
 
 from benchmarks.gateway_load.parties import VLLM, environment_python, free_port, running, say, wait_for
 from clinical_r1.errors import UserError
-from clinical_r1.generation.load import check_model_folder
+from clinical_r1.folders import check_model_folder
 from clinical_r1.reasoning import count_reasoning_tokens
 from serving.gateway.app import build_gateway
 from serving.gateway.config import GatewayConfig
@@ -188,7 +188,7 @@ def main() -> int:
     parser.add_argument("--temperature", type=float, default=0.7, help="higher ones make a tiny model misspell")
     given = parser.parse_args()
     try:
-        model = check_model_folder(given.model)
+        model = check_model_folder(given.model).path
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("clinical_r1", "components", "pipelines", "serving")
 
-BASE = {"schema", "reasoning", "baseline", "errors", "atomic", "step", "progress", "stats", "containment"}
+BASE = {"schema", "reasoning", "folders", "baseline", "errors", "atomic", "step", "progress", "stats", "containment"}
 BASE |= {"asking", "dialects", "recognise", "references", "settings", "version"}
 MIDDLE = {"llm", "privacy", "verifier", "rewards", "generation", "objectstore", "lexicon"}
 ROOMS = {"records", "synthesis", "training", "evaluation", "cluster"}

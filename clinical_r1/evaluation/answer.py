@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig
-from clinical_r1.evaluation.journal import RowJournal, fingerprint, model_fingerprint
+from clinical_r1.evaluation.journal import RowJournal, fingerprint
 from clinical_r1.evaluation.judge import run_workers
+from clinical_r1.folders import check_model_folder, identity
 from clinical_r1.llm.client import Completion, LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.failures import REFUSALS, CallFailed
@@ -52,11 +53,9 @@ def answer_locally(
 
     A prompt that does not fit is answered with nothing: it stays in the denominator.
     """
-    from clinical_r1.generation.load import check_model_folder
-
     sampling = (config.samples, config.temperature, config.top_p, config.max_new_tokens, config.seed, config.dtype)
-    identity = fingerprint(model_fingerprint(check_model_folder(model_folder)), sampling, [case.id for case in cases])
-    journal = RowJournal(state_dir, "answers", identity, Prediction)
+    known = fingerprint(identity(check_model_folder(model_folder).path), sampling, [case.id for case in cases])
+    journal = RowJournal(state_dir, "answers", known, Prediction)
     done = {(row.case_id, row.sample): row for row in journal.read()}
     todo = deque(job for job in jobs_for(cases, config.samples) if (job.case.id, job.sample) not in done)
     if todo:
@@ -84,7 +83,7 @@ class LocalAnswerer:
     """A loaded checkpoint that turns jobs into predictions."""
 
     def __init__(self, config: EvaluationConfig, model_folder: Path) -> None:
-        from clinical_r1.generation.chat import folder_dialect, think_ids
+        from clinical_r1.generation.chat import end_ids, folder_dialect, think_ids
         from clinical_r1.generation.decoder import build_decoder
         from clinical_r1.generation.load import load_model
 
@@ -92,6 +91,7 @@ class LocalAnswerer:
         self.tokenizer.model_max_length = 1 << 60  # a prompt beyond the window is counted here, not warned of
         self.decoder = build_decoder(model)
         self.config = config
+        self.ends = end_ids(self.tokenizer, model)
         self.think_ids = think_ids(self.tokenizer)
         self.reader = Reader(config.model_name or model_folder.name, config.thinking)
         if not self.reader.fixed and (found := folder_dialect(self.tokenizer)) is not None:
@@ -111,7 +111,7 @@ class LocalAnswerer:
             max_new_tokens=budget,
             temperature=self.config.temperature,
             top_p=self.config.top_p,
-            eos_token_ids=(self.tokenizer.eos_token_id,),
+            eos_token_ids=self.ends,
             pad_token_id=self.tokenizer.pad_token_id,
         )
         rollouts = self.decoder.generate(
@@ -145,7 +145,7 @@ class LocalAnswerer:
     def _thought_tokens(self, ids: list[int], thinking: str) -> int:
         """Exact where the tags are tokens of the dialect; else the thought is tokenized again."""
         dialect = self.reader.dialect
-        if dialect is not None and dialect.name in ("think", "opened") and self.think_ids[0] is not None:
+        if dialect is not None and dialect.name in ("think", "opened") and self.think_ids[0] >= 0:
             return count_reasoning_tokens(ids, *self.think_ids, opened=dialect.opened)
         return len(self.tokenizer(thinking, add_special_tokens=False)["input_ids"]) if thinking else 0
 
@@ -179,8 +179,8 @@ def answer_by_endpoint(
         config.system_prompt,
         endpoint.thinking,
     )
-    identity = fingerprint(endpoint.base_url, endpoint.model, sampling, [case.id for case in cases])
-    journal = RowJournal(state_dir, "answers", identity, Prediction)
+    known = fingerprint(endpoint.base_url, endpoint.model, sampling, [case.id for case in cases])
+    journal = RowJournal(state_dir, "answers", known, Prediction)
     done = {(row.case_id, row.sample): row for row in journal.read()}
     todo = [job for job in jobs_for(cases, config.samples) if (job.case.id, job.sample) not in done]
     failed, notes = 0, []

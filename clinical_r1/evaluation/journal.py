@@ -56,22 +56,3 @@ def fingerprint(*parts: object) -> str:
     """Short hash of JSON-able parts."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-COMPANIONS = frozenset(("MODEL_CARD.md", "reasoning_baseline.json", "gate.json", "manifest.json"))
-"""Files that are laid beside weights later; they change nothing of the model."""
-
-
-def model_fingerprint(folder: Path) -> str:
-    """Identity of a model folder: small files whole; of weights the size and both ends (training moves all)."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(folder).iterdir()):
-        if not path.is_file() or path.name.startswith(".") or path.name in COMPANIONS:
-            continue
-        digest.update(f"{path.name}:{path.stat().st_size}\n".encode())
-        with open(path, "rb") as handle:
-            digest.update(handle.read(1 << 20))
-            if path.stat().st_size > 1 << 21:
-                handle.seek(-(1 << 20), os.SEEK_END)
-                digest.update(handle.read())
-    return digest.hexdigest()[:16]

@@ -19,7 +19,7 @@ from clinical_r1.evaluation.policy import DEFAULT_POLICY, Policy, read_policy
 from clinical_r1.evaluation.registry import load_benchmark
 from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.evaluation.sampling import sample_of
-from clinical_r1.generation.load import check_model_folder
+from clinical_r1.folders import check_model_folder
 from clinical_r1.schema import Case, Prediction, first_problem, read_jsonl
 from clinical_r1.verifier.config import JudgeConfig
 

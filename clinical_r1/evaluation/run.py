@@ -15,11 +15,11 @@ from clinical_r1.baseline import make_baseline, write_baseline
 from clinical_r1.evaluation.answer import answer_by_endpoint, answer_locally
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import CASES, METRICS, PREDICTIONS, read_cases
-from clinical_r1.evaluation.journal import fingerprint, model_fingerprint
+from clinical_r1.evaluation.journal import fingerprint
 from clinical_r1.evaluation.judge import judge_predictions
 from clinical_r1.evaluation.metrics import Metrics, measure
 from clinical_r1.evaluation.results import write_evaluation
-from clinical_r1.generation.load import check_model_folder
+from clinical_r1.folders import check_model_folder, identity
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.privacy.crossing import check_crossing, check_gate
 from clinical_r1.schema import Case, Prediction, write_jsonl
@@ -69,7 +69,7 @@ def identity_of(model: Path | EndpointConfig) -> str:
     """The same for the same model under any name."""
     if isinstance(model, EndpointConfig):
         return fingerprint(model.base_url, model.model)
-    return model_fingerprint(check_model_folder(Path(model)))
+    return identity(check_model_folder(model).path)
 
 
 def check_privacy(config: EvaluationConfig, model: Path | EndpointConfig, cases: Path) -> None:

@@ -1,25 +1,33 @@
-"""One chat format for training, evaluation and serving: Qwen's ChatML, and <think> tags as plain added tokens.
+"""A model's own chat format, for training, evaluation and serving alike; ours (ChatML) only where it has none.
 
-The template travels in the model folder, so vLLM renders the same prompts. Text of users and records cannot open or
-close a turn or a thought: the template breaks such strings apart in every message that is not the assistant's.
+The template and the end of a turn are the folder's: what a base model learnt to read, it goes on reading. `<think>` and
+`</think>` are added as plain tokens where the base has none. Text of users and records cannot open or close a turn or a
+thought: strings that are markers of this tokenizer are broken apart in every message that is not the assistant's.
+Templates are plain Jinja, so that vLLM and llama.cpp render the same prompts.
 """
 
+import re
+from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from clinical_r1.dialects import Dialect
-from clinical_r1.reasoning import CLOSE, OPEN, render
+from clinical_r1.errors import UserError
+from clinical_r1.reasoning import CLOSE, OPEN, Split, count_reasoning_tokens, render
 from clinical_r1.recognise import of_template
 
 TURN_START, TURN_END, PADDING = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 SPECIAL_TOKENS = (PADDING, TURN_START, TURN_END)
 THINK_TOKENS = (OPEN, CLOSE)
+PADS = ("<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<|vision_pad|>", PADDING, "<unk>")
+"""Tokens that a tokenizer without a padding token may pad with, the best first."""
 
-# Qwen2.5's template without its default system message and tools; generation markers for assistant-only losses.
+# Qwen2.5's template without its default system message and tools.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{- '<|im_start|>' + message['role'] + '\n' -}}"
     "{%- if message['role'] == 'assistant' -%}"
-    "{%- generation -%}{{- message['content'] + '<|im_end|>' -}}{%- endgeneration -%}{{- '\n' -}}"
+    "{{- message['content'] + '<|im_end|>\n' -}}"
     "{%- else -%}"
     "{{- message['content'] | replace('<|', '< |') | replace('<think>', '< think>')"
     " | replace('</think>', '< /think>') + '<|im_end|>\n' -}}"
@@ -27,41 +35,106 @@ CHAT_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
 )
+BEGINNING = "{{- bos_token -}}"
+"""Before our template where the base begins every text with a token of its own (Llama, Gemma)."""
+PLAIN_TEMPLATE = "{%- for message in messages -%}{{- message['content'] + '\n\n' -}}{%- endfor -%}"
+"""What a base model without a template is asked in until SFT gives it ours; never saved."""
+_PROBE = "ANSWER-9f3a"
 
 
 def prompt_ids(tokenizer: Any, question: str) -> list[int]:
     """Tokens of a one-question conversation up to the assistant's turn."""
-    messages = [{"role": "user", "content": question}]
-    return conversation_ids(tokenizer, messages)
+    return conversation_ids(tokenizer, [{"role": "user", "content": question}])
 
 
 def conversation_ids(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
-    """Tokens of a conversation up to the assistant's next turn."""
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    """Tokens of a conversation up to the assistant's next turn; UserError where the model's template refuses it."""
+    ids: list[int] = tokenizer(_rendered(tokenizer, messages, True), add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def completion_ids(tokenizer: Any, thinking: str, response: str) -> list[int]:
-    """Tokens of the training target: the rendered thought and answer, and the end of the turn (no newline after it)."""
-    text = render(thinking, response) + TURN_END
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    """Tokens of the training target: the rendered thought and answer, and the end of the turn (nothing after it)."""
+    return tokenizer(completion(tokenizer, thinking, response), add_special_tokens=False)["input_ids"]
+
+
+def completion(tokenizer: Any, thinking: str, response: str) -> str:
+    """The training target as text; without the opening tag where the template writes it into the prompt."""
+    text = render(thinking, response)
+    if prompt_opens_thinking(tokenizer):
+        text = text.removeprefix(OPEN)
+        if _rendered(tokenizer, [{"role": "user", "content": "?"}], True).endswith("\n"):
+            text = text.removeprefix("\n")
+    return text + turn_end(tokenizer)
 
 
 def completion_text(tokenizer: Any, token_ids: list[int], keep_special: bool = False) -> str:
-    """What the model said: special tokens dropped, the think tags kept. `keep_special`: all but the end of the turn,
-    for dialects whose marks are special tokens (gpt-oss)."""
-    if keep_special and token_ids and token_ids[-1] == tokenizer.eos_token_id:
-        token_ids = token_ids[:-1]
-    return tokenizer.decode(token_ids, skip_special_tokens=not keep_special)
+    """What the model said: special tokens dropped, the think tags kept (special or not). `keep_special`: all but the
+    end of the turn, for dialects whose marks are special tokens (gpt-oss)."""
+    if keep_special:
+        if token_ids and token_ids[-1] == tokenizer.eos_token_id:
+            token_ids = token_ids[:-1]
+        return tokenizer.decode(token_ids, skip_special_tokens=False)
+    dropped = {*tokenizer.all_special_ids, *_markers(tokenizer).values()} - set(think_ids(tokenizer))
+    return tokenizer.decode([token for token in token_ids if token not in dropped], skip_special_tokens=False)
 
 
 def think_ids(tokenizer: Any) -> tuple[int, int]:
-    """The tokens of <think> and </think>; see `prepare_tokenizer`."""
-    return tuple(tokenizer.convert_tokens_to_ids(list(THINK_TOKENS)))
+    """The tokens of <think> and </think>; (-1, -1) where the tokenizer spells them in pieces."""
+    vocabulary = _markers(tokenizer)
+    return vocabulary.get(OPEN, -1), vocabulary.get(CLOSE, -1)
+
+
+def reasoning_tokens(tokenizer: Any, token_ids: list[int], parts: Split, opened: bool) -> int:
+    """Tokens of the thought, tags excluded; counted anew where the tags are no single tokens."""
+    first, last = think_ids(tokenizer)
+    if first >= 0 and last >= 0:
+        return count_reasoning_tokens(token_ids, first, last, opened)
+    return len(tokenizer(parts.thinking, add_special_tokens=False)["input_ids"]) if parts.thinking else 0
 
 
 def prompt_opens_thinking(tokenizer: Any) -> bool:
-    """Whether the folder's template already writes <think> into the prompt (some base models do; ours does not)."""
-    return prompt_ids(tokenizer, "?")[-4:].count(think_ids(tokenizer)[0]) > 0
+    """Whether the folder's template already writes <think> into the prompt (R1-Distill, QwQ; ours does not)."""
+    return _rendered(tokenizer, [{"role": "user", "content": "?"}], True).rstrip().endswith(OPEN)
+
+
+def turn_end(tokenizer: Any) -> str:
+    """What the template writes behind an assistant's message, up to and with the first special token."""
+    asked = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
+    behind = _rendered(tokenizer, asked, False).rpartition(_PROBE)[2]
+    found = sorted((at, -len(end), end) for end in _markers(tokenizer) if (at := behind.find(end)) >= 0)
+    if found:
+        at, _, end = found[0]
+        return behind[:at] + end
+    return tokenizer.eos_token or ""
+
+
+def end_ids(tokenizer: Any, model: Any) -> tuple[int, ...]:
+    """Every token that ends an answer: the turn's end, then those of tokenizer, generation_config and config."""
+    listed = [tokenizer.eos_token_id, model.config.get_text_config().eos_token_id]
+    listed.append(getattr(model.generation_config, "eos_token_id", None))
+    ids: list[Any] = tokenizer(turn_end(tokenizer), add_special_tokens=False)["input_ids"][-1:]
+    ids += [one for value in listed for one in (value if isinstance(value, list | tuple) else [value])]
+    return tuple(dict.fromkeys(one for one in ids if one is not None))
+
+
+def complete_tokenizer(tokenizer: Any) -> Any:
+    """Give a loaded tokenizer what batches need where its folder lacks it: a padding token and a template (not ours:
+    the base was never taught it). Nothing is added to its vocabulary."""
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token_id is None:
+        known = tokenizer.get_vocab()
+        tokenizer.pad_token = next((token for token in PADS if token in known), tokenizer.eos_token)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = (BEGINNING if _begins(tokenizer) else "") + PLAIN_TEMPLATE
+    tokenizer.chat_template = _plain_jinja(tokenizer.chat_template)
+    return tokenizer
+
+
+def _plain_jinja(template: str) -> str:
+    """The template without transformers' own {% generation %}, which vLLM and llama.cpp do not read."""
+    template = re.sub(r"({%-?\s*)generation(\s*-?%})", r"\1if true\2", template)
+    return re.sub(r"({%-?\s*)endgeneration(\s*-?%})", r"\1endif\2", template)
 
 
 def folder_dialect(tokenizer: Any) -> Dialect | None:
@@ -73,22 +146,66 @@ def folder_dialect(tokenizer: Any) -> Dialect | None:
 
 
 def prepare_tokenizer(tokenizer: Any) -> list[int]:
-    """Give any tokenizer our chat format, in place; returns the ids of tokens that it did not know before.
+    """Make any tokenizer ready to be taught to think, in place; returns ids of tokens that it did not know before.
 
-    The think tags become added tokens that are not special: special ones would vanish from decoded text before
-    rewards and evaluation see them. Padding and end of turn are different tokens, so the end is learnt.
+    The base's template and special tokens stay. Where it has no template it gets ours, with ours markers. The think
+    tags become added tokens that are not special: special ones would vanish from decoded text elsewhere.
     """
     from transformers import AddedToken
 
     known = len(tokenizer)
     vocabulary = tokenizer.get_vocab()
-    special = [AddedToken(text, special=True, normalized=False) for text in SPECIAL_TOKENS if text not in vocabulary]
-    if special:
-        tokenizer.add_tokens(special, special_tokens=True)
-    tokenizer.add_tokens(
-        [AddedToken(text, special=False, normalized=False) for text in THINK_TOKENS if text not in vocabulary]
-    )
-    tokenizer.eos_token, tokenizer.pad_token = TURN_END, PADDING
-    tokenizer.padding_side = "right"
-    tokenizer.chat_template = CHAT_TEMPLATE
+    if not tokenizer.chat_template or tokenizer.chat_template.endswith(PLAIN_TEMPLATE):
+        missing = [text for text in SPECIAL_TOKENS if text not in vocabulary]
+        tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in missing], special_tokens=True)
+        tokenizer.eos_token, tokenizer.pad_token = TURN_END, PADDING
+        tokenizer.chat_template = (BEGINNING if _begins(tokenizer) else "") + CHAT_TEMPLATE
+    missing = [text for text in THINK_TOKENS if text not in vocabulary]
+    tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in missing])
+    complete_tokenizer(tokenizer)
     return list(range(known, len(tokenizer)))
+
+
+def _rendered(tokenizer: Any, messages: list[dict[str, str]], prompt: bool) -> str:
+    import jinja2
+
+    inert = [m if m["role"] == "assistant" else m | {"content": _inert(tokenizer, m["content"])} for m in messages]
+    try:
+        return tokenizer.apply_chat_template(inert, add_generation_prompt=prompt, tokenize=False)
+    except (jinja2.TemplateError, TypeError, ValueError) as error:
+        raise UserError(f"{tokenizer.name_or_path}: its chat template refuses these messages: {error}") from None
+
+
+def _inert(tokenizer: Any, text: str) -> str:
+    """The text with every marker of this tokenizer broken apart behind its first character."""
+    pattern = _pattern(tuple(sorted({*_markers(tokenizer), *THINK_TOKENS}, key=len, reverse=True)))
+    while pattern.search(text):
+        text = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+    return text
+
+
+@lru_cache(maxsize=16)
+def _pattern(markers: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, markers)))
+
+
+_KNOWN: WeakKeyDictionary[Any, tuple[int, dict[str, int]]] = WeakKeyDictionary()
+
+
+def _markers(tokenizer: Any) -> dict[str, int]:
+    """Special tokens, and think tags that are single tokens here, with ids (Gemma has thousands of added ones)."""
+    size, found = _KNOWN.get(tokenizer, (0, {}))
+    if size != len(tokenizer):
+        found = {
+            token.content: number
+            for number, token in tokenizer.added_tokens_decoder.items()
+            if (token.special and len(token.content.strip()) > 2) or token.content in THINK_TOKENS
+        }
+        _KNOWN[tokenizer] = len(tokenizer), found
+    return found
+
+
+def _begins(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts a token of its own before every text."""
+    first = tokenizer("x")["input_ids"][:1]
+    return tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id]

@@ -5,8 +5,6 @@ batch. Here a layer is two fused projections, one attention and one fused MLP, a
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +13,7 @@ import torch.nn.functional as F
 
 from clinical_r1.generation.kernels import paired, rms_norm, rotate, rotation
 from clinical_r1.generation.loop import Decoder
+from clinical_r1.generation.weights import causal_of, gathered, weight_of
 
 
 @dataclass
@@ -32,7 +31,7 @@ class _Layer:
 
 def supports(model: Any) -> bool:
     """Whether the model is a Qwen2 that this file computes exactly: full attention, SiLU, fixed rotary frequencies."""
-    config = _causal(model).config
+    config = causal_of(model).config
     layer_types = getattr(config, "layer_types", None) or []
     rope = getattr(config, "rope_parameters", None) or {}
     return (
@@ -61,7 +60,7 @@ class StaticDecoder(Decoder):
 
     def __init__(self, model: Any, batch_tokens: int = 65_536) -> None:
         self.model = model
-        self.config = _causal(model).config
+        self.config = causal_of(model).config
         self.batch_tokens = batch_tokens
         self.window = self.config.max_position_embeddings
         self.heads, self.kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
@@ -72,30 +71,30 @@ class StaticDecoder(Decoder):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        causal = _causal(self.model)
+        causal = causal_of(self.model)
         body = causal.model
         fresh: list[_Layer] = []
         for layer, old in itertools.zip_longest(body.layers, self._layers):
             attention, mlp = layer.self_attn, layer.mlp
             parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-            with _gathered(layer.parameters()) as own:
+            with gathered(layer.parameters()) as own:
                 bias = [_bias(part) for part in parts]
                 fresh.append(
                     _Layer(
                         own(layer.input_layernorm.weight),
-                        _fuse(self._paired([_weight(part) for part in parts]), _buffer(old, "qkv")),
+                        _fuse(self._paired([weight_of(part) for part in parts]), _buffer(old, "qkv")),
                         _fuse(self._paired(bias), _buffer(old, "qkv_bias")) if bias[0] is not None else None,
-                        own(_weight(attention.o_proj)).t(),
+                        own(weight_of(attention.o_proj)).t(),
                         own(layer.post_attention_layernorm.weight),
-                        _fuse([_weight(mlp.gate_proj), _weight(mlp.up_proj)], _buffer(old, "gate_up")),
-                        own(_weight(mlp.down_proj)).t(),
+                        _fuse([weight_of(mlp.gate_proj), weight_of(mlp.up_proj)], _buffer(old, "gate_up")),
+                        own(weight_of(mlp.down_proj)).t(),
                     )
                 )
         self._layers = fresh
         embeddings, head = body.embed_tokens, causal.lm_head
-        with _gathered([*embeddings.parameters(), *head.parameters(), *body.norm.parameters()]) as own:
-            self._embedding, self._norm = own(_weight(embeddings)), own(body.norm.weight)
-            self._head = self._embedding if self.config.tie_word_embeddings else own(_weight(head))
+        with gathered([*embeddings.parameters(), *head.parameters(), *body.norm.parameters()]) as own:
+            self._embedding, self._norm = own(weight_of(embeddings)), own(body.norm.weight)
+            self._head = self._embedding if self.config.tie_word_embeddings else own(weight_of(head))
         if self._embedding.dtype != self.dtype or self._embedding.device != self.device:
             self.device, self.dtype = self._embedding.device, self._embedding.dtype
             self._turns = torch.empty(0, dtype=torch.complex64)  # the model's own table is rounded to its type
@@ -173,39 +172,9 @@ class StaticDecoder(Decoder):
             return
         size = min(max(length, 512), max(length, self.window))
         probe = torch.empty(0, dtype=self.dtype, device=self.device)
-        rotary = _causal(self.model).model.rotary_emb
+        rotary = causal_of(self.model).model.rotary_emb
         cos, sin = rotary(probe, torch.arange(size, device=self.device)[None])
         self._turns = rotation(cos[0].float(), sin[0].float(), 1)
-
-
-def _causal(model: Any) -> Any:
-    """The Qwen2ForCausalLM inside of a DeepSpeed engine, a distributed wrapper or a PEFT model."""
-    while not hasattr(model, "lm_head") or hasattr(model, "get_base_model"):
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", None)
-        if inner is None:
-            return model
-        model = inner
-    return model
-
-
-def _weight(module: Any) -> torch.Tensor:
-    """A layer's effective weight: with LoRA the base weight and the active adapters' products."""
-    if hasattr(module, "token_adapter"):  # peft: a few trainable rows over a frozen embedding
-        adapters = [] if module.token_adapter.disable_adapters else module.token_adapter.active_adapters
-        return (
-            module.token_adapter.get_merged_weights(adapters)
-            if adapters
-            else module.token_adapter.get_base_layer().weight
-        )
-    if not hasattr(module, "base_layer"):
-        return module.weight.data
-    weight = module.base_layer.weight.data
-    if module.merged or module.disable_adapters:
-        return weight
-    for adapter in module.active_adapters:
-        if adapter in module.lora_A:
-            weight = weight + module.get_delta_weight(adapter).to(weight.dtype)
-    return weight
 
 
 def _bias(module: Any) -> torch.Tensor | None:
@@ -224,17 +193,3 @@ def _fuse(parts: list[torch.Tensor], buffer: torch.Tensor | None) -> torch.Tenso
     if buffer is not None and buffer.dtype == parts[0].dtype and buffer.device == parts[0].device:
         return torch.cat(parts, dim=-1, out=buffer)
     return torch.cat(parts, dim=-1)
-
-
-@contextmanager
-def _gathered(parameters: Iterable[torch.nn.Parameter]) -> Iterator[Any]:
-    """Under ZeRO-3 whole parameters exist only inside; the yielded function keeps a tensor beyond it."""
-    sharded = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
-    if not sharded:
-        with nullcontext():
-            yield lambda tensor: tensor.data
-        return
-    import deepspeed
-
-    with deepspeed.zero.GatheredParameters(sharded):
-        yield lambda tensor: tensor.data.clone()

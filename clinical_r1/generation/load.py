@@ -1,51 +1,43 @@
-"""Model folders: check, load and save them. HF format, safetensors in 5 GB shards, the tokenizer with the weights."""
+"""Model folders: load and save them. HF format, safetensors in 5 GB shards, the tokenizer with the weights."""
 
-import json
 import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 from clinical_r1.errors import UserError
+from clinical_r1.folders import check_model_folder
 
 SHARD_SIZE = "5GB"
 """transformers 5 would write shards of 50 GB."""
 
 
-def check_model_folder(folder: Path | str) -> Path:
-    """The folder as a path, or a UserError that says what is missing; reads no weights."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no model folder: no such folder; give one with config.json and *.safetensors")
-    for name in ("config.json", "tokenizer_config.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} is no model folder: {name} missing; give the folder that save_pretrained wrote")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise UserError(f"{folder} is no model folder: config.json is not JSON; copy the model again") from None
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise UserError(f"{folder} is no model folder: config.json names no model_type; copy the model again")
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
-        raise UserError(f"{folder} is no model folder: *.safetensors missing; copy the weights beside config.json")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{index} is no index of weights: copy the model again") from None
-        for shard in sorted(shards):
-            if not (folder / shard).is_file():
-                raise UserError(f"{folder} is no whole model folder: {shard} missing; copy the weights again")
-    return folder
-
-
 def load_tokenizer(folder: Path | str) -> Any:
-    """The folder's tokenizer, with padding on the right (our batches pad themselves)."""
-    folder = check_model_folder(folder)
+    """The folder's tokenizer, ready for batches: padded on the right, with a padding token and a template."""
+    folder = check_model_folder(folder).path
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, padding_side="right", local_files_only=True)
+    from clinical_r1.generation.chat import complete_tokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (ValueError, ImportError, OSError, KeyError) as error:
+        raise UserError(f"{folder}: the tokenizer cannot be read: {_first_line(error)}") from None
+    return complete_tokenizer(tokenizer)
+
+
+def load_config(folder: Path | str) -> Any:
+    """transformers' configuration of a checked folder: that of the language model where the model has other parts too.
+
+    What config.json leaves out stands there by its architecture's defaults.
+    """
+    folder = check_model_folder(folder).path
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'config.json'}: transformers cannot read it: {_first_line(error)}") from None
 
 
 def load_model(folder: Path | str, device: str = "cpu", dtype: str = "float32", **options: Any) -> tuple[Any, Any]:
@@ -54,11 +46,12 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: str = "float32", 
     `dtype` is float32, bfloat16, float16 or auto; `options` go to from_pretrained (attn_implementation, ...).
 
     Raises:
-        UserError: the folder is no model folder, or its weights cannot be read.
+        UserError: the folder is no model folder, or its weights cannot be read or are not all there.
     """
-    folder = check_model_folder(folder)
+    folder = check_model_folder(folder).path
     quieten()
     tokenizer = load_tokenizer(folder)
+    load_config(folder)
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -66,14 +59,29 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: str = "float32", 
     torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
     model: Any
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, local_files_only=True, **options)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch_dtype, local_files_only=True, output_loading_info=True, **options
+        )
     except (SafetensorError, EOFError) as error:
         raise UserError(
             f"{folder}: the weights cannot be read ({type(error).__name__}); copy the model again"
         ) from None
+    except (ValueError, ImportError, RuntimeError) as error:
+        if "out of memory" in str(error).lower():
+            raise
+        raise UserError(f"{folder}: transformers cannot load it: {_first_line(error)}") from None
+    if loading["missing_keys"]:  # transformers would draw them at random and go on
+        raise UserError(
+            f"{folder}: {len(loading['missing_keys'])} weights are not in its files "
+            f"({min(loading['missing_keys'])}, ...); copy the model again"
+        )
     if device != "cpu":
         model = model.to(device)
     return model.eval(), tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path | str, state_dict: dict[str, Any] | None = None) -> Path:

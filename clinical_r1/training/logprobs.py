@@ -4,7 +4,7 @@ The head is applied to the positions that count only, in chunks, and where there
 computed again in the backward pass (as TRL's GRPO and Liger do).
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,31 @@ class TokenScores(NamedTuple):
     """Whether the target is the most likely token (the first of several)."""
 
 
+class LogitScale(NamedTuple):
+    """What an architecture does to its head's output before the softmax (Granite, Cohere, Gemma 2, ...)."""
+
+    factor: float = 1.0
+    cap: float | None = None
+    """Of the soft cap: cap x tanh(logits / cap), behind the factor."""
+
+    @classmethod
+    def of(cls, config: Any) -> Self:
+        """From transformers' configuration. The names are those that TRL's fused head knows (trl/trainer/utils.py)."""
+        text = config.get_text_config()
+        factors = [getattr(text, name, None) for name in ("logit_scale", "output_multiplier", "lm_head_multiplier")]
+        divisor = getattr(text, "logits_scaling", None)
+        if divisor is not None:
+            factors.append(divisor if text.model_type == "hyperclovax" else 1 / divisor)
+        known = [factor for factor in factors if factor is not None]
+        return cls(float(known[0]) if known else 1.0, getattr(text, "final_logit_softcapping", None))
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """The logits that the softmax sees."""
+        if self.factor != 1.0:
+            logits = logits * self.factor
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+
+
 def score_tokens(
     head: nn.Module,
     hidden: Tensor,
@@ -29,6 +54,7 @@ def score_tokens(
     chunk: int,
     temperature: float = 1.0,
     extras: Literal["none", "entropy", "metrics"] = "none",
+    scale: LogitScale = LogitScale(),
 ) -> TokenScores:
     """Score targets by the states before them.
 
@@ -38,12 +64,13 @@ def score_tokens(
         targets: (tokens,) ids.
         chunk: tokens whose logits exist at a time.
         temperature: divides the logits.
+        scale: what the architecture does to the head's output.
         extras: `entropy`: with its gradient; `metrics`: entropy and is_top1 as numbers to watch.
     """
     pieces = []
     single = len(targets) <= chunk
     for start in range(0, max(len(targets), 1), chunk):
-        args = (head, hidden[start : start + chunk], targets[start : start + chunk], temperature, extras)
+        args = (head, hidden[start : start + chunk], targets[start : start + chunk], temperature, extras, scale)
         if single or not torch.is_grad_enabled():
             pieces.append(_chunk(*args))
         else:
@@ -51,8 +78,10 @@ def score_tokens(
     return pieces[0] if single else TokenScores(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
 
 
-def _chunk(head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, extras: str) -> TokenScores:
-    logits = head(hidden).float()
+def _chunk(
+    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, extras: str, scale: LogitScale
+) -> TokenScores:
+    logits = scale.apply(head(hidden).float())
     if temperature != 1.0:
         logits = logits / temperature
     if extras != "entropy":

@@ -6,7 +6,6 @@ the sharding that DeepSpeed does (ZeRO paper, arXiv 1910.02054, section 3) and t
 (arXiv 2205.05198, with Qwen2's gated MLP and grouped heads). Estimates, not measurements.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,8 +14,9 @@ import yaml
 
 from clinical_r1.errors import UserError
 from clinical_r1.training.deepspeed import DeepSpeedConfig
+from clinical_r1.training.lora import LoraSettings
 from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.sft.config import LoraSettings, SFTConfig
+from clinical_r1.training.sft.config import SFTConfig
 
 GIB = 2**30
 FRAMEWORK = 1.5 * GIB
@@ -45,12 +45,16 @@ class Geometry:
     @classmethod
     def of(cls, folder: Path) -> Self:
         """From a model folder's config.json; UserError where a size is missing or no number."""
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        from clinical_r1.generation.load import load_config
+
+        config = load_config(folder)
 
         def size(key: str, default: int = 0) -> int:
-            value = config.get(key) or default
+            value = getattr(config, key, None) or default
             if not isinstance(value, int) or value < 1:
-                raise UserError(f"{folder / 'config.json'}: {key} is missing or no size; give a Qwen2-like model")
+                raise UserError(
+                    f"{folder / 'config.json'}: {key} is missing or no size; give a decoder of equal layers"
+                )
             return value
 
         hidden, heads = size("hidden_size"), size("num_attention_heads")
@@ -62,7 +66,7 @@ class Geometry:
             head_dim=size("head_dim", hidden // heads),
             intermediate=size("intermediate_size", 4 * hidden),
             vocabulary=size("vocab_size"),
-            tied=bool(config.get("tie_word_embeddings", False)),
+            tied=bool(config.tie_word_embeddings),
             window=size("max_position_embeddings", 4_096),
         )
 

@@ -32,7 +32,7 @@ def preflight(
     from rich.console import Console
     from rich.table import Table
 
-    from clinical_r1.generation.load import check_model_folder
+    from clinical_r1.folders import check_model_folder
     from clinical_r1.training.ppo.config import PPOConfig
     from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, estimate
     from clinical_r1.training.sft.build import micro_batch

@@ -7,9 +7,9 @@ import secrets
 from collections.abc import AsyncIterator
 
 from aiohttp import web
-from jinja2.exceptions import TemplateError
 from pydantic import ValidationError
 
+from clinical_r1.errors import UserError
 from clinical_r1.generation.chat import conversation_ids
 from clinical_r1.schema import first_problem
 from serving.engine.answer import Answer, Served, error
@@ -85,7 +85,10 @@ async def tokenize(request: web.Request) -> web.Response:
         return error(400, first_problem(problem), "invalid_request")
     if asked.messages:
         rows = [{"role": message.role, "content": message.text()} for message in asked.messages]
-        ids = conversation_ids(served.template, rows)
+        try:
+            ids = conversation_ids(served.template, rows)
+        except UserError:
+            return error(400, "the model's chat template refuses these messages", "invalid_messages")
     else:
         ids = served.tokenizer.encode(asked.prompt, add_special_tokens=False).ids
     return web.json_response({"tokens": ids, "count": len(ids), "max_model_len": served.context})
@@ -101,7 +104,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     try:
         rows = [{"role": message.role, "content": message.text()} for message in asked.messages]
         prompt = conversation_ids(served.template, rows)
-    except (TemplateError, ValueError, TypeError):
+    except UserError:
         return error(400, "the model's chat template refuses these messages", "invalid_messages")
     room = served.context - len(prompt)
     if room < 1:

@@ -4,19 +4,19 @@ and `serve(...)`, which puts the gateway and its chat page in front (`clinical-r
 
 import argparse
 import asyncio
-import json
 import re
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 
 from clinical_r1.baseline import FILE_NAME as BASELINE_FILE
 from clinical_r1.errors import UserError
-from clinical_r1.generation.load import check_model_folder, load_model
+from clinical_r1.folders import check_model_folder
+from clinical_r1.generation.chat import end_ids
+from clinical_r1.generation.load import load_model
 from serving.engine.answer import Served
 from serving.engine.api import build_app
 from serving.engine.scheduler import Scheduler
@@ -37,32 +37,18 @@ def load_served(model: Path, name: str = "", max_batch: int = 16, context: int =
     from clinical_r1.generation.decoder import build_decoder
 
     torch_model, template = load_model(model, device="cpu", dtype="float32")
-    config = torch_model.config
-    eos = _eos_ids(model, config, template)
-    pad = template.pad_token_id if template.pad_token_id is not None else eos[0]
+    eos = sorted(end_ids(template, torch_model))
+    if not eos:
+        raise UserError(f"{model}: no end-of-answer token; set eos_token_id in generation_config.json")
+    decoder = build_decoder(torch_model)
     return Served(
         name=name or model.resolve().name,
         tokenizer=Tokenizer.from_file(str(model / "tokenizer.json")),
         template=template,
-        context=context or min(int(getattr(config, "max_position_embeddings", 4096)), 8192),
-        scheduler=Scheduler(build_decoder(torch_model), eos, pad, max_batch=max_batch),
+        context=context or min(decoder.window, 8192),
+        scheduler=Scheduler(decoder, eos, template.pad_token_id, max_batch=max_batch),
         started=int(time.time()),
     )
-
-
-def _eos_ids(model: Path, config: Any, template: Any) -> list[int]:
-    """Every id that ends an answer: generation_config.json, config.json, the tokenizer."""
-    found: set[int] = set()
-    path = model / "generation_config.json"
-    listed = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
-    for value in (listed, getattr(config, "eos_token_id", None), template.eos_token_id):
-        if isinstance(value, int):
-            found.add(value)
-        elif isinstance(value, list):
-            found.update(value)
-    if not found:
-        raise UserError(f"{model}: no end-of-answer token; set eos_token_id in generation_config.json")
-    return sorted(found)
 
 
 async def listen(app: web.Application, host: str, port: int) -> tuple[web.AppRunner, int]:

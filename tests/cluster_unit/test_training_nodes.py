@@ -17,7 +17,7 @@ from kfp import dsl
 
 from clinical_r1.cluster.api import TRAINJOB
 from clinical_r1.errors import UserError
-from clinical_r1.generation.load import check_model_folder
+from clinical_r1.folders import check_model_folder
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.objectstore.transfer import describe_files, upload_files
 from clinical_r1.schema import Case, Trace, TraceOutcome, write_jsonl

@@ -13,9 +13,10 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation import answer as answer_module
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import read_cases
-from clinical_r1.evaluation.journal import RowJournal, model_fingerprint
+from clinical_r1.evaluation.journal import RowJournal
 from clinical_r1.evaluation.judge import judge_predictions
 from clinical_r1.evaluation.run import evaluate
+from clinical_r1.folders import identity
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.schema import Prediction, VerdictLabel, read_jsonl, write_jsonl
 from clinical_r1.verifier.config import JudgeConfig
@@ -193,12 +194,12 @@ def test_another_model_is_another_fingerprint(model, tmp_path):
 
     copy = tmp_path / "copy"
     shutil.copytree(model, copy)
-    assert model_fingerprint(copy) == model_fingerprint(model)
+    assert identity(copy) == identity(model)
     weights = copy / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    assert model_fingerprint(copy) != model_fingerprint(model)
+    assert identity(copy) != identity(model)
 
 
 def test_cases_go_to_no_endpoint_that_may_not_have_them(cases_file, tmp_path):

@@ -51,12 +51,13 @@ def test_assistant_turns_are_rendered_as_trained(loaded):
     assert ids[start : start + len(completion)] == completion
 
 
-def test_generation_markers_cover_exactly_the_completion(loaded):
+def test_the_template_is_plain_jinja(loaded):
+    import jinja2
+
     _, tokenizer = loaded
-    messages = [{"role": "user", "content": "A"}, {"role": "assistant", "content": render("Hmm.", "Asthma.")}]
-    encoded = tokenizer.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
-    marked = [t for t, on in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if on]
-    assert marked == completion_ids(tokenizer, "Hmm.", "Asthma.")
+    messages = [{"role": "user", "content": "A"}, {"role": "assistant", "content": "B"}]
+    plain = jinja2.Environment().from_string(tokenizer.chat_template).render(messages=messages)
+    assert plain == tokenizer.apply_chat_template(messages, tokenize=False)
 
 
 def test_a_foreign_tokenizer_gets_our_format():

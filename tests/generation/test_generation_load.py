@@ -4,7 +4,8 @@ import shutil
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.generation.load import check_model_folder, load_model, load_tokenizer, save_model
+from clinical_r1.folders import check_model_folder
+from clinical_r1.generation.load import load_model, load_tokenizer, save_model
 
 NASTY = [
     "Na+ 135, K+ 3.5; 2024-01-02 37.85°C  98.6F\n\n\n 120/80mmHg\t\r\n it's I'LL",
@@ -43,7 +44,7 @@ def test_the_saved_tokenizer_file_alone_encodes_the_same(folder):
         assert plain.encode(text).ids == full(text)["input_ids"]
 
 
-@pytest.mark.parametrize("missing", ["config.json", "tokenizer_config.json", "model.safetensors"])
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_folder_that_is_no_model_is_refused(folder, tmp_path, missing):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
@@ -70,5 +71,5 @@ def test_saving_replaces_a_folder_whole(folder, tmp_path):
     (target / "stale.txt").write_text("old")
     save_model(model, tokenizer, target)
     assert not (target / "stale.txt").exists()
-    assert check_model_folder(target) == target
+    assert check_model_folder(target).path == target
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -8,8 +8,9 @@ from clinical_r1.generation.chat import prompt_ids
 from clinical_r1.generation.decoder import build_decoder
 from clinical_r1.generation.load import load_model
 from clinical_r1.generation.sampling import SamplingParams
+from clinical_r1.training.lora import merged_state
 from clinical_r1.training.ppo.batch import Episode, new_batch, part
-from clinical_r1.training.ppo.engines import build_engines, merged_state
+from clinical_r1.training.ppo.engines import build_engines
 from clinical_r1.training.ppo.learn import Learner
 from clinical_r1.training.ppo.policy import Policy
 from clinical_r1.training.ppo.saving import write_model

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from clinical_r1.errors import UserError
 from clinical_r1.rewards import ReasoningRule, RewardTable, reward_table
 from clinical_r1.training.deepspeed import DeepSpeedConfig
-from clinical_r1.training.sft.config import LoraSettings
+from clinical_r1.training.lora import LoraSettings
 from clinical_r1.verifier.config import JudgeConfig
 
 

@@ -14,13 +14,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from clinical_r1.generation.chat import end_ids
 from clinical_r1.generation.kernels import install
 from clinical_r1.generation.load import load_model
+from clinical_r1.generation.weights import is_sharded
 from clinical_r1.training.deepspeed import DeepSpeedConfig, build_config
+from clinical_r1.training.lora import LoraSettings, lora_config, merged_state
 from clinical_r1.training.ppo.batch import MicroBatch
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.policy import Critic, Policy
-from clinical_r1.training.sft.config import LoraSettings
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Engines:
     """Frozen Policy (under ZeRO-3 an engine); None where the actor without its adapters is the reference."""
     tokenizer: Any
     device: torch.device
+    ends: tuple[int, ...]
+    """Every token that ends an answer."""
 
     @property
     def policy(self) -> Policy:
@@ -68,7 +72,7 @@ def build_engines(config: PPOConfig, model_folder: Path) -> Engines:
     if config.critic.kind == "full":
         body = _load(config, model_folder, device)[0]
         body = body.get_base_model().base_model if config.lora else body.base_model
-        value_model = Critic(body, config.critic.initial_value).to(device)
+        value_model = Critic(body, config.critic.initial_value, config.deepspeed.stage == 3).to(device)
         critic = _engine(config, value_model, config.critic.learning_rate, accumulation)
     reference = None
     if config.lora is None:
@@ -78,7 +82,7 @@ def build_engines(config: PPOConfig, model_folder: Path) -> Engines:
         ).eval()
         if config.deepspeed.stage == 3:
             reference = _frozen_engine(config, reference)
-    return Engines(actor, critic, reference, tokenizer, device)
+    return Engines(actor, critic, reference, tokenizer, device, end_ids(tokenizer, actor.module.causal))
 
 
 def update(engine: Any, losses: Iterator[Tensor]) -> float | None:
@@ -105,7 +109,7 @@ def set_learning_rate(engine: Any, rate: float) -> None:
 def export_model(engines: Engines) -> Any | None:
     """The actor as a plain transformers model, whole also under ZeRO-3, adapters merged; None off rank 0."""
     model, causal = engines.policy.model, engines.policy.causal
-    if causal is model and not _is_sharded(model):
+    if causal is model and not is_sharded(model):
         return model
     import deepspeed
 
@@ -121,25 +125,6 @@ def export_model(engines: Engines) -> Any | None:
     plain.tie_weights()
     plain.generation_config = causal.generation_config
     return plain
-
-
-def merged_state(model: Any) -> dict[str, Tensor]:
-    """Weights of the base architecture with the active adapters' products added; the model itself is not touched."""
-    from peft.tuners.lora import LoraLayer
-
-    base = model.get_base_model()
-    layers: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}
-    merged: dict[str, Tensor] = {}
-    for name, value in base.state_dict().items():
-        if ".lora_" in name:
-            continue
-        owner, _, leaf = name.rpartition(".base_layer.")
-        weight = value.detach().cpu().clone()
-        if owner and leaf == "weight":
-            for adapter in layers[owner].active_adapters:
-                weight += layers[owner].get_delta_weight(adapter).detach().to("cpu", weight.dtype)
-        merged[f"{owner}.{leaf}" if owner else name] = weight
-    return merged
 
 
 def rank() -> int:
@@ -191,11 +176,8 @@ def _load(config: PPOConfig, folder: Path, device: torch.device) -> tuple[Any, A
 def _with_adapters(model: Any, lora: LoraSettings) -> Any:
     import peft
 
-    options: dict[str, Any] = {"lora_alpha": lora.alpha}
-    settings = peft.LoraConfig(
-        r=lora.rank, lora_dropout=0.0, **options, target_modules=lora.target_modules, task_type="CAUSAL_LM"
-    )
-    return peft.get_peft_model(model, settings)
+    # without dropout: the first update's ratio is exactly 1
+    return peft.get_peft_model(model, lora_config(lora, model, [], dropout=False))
 
 
 def _engine(config: PPOConfig, module: torch.nn.Module, learning_rate: float, accumulation: int) -> Any:
@@ -228,7 +210,3 @@ def _frozen_engine(config: PPOConfig, module: Policy) -> Any:
     engine = deepspeed.initialize(model=module, config=settings, dist_init_required=False)[0]
     engine.eval()
     return engine
-
-
-def _is_sharded(model: Any) -> bool:
-    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())

@@ -10,7 +10,7 @@ from clinical_r1.schema import VerdictLabel
 from clinical_r1.stats import wilson
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.data import PromptSet
-from clinical_r1.training.ppo.engines import rank, world_size
+from clinical_r1.training.ppo.engines import Engines, rank, world_size
 from clinical_r1.training.ppo.rollout import gather, interleave, sampling_params
 from clinical_r1.training.ppo.scoring import NO_RESULT, JudgeThread, Reader, judgement
 
@@ -50,13 +50,13 @@ class ProbeResult:
 
 
 def probe(
-    config: PPOConfig, sampler: Any, tokenizer: Any, judge: JudgeThread, prompts: PromptSet, rule: ReasoningRule
+    config: PPOConfig, sampler: Any, engines: Engines, judge: JudgeThread, prompts: PromptSet, rule: ReasoningRule
 ) -> ProbeResult:
     """Answer the cases greedily and have them judged; collective, every process gets the result."""
-    reader = Reader(tokenizer)
+    reader = Reader(engines.tokenizer)
     sampler.refresh()
     mine = range(rank(), len(prompts), world_size())
-    params = sampling_params(config, tokenizer, 0.0)
+    params = sampling_params(config, engines, 0.0)
     rollouts = sampler.generate([prompts.prompts[row] for row in mine], params)
     read = [reader.read(rollout.token_ids, rollout.finished) for rollout in rollouts]
     verdicts = judge.submit(

@@ -90,7 +90,7 @@ class Collector:
         seeds = stream_seeds(config.seed, stream, step, len(cases))
         mine = range(rank(), len(cases), world_size())
         self.sampler.refresh()
-        params = sampling_params(config, self.engines.tokenizer, config.rollout.temperature)
+        params = sampling_params(config, self.engines, config.rollout.temperature)
         rollouts: list[Rollout] = self.sampler.generate(
             [self.prompts.prompts[cases[row]] for row in mine], params, self._on_token, [seeds[row] for row in mine]
         )
@@ -183,14 +183,14 @@ def check_sampler(batch: Batch) -> None:
         )
 
 
-def sampling_params(config: PPOConfig, tokenizer: Any, temperature: float) -> SamplingParams:
+def sampling_params(config: PPOConfig, engines: Engines, temperature: float) -> SamplingParams:
     """How rollouts (and, at temperature 0, probes) are decoded."""
     return SamplingParams(
         max_new_tokens=config.rollout.max_new_tokens,
         temperature=temperature,
         seed=config.seed,
-        eos_token_ids=(tokenizer.eos_token_id,),
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_ids=engines.ends,
+        pad_token_id=engines.tokenizer.pad_token_id,
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical_r1.errors import UserError
-from clinical_r1.generation.load import check_model_folder
+from clinical_r1.folders import check_model_folder
 from clinical_r1.training.deepspeed import check_attention, check_requirements
 from clinical_r1.training.launcher import launch_job, node_count
 from clinical_r1.training.ppo.config import PPOConfig

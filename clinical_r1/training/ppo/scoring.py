@@ -12,11 +12,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from clinical_r1.generation.chat import completion_text, prompt_opens_thinking, think_ids
+from clinical_r1.generation.chat import completion_text, prompt_opens_thinking, reasoning_tokens
 from clinical_r1.llm.budget import Budget
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.journal import open_journal
-from clinical_r1.reasoning import Outcome, Split, count_reasoning_tokens, split
+from clinical_r1.reasoning import Outcome, Split, split
 from clinical_r1.rewards import NO_RESULT, ReasoningRule, RewardTable, reward, with_reasoning
 from clinical_r1.schema import Case, Verdict, VerdictLabel
 from clinical_r1.training.ppo.batch import Episode
@@ -89,7 +89,6 @@ class Reader:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.open_id, self.close_id = think_ids(tokenizer)
         self.opened = prompt_opens_thinking(tokenizer)
 
     def read(self, completion: list[int], finished: bool) -> tuple[Split, int]:
@@ -101,7 +100,7 @@ class Reader:
         parts = split(completion_text(self.tokenizer, completion), opened=self.opened)
         if not finished and parts.outcome is not Outcome.UNCLOSED:
             parts = Split(parts.thinking, parts.response, Outcome.ABORTED)
-        return parts, count_reasoning_tokens(completion, self.open_id, self.close_id, self.opened)
+        return parts, reasoning_tokens(self.tokenizer, completion, parts, self.opened)
 
 
 class Scorer:

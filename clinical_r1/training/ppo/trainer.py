@@ -182,7 +182,7 @@ class Trainer:
 
     def _look(self, cases: PromptSet) -> ProbeResult:
         self.engines.actor.eval()
-        return probe(self.config, self.sampler, self.engines.tokenizer, self.judge, cases, self.config.reasoning)
+        return probe(self.config, self.sampler, self.engines, self.judge, cases, self.config.reasoning)
 
     def _save(self) -> None:
         self._settle()

@@ -5,6 +5,7 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.training.deepspeed import build_config
+from clinical_r1.training.lora import lora_config
 from clinical_r1.training.metrics import MetricsWriter
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 from clinical_r1.training.sft.data import EpochOrder, Example
@@ -38,7 +39,7 @@ def build_trainer(
         train_dataset=to_dataset(train_set),
         eval_dataset=to_dataset(eval_set) if eval_set else None,
         processing_class=tokenizer,
-        peft_config=_lora(config, new_tokens),
+        peft_config=_lora(config, model, new_tokens),
         optimizer_cls_and_kwargs=_cpu_adam(config),
         order=order,
         loss_tokens=config.batch_size * completion if config.loss_norm == "constant" else None,
@@ -130,6 +131,7 @@ def training_arguments(config: SFTConfig, job: SFTJob, world: int, tokens: float
 
 def load_trainable(job: SFTJob, tokenizer: Any, new_tokens: list[int]) -> Any:
     """The base model in the training dtype, with rows for new tokens; under ZeRO-3 it is loaded sharded."""
+    from clinical_r1.generation.chat import end_ids
     from clinical_r1.generation.kernels import install
     from clinical_r1.generation.load import load_model
     from clinical_r1.training.varlen import register
@@ -141,16 +143,17 @@ def load_trainable(job: SFTJob, tokenizer: Any, new_tokens: list[int]) -> Any:
     if len(tokenizer) > getattr(rows, "ds_shape", rows.shape)[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     initialise_rows(model, tokenizer, new_tokens)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    ends = end_ids(tokenizer, model)
+    for settings in (model.config.get_text_config(), model.generation_config):
+        settings.pad_token_id = tokenizer.pad_token_id
+        settings.eos_token_id = ends[0] if len(ends) == 1 else list(ends)
     return model.train()
 
 
 def initialise_rows(model: Any, tokenizer: Any, new_tokens: list[int]) -> None:
     """Start a new token's embedding and output rows from the mean of the tokens that spelt it before.
 
-    Qwen2.5 keeps unused rows for such tokens; whatever stands there, adapters could not train the output row.
+    Qwen2.5 keeps unused rows for such tokens; whatever stands there, a mean of real rows is nearer to where they go.
     """
     import torch
 
@@ -198,19 +201,9 @@ def _cpu_adam(config: SFTConfig) -> Any:
     return DeepSpeedCPUAdam, settings
 
 
-def _lora(config: SFTConfig, new_tokens: list[int]) -> Any:
+def _lora(config: SFTConfig, model: Any, new_tokens: list[int]) -> Any:
     if config.lora is None:
         return None
     if config.deepspeed is not None and config.deepspeed.stage == 3:
         raise UserError("sft.lora merges whole weights at the end; set deepspeed.stage to 2 or less")
-    from peft import LoraConfig
-
-    settings = config.lora
-    return LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=settings.target_modules,
-        trainable_token_indices=new_tokens or None,
-        task_type="CAUSAL_LM",
-    )
+    return lora_config(config.lora, model, new_tokens)

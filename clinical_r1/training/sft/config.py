@@ -6,23 +6,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.training.deepspeed import DeepSpeedConfig
-
-
-class LoraSettings(BaseModel):
-    """Train low-rank adapters instead of all weights; they are merged into a plain model folder at the end."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    rank: int = Field(default=32, ge=1)
-    """Width of the adapters."""
-    alpha: int = Field(default=64, gt=0)
-    """Scale: an adapter's product is multiplied by alpha / rank."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """On the adapters' input."""
-    target_modules: list[str] = Field(
-        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    )
-    """Linear layers that get one."""
+from clinical_r1.training.lora import LoraSettings
 
 
 class SFTConfig(BaseModel):

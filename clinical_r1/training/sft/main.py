@@ -13,11 +13,13 @@ from typing import Any
 
 from clinical_r1.atomic import file_sha256, write_text
 from clinical_r1.errors import UserError
-from clinical_r1.generation.load import check_model_folder, load_tokenizer, save_model
+from clinical_r1.folders import check_model_folder
+from clinical_r1.generation.load import load_config, load_tokenizer, save_model
 from clinical_r1.training.checkpoints import claim, folder_hash, latest, prune, step_of
 from clinical_r1.training.curves import Panel, write_curves
 from clinical_r1.training.deepspeed import check_attention, check_requirements, init_process_group, prepare_environment
 from clinical_r1.training.launcher import RESULT_FILE, report_progress
+from clinical_r1.training.lora import save_adapters
 from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter, read_metrics
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 from clinical_r1.training.sft.data import Example, hold_out, read_examples
@@ -93,8 +95,7 @@ def train(job: SFTJob, stop: StopRequest) -> None:
 
 def _window(config: SFTConfig, base_model: Path) -> int:
     """Longest example: the configured one, or the model's window."""
-    model = json.loads((base_model / "config.json").read_text(encoding="utf-8"))
-    window = int(model.get("max_position_embeddings") or config.max_length)
+    window = int(getattr(load_config(base_model), "max_position_embeddings", None) or config.max_length)
     if config.max_length > window:
         raise UserError(f"sft.max_length is {config.max_length} and {base_model} has a window of {window}; lower it")
     return config.max_length or window
@@ -142,6 +143,7 @@ def _finish(job: SFTJob, trainer: Any, tokenizer: Any, writer: MetricsWriter | N
     job.out_dir.mkdir(parents=True, exist_ok=True)
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if job.config.lora is not None:
+        save_adapters(model, job.out_dir / "adapters", job.base_model.name)
         model = model.merge_and_unload()
     save_model(model, tokenizer, job.out_dir / "model", state)
     write_text(job.out_dir / "config.json", job.config.model_dump_json(indent=1) + "\n")

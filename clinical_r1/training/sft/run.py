@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from clinical_r1.errors import UserError
-from clinical_r1.generation.load import check_model_folder
+from clinical_r1.folders import check_model_folder
 from clinical_r1.training.launcher import launch_job
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 

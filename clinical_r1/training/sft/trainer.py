@@ -11,6 +11,7 @@ from trl import SFTTrainer
 
 from clinical_r1.training.checkpoints import mark_complete, prune
 from clinical_r1.training.launcher import report_progress
+from clinical_r1.training.lora import expose_bias
 from clinical_r1.training.metrics import MetricsWriter
 from clinical_r1.training.sft.data import EpochOrder
 from clinical_r1.training.sft.head import install
@@ -40,6 +41,7 @@ class TraceTrainer(SFTTrainer):
         super().__init__(*args, **kwargs)
         causal: Any = self.model
         install(causal.get_base_model() if hasattr(causal, "peft_config") else causal)
+        expose_bias(causal)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.packed:  # the rows are filled sequences now, all of about one length
