@@ -56,10 +56,11 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: str = "float32", 
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    if options.get("attn_implementation") == "sdpa":
+        options.pop("attn_implementation")  # transformers' choice too, but for architectures that cannot (Gemma 2)
     torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
-    model: Any
     try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        found: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch_dtype, local_files_only=True, output_loading_info=True, **options
         )
     except (SafetensorError, EOFError) as error:
@@ -69,7 +70,10 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: str = "float32", 
     except (ValueError, ImportError, RuntimeError) as error:
         if "out of memory" in str(error).lower():
             raise
+        if "ignore_mismatched_sizes" in str(error):
+            raise UserError(f"{folder}: the sizes in config.json are not those of its weights; copy it again") from None
         raise UserError(f"{folder}: transformers cannot load it: {_first_line(error)}") from None
+    model, loading = found
     if loading["missing_keys"]:  # transformers would draw them at random and go on
         raise UserError(
             f"{folder}: {len(loading['missing_keys'])} weights are not in its files "

@@ -32,13 +32,12 @@ def preflight(
     from rich.console import Console
     from rich.table import Table
 
-    from clinical_r1.folders import check_model_folder
     from clinical_r1.training.ppo.config import PPOConfig
     from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, estimate
     from clinical_r1.training.sft.build import micro_batch
 
     settings = _read(config)
-    geometry = Geometry.of(check_model_folder(model)) if model else QWEN_7B
+    geometry = Geometry.of(model) if model else QWEN_7B
     world = gpus or settings.processes
     need = estimate(settings, geometry, world)
     table = Table("GiB", f"each of {world} GPU(s)", "each node's host memory", title=config)

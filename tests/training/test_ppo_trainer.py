@@ -44,7 +44,11 @@ def test_a_run_leaves_model_config_metrics_and_curves(whole, sft_model):  # noqa
     assert [row["step"] for row in rows if "validation/accuracy" in row] == [0, 2, 4]
     assert all(row["train/sampler_gap"] < 1e-4 for row in steps)
     assert steps[0]["train/kl"] == pytest.approx(0, abs=1e-3)
-    assert all({"train/clip_fraction", "train/entropy", "time/rollout"} <= row.keys() for row in steps)
+    assert all({"train/entropy", "time/rollout"} <= row.keys() for row in steps)
+    # No update where every episode earned the same.
+    assert all(
+        ("train/clip_fraction" in row) == bool(row["train/reward_spread"]) == row["train/updated"] for row in steps
+    )
     # Not in a step whose rewards are all alike: there is no variance to explain.
     assert any("critic/explained_variance" in row for row in steps)
     summary = result(whole)
@@ -160,3 +164,56 @@ def test_an_engine_with_other_weights_ends_the_run(sft_model, splits, tmp_path, 
     rollout = {"max_new_tokens": 48, "engine": "vllm", "vllm_url": "http://127.0.0.1:9/v1"}
     with pytest.raises(UserError, match=r"off by 0\.30 nats a token"):
         train(job(config(steps=1, rollout=rollout), sft_model, splits, tmp_path), NeverStop())
+
+
+class Judge:
+    """Says the same of everything."""
+
+    name = "constant"
+
+    def __init__(self, label: VerdictLabel) -> None:
+        self.label = label
+
+    async def judge(self, item):
+        return Verdict(label=self.label, judge=self.name)
+
+
+@pytest.mark.parametrize("label", [VerdictLabel.INCORRECT, VerdictLabel.CORRECT])
+def test_a_run_in_which_all_earn_the_same_learns_nothing_and_stops(label, sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(scoring, "build_verifier", lambda *_: Judge(label))
+    table = {"reasoning_correct": 1, "reasoning_incorrect": 0, "plain_correct": 1, "plain_incorrect": 0, "no_result": 0}
+    rule = {"reward_table": table | {"no_result": float(label is VerdictLabel.CORRECT)}}
+    settings = config(steps=9, keep="last", stop={"unpaid_steps": 3}, probe={"every": 0, "cases": 4}, **rule)
+    train(job(settings, sft_model, splits, tmp_path), NeverStop())
+    summary = result(tmp_path)
+    assert summary["steps"] == 3
+    words = "no reward was paid" if label is VerdictLabel.INCORRECT else "every episode earned 1"
+    assert f"{words} in 3 steps in a row" in summary["stop_reason"]
+    assert all(torch.equal(v, weights(sft_model)[name]) for name, v in weights(tmp_path / "out" / "model").items())
+
+
+def test_judgements_that_fail_are_the_reason_and_no_collapse_of_lengths(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(scoring, "build_verifier", lambda *_: Judge(VerdictLabel.INVALID))
+    table = {"reasoning_correct": 1, "reasoning_incorrect": 0, "plain_correct": 0, "plain_incorrect": 0, "no_result": 0}
+    settings = config(steps=9, reward_table=table, probe={"every": 0, "cases": 4}, stop={"patience": 2})
+    monkeypatch.setattr("clinical_r1.training.ppo.scoring.NO_RESULT", frozenset())
+    train(job(settings, sft_model, splits, tmp_path), NeverStop())
+    assert result(tmp_path)["stop_reason"].startswith("no verdicts: 100%")
+    assert result(tmp_path)["steps"] == 2
+
+
+def test_a_tie_keeps_the_sft_model():
+    from clinical_r1.training.ppo.config import StopConfig
+    from clinical_r1.training.ppo.probe import ProbeResult
+    from clinical_r1.training.ppo.watch import Watch
+
+    def look(accuracy: float) -> ProbeResult:
+        return ProbeResult(accuracy, 100, 0, 1.0, 10.0, 20.0, {})
+
+    watch = Watch()
+    assert watch.after_probe(0, look(0.5), StopConfig())
+    assert not watch.after_probe(20, look(0.5), StopConfig())
+    assert watch.best_step == 0
+    assert watch.after_probe(40, look(0.51), StopConfig())
+    assert not watch.after_probe(60, look(0.51), StopConfig())
+    assert watch.best_step == 40

@@ -121,8 +121,8 @@ def test_a_server_with_other_weights_ends_the_run():
     rollouts = [Episode(0, [1, 2], [3, 4], [-0.5, -0.5], True), Episode(1, [1], [5], [-0.5], True)]
     batch = new_batch(rollouts, 2, 0)
     batch.old = batch.sampled + 0.05 * batch.mask
-    check_sampler(batch)
+    check_sampler(batch, "vllm")
     for off, said in ((0.2, r"0\.20"), (float("nan"), "nan")):
         batch.old = batch.sampled - off * batch.mask
         with pytest.raises(UserError, match=rf"off by {said} nats a token"):
-            check_sampler(batch)
+            check_sampler(batch, "vllm")

@@ -45,8 +45,8 @@ class CriticConfig(BaseModel):
 
     kind: Literal["full", "none"] = "full"
     """`none`: the batch's mean reward is the baseline (of the prompt's own episodes where there are several)."""
-    learning_rate: float = Field(default=9e-6, gt=0)
-    """Of the critic's AdamW."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Of the critic's AdamW; None = 9e-6 for all weights, 9e-5 for adapters, which start at zero."""
     schedule: Literal["constant", "linear", "cosine"] | None = None
     """Course of the critic's learning rate; None takes the policy's. One that falls averages over more batches."""
     epochs: int = Field(default=1, ge=1)
@@ -93,6 +93,10 @@ class StopConfig(BaseModel):
     """Share of episodes that were cut at max_new_tokens (ignored where the first step already had more)."""
     patience: int = Field(default=3, ge=1)
     """So many steps in a row beyond one of the limits above are a collapse."""
+    max_masked_share: float = Field(default=0.5, gt=0, le=1)
+    """Share of a step's judgements that failed and were masked out."""
+    unpaid_steps: int = Field(default=20, ge=1)
+    """So many steps in a row in which all episodes earned the same (nothing, most often): nothing is learnt."""
     below_sft: bool = True
     """Stop when validation accuracy falls below the SFT model's 95% interval in two probes in a row."""
 
@@ -132,8 +136,9 @@ class PPOConfig(BaseModel):
     """Policy ratio clip (the paper's 0.2)."""
     gamma: float = Field(default=1.0, gt=0, le=1)
     """Discount per token."""
-    gae_lambda: float = Field(default=0.95, ge=0, le=1)
-    """GAE's lambda of the advantages."""
+    gae_lambda: float = Field(default=1.0, ge=0, le=1)
+    """GAE's lambda of the advantages. At .95 a token 200 before the end sees 3.5e-5 of the reward: lower it only where
+    the critic explains something (`critic/explained_variance`)."""
     whiten: bool = True
     """Scale advantages to mean 0 and deviation 1 over the batch's tokens."""
     entropy_bonus: float = Field(default=0.0, ge=0)
@@ -191,6 +196,11 @@ class PPOConfig(BaseModel):
         if self.lora is not None and self.deepspeed.stage == 3 and self.rollout.engine == "vllm":
             raise ValueError("lora under ZeRO stage 3 cannot feed a vllm rollout; use stage 2")
         return self
+
+    @property
+    def critic_rate(self) -> float:
+        """The critic's learning rate, by what is trained where none is set."""
+        return self.critic.learning_rate or (9e-6 if self.lora is None else 9e-5)
 
     def accumulation(self, world_size: int) -> int:
         """Backward passes of one process between two optimizer steps; UserError where the batch does not divide."""

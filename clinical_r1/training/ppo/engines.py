@@ -73,7 +73,7 @@ def build_engines(config: PPOConfig, model_folder: Path) -> Engines:
         body = _load(config, model_folder, device)[0]
         body = body.get_base_model().base_model if config.lora else body.base_model
         value_model = Critic(body, config.critic.initial_value, config.deepspeed.stage == 3).to(device)
-        critic = _engine(config, value_model, config.critic.learning_rate, accumulation)
+        critic = _engine(config, value_model, config.critic_rate, accumulation)
     reference = None
     if config.lora is None:
         frozen = load_model(model_folder, str(device), config.dtype, attn_implementation=config.attention)[0]

@@ -1,7 +1,6 @@
 """One step's experience: sample episodes, judge them, and run the frozen forward passes while the judge works."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +17,10 @@ from clinical_r1.training.ppo.algorithm import (
     token_rewards,
     whiten,
 )
-from clinical_r1.training.ppo.batch import Batch, Episode, MicroBatch, new_batch, put
+from clinical_r1.training.ppo.batch import Batch, Episode, new_batch, put
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.data import PromptSet, draw_order, stream_seeds
 from clinical_r1.training.ppo.engines import Engines, rank, shared, world_size
-from clinical_r1.training.ppo.overlap import Overlap
 from clinical_r1.training.ppo.scoring import Scorer
 from clinical_r1.training.trainee import StopRequest
 
@@ -48,32 +46,25 @@ class Collector:
     """Samples batches with the current actor and turns them into training data."""
 
     def __init__(
-        self, config: PPOConfig, engines: Engines, sampler: Any, scorer: Scorer, prompts: PromptSet,
-        stop: StopRequest, overlap: Overlap | None = None,
-    ) -> None:  # fmt: skip
+        self, config: PPOConfig, engines: Engines, sampler: Any, scorer: Scorer, prompts: PromptSet, stop: StopRequest
+    ) -> None:
         """`sampler` is a generation.Decoder or VLLMSampler."""
         self.config, self.engines, self.sampler, self.scorer = config, engines, sampler, scorer
-        self.prompts, self.stop, self.overlap = prompts, stop, overlap or Overlap()
+        self.prompts, self.stop = prompts, stop
         self.pad = engines.tokenizer.pad_token_id
 
-    def collect(
-        self, stream: int, step: int, beta: float, timer: Timer, critic_ready: Callable[[], object] = lambda: None
-    ) -> Batch:
+    def collect(self, stream: int, step: int, beta: float, timer: Timer) -> Batch:
         """Roll out step `step` (1-based) of a stream of prompts; the same on every process.
 
-        `critic_ready` is called before the critic is asked: it may still be learning until then (overlap.py). Raises
-        Interrupted on all processes where one was asked to stop while sampling.
+        Raises Interrupted on all processes where one was asked to stop while sampling.
         """
-        self.overlap.narrow()
         now = time.perf_counter()
         episodes = self._sample(stream, step)
         now = timer.lap("rollout", now)
         own = episodes[rank() :: world_size()]
         judging = self.scorer.start(own, self.prompts.cases)
         batch = new_batch(episodes, self.config.micro_batch_size, self.pad, self.engines.device)
-        self._forward(batch, critic_ready)
-        if self.config.rollout.engine != "static":
-            check_sampler(batch)
+        self._forward(batch, first=step == 1)
         now = timer.lap("forward", now)
         self.scorer.finish(own, judging)
         timer.lap("verify", now)
@@ -106,42 +97,34 @@ class Collector:
         """A long rollout ends at once on SIGTERM: all rows stop, and the group agrees right after it."""
         return self.stop.asked
 
-    def _forward(self, batch: Batch, critic_ready: Callable[[], object]) -> None:
-        """Reference log-probabilities and values (and the actor's own, where another engine sampled)."""
+    @torch.no_grad()
+    def _forward(self, batch: Batch, first: bool) -> None:
+        """Reference log-probabilities and values; the actor's own too where another engine sampled, or in the first
+        step: an architecture whose logits this trainer takes otherwise than its decoder does is found there."""
         engines, own = self.engines, shared(batch.micro_batches)
-        critic, tensors = engines.critic, [batch.reference]
-
-        @torch.no_grad()
-        def reference(micro: MicroBatch) -> None:
-            put(batch.reference, micro, scores(micro)[0])
-
-        @torch.no_grad()
-        def values(micro: MicroBatch) -> None:
-            assert critic is not None
-            put(batch.values, micro, critic(micro))
-
-        @torch.no_grad()
-        def old(micro: MicroBatch) -> None:
-            put(batch.old, micro, engines.actor(micro)[0])
-
+        tensors = [batch.reference]
         with engines.as_reference() as scores:
-            self.overlap.each(reference, own)
-            critic_ready()
-            if critic is not None:
-                critic.eval()
-                self.overlap.each(values, own)
-                tensors.append(batch.values)
-            self.overlap.join()
-        if self.config.rollout.engine != "static":
-            self.overlap.each(old, own)
-            self.overlap.join()
+            for micro in own:
+                put(batch.reference, micro, scores(micro)[0])
+        if engines.critic is not None:
+            engines.critic.eval()
+            tensors.append(batch.values)
+            for micro in own:
+                put(batch.values, micro, engines.critic(micro))
+        other = self.config.rollout.engine != "static"
+        if other or first:
+            engines.actor.eval()
             tensors.append(batch.old)
+            for micro in own:
+                put(batch.old, micro, engines.actor(micro)[0])
         if world_size() > 1:
             for owner, parts in enumerate(gather([t[m.rows, : m.time] for m in own for t in tensors])):
                 numbers = iter(parts)
                 for micro in batch.micro_batches[owner :: world_size()]:
                     for tensor in tensors:
                         tensor[micro.rows, : micro.time] = next(numbers)
+        if other or first:
+            check_sampler(batch, self.config.rollout.engine)
 
     def _finish(self, batch: Batch, beta: float) -> None:
         """Rewards, advantages and returns; failed judgements are masked out."""
@@ -172,15 +155,21 @@ MOST_GAP = 0.1
 """Nats a token, mean: kernels and bfloat16 make some .01; more is a server that runs other weights."""
 
 
-def check_sampler(batch: Batch) -> None:
-    """UserError where another engine's log-probabilities are not those of the actor: weights would only hide it."""
+def check_sampler(batch: Batch, engine: str) -> None:
+    """UserError where the sampler's log-probabilities are not those of the actor: weights would only hide it."""
     gap = float(masked_mean((batch.old - batch.sampled).abs(), batch.mask))
-    if not gap <= MOST_GAP:  # NaN too
+    if gap <= MOST_GAP:
+        return
+    if engine == "static":
         raise UserError(
-            f"ppo.rollout.vllm_url: the server's log-probabilities are off by {gap:.2f} nats a token on average, so it "
-            "does not run the actor's weights; start a vLLM of 0.32 or later on this run's SFT model, with "
-            "--logprobs-mode processed_logprobs"
+            f"the trainer's log-probabilities and the decoder's are {gap:.2f} nats a token apart, so this architecture "
+            "computes its logits in a way that PPO does not know; take another base model, or report it"
         )
+    raise UserError(
+        f"ppo.rollout.vllm_url: the server's log-probabilities are off by {gap:.2f} nats a token on average, so it "
+        "does not run the actor's weights; start a vLLM of 0.32 or later on this run's SFT model, with "
+        "--logprobs-mode processed_logprobs"
+    )
 
 
 def sampling_params(config: PPOConfig, engines: Engines, temperature: float) -> SamplingParams:

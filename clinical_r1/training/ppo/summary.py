@@ -55,6 +55,6 @@ def summarize(rows: list[dict[str, Any]], watch: Watch) -> dict[str, Any]:
         if values:
             summary[f"{name}_accuracy_before"], summary[f"{name}_accuracy_after"] = values[0], values[-1]
     summary["masked_judgements"] = sum(series(rows, "train/masked")[1])
-    for phase in ("step", "rollout", "forward", "verify", "policy", "value", "settle", "probe"):
+    for phase in ("step", "rollout", "forward", "verify", "policy", "value", "probe"):
         summary[f"seconds_{phase}"] = sum(series(rows, f"time/{phase}")[1])
     return summary

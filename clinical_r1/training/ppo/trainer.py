@@ -24,7 +24,6 @@ from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.data import TRAIN_STREAM, WARMUP_STREAM, PromptSet
 from clinical_r1.training.ppo.engines import Engines, rank, set_learning_rate
 from clinical_r1.training.ppo.learn import Learner
-from clinical_r1.training.ppo.overlap import Numbers, Overlap, pays
 from clinical_r1.training.ppo.probe import ProbeResult, probe
 from clinical_r1.training.ppo.rollout import Collector, Interrupted, Timer
 from clinical_r1.training.ppo.saving import load_checkpoint, save_best, save_checkpoint
@@ -43,10 +42,8 @@ class Trainer:
         self.config, self.engines, self.sampler, self.judge = config, engines, sampler, judge
         self.validation, self.forgetting, self.state_dir, self.stop = validation, forgetting, state_dir, stop
         scorer = Scorer(judge, Reader(engines.tokenizer), reward_table(config.reward_table), config.reasoning)
-        self.overlap = Overlap(pays(config, engines))
-        self.collector = Collector(config, engines, sampler, scorer, prompts, stop, self.overlap)
+        self.collector = Collector(config, engines, sampler, scorer, prompts, stop)
         self.learner = Learner(config, engines)
-        self._unwritten: tuple[int, dict[str, float]] | None = None
         self.watch = Watch()
         self.beta = config.kl_beta
         self.step = 0
@@ -73,7 +70,6 @@ class Trainer:
                 self._save()
             raise Stopped from None
         finally:
-            self.overlap.close()
             if self.metrics is not None:
                 self.metrics.close()
 
@@ -88,7 +84,7 @@ class Trainer:
 
     def _fit_critic(self) -> None:
         settings, batches = self.config.critic, []
-        set_learning_rate(self.engines.critic, settings.warmup_learning_rate or settings.learning_rate)
+        set_learning_rate(self.engines.critic, settings.warmup_learning_rate or self.config.critic_rate)
         total = settings.warmup_batches * settings.warmup_epochs
         for number in range(1, total + 1):
             epoch, index = divmod(number - 1, settings.warmup_batches)
@@ -112,7 +108,6 @@ class Trainer:
         last = self.step >= self.config.steps or bool(self.watch.stop_reason)
         every = self.config.probe.every
         if last or (every and self.step % every == 0):
-            self._settle()
             self._probe()
         self.finished = last or bool(self.watch.stop_reason)
         if self.finished or self.step % self.config.save_every == 0:
@@ -121,52 +116,39 @@ class Trainer:
             raise Interrupted
 
     def _train_step(self, step: int) -> dict[str, float]:
-        """Roll out, update the actor, and start the critic's update: `_settle` ends it and writes the row."""
+        """Roll out and update actor and critic; nothing is learnt where no episode earned more than another: scaled to
+        deviation 1, the critic's noise would become a full-size update."""
         config, timer = self.config, Timer()
         begin = time.perf_counter()
-        batch = self.collector.collect(TRAIN_STREAM, step, self.beta, timer, self._end_step)
-        factor = learning_rate_factor(step, config.steps, config.warmup_steps, config.schedule)
+        batch = self.collector.collect(TRAIN_STREAM, step, self.beta, timer)
         now = time.perf_counter()
+        factor = learning_rate_factor(step, config.steps, config.warmup_steps, config.schedule)
         set_learning_rate(self.engines.actor, config.learning_rate * factor)
-        row = self._renamed(self.learner.policy(batch, TRAIN_STREAM, step), "train/")
-        timer.lap("policy", now)
+        row: dict[str, float] = {}
+        learns = has_spread(batch, config.rollout.episodes_per_prompt if self.engines.critic is None else 1)
+        if learns:
+            row = self._renamed(self.learner.policy(batch, TRAIN_STREAM, step), "train/")
+        now = timer.lap("policy", now)
         if self.engines.critic is not None:
             row["critic/explained_variance"] = monte_carlo_variance(batch)
-            self.overlap.start(lambda: self._fit_to(batch, step))
+            if learns:
+                row |= self._fit_to(batch, step)
+            timer.lap("value", now)
         row |= describe(batch) | {"train/beta": self.beta, "train/learning_rate": config.learning_rate * factor}
-        row |= {f"time/{phase}": spent for phase, spent in timer.seconds.items()}
+        row |= {"train/updated": float(learns)} | {f"time/{phase}": spent for phase, spent in timer.seconds.items()}
         row["time/step"] = time.perf_counter() - begin
+        row["train/episodes_per_s"] = config.batch_size / row["time/step"]
         self.beta = adapted_beta(self.beta, row["train/kl"], config.kl_target, len(batch.episodes))
-        self._unwritten = (step, row)
-        if not self.overlap.on:
-            self._end_step()
+        self._write(step, row)
         return row
 
-    def _fit_to(self, batch: Batch, step: int) -> Numbers:
-        """The critic's update of a step; may run beside the next rollout."""
-        config, begin = self.config, time.perf_counter()
+    def _fit_to(self, batch: Batch, step: int) -> dict[str, float]:
+        """The critic's update of a step."""
+        config = self.config
         course = config.critic.schedule or config.schedule
         factor = learning_rate_factor(step, config.steps, config.warmup_steps, course)
-        set_learning_rate(self.engines.critic, config.critic.learning_rate * factor)
-        numbers = self._renamed(self.learner.value(batch, TRAIN_STREAM, step, config.critic.epochs), "critic/")
-        return numbers | {"time/value": time.perf_counter() - begin}
-
-    def _settle(self) -> None:
-        """Wait for the critic's update outside of a rollout; the time counts as its own step's."""
-        begin = time.perf_counter()
-        numbers = self.overlap.result()
-        self.overlap.join()
-        self._end_step(numbers | {"time/settle": time.perf_counter() - begin})
-
-    def _end_step(self, numbers: Numbers | None = None) -> None:
-        """Write the row of the step whose critic was updated."""
-        numbers = self.overlap.result() if numbers is None else numbers
-        if self._unwritten is None:
-            return
-        (step, row), self._unwritten = self._unwritten, None
-        row["time/step"] += numbers.get("time/settle", 0.0)
-        row["train/episodes_per_s"] = self.config.batch_size / row["time/step"]
-        self._write(step, row | numbers)
+        set_learning_rate(self.engines.critic, config.critic_rate * factor)
+        return self._renamed(self.learner.value(batch, TRAIN_STREAM, step, config.critic.epochs), "critic/")
 
     def _probe(self) -> None:
         start = time.perf_counter()
@@ -185,7 +167,6 @@ class Trainer:
         return probe(self.config, self.sampler, self.engines, self.judge, cases, self.config.reasoning)
 
     def _save(self) -> None:
-        self._settle()
         state = {"step": self.step, "beta": self.beta, "watch": self.watch.state(), "finished": self.finished}
         save_checkpoint(self.engines, self.state_dir, self.step, state)
         self.saved_step = self.step
@@ -212,6 +193,14 @@ class Trainer:
         return {prefix + name.removeprefix("value_"): value for name, value in numbers.items()}
 
 
+def has_spread(batch: Batch, group: int) -> bool:
+    """Whether any episode earned more than another one that it is compared with: of its group, or of the batch."""
+    size = group if group > 1 else len(batch.episodes)
+    scores = [episode.score for episode in batch.episodes]
+    parts = [{one for one in scores[start : start + size] if one is not None} for start in range(0, len(scores), size)]
+    return any(len(part) > 1 for part in parts)
+
+
 def monte_carlo_variance(batch: Batch) -> float:
     """How much of the whole returns' variance the values of the rollout explained."""
     returns = advantages_and_returns(batch.rewards, batch.values, batch.mask, 1.0, 1.0)[1]
@@ -227,6 +216,7 @@ def describe(batch: Batch) -> dict[str, float]:
     kl = float(((batch.old - batch.reference) * batch.mask).sum())
     return {
         "train/reward": sum(e.score or 0.0 for e in kept) / count,
+        "train/reward_spread": max(e.score or 0.0 for e in kept) - min(e.score or 0.0 for e in kept) if kept else 0.0,
         "train/accuracy": sum(e.label is VerdictLabel.CORRECT for e in kept) / count,
         "train/reasoning_rate": sum(e.reasoned for e in batch.episodes) / everything,
         "train/reasoning_tokens": sum(e.reasoning_tokens for e in batch.episodes) / everything,
