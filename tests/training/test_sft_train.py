@@ -167,7 +167,7 @@ def test_weights_of_other_shapes_are_one_sentence(traces, base_model, tmp_path):
     shutil.copytree(base_model, broken)
     config = json.loads((broken / "config.json").read_text())
     (broken / "config.json").write_text(json.dumps(config | {"hidden_size": 64}))
-    with pytest.raises(UserError, match="config.json are not those of its weights"):
+    with pytest.raises(UserError, match="are not those of its weights"):
         train_sft(SFTConfig(**SETTINGS), traces, broken, tmp_path / "out", tmp_path / "state")
     assert not (tmp_path / "out").exists()
 
