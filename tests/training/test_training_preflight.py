@@ -23,7 +23,7 @@ def test_adapters_are_counted_exactly(base_model):
     from peft import LoraConfig, get_peft_model
 
     from clinical_r1.generation.load import load_model
-    from clinical_r1.training.sft.config import LoraSettings
+    from clinical_r1.training.lora import LoraSettings
 
     settings = LoraSettings(rank=4)
     lora = LoraConfig(r=4, target_modules=settings.target_modules)

@@ -42,8 +42,8 @@ class Watch:
             return
         masked, spread = row["train/masked_share"], row["train/reward_spread"]
         beyond = {
-            f"no verdicts: {masked:.0%} of the episodes could not be judged (limit {limits.max_masked_share:.0%}); ask the "
-            "judge for its reasons": masked > limits.max_masked_share
+            f"no verdicts: {masked:.0%} of the episodes could not be judged (limit {limits.max_masked_share:.0%}); "
+            "ask the judge for its reasons": masked > limits.max_masked_share
         }
         beyond |= self._collapses(row, limits)
         self.alike = self.alike + 1 if not spread and masked < 1 else 0
