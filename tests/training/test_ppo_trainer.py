@@ -122,7 +122,7 @@ def test_without_a_critic_and_with_several_episodes_a_prompt(sft_model, splits, 
 
 def test_reward_rises(sft_model, splits, tmp_path):  # noqa: F811
     settings = config(
-        steps=36, batch_size=32, micro_batch_size=16, minibatches=2, learning_rate=2e-3, kl_beta=0.01,
+        steps=70, batch_size=32, micro_batch_size=16, minibatches=2, learning_rate=2e-3, kl_beta=0.01,
         probe={"every": 0, "cases": 16}, save_every=100, keep="best",
     )  # fmt: skip
     train(job(settings, sft_model, splits, tmp_path), NeverStop())
