@@ -208,7 +208,7 @@ def test_a_tie_keeps_the_sft_model():
     from clinical_r1.training.ppo.watch import Watch
 
     def look(accuracy: float) -> ProbeResult:
-        return ProbeResult(accuracy, 100, 0, 1.0, 10.0, 20.0, {})
+        return ProbeResult(accuracy, 100, 0, 0, 1.0, 10.0, 20.0, {})
 
     watch = Watch()
     assert watch.after_probe(0, look(0.5), StopConfig())
