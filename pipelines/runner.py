@@ -32,6 +32,7 @@ from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.settings import shown
 from clinical_r1.simulator.beside import PATIENT_KEY, arguments_of, simulated_endpoint
 from clinical_r1.simulator.config import SimulatorConfig
+from clinical_r1.verifier.config import RULES_ALONE
 from pipelines.local_run import LocalJob, forget_finished_steps, only_run, run_local
 from pipelines.outcome import PUBLISH, short
 from pipelines.registry import titles_of
@@ -195,7 +196,19 @@ def _print_head(console: Console, name: str, ready: _Ready, run_dir: Path) -> No
         console.print(
             f"{name}: {len(ready.config.records.sources)} source(s), teacher and judge: {where}", markup=False
         )
+        if alone := _on_rules_alone(ready.config):
+            console.print(f"judged by rules alone: {' and '.join(alone)}; {RULES_ALONE}", style="yellow", markup=False)
     console.print(f"run folder: {short(run_dir)} (full output: log.txt)", markup=False)
+
+
+def _on_rules_alone(config: RunConfig) -> list[str]:
+    """The sections whose results rest on rules alone; the independent judge is meant to be of another kind."""
+    sections = {
+        "synthesis": config.synthesis.verifier,
+        "ppo": config.ppo.judge.verifier,
+        "evaluation": config.evaluation.reward_judge.verifier,
+    }
+    return [name for name, verifier in sections.items() if verifier.kind == "rule"]
 
 
 def run_all(names: list[str], options: list[str], runs_dir: Path, fresh: bool) -> bool:

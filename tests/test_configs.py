@@ -9,9 +9,13 @@ import yaml
 from pydantic import BaseModel
 
 from clinical_r1.errors import UserError
+from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.runs.config import RunConfig, load_as, load_config
 from clinical_r1.runs.experiments import CONFIGS, AblateRlConfig
 from clinical_r1.settings import Document
+from clinical_r1.synthesis.config import SynthesisConfig
+from clinical_r1.training.ppo.config import PPOConfig
+from clinical_r1.verifier.config import VerifierConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("clinical_r1", "components", "pipelines", "serving")
@@ -65,6 +69,27 @@ def test_every_yaml_file_is_known_and_parses(path: Path) -> None:
         assert data
     else:
         load_as(model, str(ROOT / path)) if issubclass(model, RunConfig) else Document.read(ROOT / path).validate(model)
+
+
+def judges(path: Path) -> dict[str, VerifierConfig]:
+    """The verifiers that a shipped configuration pays, keeps traces and gates by."""
+    model = model_of(path)
+    if model is None or not issubclass(model, RunConfig | SynthesisConfig | PPOConfig | EvaluationConfig):
+        return {}
+    if issubclass(model, RunConfig):
+        config = load_as(model, str(ROOT / path))
+        found = {"synthesis": config.synthesis.verifier, "ppo": config.ppo.judge.verifier}
+        return found | {"evaluation": config.evaluation.reward_judge.verifier}
+    settings = Document.read(ROOT / path).validate(model)
+    if isinstance(settings, SynthesisConfig):
+        return {"synthesis": settings.verifier}
+    judge = settings.judge if isinstance(settings, PPOConfig) else settings.reward_judge
+    return {model.__name__: judge.verifier}
+
+
+@pytest.mark.parametrize("path", yaml_files(), ids=str)
+def test_no_shipped_configuration_pays_keeps_or_gates_by_rules_alone(path: Path) -> None:
+    assert [name for name, verifier in judges(path).items() if verifier.kind == "rule"] == []
 
 
 def test_a_section_may_be_the_name_of_a_shipped_file(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from clinical_r1.folders import check_model_folder, identity
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.privacy.crossing import check_crossing, check_gate
 from clinical_r1.schema import Case, Prediction, write_jsonl
+from clinical_r1.verifier.config import tell_of_rules_alone
 
 
 def evaluate(
@@ -49,6 +50,8 @@ def evaluate_cases(
     check_privacy(config, model, source)
     default = model.name if isinstance(model, EndpointConfig) else Path(model).name
     config = config.model_copy(update={"model_name": config.model_name or default, "identity": identity_of(model)})
+    if not all(case.options for case in rows):  # choices are read by rules whoever judges
+        tell_of_rules_alone(config.reward_judge.verifier, "the result is a lower bound; name a model in reward_judge")
     notes: list[str] = []
     if isinstance(model, EndpointConfig):
         predictions, failed, notes = answer_by_endpoint(config, model, rows, Path(state_dir))

@@ -26,6 +26,7 @@ from clinical_r1.synthesis.report import SynthesisReport
 from clinical_r1.synthesis.search import Search, rejected
 from clinical_r1.synthesis.spool import Spool
 from clinical_r1.synthesis.writer import Metered, Writer
+from clinical_r1.verifier.config import tell_of_rules_alone
 from clinical_r1.verifier.verifier import build_verifier
 
 
@@ -37,6 +38,7 @@ def synthesize(config: SynthesisConfig, cases: Path, out_dir: Path, state_dir: P
     """
     started = time.monotonic()
     config.check_privacy(Path(cases))
+    tell_of_rules_alone(config.verifier, "a case whose answers stay undecided is rejected; set verifier.kind: ensemble")
     total = _count_units(config, Path(cases))
     state_dir = Path(state_dir)
     state_dir.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Which verifier, how strict, and where it asks."""
 
+import sys
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -8,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
 
+RULES_ALONE = (
+    "they say correct where an answer plainly names the reference, incorrect only where that cannot be wrong, and "
+    "leave the rest undecided"
+)
 IcdLevel = Literal["off", "code", "category", "block"]
 
 
@@ -35,6 +40,12 @@ class VerifierConfig(BaseModel):
     """How many last judgements that is; fewer end nothing."""
     seed: int = 0
     """Seed of the judge's calls (at temperature 0)."""
+
+
+def tell_of_rules_alone(verifier: VerifierConfig, consequence: str) -> None:
+    """At the start of a step: what it means that no model judges. Nothing where one does."""
+    if verifier.kind == "rule":
+        print(f"judged by rules alone: {RULES_ALONE}; {consequence}", file=sys.stderr, flush=True)
 
 
 class JudgeConfig(BaseModel):

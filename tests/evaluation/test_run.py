@@ -43,8 +43,10 @@ def config(**changes) -> EvaluationConfig:
     return EvaluationConfig(**({"max_new_tokens": 12, "batch_rows": 16, "model_name": "tiny"} | changes))
 
 
-def test_everything_is_written_and_counts_add_up(model, cases_file, tmp_path):
+def test_everything_is_written_and_counts_add_up(model, cases_file, tmp_path, capsys):
     metrics = evaluate(config(), model, cases_file, tmp_path / "out", tmp_path / "state")
+    assert "judged by rules alone" in (told := capsys.readouterr().err)
+    assert "the result is a lower bound" in told
     rows = read_jsonl(tmp_path / "out" / "predictions.jsonl", Prediction)
     assert [row.case_id for row in rows] == [case.id for case in make_cases(42)]
     assert metrics["overall"]["n"] == 42 == sum(metrics["outcomes"].values())

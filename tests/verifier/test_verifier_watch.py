@@ -10,6 +10,7 @@ from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.shape import shape
 from clinical_r1.schema import VerdictLabel
+from clinical_r1.verifier.config import tell_of_rules_alone
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.llm import PLAIN_ROOM, THINKING_ROOM
 from clinical_r1.verifier.verifier import VerifierConfig, build_verifier
@@ -123,3 +124,12 @@ def test_a_shape_shows_structure_alone(text: str, expected: str) -> None:
 def test_a_long_shape_is_shortened_in_the_middle() -> None:
     assert " ... " in shape("{a} " * 200)
     assert len(shape("{a} " * 200, cut=True)) < 150
+
+
+def test_a_run_on_rules_alone_is_told_what_that_means(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_of_rules_alone(VerifierConfig(kind="ensemble"), "nothing")
+    assert capsys.readouterr().err == ""
+    tell_of_rules_alone(VerifierConfig(kind="rule"), "an undecided answer earns nothing")
+    told = capsys.readouterr().err
+    assert "judged by rules alone" in told
+    assert "leave the rest undecided; an undecided answer earns nothing" in told

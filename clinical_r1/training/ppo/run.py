@@ -9,6 +9,7 @@ from clinical_r1.training.deepspeed import check_attention, check_requirements
 from clinical_r1.training.launcher import launch_job, node_count
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.job import PPOJob
+from clinical_r1.verifier.config import tell_of_rules_alone
 
 
 def train_ppo(
@@ -34,6 +35,8 @@ def train_ppo(
         if not path.is_file():
             raise UserError(f"{path}: no such file; PPO needs the rl and validation splits of the records step")
         config.judge.check_privacy(path)
+    undecided = "an undecided answer earns nothing and teaches nothing; name a model in ppo.judge"
+    tell_of_rules_alone(config.judge.verifier, undecided)
     paths = {"model": model, "cases": cases, "validation": validation, "out_dir": out_dir, "state_dir": state_dir}
     job = PPOJob(config=config, **{name: path.resolve() for name, path in paths.items()})
     config.accumulation(config.processes * node_count())
