@@ -19,6 +19,7 @@ from clinical_r1.llm.journal import Journal
 from clinical_r1.llm.limits import Gate, Pacer
 from clinical_r1.llm.lines import Entry
 from clinical_r1.llm.parse import parse_reply
+from clinical_r1.llm.quirks import Quirks
 from clinical_r1.llm.reply import AttemptError, estimate_tokens
 from clinical_r1.llm.retrying import Attempts
 from clinical_r1.llm.statistics import Statistics
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BudgetExhausted", "CallFailed", "Completion", "EndpointUnusable", "LLMClient", "Message"]
 
+FIRST_CALLS = 50
+"""Calls that are a probe of the endpoint: where all of them fail, the step ends with the reason."""
 Message = dict[str, str]
 """{"role": "system" | "user" | "assistant", "content": text}"""
 
@@ -70,6 +73,7 @@ class LLMClient:
         self.budget = budget
         self.statistics = Statistics(endpoint.name)
         self.reader = Reader(f"endpoint {endpoint.name}", endpoint.thinking)
+        self.quirks = Quirks(endpoint)
         self.json_mode = JsonMode(endpoint.json_mode)
         self.gate = Gate(endpoint.max_concurrency)
         self.requests = Pacer(endpoint.requests_per_minute) if endpoint.requests_per_minute else None
@@ -124,7 +128,7 @@ class LLMClient:
             "max_tokens": max_tokens,
             **self.endpoint.extra_body,
         }
-        if seed is not None and self.endpoint.send_seed:
+        if seed is not None:
             body["seed"] = seed
         identity = _canonical(body).encode("utf-8", "replace")
         attempts = Attempts(self, body, response_model, keep_truncated)
@@ -134,15 +138,15 @@ class LLMClient:
         else:
             key = self.journal.call_key(identity, prompt_version, sample_index)
             entry, cached = await self.journal.once(key, subject, lambda: self._call(attempts, key, prompt_version))
-        self.statistics.finished(cached)
         if entry.finish_reason in REFUSALS:
-            self.statistics.failures[entry.finish_reason] += 1
+            self.gave_up(entry.finish_reason)
             raise CallFailed(entry.finish_reason, attempts.number + 1, entry.usage)
         parsed = attempts.parsed
         if response_model is not None and parsed is None:
             parsed = parse_reply(entry.text, response_model, self.reader.dialect if self.reader.fixed else None)
             if parsed is None:  # journaled under a schema that has changed since
                 raise CallFailed("unparseable", 0)
+        self.statistics.finished(cached)
         return Completion(entry.text, parsed, entry.model, entry.usage, cached, entry.finish_reason,
                           entry.reasoning, entry.reasoning_tokens)  # fmt: skip
 
@@ -181,6 +185,16 @@ class LLMClient:
         """The error for a key that is not accepted."""
         place = self.endpoint.api_key_env or "api_key_env (none is set)"
         return EndpointUnusable(f"endpoint {self.endpoint.name}: HTTP {status}, the key is not accepted; check {place}")
+
+    def gave_up(self, reason: str) -> None:
+        """Count a call that came to nothing; EndpointUnusable where none of the first ones gave anything."""
+        self.statistics.gave_up(reason)
+        failed = self.statistics.failures.total()
+        if failed >= FIRST_CALLS and not self.statistics.answered:
+            raise EndpointUnusable(
+                f"endpoint {self.endpoint.name}: none of the first {failed} calls gave anything usable; "
+                f"most often {self.statistics.told()}"
+            )
 
     def pace(self, body: dict[str, Any]) -> tuple[float, int]:
         """Reserve one request and its tokens; returns (seconds to wait, tokens reserved)."""

@@ -1,7 +1,7 @@
 """One entry an endpoint: where it is, what it costs, how hard it may be pushed, and what may be sent to it."""
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -21,6 +21,14 @@ class BudgetConfig(BaseModel):
     max_tokens: int | None = Field(default=None, gt=0)
     """Prompt and completion tokens of all endpoints together; None for no limit."""
 
+    def shared(self, parts: int) -> Self:
+        """The share of one of several processes: the budget holds for the whole job."""
+        update = {
+            "max_cost": None if self.max_cost is None else self.max_cost / parts,
+            "max_tokens": None if self.max_tokens is None else max(1, self.max_tokens // parts),
+        }
+        return self if parts <= 1 else self.model_copy(update=update)
+
 
 class EndpointConfig(BaseModel):
     """An OpenAI-compatible chat endpoint."""
@@ -35,6 +43,12 @@ class EndpointConfig(BaseModel):
     """The model id to ask for; the id that the endpoint returns is recorded with every reply."""
     api_key_env: str = ""
     """Name of the environment variable with the key; empty for endpoints without one. Keys never stand in configs."""
+    api_key_header: str = Field(default="Authorization", pattern=r"^[A-Za-z0-9-]+$")
+    """Header that carries the key: Authorization (as `Bearer KEY`), or the bare key in api-key (Azure), x-api-key."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Further headers, such as anthropic-version. No secrets: those come from the environment."""
+    query: dict[str, str] = Field(default_factory=dict)
+    """Query string of every request, such as api-version for Azure."""
     terms: Literal["train", "no_train", "unknown"] = "unknown"
     """May its outputs train models, by its terms of use?"""
     data_region: str = "unknown"
@@ -60,7 +74,7 @@ class EndpointConfig(BaseModel):
     max_retries: int = Field(default=6, ge=0)
     """Further attempts after 429, 5xx, timeouts and lost connections."""
     max_resamples: int = Field(default=4, ge=0)
-    """Further attempts after a reply that does not parse or is cut off."""
+    """Further attempts after a reply that does not parse or is cut off: with another seed, and with room if cut off."""
     backoff_first: Positive = 0.5
     """Seconds before the first retry where the endpoint names none; doubles from there."""
     backoff_max: Positive = 60.0
@@ -72,11 +86,11 @@ class EndpointConfig(BaseModel):
     json_mode: Literal["schema", "object", "text"] = "schema"
     """How structured replies are asked for; falls back to the next weaker form where the endpoint refuses one."""
     send_seed: bool = True
-    """Send the `seed` parameter; some endpoints refuse it."""
+    """Send the `seed` parameter; an endpoint that refuses it is asked without."""
     send_temperature: bool = True
-    """Send `temperature`; some reasoning models refuse it."""
+    """Send `temperature`; some reasoning models refuse it, and are asked without."""
     token_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """How the endpoint calls the bound of a reply's length."""
+    """How the endpoint calls the bound of a reply's length; found out where it refuses this one."""
     extra_body: dict[str, object] = Field(default_factory=dict)
     """Further request parameters, such as chat_template_kwargs of a vLLM server."""
 
@@ -97,6 +111,14 @@ class EndpointConfig(BaseModel):
         if not key.isascii() or any(character.isspace() for character in key):
             raise UserError(f"endpoint {self.name}: {self.api_key_env} holds no key: a key has no spaces or line ends")
         return key
+
+    def shared(self, parts: int) -> Self:
+        """This entry for one of several processes that use it at once: limits hold for the whole job."""
+        if parts <= 1:
+            return self
+        limits = {name: value / parts for name in ("requests_per_minute", "tokens_per_minute")
+                  if (value := getattr(self, name)) is not None}  # fmt: skip
+        return self.model_copy(update={**limits, "max_concurrency": max(1, self.max_concurrency // parts)})
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Price of one call."""

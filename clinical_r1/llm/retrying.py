@@ -8,13 +8,18 @@ from pydantic import BaseModel
 from clinical_r1.llm.failures import CallFailed, EndpointUnusable
 from clinical_r1.llm.limits import backoff
 from clinical_r1.llm.parse import parse_reply
+from clinical_r1.llm.quirks import ADVICE, reason_of, said
 from clinical_r1.llm.reply import AttemptError, Reply, estimate_tokens
 from clinical_r1.llm.shape import shape
+from clinical_r1.llm.structured import Mode
 from clinical_r1.schema import Usage
 
 if TYPE_CHECKING:
     from clinical_r1.llm.client import LLMClient
 
+SENT_OTHERWISE = "sent_otherwise"
+"""Reason of an attempt that repeats a call in a form that the endpoint takes."""
+MOST_REFORMS = 12
 SALT = 1_000_003
 """Distance between the seeds of resamples."""
 
@@ -41,7 +46,7 @@ class Attempts:
         self.parsed: BaseModel | None = None
         self.usage = Usage()
         self.number = 0
-        self._errors = 0
+        self._errors = self._reforms = 0
         self._resamples = 0
 
     async def run(self, key: str) -> Reply:
@@ -56,7 +61,7 @@ class Attempts:
                     return Reply("", self.client.endpoint.model, "content_filter", 0, 0)
                 if await self._recover(error):
                     continue
-                raise self._failed(error.reason) from None
+                raise self._failed(reason_of(error)) from None
             defect = self._defect(reply)
             if defect is None or reply.refused:  # asked again, it would refuse again
                 return reply
@@ -76,26 +81,31 @@ class Attempts:
             if wait:
                 await asyncio.sleep(wait)
             mode = client.json_mode.mode
+            request = client.quirks.fields({**self.body, **client.json_mode.fields(self.response_model)})
             try:
-                reply = await client.transport.post(self._request(), headers)
+                reply = await client.transport.post(request, headers)
             except AttemptError as error:
                 client.gate.report(error.throttled)
-                if self.response_model is not None and client.json_mode.refused(error.status, error.message, mode):
-                    error.code = "json_mode"
+                if self._sent_otherwise(error, request, mode):
+                    error.code = SENT_OTHERWISE
                 raise
             client.gate.report(False)
         self._charge(reply, reserved)
         return reply
 
-    def _request(self) -> dict[str, Any]:
-        """The body as this endpoint wants it."""
-        endpoint = self.client.endpoint
-        request = {**self.body, **self.client.json_mode.fields(self.response_model)}
-        if endpoint.token_field != "max_tokens":
-            request[endpoint.token_field] = request.pop("max_tokens")
-        if not endpoint.send_temperature:
-            del request["temperature"]
-        return request
+    def _sent_otherwise(self, error: AttemptError, request: dict[str, Any], mode: Mode) -> bool:
+        """Whether the endpoint refused the form of the request, and another form is left to try."""
+        if error.filtered:
+            return False
+        if self.response_model is not None and self.client.json_mode.refused(error.status, error.message, mode):
+            return True
+        if self.client.quirks.learn(error, request):
+            return True
+        # A refusal without a reason: the JSON mode is what endpoints differ in most.
+        vague = error.status in (400, 422) and "response_format" in request and reason_of(error) == error.reason
+        if vague and self.response_model is not None and not self.client.statistics.answered:
+            return self.client.json_mode.weaken(mode)
+        return False
 
     def _charge(self, reply: Reply, reserved: int) -> None:
         client = self.client
@@ -110,17 +120,23 @@ class Attempts:
         client.charge(usage)
         client.statistics.models[reply.model] += 1
         client.statistics.succeeded()
+        client.statistics.replies += 1
+        client.statistics.cut += reply.answer.cut
         if client.tokens is not None:
             client.tokens.refund(reserved - prompt - reply.completion_tokens)
 
     async def _recover(self, error: AttemptError) -> bool:
         """Wait and say True where another attempt is worth it; raises where the endpoint as a whole is unusable."""
         client, endpoint = self.client, self.client.endpoint
-        if error.code == "json_mode":  # remembered by the client: the next request asks in a weaker form
-            self._again("json_mode")
-            return True
+        if error.code == SENT_OTHERWISE:  # remembered by the client
+            self._reforms += 1
+            self._again(SENT_OTHERWISE)
+            return self._reforms <= MOST_REFORMS
+        client.statistics.said[reason_of(error)] = said(error, self.body["messages"])
         if error.status in (401, 403):
             raise client.refused(error.status) from None
+        if error.reason == "certificate":
+            raise EndpointUnusable(f"endpoint {endpoint.name}: {ADVICE['certificate']}") from None
         if error.reason == "redirected":
             raise EndpointUnusable(
                 f"endpoint {endpoint.name}: {endpoint.base_url} redirects elsewhere (HTTP {error.status}), and records "
@@ -133,8 +149,8 @@ class Attempts:
             ) from None
         if error.status == 404:
             raise EndpointUnusable(
-                f"endpoint {endpoint.name}: HTTP 404 from {endpoint.base_url} for model {endpoint.model!r}; "
-                "correct base_url or model"
+                f"endpoint {endpoint.name}: HTTP 404 from {endpoint.base_url} for model {endpoint.model!r}"
+                f"{_quoted(client.statistics.said[error.reason])}; correct base_url, model or query (api-version)"
             ) from None
         if not error.retryable:
             return False
@@ -156,7 +172,7 @@ class Attempts:
         self.client.statistics.retries[reason] += 1
 
     def _failed(self, reason: str, shape: str = "") -> CallFailed:
-        self.client.statistics.failures[reason] += 1
+        self.client.gave_up(reason)
         return CallFailed(reason, self.number + 1, self.usage, shape)
 
     def _defect(self, reply: Reply) -> str | None:
@@ -170,11 +186,13 @@ class Attempts:
         return None
 
     def _vary(self, defect: str) -> None:
-        """What another attempt changes. The first resample asks the same again (providers are rarely
-        bit-deterministic); later ones ask with another seed, and with more room where the reply was cut off."""
-        if self._resamples < 2:
-            return
+        """What another attempt changes: always the seed (the same one would give the same reply, paid twice), and the
+        room of a reply that was cut off."""
         if "seed" in self.body:
             self.body = {**self.body, "seed": (self.body["seed"] + SALT) % 2**31}
         if defect == "truncated":
             self.body = {**self.body, "max_tokens": 2 * int(self.body["max_tokens"])}
+
+
+def _quoted(words: str) -> str:
+    return f' ("{words}")' if words else ""

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 
+from clinical_r1.llm.quirks import ADVICE
 from clinical_r1.schema import Usage
 
 
@@ -22,6 +23,12 @@ class Statistics:
         """Repeated attempts by reason."""
         self.failures: Counter[str] = Counter()
         """Calls given up by reason."""
+        self.said: dict[str, str] = {}
+        """The endpoint's own words on each kind of failure, the last ones; nothing of what was sent."""
+        self.answered = 0
+        """Calls that gave something usable, from the journal or not."""
+        self.replies = self.cut = 0
+        """Replies, and those of them that reached their bound."""
         self.models: Counter[str] = Counter()
         """Replies by the model id that the endpoint returned."""
         self.usage = Usage()
@@ -30,6 +37,7 @@ class Statistics:
 
     def finished(self, cached: bool) -> None:
         """Count a call that ended well."""
+        self.answered += 1
         if cached:
             self.cached += 1
         else:
@@ -55,6 +63,18 @@ class Statistics:
             self.failing_since = now
         return now - self.failing_since
 
+    def gave_up(self, reason: str) -> None:
+        """Count a call that came to nothing."""
+        self.failures[reason] += 1
+
+    def told(self) -> str:
+        """What went wrong most often, in the endpoint's words where there are any, and what mends it."""
+        if not self.failures:
+            return ""
+        reason = self.failures.most_common(1)[0][0]
+        words = f': "{self.said[reason]}"' if self.said.get(reason) else ""
+        return f"{reason}{words}" + (f"; {ADVICE[reason]}" if reason in ADVICE else "")
+
     def usual_completion_tokens(self) -> int:
         """Running mean of reply lengths: what the token pacing reserves for a reply that is not there yet."""
         return int(self._completion_mean)
@@ -67,9 +87,12 @@ class Statistics:
             "models": sorted(self.models),
             "calls": self.calls,
             "from_journal": self.cached,
-            "calls_per_second": round(self.calls / seconds, 2),
+            "calls_per_minute": round(60 * self.calls / seconds, 1),
             "retries": dict(sorted(self.retries.items())),
             "failures": dict(sorted(self.failures.items())),
+            "said": dict(sorted(self.said.items())),
+            "replies": self.replies,
+            "cut": self.cut,
             "prompt_tokens": self.usage.prompt_tokens,
             "completion_tokens": self.usage.completion_tokens,
             "cost": round(self.usage.cost, 6),

@@ -15,6 +15,7 @@ class JsonMode:
 
     def __init__(self, mode: Mode = "schema") -> None:
         self.mode: Mode = mode
+        self._first: Mode = mode
 
     def fields(self, response_model: type[BaseModel] | None) -> dict[str, Any]:
         """Request fields for a reply of the given shape; none for free text."""
@@ -29,6 +30,15 @@ class JsonMode:
         if tried == "text" or status not in (400, 404, 415, 422, 501):
             return False
         if not any(hint in message.lower() for hint in _HINTS):
+            return False
+        if self.mode == tried:
+            self.mode = _WEAKER[tried]
+        return True
+
+    def weaken(self, tried: Mode) -> bool:
+        """Go to the next weaker form than `tried`; False where there is none (then back to where it began)."""
+        if tried == "text":
+            self.mode = self._first
             return False
         if self.mode == tried:
             self.mode = _WEAKER[tried]

@@ -1,21 +1,24 @@
-"""One HTTP exchange with an endpoint, over a pool of connections.
+"""One HTTP exchange with an endpoint, over aiohttp's pool of connections.
 
 The protocol is one POST, so the SDK's objects (1.3 ms of CPU a call) are left out. Retries are ours (they know the
-journal and the budget), and the pool has no limit (the gate sets how many calls are in flight).
+journal, the budget and what the endpoint says; tenacity knows none of them), and the pool has no limit (the gate sets
+how many calls are in flight). Proxies and CA files are those of the environment.
 """
 
-import asyncio
 import json
-import zlib
+import os
+import ssl
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+import aiohttp
+from yarl import URL
+
+from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.connection import Connection, OversizedError, Response
-from clinical_r1.llm.dial import Dialer
 from clinical_r1.llm.limits import retry_after
-from clinical_r1.llm.reply import AttemptError, Reply, read_reply
+from clinical_r1.llm.reply import AttemptError, Reply, error_in, read_reply
 
 MAX_REPLY = 1 << 24
 """Bytes of the largest reply that is read; a chat completion has some thousands."""
@@ -26,102 +29,134 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """One for all requests: json.dumps with settings of its own makes an encoder each time."""
 
 
-class Transport:
-    """The connections to one endpoint. Make and use it within one event loop."""
+class _Connector(aiohttp.TCPConnector):
+    """A kept connection on which something came unasked is not used again: it would answer the wrong case."""
 
-    def __init__(self, endpoint: EndpointConfig) -> None:
-        self._path = quote(urlsplit(endpoint.base_url).path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
-        self._dialer = Dialer(endpoint.base_url, endpoint.connect_timeout)
-        self._limits = {"read_timeout": endpoint.read_timeout, "total_timeout": endpoint.total_timeout}
-        self._headers = {
-            "Host": self._dialer.authority,
-            "Authorization": f"Bearer {endpoint.api_key()}",
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",  # replies are small, and what is not packed cannot be a zip bomb
-            "User-Agent": "clinical-r1",
-            **self._dialer.headers,
-        }
-        self._idle: list[Connection] = []
-
-    async def close(self) -> None:
-        """Close all connections."""
-        while self._idle:
-            self._idle.pop().close()
-
-    async def post(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
-        """One attempt at a chat completion; raises AttemptError. Ends within `connect_timeout` and `total_timeout`."""
-        data = _encode(body).encode("utf-8", "replace")
-        return read_reply(await self._exchange("POST", "/chat/completions", data, headers))
-
-    async def models(self) -> list[str]:
-        """Ids of the models that the endpoint lists; raises AttemptError."""
-        content = await self._exchange("GET", "/models", b"", {})
-        try:
-            return [str(row["id"]) for row in json.loads(content)["data"]]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise AttemptError("bad_reply") from None
-
-    async def _exchange(self, method: str, path: str, data: bytes, headers: Mapping[str, str]) -> bytes:
-        request = [f"{method} {self._dialer.prefix}{self._path}{path} HTTP/1.1\r\n"]
-        request += [f"{name}: {value}\r\n" for name, value in (*self._headers.items(), *headers.items())]
-        request.append(f"Content-Length: {len(data)}\r\n\r\n")
-        try:
-            connection = self._take() or await self._dialer.connect(limit=MAX_REPLY, **self._limits)
-            response = await connection.exchange("".join(request).encode("latin-1") + data)
-        except TimeoutError:
-            raise AttemptError("timeout") from None
-        except OversizedError:
-            raise AttemptError("oversized") from None
-        except OSError:
-            raise AttemptError("connection") from None
-        if connection.reusable:
-            self._idle.append(connection)
-        else:
-            connection.close()
-        content = _unpacked(response)
-        # A redirect would take the record to a host that nobody allowed.
-        if 300 <= response.status < 400:
-            raise AttemptError("redirected", response.status)
-        if response.status >= 400:
-            raise _status_error(response.status, response.headers, content)
-        return content
-
-    def _take(self) -> Connection | None:
-        """The connection that was used last, unless it is too old."""
-        now = asyncio.get_running_loop().time()
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.reusable and now - connection.free_since < KEEPALIVE:
+    async def _get(self, key: Any, traces: Any) -> Any:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is not None and not connection.protocol.should_close:
                 return connection
             connection.close()
         return None
 
 
-def _unpacked(response: Response) -> bytes:
-    """The content, unpacked where the endpoint packs it unasked; raises AttemptError("oversized") beyond MAX_REPLY."""
-    content = response.content
-    if len(content) > MAX_REPLY:
-        raise AttemptError("oversized", response.status)
-    if response.headers.get("content-encoding", "identity").lower() in ("gzip", "x-gzip", "deflate"):
-        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: gzip or zlib, by the header
+class Transport:
+    """The connections to one endpoint. Make and use it within one event loop."""
+
+    def __init__(self, endpoint: EndpointConfig) -> None:
+        base = URL(endpoint.base_url).with_user(None)
+        query = {**base.query, **endpoint.query}
+        self._chat, self._models = (
+            (base.with_query(None) / path).update_query(query) for path in ("chat/completions", "models")
+        )
+        _check_proxy(base)
+        key = endpoint.api_key()
+        header = endpoint.api_key_header
+        self._session = aiohttp.ClientSession(
+            connector=_Connector(limit=0, keepalive_timeout=KEEPALIVE, ssl=_trust()),
+            timeout=aiohttp.ClientTimeout(
+                total=endpoint.connect_timeout + endpoint.total_timeout,
+                sock_connect=endpoint.connect_timeout,
+                sock_read=endpoint.read_timeout,
+            ),
+            trust_env=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={
+                header: f"Bearer {key}" if header.lower() == "authorization" else key,
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",  # replies are small
+                "User-Agent": "clinical-r1",
+                **endpoint.headers,
+            },
+        )
+        self._total = endpoint.total_timeout
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def post(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:
+        """One attempt at a chat completion; raises AttemptError. Ends within `connect_timeout` and `total_timeout`."""
+        data = _encode(body).encode("utf-8", "replace")
+        return read_reply(await self._exchange("POST", self._chat, data, headers))
+
+    async def models(self) -> list[str]:
+        """Ids of the models that the endpoint lists; raises AttemptError."""
+        content = await self._exchange("GET", self._models, None, {})
         try:
-            content = unpacker.decompress(content, MAX_REPLY)
-        except zlib.error:
+            return [str(row["id"]) for row in json.loads(content)["data"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise AttemptError("bad_reply") from None
-        if unpacker.unconsumed_tail:
+
+    async def _exchange(self, method: str, url: URL, data: bytes | None, headers: Mapping[str, str]) -> bytes:
+        try:
+            # A redirect would take the record to a host that nobody allowed.
+            posted = self._session.request(method, url, data=data, headers=headers, allow_redirects=False)
+            async with posted as response:
+                content = await _read(response)
+        except TimeoutError:
+            raise AttemptError("timeout") from None
+        except aiohttp.ClientSSLError:
+            raise AttemptError("certificate") from None
+        except aiohttp.ClientResponseError as error:  # of the header: too long, or no HTTP
+            raise AttemptError("oversized" if "more than" in error.message else "connection") from None
+        except (aiohttp.ClientError, OSError):
+            raise AttemptError("connection") from None
+        if response.status < 200:
+            raise AttemptError("connection")
+        if 300 <= response.status < 400:
+            raise AttemptError("redirected", response.status)
+        if response.status != 200:
+            raise _status_error(response.status, response.headers, content)
+        return content
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The content, which aiohttp unpacks where it is packed; AttemptError("oversized") beyond MAX_REPLY."""
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MAX_REPLY:
+            response.close()
             raise AttemptError("oversized", response.status)
-    return content
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _trust() -> ssl.SSLContext:
+    """The environment's authorities: SSL_CERT_FILE and SSL_CERT_DIR (OpenSSL's own), REQUESTS_CA_BUNDLE."""
+    context = ssl.create_default_context()
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if path := os.environ.get(name):
+            try:
+                context.load_verify_locations(capath=path) if os.path.isdir(path) else context.load_verify_locations(
+                    path
+                )
+            except (OSError, ssl.SSLError):
+                raise UserError(f"{name}: {path} is no file of certificates; correct or unset it") from None
+    return context
+
+
+def _check_proxy(base: URL) -> None:
+    """Raise UserError where the environment names a proxy that the HTTP library would pass over."""
+    known, host = getproxies(), base.host or ""
+    url = known.get(base.scheme) or known.get("all")
+    if not url or proxy_bypass(host) or (base.scheme in known and url.startswith(("http://", "https://"))):
+        return
+    raise UserError(
+        f"the environment's proxy for {host} is {url.partition('://')[0]}://… (or set by all_proxy); set "
+        f"{base.scheme}_proxy to an http:// proxy, or list {host} in no_proxy"
+    )
 
 
 def _status_error(status: int, headers: Mapping[str, str], content: bytes) -> AttemptError:
     """The error of a reply; the endpoint's own words are in `error.message` and `error.code`, where it sends any."""
     try:
-        error = json.loads(content).get("error")
+        row = json.loads(content)
+        error = row.get("error") or row.get("detail") or row.get("message")
     except (ValueError, AttributeError, RecursionError):
         error = None
-    fields = error if isinstance(error, dict) else {"message": error or content[:500].decode("utf-8", "replace")}
-    reason = "rate_limited" if status == 429 else f"http_{status}"
-    return AttemptError(
-        reason, status, retry_after(headers), str(fields.get("message") or ""), str(fields.get("code") or "")
-    )
+    if isinstance(error, list):  # FastAPI's form
+        error = "; ".join(f"{part.get('loc', [''])[-1]}: {part.get('msg')}" for part in error if isinstance(part, dict))
+    return error_in(error, status, retry_after(headers), content[:500].decode("utf-8", "replace"))

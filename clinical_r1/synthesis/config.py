@@ -74,6 +74,8 @@ class SynthesisConfig(BaseModel):
     """Traces asked of each case; identical ones are kept once."""
     guided: bool = True
     """When all attempts fail, one more that is shown the reference; verified too, and flagged."""
+    max_rejected_share: float = Field(default=0.8, ge=0, le=1)
+    """Largest share of rejects with which the run ends well; beyond it, and without any trace, it is an error."""
     max_guided_share: float = Field(default=0.3, ge=0, le=1)
     """Largest share of guided traces in the dataset; which ones stay is decided by hash, the others become rejects."""
     rewrites: int = Field(default=2, ge=1, le=5)
@@ -97,7 +99,7 @@ class SynthesisConfig(BaseModel):
     shard: Shard = Field(default_factory=Shard)
     """Part of a fanned-out run."""
     budget: SearchBudget = Field(default_factory=SearchBudget)
-    """Money or token limit of this run (of this shard)."""
+    """Money or token limit of the whole run; each shard gets its share, as it does of the endpoints' limits."""
 
     crossing: CrossingPolicy = Field(default_factory=CrossingPolicy)
     """What may leave the security boundary, whose outputs may train models, and whether the PHI gate was passed."""

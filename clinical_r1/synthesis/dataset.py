@@ -13,7 +13,7 @@ from clinical_r1.privacy.crossing import gate_state
 from clinical_r1.schema import Case, Trace, TraceOutcome, iter_jsonl
 from clinical_r1.synthesis.card import write_card
 from clinical_r1.synthesis.config import SynthesisConfig
-from clinical_r1.synthesis.report import SynthesisReport, Tally
+from clinical_r1.synthesis.report import SynthesisReport, Tally, check_yield
 from clinical_r1.synthesis.search import rejected
 from clinical_r1.synthesis.spool import Spool
 
@@ -146,7 +146,9 @@ def merge_shards(
             )
         for place, case in copies:
             spool.put(place * samples, rejected(case, 0, "duplicate_case"))
-        return write_dataset(spool, config, cases, out_dir, endpoints, seconds, whole=True)
+        report = write_dataset(spool, config, cases, out_dir, endpoints, seconds, whole=True)
+    check_yield(report, config)
+    return report
 
 
 def read_report(folder: Path) -> SynthesisReport:

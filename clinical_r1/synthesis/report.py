@@ -5,6 +5,7 @@ from collections import Counter
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from clinical_r1.errors import UserError
 from clinical_r1.privacy.crossing import GateState
 from clinical_r1.schema import Trace, TraceOutcome, Usage
 from clinical_r1.synthesis import prompts
@@ -75,6 +76,24 @@ class SynthesisReport(BaseModel):
     endpoints: list[dict[str, object]] = Field(default_factory=list)
     """What each client did in this run: calls, from_journal, retries, failures, cost."""
     seconds: float = 0.0
+
+    def told(self) -> str:
+        """In one line: what came of the cases, and why not more."""
+        made = max(1, self.traces + self.rejected)
+        text = f"{self.traces} traces, {self.rejected} rejected ({self.rejected / made:.0%})"
+        often = sorted(self.reasons.items(), key=lambda item: -item[1])[:3]
+        if often:
+            text += ": " + ", ".join(f"{reason} {count / made:.0%}" for reason, count in often)
+        for one in self.endpoints:
+            replies, cut = int(str(one.get("replies", 0))), int(str(one.get("cut", 0)))
+            if cut > 0.02 * replies:
+                text += (
+                    f"; {cut / replies:.0%} of the replies of {one['endpoint']} were cut at their bound (max_tokens)"
+                )
+            said = one.get("said")
+            for reason, words in said.items() if isinstance(said, dict) else ():
+                text += f'; {one["endpoint"]}, {reason}: "{words}"' if words else ""
+        return text
 
 
 class Tally:
@@ -147,3 +166,17 @@ class Tally:
 
 
 _COUNTED = ("reasons", "strategies", "attempts", "languages", "specialties", "synthesizers")
+
+
+def check_yield(report: SynthesisReport, config: SynthesisConfig) -> None:
+    """Raise UserError where too little came of the cases to go on with: no trace at all, or too many rejects.
+
+    A shard may be empty; what all of them gave together is checked where they are merged.
+    """
+    made = report.traces + report.rejected
+    if report.shard or not made or (report.traces and report.rejected <= config.max_rejected_share * made):
+        return
+    raise UserError(
+        f"synthesis: {report.told()}; mend the cause (rejected.jsonl has each case's reason), or go on with what there "
+        f"is by a larger max_rejected_share (now {config.max_rejected_share:g})"
+    )

@@ -5,6 +5,7 @@ requests, finds the finished ones journaled, and ends with the same dataset.
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -22,7 +23,7 @@ from clinical_r1.synthesis.choices import shard_of
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.dataset import write_dataset
 from clinical_r1.synthesis.progress import SynthesisProgress
-from clinical_r1.synthesis.report import SynthesisReport
+from clinical_r1.synthesis.report import SynthesisReport, check_yield
 from clinical_r1.synthesis.search import Search, rejected
 from clinical_r1.synthesis.spool import Spool
 from clinical_r1.synthesis.writer import Metered, Writer
@@ -49,7 +50,10 @@ def synthesize(config: SynthesisConfig, cases: Path, out_dir: Path, state_dir: P
         endpoints = run_calls(_synthesize(config, Path(cases), total, journal, spool))
         seconds = time.monotonic() - started
         whole = config.shard.count == 1
-        return write_dataset(spool, config, Path(cases), Path(out_dir), endpoints, seconds, whole)
+        report = write_dataset(spool, config, Path(cases), Path(out_dir), endpoints, seconds, whole)
+    print(report.told(), file=sys.stderr, flush=True)
+    check_yield(report, config)
+    return report
 
 
 def _count_units(config: SynthesisConfig, cases: Path) -> int:
@@ -82,12 +86,13 @@ async def _synthesize(
     config: SynthesisConfig, cases: Path, total: int, journal: Journal, spool: Spool
 ) -> list[dict[str, object]]:
     """Fill the spool; returns what each client did."""
-    budget = Budget.of(config.budget)
+    parts = config.shard.count  # limits and budget are those of the whole job
+    budget = Budget.of(config.budget.shared(parts))
     async with AsyncExitStack() as stack:
-        synthesizer = await stack.enter_async_context(LLMClient(config.synthesizer, journal, budget))
+        synthesizer = await stack.enter_async_context(LLMClient(config.synthesizer.shared(parts), journal, budget))
         clients, judge = [synthesizer], synthesizer
         if config.verifier.kind != "rule" and config.judge_endpoint != config.synthesizer:
-            judge = await stack.enter_async_context(LLMClient(config.judge_endpoint, journal, budget))
+            judge = await stack.enter_async_context(LLMClient(config.judge_endpoint.shared(parts), journal, budget))
             clients.append(judge)
         for client in clients:
             await client.check()
@@ -96,7 +101,11 @@ async def _synthesize(
         examiner = Writer(metered, config) if metered is not None else None
         search = Search(Writer(Metered(synthesizer), config), verifier, config, examiner)
         with SynthesisProgress(total, clients) as progress:
-            await _work(config, _units(config, cases), search, spool, progress)
+            ticking = asyncio.create_task(progress.tick())
+            try:
+                await _work(config, _units(config, cases), search, spool, progress)
+            finally:
+                ticking.cancel()
         return [client.statistics.summary() for client in clients]
 
 

@@ -1,0 +1,115 @@
+"""What an endpoint takes of the protocol: as configured, and as its refusals tell; and its own words for the user.
+
+A refusal that names one of our optional fields is unambiguous: the field is sent otherwise or not at all from then on,
+which is told once, with the setting that makes it permanent.
+"""
+
+import re
+import sys
+from typing import Any
+
+from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.reply import AttemptError
+
+_REFUSED = re.compile(
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra (?:fields|inputs)|"
+    r"invalid (?:parameter|argument|field)|only the default|deprecated|forbidden|use '?max_|cannot be|not available|"
+    r"not (?:a )?valid|unable to|must be|不支持|未知|无效",
+    re.IGNORECASE,
+)
+_OPTIONAL = ("seed", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop")
+_TOO_LONG = re.compile(
+    r"context[ _]length|context window|maximum context|too many tokens|prompt is too long|max_model_len", re.I
+)
+_SECRET = re.compile(r"\b[A-Za-z0-9_\-]{20,}\b")
+LONGEST = 240
+"""Characters of an endpoint's message that are shown."""
+
+
+class Quirks:
+    """Remembers, per client, what the endpoint would not take."""
+
+    def __init__(self, endpoint: EndpointConfig) -> None:
+        self._name = endpoint.name
+        self.token_field = endpoint.token_field
+        self.omitted = {name for name, sent in (("seed", endpoint.send_seed),
+                                                ("temperature", endpoint.send_temperature)) if not sent}  # fmt: skip
+        self.learnt: list[str] = []
+        """Settings that the endpoint's refusals taught."""
+
+    def fields(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The body as this endpoint wants it."""
+        request = {name: value for name, value in body.items() if name not in self.omitted}
+        if self.token_field != "max_tokens" and "max_tokens" in request:
+            request[self.token_field] = request.pop("max_tokens")
+        return request
+
+    def learn(self, error: AttemptError, request: dict[str, Any]) -> bool:
+        """Whether the same call, sent otherwise, is worth another attempt."""
+        if error.status not in (400, 404, 422) or not _REFUSED.search(error.message):
+            return False
+        for other in ("max_completion_tokens", "max_tokens"):
+            if other not in request and other in error.message and self.token_field in error.message:
+                self.token_field = other
+                return self._tell(self.token_field, f"token_field: {other}")
+        for name in _OPTIONAL:
+            if name in request and re.search(rf"(?<![\w-]){name}(?![\w-])", error.message):
+                self.omitted.add(name)
+                setting = f"send_{name}: false" if name in ("seed", "temperature") else f"sampling.{name} left out"
+                return self._tell(name, setting)
+        # A request that was on its way when another one learnt this.
+        return self.fields(request) != request or self.token_field not in request
+
+    def _tell(self, name: str, setting: str) -> bool:
+        self.learnt.append(setting)
+        print(
+            f"endpoint {self._name}: it refuses the request as sent; goes on with {setting}",
+            file=sys.stderr,
+            flush=True,
+        )
+        return True
+
+
+def reason_of(error: AttemptError) -> str:
+    """The short code of a failed attempt."""
+    return (
+        "too_long"
+        if error.status in (400, 413, 422) and _TOO_LONG.search(f"{error.code} {error.message}")
+        else error.reason
+    )
+
+
+ADVICE = {
+    "too_long": "prompt and reply are too long for the model: lower max_tokens, or name a model with a larger context",
+    "truncated": "replies are cut: raise max_tokens",
+    "unparseable": "replies are not the JSON that was asked for: set json_mode, or name another model",
+    "timeout": "raise total_timeout, or lower max_concurrency",
+    "rate_limited": "lower max_concurrency, or set requests_per_minute",
+    "content_filter": "its content filter refuses these prompts: ask for another policy, or name another endpoint",
+    "refused": "the model refuses these prompts: name another model",
+    "bad_reply": "it does not speak the chat protocol: correct base_url",
+    "certificate": "its certificate is not trusted: name your authority's file in SSL_CERT_FILE",
+    "connection": "connections break off: see the server, or the proxy",
+}
+"""What mends each kind of failure."""
+
+
+def said(error: AttemptError, messages: list[dict[str, str]]) -> str:
+    """The endpoint's own words, for the user: one line, without anything of what was sent, without keys."""
+    text = _SECRET.sub("…", " ".join(error.message.split()))
+    if not text or text.startswith("<"):
+        return ""
+    if _quotes(text, messages):
+        return "(its message quotes the request and is not shown)"
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
+def _quotes(text: str, messages: list[dict[str, str]]) -> bool:
+    """Whether the text shares a stretch with a message: 18 Latin letters, or 6 others."""
+    sent = " ".join(" ".join(str(message.get("content") or "").split()) for message in messages)
+    return any(
+        piece in sent
+        for size in (18, 6)
+        for at in range(max(1, len(text) - size + 1))
+        if (piece := text[at : at + size]) and len(piece) == size and (size == 18 or not piece.isascii())
+    )
