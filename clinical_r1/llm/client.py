@@ -121,6 +121,7 @@ class LLMClient:
         BudgetExhausted where nothing
         may be spent any more, EndpointUnusable where the endpoint as a whole does not work.
         """
+        self._check_first_calls()
         body: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": messages,
@@ -139,7 +140,7 @@ class LLMClient:
             key = self.journal.call_key(identity, prompt_version, sample_index)
             entry, cached = await self.journal.once(key, subject, lambda: self._call(attempts, key, prompt_version))
         if entry.finish_reason in REFUSALS:
-            self.gave_up(entry.finish_reason)
+            self.statistics.gave_up(entry.finish_reason)
             raise CallFailed(entry.finish_reason, attempts.number + 1, entry.usage)
         parsed = attempts.parsed
         if response_model is not None and parsed is None:
@@ -186,9 +187,8 @@ class LLMClient:
         place = self.endpoint.api_key_env or "api_key_env (none is set)"
         return EndpointUnusable(f"endpoint {self.endpoint.name}: HTTP {status}, the key is not accepted; check {place}")
 
-    def gave_up(self, reason: str) -> None:
-        """Count a call that came to nothing; EndpointUnusable where none of the first ones gave anything."""
-        self.statistics.gave_up(reason)
+    def _check_first_calls(self) -> None:
+        """Raise EndpointUnusable where none of the first calls gave anything."""
         failed = self.statistics.failures.total()
         if failed >= FIRST_CALLS and not self.statistics.answered:
             raise EndpointUnusable(

@@ -172,7 +172,7 @@ class Attempts:
         self.client.statistics.retries[reason] += 1
 
     def _failed(self, reason: str, shape: str = "") -> CallFailed:
-        self.client.gave_up(reason)
+        self.client.statistics.gave_up(reason)
         return CallFailed(reason, self.number + 1, self.usage, shape)
 
     def _defect(self, reply: Reply) -> str | None:

@@ -110,7 +110,7 @@ async def test_an_endpoint_whose_first_calls_all_fail_ends_the_step_with_its_wor
 
     server = await start(handler)
     async with LLMClient(server.entry()) as client:
-        for sample in range(FIRST_CALLS - 1):
+        for sample in range(FIRST_CALLS):
             with pytest.raises(CallFailed, match="too_long"):
                 await client.chat(attempt_messages(), sample_index=sample)
         with pytest.raises(EndpointUnusable) as failure:
