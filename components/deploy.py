@@ -34,7 +34,7 @@ def deploy_published(
         else:
             from clinical_r1.cluster.deploy import deploy_model
 
-            questions = [case.question for case in read_jsonl(Path(splits.path) / "validation.jsonl", Case)]
+            questions = [case.prompt for case in read_jsonl(Path(splits.path) / "validation.jsonl", Case)]
             key = os.environ.get("CLINICAL_R1_API_KEY", "")
             verdict = deploy_model(uri, mode, questions, key)  # type: ignore[arg-type]
             result, observed = f"{verdict.decision}: {verdict.reason}", verdict.observed.model_dump()

@@ -69,6 +69,7 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "kubeflow.audit.schedule": {"type": "string", "pattern": "^$|^(\\S+ ){5}\\S+$"},
     "kubeflow.audit.parameters": {"type": "object"},
     "kubeflow.register.endpoint": {"type": "string", "pattern": "^$|^https?://[^ ]+$"},
+    "simulator.args": {"type": "array", "items": TEXT},
     "training.runtime.enabled": AUTO,
     "training.runtime.sharedMemory": QUANTITY,
     "serving.enabled": AUTO,

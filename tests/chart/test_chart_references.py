@@ -121,6 +121,21 @@ def test_values_that_look_like_numbers_stay_text(render: Render, setting: str) -
     yaml.safe_load(chart.get("ConfigMap", "kfp-launcher")["data"]["providers"])
 
 
+def test_the_simulated_endpoint_is_that_of_the_demo(render: Render) -> None:
+    from clinical_r1.simulator.beside import arguments_of
+    from clinical_r1.simulator.config import SimulatorConfig
+
+    demo = yaml.safe_load((CHART.parents[1] / "clinical_r1" / "runs" / "configs" / "demo.yaml").read_text())
+    given = {
+        tuple(word.split("="))
+        for word in render("laptop").get("Deployment", "simulator")["spec"]["template"]["spec"]["containers"][0]["args"]
+    }
+    usual = arguments_of(SimulatorConfig())
+    wanted = arguments_of(SimulatorConfig.model_validate(demo["simulator"]["endpoint"]))
+    pairs = set(zip(wanted[::2], wanted[1::2], strict=True)) - set(zip(usual[::2], usual[1::2], strict=True))
+    assert given == pairs
+
+
 @pytest.mark.parametrize("example", ["laptop", "one-gpu", "production"])
 def test_kserves_sdk_reads_what_a_pipeline_would_deploy(render: Render, example: str) -> None:
     from kserve import V1beta1InferenceService

@@ -2,10 +2,13 @@
 
 import base64
 import hashlib
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from kubernetes import client
 
 from clinical_r1.objectstore.failures import NotFound
 from clinical_r1.objectstore.settings import StoreSettings
@@ -18,8 +21,9 @@ from tests.cluster.chart import Helm, find_helm
 from tests.cluster.daemons import poll
 from tests.cluster.prometheus import Prometheus
 
-TEAM, NAME = "team-a", "clinical-r1"
-GATEWAY = f"{NAME}-gateway.{TEAM}.svc.cluster.local"
+TEAM, NAME, RELEASE = "team-a", "clinical-r1", "r1"
+"""Namespace, what is served in it, and the Helm release: names that are not each other's."""
+GATEWAY = f"{RELEASE}-gateway.{TEAM}.svc.cluster.local"
 BUCKET = "clinical-r1"
 STEPS_ACCOUNT = "default-editor"
 """What Kubeflow calls the account of pipeline steps in a profile's namespace."""
@@ -39,7 +43,11 @@ VALUES: dict[str, Any] = {
         },
         "gateway": {"resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}}},
         "replicas": {"min": 2, "max": 2},
+        "rollout": {"minRequests": 10},
+        "model": {"baseline": False},
     },
+    "kubeflow": {"state": {"size": "1Gi", "accessMode": "ReadWriteOnce"}},
+    "simulator": {"enabled": True},
     "training": {"runtime": {"sharedMemory": "64Mi"}},
 }
 _TRAFFIC = f"serving.kserve.io/inferenceservice={NAME},clinical-r1/traffic=on"
@@ -66,7 +74,7 @@ class Bench:
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         self.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": TEAM, "labels": labels}})
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": STEPS_ACCOUNT, "namespace": TEAM}}
-        self.api.apply(account)
+        self.api.apply(account, *filled_by_kubeflow(TEAM))
         self.helm = Helm(find_helm(), self.api.kubeconfig, TEAM)
 
     @property
@@ -88,7 +96,7 @@ class Bench:
     @cached_property
     def key(self) -> str:
         """The first client's API key."""
-        return self.secret(f"{NAME}-first-client", "key")
+        return self.secret(f"{RELEASE}-first-client", "key")
 
     def secrets(self) -> dict[str, Any]:
         """What is in all Secrets but helm's own."""
@@ -98,11 +106,11 @@ class Bench:
     def settings(self, user: str) -> StoreSettings:
         """How one of the store's users reaches it."""
         bundle = self.folder / "store-ca.crt"
-        bundle.write_text(self.secret(f"{NAME}-minio-tls", "ca.crt"), encoding="utf-8")
+        bundle.write_text(self.secret(f"{RELEASE}-minio-tls", "ca.crt"), encoding="utf-8")
         return StoreSettings(
-            endpoint=f"https://{NAME}-minio.{TEAM}.svc:9000",
-            access_key=self.secret(f"{NAME}-store-{user}", "AWS_ACCESS_KEY_ID"),
-            secret_key=self.secret(f"{NAME}-store-{user}", "AWS_SECRET_ACCESS_KEY"),
+            endpoint=f"https://{RELEASE}-minio.{TEAM}.svc:9000",
+            access_key=self.secret(f"{RELEASE}-store-{user}", "AWS_ACCESS_KEY_ID"),
+            secret_key=self.secret(f"{RELEASE}-store-{user}", "AWS_SECRET_ACCESS_KEY"),
             ca_bundle=bundle,
         )
 
@@ -153,6 +161,18 @@ class Bench:
         model = {"uri": self.uris[kind], "baseline": False} | more
         return VALUES | {"serving": VALUES["serving"] | {"model": model}}
 
+    def steps_kubeconfig(self) -> Path:
+        """A kubeconfig with the rights of pipeline steps and no more."""
+        core = client.CoreV1Api(self.api.http)
+        body = {"spec": {"expirationSeconds": 3600}}
+        token = core.create_namespaced_service_account_token(STEPS_ACCOUNT, TEAM, body).status.token
+        config = json.loads(self.api.kubeconfig.read_text(encoding="utf-8"))
+        config["users"] = [{"name": "u", "user": {"token": token}}]
+        path = self.folder / "steps.kubeconfig"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(config), encoding="utf-8")
+        return path
+
     def troubles(self) -> str:
         """Pods that are not well, and why: for the log of a failed step."""
         lines = []
@@ -164,6 +184,17 @@ class Bench:
                     lines.append(self.api.logs(TEAM, pod["metadata"]["name"], c["name"]))
         events = self.api.list({"apiVersion": "v1", "kind": "Event"}, TEAM)
         return "\n".join(lines + [e["message"][:200] for e in events if e.get("type") == "Warning"][-15:])
+
+
+def filled_by_kubeflow(namespace: str) -> list[Document]:
+    """What Kubeflow's profile controller puts into a namespace before anybody installs anything there."""
+    place = {"namespace": namespace}
+    launcher = {"defaultPipelineRoot": "minio://mlpipeline/v2/artifacts"}
+    keys = {"accesskey": "kubeflow", "secretkey": "its own store's"}
+    return [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kfp-launcher", **place}, "data": launcher},
+        SECRET | {"metadata": {"name": "mlpipeline-minio-artifact", **place}, "stringData": keys},
+    ]
 
 
 def has(document: Document, condition: str) -> bool:

@@ -26,7 +26,7 @@ class Helm:
     program: Path
     kubeconfig: Path
     namespace: str
-    release: str = "clinical-r1"
+    release: str = "r1"
 
     def __call__(self, *words: str, seconds: int = 300) -> str:
         """Runs helm; its output. Raises HelmError."""
@@ -49,6 +49,13 @@ class Helm:
             waiting = ["--wait", "--timeout", f"{seconds * PATIENCE:.0f}s"] if wait else ["--no-hooks"]
             self("upgrade", "--install", self.release, str(CHART), "--values", file.name, *waiting, seconds=seconds)
         return time.monotonic() - began
+
+    def template(self, values: dict[str, Any]) -> str:
+        """What the chart renders to with these values, without the cluster."""
+        with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+            json.dump(values, file)
+            file.flush()
+            return self("template", self.release, str(CHART), "--values", file.name)
 
 
 def find_helm() -> Path:

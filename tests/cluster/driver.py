@@ -32,6 +32,8 @@ class Step:
     """Its declared inputs and outputs."""
     parameters: Document
     """By value; a text may hold placeholders, which the launcher fills in."""
+    around: Document
+    """Parameters of the DAG that it stands in: kfp-kubernetes names Secrets, claims and the like by these."""
     artifacts: dict[str, list[Document]]
     """Name -> artifacts ({uri, type})."""
 
@@ -139,7 +141,13 @@ class Run:
         label = component["executorLabel"]
         executor = self.spec["deploymentSpec"]["executors"][label]
         step = Step(
-            f"{name}{suffix}", executor["container"], self._platforms.get(label, {}), component, parameters, artifacts
+            task=f"{name}{suffix}",
+            executor=executor["container"],
+            platform=self._platforms.get(label, {}),
+            component=component,
+            parameters=parameters,
+            around=given.parameters,
+            artifacts=artifacts,
         )
         if step.task in self.steps:
             raise ValueError(f"{step.task} twice")

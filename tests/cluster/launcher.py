@@ -3,13 +3,15 @@
     python3 launcher.py STORE EXECUTOR_INPUT -- COMMAND...
 
 It fetches input artifacts to /minio/<bucket>/<key>, makes the folders of outputs, puts the executor input in place of
-`{{$}}`, runs the command, uploads what lies where output artifacts belong, and prints the outputs as its last line.
+`{{$}}` and parameters' values in place of their placeholders (by text, in that JSON too), runs the command, uploads
+what lies where output artifacts belong, and prints the outputs as its last line.
 STORE is the JSON of a `kfp-launcher` provider; the keys come as the environment's S3_ACCESS_KEY and S3_SECRET_KEY.
 Knows nothing of this project: it runs beside the step, with the minio SDK of its image.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +21,7 @@ from urllib.parse import urlsplit
 import urllib3
 from minio import Minio
 
-CA = "/kfp-launcher-ca/ca.crt"
+CA = "/kfp/certs/ca.crt"
 """Kubeflow's own trust, in every pod; what the pipeline mounts is the step's."""
 
 
@@ -59,11 +61,22 @@ def artifacts(part: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, item["uri"]) for name, found in part.get("artifacts", {}).items() for item in found["artifacts"]]
 
 
+def filled(text: str, values: dict[str, Any]) -> str:
+    """Placeholders of parameters by the text of their values, whatever stands around them."""
+
+    def value(match: re.Match[str]) -> str:
+        found = values[match[1]]
+        return found if isinstance(found, str) else json.dumps(found)
+
+    return re.sub(r"\{\{\$\.inputs\.parameters\['([^']+)'\]\}\}", value, text)
+
+
 def main() -> int:
     """Returns the command's exit code; 1 where an input is missing."""
     settings, text = json.loads(sys.argv[1]), sys.argv[2]
-    command = [word.replace("{{$}}", text) for word in sys.argv[4:]]
     executor = json.loads(text)
+    values = executor["inputs"].get("parameterValues", {})
+    command = [filled(word.replace("{{$}}", text), values) for word in sys.argv[4:]]
     store = Minio(
         settings["endpoint"],
         os.environ.pop("S3_ACCESS_KEY"),

@@ -4,14 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from kubernetes import client
 
 from clinical_r1.schema import write_jsonl
 from tests.cluster import traffic
-from tests.cluster.bench import BUCKET, CLAIM, ISVC, NAME, POD, STEPS_ACCOUNT, TEAM, VALUES, Bench
+from tests.cluster.bench import BUCKET, CLAIM, ISVC, NAME, POD, RELEASE, TEAM, VALUES, Bench
 from tests.cluster.chart import ROOT
 from tests.cluster.daemons import PATIENCE, poll
 
@@ -42,7 +41,7 @@ def _command(bench: Bench, *words: str) -> dict[str, Any]:
     write_jsonl(probes, bench.probes)
     settings = bench.settings("pipelines")
     environment = {
-        "KUBECONFIG": str(_kubeconfig(bench)),
+        "KUBECONFIG": str(bench.steps_kubeconfig()),
         "CLINICAL_R1_NAMESPACE": TEAM,
         "CLINICAL_R1_MODELS": f"s3://{BUCKET}/models",
         "CLINICAL_R1_API_KEY": bench.key,
@@ -73,19 +72,6 @@ def _command(bench: Bench, *words: str) -> dict[str, Any]:
     return found
 
 
-def _kubeconfig(bench: Bench) -> Path:
-    """A kubeconfig with the rights of pipeline steps and no more."""
-    body = {"spec": {"expirationSeconds": 3600}}
-    core = client.CoreV1Api(bench.api.http)
-    token = core.create_namespaced_service_account_token(STEPS_ACCOUNT, TEAM, body).status.token
-    config = json.loads(bench.api.kubeconfig.read_text(encoding="utf-8"))
-    config["users"] = [{"name": "u", "user": {"token": token}}]
-    path = bench.folder / "steps.kubeconfig"
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(config), encoding="utf-8")
-    return path
-
-
 def _served(bench: Bench) -> str:
     found = bench.api.find(ISVC, NAME, TEAM)
     assert found
@@ -99,12 +85,12 @@ def _version(uri: str) -> str:
 def upgrade_and_roll_back(bench: Bench) -> dict[str, Any]:
     """An upgrade to the better model, then `helm rollback` to what was: Secrets and objects stay what they are."""
     before = bench.secrets()
-    revision = max(entry["revision"] for entry in json.loads(bench.helm("history", NAME, "--output", "json")))
+    revision = max(entry["revision"] for entry in json.loads(bench.helm("history", RELEASE, "--output", "json")))
     served = _served(bench)
     bench.helm.install(bench.serving("better", force=True), wait=True)
     bench.wait_ready(bench.uris["better"])
     assert bench.call().whole
-    bench.helm("rollback", NAME, str(revision), "--wait", "--timeout", f"{300 * PATIENCE:.0f}s")
+    bench.helm("rollback", RELEASE, str(revision), "--wait", "--timeout", f"{300 * PATIENCE:.0f}s")
     bench.wait_ready(served)
     assert bench.secrets() == before, "Secrets changed"
     assert bench.call().whole
@@ -114,7 +100,7 @@ def upgrade_and_roll_back(bench: Bench) -> dict[str, Any]:
 def uninstall(bench: Bench) -> dict[str, Any]:
     """What is left is what NOTES.txt says, volume, Secrets, ended hooks; installed again, every object is there."""
     before = bench.secrets()
-    bench.helm("uninstall", NAME, "--wait", "--timeout", f"{180 * PATIENCE:.0f}s")
+    bench.helm("uninstall", RELEASE, "--wait", "--timeout", f"{180 * PATIENCE:.0f}s")
 
     def running() -> list[str]:
         found = bench.api.list(POD, TEAM, "app.kubernetes.io/part-of=clinical-r1")
@@ -122,7 +108,7 @@ def uninstall(bench: Bench) -> dict[str, Any]:
 
     poll("no pod runs", lambda: not running(), 180, 1)
     assert bench.api.find(ISVC, NAME, TEAM) is None
-    assert bench.api.find(CLAIM, f"data-{NAME}-minio-0", TEAM), "the volume is gone"
+    assert bench.api.find(CLAIM, f"data-{RELEASE}-minio-0", TEAM), "the volume is gone"
     assert bench.secrets() == before, "the Secrets are not what they were"
     bench.helm.install(VALUES, wait=True)
     lost = bench.lost()

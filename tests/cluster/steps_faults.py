@@ -12,7 +12,7 @@ from typing import Any
 from clinical_r1.errors import UserError
 from tests.cluster import traffic
 from tests.cluster.api import Document, RefusedError
-from tests.cluster.bench import ISVC, NAME, POD, SECRET, STEPS_ACCOUNT, TEAM, Bench, has
+from tests.cluster.bench import ISVC, NAME, POD, RELEASE, SECRET, STEPS_ACCOUNT, TEAM, Bench, has
 from tests.cluster.daemons import poll
 
 CLIENTS = 6
@@ -23,12 +23,12 @@ THOUGHTLESS_ALERT = "ClinicalR1AnswersWithoutThinking"
 def refusals(bench: Bench) -> dict[str, Any]:
     """What accounts, admission and the store's policies must refuse."""
     steps = bench.api.as_account(TEAM, STEPS_ACCOUNT)
-    serving = bench.api.as_account(TEAM, f"{NAME}-serving")
+    serving = bench.api.as_account(TEAM, f"{RELEASE}-serving")
     plain = {"containers": [{"name": "c", "image": "localhost/pause:1"}]}
     privileged = {"containers": [{"name": "c", "image": "localhost/pause:1", "securityContext": {"privileged": True}}]}
     by_rbac: dict[str, Callable[[], object]] = {
         "a step lists Secrets": lambda: steps.list(SECRET, TEAM),
-        "a step reads MinIO's root Secret": lambda: steps.find(SECRET, f"{NAME}-minio-root", TEAM),
+        "a step reads MinIO's root Secret": lambda: steps.find(SECRET, f"{RELEASE}-minio-root", TEAM),
         "a step deletes the service": lambda: steps.delete(ISVC, NAME, TEAM),
         "a step looks into kube-system": lambda: steps.list(POD, "kube-system"),
         "the served model lists pods": lambda: serving.list(POD, TEAM),
@@ -65,7 +65,7 @@ def _pod(name: str, spec: Document) -> Document:
 
 
 def _service(name: str, **predictor: Any) -> Document:
-    model = {"modelFormat": {"name": NAME}, "runtime": f"{NAME}-cpu", "storageUri": "s3://b/x"}
+    model = {"modelFormat": {"name": NAME}, "runtime": f"{RELEASE}-cpu", "storageUri": "s3://b/x"}
     return ISVC | {"metadata": {"name": name, "namespace": TEAM}, "spec": {"predictor": {"model": model} | predictor}}
 
 
@@ -145,7 +145,7 @@ def process_of(bench: Bench, pod: str, container: str) -> int:
 
 def restart_the_store(bench: Bench) -> dict[str, Any]:
     """MinIO is killed while objects are written: the writer goes on by itself, and nothing that it was told is lost."""
-    store, pod = bench.store("reports"), f"{NAME}-minio-0"
+    store, pod = bench.store("reports"), f"{RELEASE}-minio-0"
     done: dict[str, bytes] = {}
     ended = [time.monotonic()]
     stop = threading.Event()

@@ -6,16 +6,31 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kubernetes import client
+
+from clinical_r1.cluster.api import Cluster
+from clinical_r1.cluster.deploy import deploy_model
 from clinical_r1.objectstore import models
 from clinical_r1.objectstore.manifest import Facts
 from tests.cluster import traffic
-from tests.cluster.bench import BUCKET, GATEWAY, ISVC, NAME, TEAM, VALUES, Bench, has
+from tests.cluster.bench import BUCKET, GATEWAY, ISVC, NAME, RELEASE, TEAM, VALUES, Bench, has
+from tests.cluster.chart import HelmError
 from tests.cluster.daemons import PATIENCE, poll
 from tests.cluster.prometheus import Prometheus
 
 
 def install(bench: Bench) -> dict[str, Any]:
-    """The chart by helm, waiting for MinIO and for the job that makes bucket, users and policies."""
+    """The chart by helm, waiting for MinIO and for the job that makes bucket, users and policies. Kubeflow has been in this
+    namespace before: the installation stops and says how its `kfp-launcher` is handed over."""
+    try:
+        bench.helm.install(VALUES, wait=True)
+    except HelmError as error:
+        assert "kubectl -n team-a label configmap kfp-launcher" in str(error), error
+    else:
+        raise AssertionError("somebody else's kfp-launcher was overwritten")
+    notes = {"meta.helm.sh/release-name": RELEASE, "meta.helm.sh/release-namespace": TEAM}
+    metadata = {"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": notes}
+    client.CoreV1Api(bench.api.http).patch_namespaced_config_map("kfp-launcher", TEAM, {"metadata": metadata})
     seconds = bench.helm.install(VALUES, wait=True)
     return {"helm_install_s": round(seconds, 1)}
 
@@ -37,10 +52,26 @@ def publish(bench: Bench) -> dict[str, Any]:
     return {"published": len(bench.uris)}
 
 
-def serve(bench: Bench) -> dict[str, Any]:
-    """An upgrade that names a model: KServe makes the pods, its storage initializer loads the model from MinIO."""
+def deploy(bench: Bench) -> dict[str, Any]:
+    """The end of a pipeline, with a step's rights: the first model's InferenceService through KServe's SDK. KServe makes the
+    pods, its storage initializer loads the model from MinIO; clients reach it once it has answered."""
     began = time.monotonic()
+    cluster = Cluster(TEAM, kubeconfig=str(bench.steps_kubeconfig()))
+    questions = [case.prompt for case in bench.probes]
+    verdict = deploy_model(bench.uris["good"], "dark", questions, bench.key, cluster, say=lambda line: print(" ", line))
+    assert verdict.decision == "promoted", verdict
+    bench.wait_ready(bench.uris["good"])
+    return {"deployed": verdict.reason, "deploy_s": round(time.monotonic() - began, 1)}
+
+
+def serve(bench: Bench) -> dict[str, Any]:
+    """An upgrade that names the model takes over what the pipeline made, and no pod is replaced."""
+    began = time.monotonic()
+    made = {pod["metadata"]["name"] for pod in bench.pods()}
     bench.helm.install(bench.serving("good"), wait=True)
+    assert not made or made == {pod["metadata"]["name"] for pod in bench.pods()}, (
+        "the upgrade replaced the model's pods"
+    )
     poll("the InferenceService is Ready", lambda: has(bench.api.find(ISVC, NAME, TEAM) or {}, "Ready"), 300, 0.5)
     seconds = time.monotonic() - began
     bench.wait_ready(bench.uris["good"])
@@ -68,5 +99,5 @@ def scrape(bench: Bench) -> dict[str, Any]:
 
 def helm_test(bench: Bench) -> dict[str, Any]:
     """`helm test`: a pod makes one streamed call and sees the metric move."""
-    bench.helm("test", NAME, "--timeout", f"{180 * PATIENCE:.0f}s")
+    bench.helm("test", RELEASE, "--timeout", f"{180 * PATIENCE:.0f}s")
     return {"helm_test_ok": True}

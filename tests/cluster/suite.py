@@ -36,6 +36,7 @@ PROBES = 12
 NEEDED: tuple[Callable[[Bench], dict[str, Any]], ...] = (
     steps_serving.install,
     steps_serving.publish,
+    steps_serving.deploy,
     steps_serving.serve,
 )
 """Without these nothing that follows can work."""

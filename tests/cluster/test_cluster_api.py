@@ -42,7 +42,7 @@ def pod_templates(text: str) -> dict[str, dict[str, Any]]:
 
 def train_job(name: str, namespace: str = TEAM, **spec: Any) -> dict[str, Any]:
     """A TrainJob on the chart's runtime."""
-    runtime = {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": "clinical-r1"}
+    runtime = {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": "r1"}
     return TRAIN_JOB | {
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"runtimeRef": runtime, "trainer": {"numNodes": 2, "numProcPerNode": 1}} | spec,
@@ -50,9 +50,7 @@ def train_job(name: str, namespace: str = TEAM, **spec: Any) -> dict[str, Any]:
 
 
 def test_every_pod_of_the_chart_is_restricted(platform: Platform) -> None:
-    rendered = (
-        platform.helm("get", "manifest", "clinical-r1") + "\n---\n" + platform.helm("get", "hooks", "clinical-r1")
-    )
+    rendered = platform.helm("get", "manifest", "r1") + "\n---\n" + platform.helm("get", "hooks", "r1")
     templates = pod_templates(rendered)
     assert len(templates) >= 4
     for name, spec in templates.items():
@@ -95,13 +93,13 @@ def test_kserve_makes_the_two_containers_and_their_pod_is_admitted(kserve: Platf
     ],
 )
 def test_bad_inference_services_are_rejected(kserve: Platform, change: dict[str, Any], reason: str) -> None:
-    model = {"modelFormat": {"name": "clinical-r1"}, "runtime": "clinical-r1-cpu", "storageUri": "s3://b/models/x/1"}
+    model = {"modelFormat": {"name": "clinical-r1"}, "runtime": "r1-cpu", "storageUri": "s3://b/models/x/1"}
     service = ISVC | {"metadata": {"name": "bad", "namespace": TEAM}, "spec": {"predictor": {"model": model} | change}}
     assert reason in str(refusal(kserve.api.dry_run, service))
 
 
 def test_the_name_of_an_inference_service_is_checked_by_the_webhook(kserve: Platform) -> None:
-    model = {"modelFormat": {"name": "clinical-r1"}, "runtime": "clinical-r1-cpu", "storageUri": "s3://b/models/x/1"}
+    model = {"modelFormat": {"name": "clinical-r1"}, "runtime": "r1-cpu", "storageUri": "s3://b/models/x/1"}
     bad = ISVC | {"metadata": {"name": "9lives", "namespace": TEAM}, "spec": {"predictor": {"model": model}}}
     assert "denied the request" in str(refusal(kserve.api.dry_run, bad))
 
@@ -124,18 +122,18 @@ def test_pipeline_steps_are_refused_everything_else(platform: Platform) -> None:
     steps = platform.api.as_account(TEAM, "default-editor")
     calls = [
         lambda: steps.list(SECRET, TEAM),
-        lambda: steps.find(SECRET, "clinical-r1-minio-root", TEAM),
+        lambda: steps.find(SECRET, "r1-minio-root", TEAM),
         lambda: steps.delete(ISVC, "clinical-r1", TEAM),
         lambda: steps.dry_run(train_job("elsewhere", OTHER)),
         lambda: steps.list(POD, OTHER),
         lambda: steps.dry_run({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "mine"}}),
-        lambda: steps.find({"apiVersion": "v1", "kind": "ConfigMap"}, "clinical-r1-store", TEAM),
+        lambda: steps.find({"apiVersion": "v1", "kind": "ConfigMap"}, "r1-store", TEAM),
     ]
     for call in calls:
         assert refusal(call).status == 403
 
 
-@pytest.mark.parametrize("account", ["clinical-r1-serving", "clinical-r1-setup", "clinical-r1-minio"])
+@pytest.mark.parametrize("account", ["r1-serving", "r1-setup", "r1-minio"])
 def test_the_other_accounts_have_no_rights_at_all(platform: Platform, account: str) -> None:
     assert platform.api.find(SERVICE_ACCOUNT, account, TEAM)
     other: Api = platform.api.as_account(TEAM, account)
@@ -150,13 +148,13 @@ def test_secrets_are_made_once_and_survive_upgrade_rollback_and_uninstall(platfo
         return {s["metadata"]["name"]: s["data"] for s in found if not s["metadata"]["name"].startswith("sh.helm.")}
 
     before = secrets()
-    assert {"clinical-r1-minio-root", "clinical-r1-store-serving", "clinical-r1-store-pipelines"} <= set(before)
+    assert {"r1-minio-root", "r1-store-serving", "r1-store-pipelines"} <= set(before)
     changed = VALUES | {"serving": VALUES["serving"] | {"podDisruptionBudget": False}}
     platform.helm.install(changed)
     assert secrets() == before
-    platform.helm("rollback", "clinical-r1", "1", "--no-hooks")
+    platform.helm("rollback", "r1", "1", "--no-hooks")
     assert secrets() == before
-    platform.helm("uninstall", "clinical-r1", "--no-hooks")
+    platform.helm("uninstall", "r1", "--no-hooks")
     assert secrets() == before
     platform.helm.install(VALUES)
     assert secrets() == before
