@@ -6,8 +6,6 @@ import subprocess
 import sys
 from typing import Any
 
-from kubernetes import client
-
 from clinical_r1.schema import write_jsonl
 from tests.cluster import traffic
 from tests.cluster.bench import BUCKET, CLAIM, ISVC, NAME, POD, RELEASE, TEAM, VALUES, Bench

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from clinical_r1.simulator.world import sample_records
-from tests.cluster import steps_change, steps_faults, steps_pipeline, steps_serving
+from tests.cluster import addons, steps_change, steps_faults, steps_pipeline, steps_serving
 from tests.cluster.bench import Bench
 from tests.cluster.bringup import BUILT, machine
 from tests.cluster.build import BINARIES
+from tests.cluster.chart import find_helm
 from tests.cluster.isolated import run_isolated
 from tests.cluster.model import learned_cases, make_model
 
@@ -121,6 +122,8 @@ def main() -> int:
     if lacking := missing():
         print("error: " + "; ".join(lacking), file=sys.stderr)
         return 2
+    # Inside there is no way out: what comes from Go modules is fetched and cached here.
+    addons.resource_types(), addons.kserve_documents(), find_helm()
     return run_isolated([sys.executable, "-m", "tests.cluster.suite", *sys.argv[1:]])
 
 
