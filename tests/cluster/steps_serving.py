@@ -53,8 +53,8 @@ def publish(bench: Bench) -> dict[str, Any]:
 
 
 def deploy(bench: Bench) -> dict[str, Any]:
-    """The end of a pipeline, with a step's rights: the first model's InferenceService through KServe's SDK. KServe makes
-    the pods, its storage initializer loads the model from MinIO; clients reach it once it has answered."""
+    """The end of a pipeline, with a step's rights: the first model's InferenceService through KServe's SDK. KServe
+    makes the pods, its storage initializer loads the model from MinIO; clients reach it once it has answered."""
     began = time.monotonic()
     cluster = Cluster(TEAM, kubeconfig=str(bench.steps_kubeconfig()))
     questions = [case.prompt for case in bench.probes]
