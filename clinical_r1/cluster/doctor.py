@@ -33,7 +33,8 @@ def examine(cluster: Cluster, accelerator: str = "nvidia.com/gpu", probe_store: 
     try:
         facts = Facts.read(cluster)
     except UserError as error:
-        yield Finding("chart", "fail", str(error), "check KUBECONFIG, --namespace and the account's rights")
+        fix = f"helm install r1 helm/clinical-r1 --namespace {cluster.namespace}, or check KUBECONFIG and --namespace"
+        yield Finding("chart", "fail", str(error), fix)
     else:
         yield Finding("chart", "ok", f"release {facts.release} in namespace {cluster.namespace}")
         checks += [
