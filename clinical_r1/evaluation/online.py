@@ -27,7 +27,7 @@ from clinical_r1.llm.loop import run_calls
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing
 from clinical_r1.reasoning import UNREADABLE
-from clinical_r1.schema import Record
+from clinical_r1.schema import Record, VerdictLabel
 from clinical_r1.stats import wilson
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement
@@ -87,8 +87,12 @@ class Row(Record):
     language: str
     samples: int
     outcomes: dict[str, int]
-    accuracy: Share
-    """Of answers with a reference."""
+    accuracy: Share | None
+    """Of answers with a reference; None where the rules left some of them undecided."""
+    lower_bound: Share | None = None
+    """The same where they did, none of which counts as right."""
+    undecided: int = 0
+    """Answers that the rules could not read and that no judge was asked about."""
     accuracy_corrected: Share | None
     """The same, corrected for the verifier's errors; None without labelled answers."""
     plausible: Share
@@ -118,6 +122,7 @@ class Judged(Record):
 
     sample: Sample
     right: bool | None = None
+    undecided: bool = False
     plausible: bool | None = None
     flagged: bool | None = None
 
@@ -133,7 +138,8 @@ def judge_samples(
         config.judge, cases, [row.sample.prediction() for row in known], state_dir, config.concurrency
     )
     for row, verdict in zip(known, verdicts, strict=True):
-        row.right = verdict.label.right
+        row.undecided = verdict.label is VerdictLabel.UNDECIDED
+        row.right = False if row.undecided else verdict.label.right
     if config.plausibility:
         readable = [row for row in rows if row.sample.outcome not in UNREADABLE]
         questions = [Judgement.of(row.sample.case(), row.sample.response) for row in readable]
@@ -176,14 +182,17 @@ def _row(
         chosen = [row for row in rows if getattr(row, name) is not None and (not among or getattr(row, among))]
         return Share.of([bool(getattr(row, name)) for row in chosen], [1 / row.sample.rate for row in chosen])
 
-    accuracy, plausible = share("right"), share("plausible")
+    right, plausible = share("right"), share("plausible")
+    undecided = sum(row.undecided for row in rows)
     return Row(
         model_version=version,
         language=language,
         samples=len(rows),
         outcomes=dict(sorted(Counter(row.sample.outcome.value for row in rows).items())),
-        accuracy=accuracy,
-        accuracy_corrected=_corrected(accuracy, verifier),
+        accuracy=None if undecided else right,
+        lower_bound=right if undecided else None,
+        undecided=undecided,
+        accuracy_corrected=_corrected(right, verifier),
         plausible=plausible,
         accuracy_estimated=_corrected(plausible, plausibility),
         ungrounded=share("flagged"),

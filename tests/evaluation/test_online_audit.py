@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from clinical_r1.errors import UserError
+from clinical_r1.evaluation import online
 from clinical_r1.evaluation.online import OnlineAuditConfig, Share, audit_served
+from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.stats import wilson
 
 TODAY = datetime.now(UTC).date()
@@ -77,6 +79,21 @@ def store(folder: Path, rows: list[dict[str, Any]], references: dict[str, str], 
     (folder / "references").mkdir(exist_ok=True)
     lines = [json.dumps({"request_id": key, "reference": value}) for key, value in references.items()]
     (folder / "references" / "day.jsonl").write_text("\n".join(lines))
+
+
+def test_what_the_rules_leave_undecided_makes_a_lower_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As judged by rules alone; the judge's own reading is tested in its room."""
+    labels = iter([VerdictLabel.CORRECT, VerdictLabel.UNDECIDED, VerdictLabel.INCORRECT, VerdictLabel.UNDECIDED])
+    verdicts = [Verdict(label=label, judge="rule") for label in labels]
+    monkeypatch.setattr(online, "judge_predictions", lambda *_: verdicts)
+    store(tmp_path, [sample(n, "Pneumonia.") for n in range(1, 5)], {f"req-{n}": "Pneumonia" for n in range(1, 5)})
+    config = OnlineAuditConfig.model_validate({"store": str(tmp_path)})
+    row: Any = audit_served(config, tmp_path / "out", tmp_path / "state")["rows"][0]  # type: ignore[index]
+    assert row["accuracy"] is None
+    assert (row["lower_bound"]["n"], row["lower_bound"]["value"], row["undecided"]) == (4, 0.25, 2)
+    page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
+    assert "a lower bound, 2 answers undecided by the rules" in page
+    assert "下限" in page
 
 
 def test_every_estimate(tmp_path: Path, reviewer: dict[str, Any]) -> None:
