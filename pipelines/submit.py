@@ -205,6 +205,19 @@ def local_parameters(pipeline: str, params: list[str]) -> dict[str, Any]:
     return given
 
 
+def names_of_the_installation(pipeline: str, namespace: str, context: str) -> tuple[dict[str, str], str]:
+    """Image, claim, Secrets and authority as the chart in that namespace names them, and a note where there is none."""
+    from clinical_r1.cluster.api import Cluster
+    from clinical_r1.cluster.facts import Facts
+
+    try:
+        facts = Facts.read(Cluster(namespace, context))
+    except UserError as error:
+        return {}, f"the names of Secrets and image are the defaults of a release clinical-r1 ({error})"
+    known = parameters(pipeline)
+    return {name: value for name, value in facts.run_parameters.items() if name in known}, ""
+
+
 def start_run(place: Endpoint, pipeline: str, arguments: dict[str, Any], experiment: str) -> tuple[str, str]:
     """Start a run; returns its id and its page in the dashboard."""
     client = place.client()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig
@@ -184,3 +185,49 @@ def test_refused_cases_are_one_sentence_and_leave_nothing_behind(
     command = ["run", "train", "--cases", str(tmp_path / "notes.csv"), "--runs", str(tmp_path / "runs"), *arguments]
     assert_refused(clinical_r1(*command), message)
     assert not (tmp_path / "runs").exists()
+
+
+NOTES = """pid,note,dx
+P1,"Mr. John Smith, cough and fever since 3 March 2024, phone 555-123-4567.",pneumonia
+P2,A 60-year-old woman with chest pain on exertion.,angina pectoris
+P3,,asthma
+P4,一名45岁男性，发热咳嗽三天。,肺炎
+"""
+
+
+def test_records_are_imported_once_with_a_preview_of_the_phi_gate(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.csv"
+    notes.write_text(NOTES, encoding="utf-8")
+    words = ("--map", "question=note,reference=dx,patient=pid", "--store", str(tmp_path / "store"))
+    done = clinical_r1("import-records", str(notes), "--name", "ward-7", *words, "--preview")
+    assert done.returncode == 0, done.stderr
+    assert "4 rows, 3 cases, 1 malformed" in done.stdout and "scrubbed phone: 1" in done.stdout
+    assert "Smith" not in done.stdout and not (tmp_path / "store").exists()
+    for _ in range(2):  # the same again changes nothing
+        done = clinical_r1("import-records", str(notes), "--name", "ward-7", *words)
+        assert done.returncode == 0 and f"records={tmp_path}/store/ward-7/notes.csv" in done.stdout, done.stderr
+    assert (tmp_path / "store" / "ward-7" / "notes.csv").read_bytes() == notes.read_bytes()
+    notes.write_text(NOTES + "P5,Wheeze at night.,asthma\n", encoding="utf-8")
+    assert_refused(clinical_r1("import-records", str(notes), "--name", "ward-7", *words), "other content is there")
+    other = tmp_path / "other.csv"
+    other.write_text(NOTES, encoding="utf-8")
+    assert_refused(clinical_r1("import-records", str(other), "--name", "ward-7", *words), "holds notes.csv")
+    assert_refused(clinical_r1("import-records", str(other), "--name", "a/b", *words), "--name a/b: a name has no '/'")
+    assert_refused(clinical_r1("import-records", str(tmp_path / "no.csv"), "--name", "a"), "no such file or folder")
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (("run", "train", "--param", "sft_epochs=2"), "sft", 2.0),
+        (("evaluate", "model", "-b", "cases", "--set", "samples=1"), "samples", 1),
+        (("run", "audit", "--set", "store=s3://b/audit"), "store", "s3://b/audit"),
+        (("gate", "decide", "a", "b", "--set", "max_unscored_rate=0.1"), "max_unscored_rate", 0.1),
+    ],
+)
+def test_a_dry_run_prints_the_resolved_settings_and_does_nothing(words, key, value, tmp_path: Path) -> None:
+    done = clinical_r1(*words, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = yaml.safe_load(done.stdout)[key]
+    assert (found["epochs"] if isinstance(found, dict) else found) == value
+    assert list(tmp_path.iterdir()) == []

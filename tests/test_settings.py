@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.policy import read_policy
 from clinical_r1.settings import Catalogue, Shelf, load, shown
-from serving.gateway.config import load_config as load_gateway
+from serving.gateway.__main__ import main as gateway
+from serving.gateway.config import GatewayConfig
 
 
 class Strict(BaseModel):
@@ -117,10 +119,16 @@ def test_a_section_by_name_replaces_an_extended_one_and_options_go_on_top(write,
     assert "--set judge: judge 'judge-strit': neither" in refusal(path, "judge=judge-strit", catalogue=catalogue)
 
 
-def test_gateway_and_gate_policy_speak_with_the_same_words(write) -> None:
+def test_gateway_and_gate_policy_speak_with_the_same_words(write, capsys: pytest.CaptureFixture) -> None:
     path = write("prot: 1\n")
-    for read in (load_gateway, read_policy):
+    for read in (lambda: load(GatewayConfig, path), lambda: read_policy(path)):
         with pytest.raises(UserError, match=r"mine.yaml:1: unknown key 'prot': "):
-            read(path)
-    with pytest.raises(UserError, match=r"nowhere.yaml: no such file"):
-        load_gateway(Path("nowhere.yaml"))
+            read()
+    assert gateway(["--config", str(path)]) == 2
+    assert "mine.yaml:1: unknown key 'prot': did you mean 'port'?" in capsys.readouterr().err
+    assert gateway(["--config", "nowhere.yaml"]) == 2 and "nowhere.yaml: no such file" in capsys.readouterr().err
+    assert gateway(["--port", "99999"]) == 2 and "--port: port: Input should be less" in capsys.readouterr().err
+    write("port: 1\n")
+    assert gateway(["--config", str(path), "--port", "2", "--set", "limits.messages=7", "--dry-run"]) == 0
+    shown_ = yaml.safe_load(capsys.readouterr().out)
+    assert (shown_["port"], shown_["limits"]["messages"]) == (2, 7)

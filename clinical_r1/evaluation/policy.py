@@ -1,5 +1,6 @@
 """The promotion policy: what a candidate must show before it may take the place of the model in use, rule by rule."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -107,8 +108,8 @@ class Policy(_Rule):
     """Hold where more judgements than this failed."""
 
 
-def read_policy(path: Path = DEFAULT_POLICY) -> Policy:
-    """Read a policy file; UserError names file and key."""
+def read_policy(path: Path = DEFAULT_POLICY, options: Sequence[str] = ()) -> Policy:
+    """A policy file and `--set` options; UserError names place and key."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such policy file; give one or leave it out for the shipped policy")
-    return load(Policy, path, catalogue=Catalogue(Shelf(DEFAULT_POLICY.parent, "policy")))
+    return load(Policy, path, options, Catalogue(Shelf(DEFAULT_POLICY.parent, "policy")), "--policy")

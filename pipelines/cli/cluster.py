@@ -45,6 +45,9 @@ def submit(
     token_file: TokenOption = None,
     namespace: NamespaceOption = "",
     ca_bundle: CaOption = None,
+    context: Annotated[
+        str, typer.Option(help="Context of the kubeconfig: the chart there names image and Secrets.")
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the run's parameters and what they come to; submit nothing.")
     ] = False,
@@ -59,20 +62,24 @@ def submit(
     """
     import json
 
-    from pipelines.submit import Endpoint, print_parameters, start_run, submission
+    from pipelines.submit import Endpoint, names_of_the_installation, print_parameters, start_run, submission
 
     if help_params:
         print_parameters(pipeline, typer.echo)
         return
     ready = submission(pipeline, config, set_ or [], param or [])
+    names, note = names_of_the_installation(pipeline, namespace, context)
+    asked = names | ready.parameters
     if dry_run:
-        told = ready.parameters | {"resolved": ready.config.model_dump(mode="json")}
+        told = asked | {"resolved": ready.config.model_dump(mode="json")}
         typer.echo(json.dumps(told, ensure_ascii=False, indent=1))
         return
     place = Endpoint(endpoint, token_file, namespace, ca_bundle)
-    run_id, url = start_run(place, pipeline, ready.parameters, experiment)
+    run_id, url = start_run(place, pipeline, asked, experiment)
     typer.echo(f"run {run_id}")
     typer.echo(url)
+    if note:
+        typer.echo(note, err=True)
 
 
 def runs(

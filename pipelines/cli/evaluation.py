@@ -45,6 +45,9 @@ def evaluate(
     trusted: Annotated[bool, typer.Option(help="With a URL: it is inside the security boundary.")] = False,
     concurrency: Annotated[int, typer.Option(help="With a URL: most calls in flight.", min=1)] = 128,
     map_: Map = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved settings as YAML, run nothing.")
+    ] = False,
 ) -> None:
     """Let a model answer benchmarks, judge every answer twice, and write metrics with intervals and a page.
 
@@ -59,10 +62,14 @@ def evaluate(
       clinical-r1 evaluate gpt-4o.yaml -b benchmark/cases.jsonl --config evaluation.yaml
     """
     from clinical_r1.evaluation.config import EvaluationConfig
+    from clinical_r1.settings import shown
     from pipelines.evaluate_run import model_of, read_settings, run_evaluation
 
     settings = read_settings(EvaluationConfig, config, set_ or [])
     settings = settings.model_copy(update={"model_name": name or settings.model_name})
+    if dry_run:
+        typer.echo(shown(settings), nl=False)
+        return
     endpoint = {"model": model_id, "api_key_env": api_key_env, "trusted": trusted, "max_concurrency": concurrency}
     run_evaluation(model_of(model, endpoint), benchmark, data, settings, out, limit, columns_of(map_))
 
@@ -227,10 +234,14 @@ def gate_decide(
         bool, typer.Option("--no-incumbent", help="RIVAL is the base model: there is no model in use.")
     ] = False,
     policy: Annotated[Path | None, typer.Option(help="Policy YAML; default: the shipped one.")] = None,
+    set_: Set = None,
     ancestor: Annotated[
         list[str] | None, typer.Option(help="A model that one of the two was trained from; repeatable.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for gate.json, gate.html, reasoning_baseline.json.")] = Path("gate"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved policy as YAML, decide nothing.")
+    ] = False,
 ) -> None:
     """Say promote, hold or refuse, with reasons and with what each rule could have seen. Exit code 0, 3 or 4.
 
@@ -241,10 +252,13 @@ def gate_decide(
     """
     from clinical_r1.evaluation.policy import DEFAULT_POLICY, read_policy
     from clinical_r1.evaluation.promotion import decide_on_folders
+    from clinical_r1.settings import shown
 
-    result = decide_on_folders(
-        candidate, rival, forgetting, not no_incumbent, read_policy(policy or DEFAULT_POLICY), out, ancestor or []
-    )
+    rules = read_policy(policy or DEFAULT_POLICY, set_ or [])
+    if dry_run:
+        typer.echo(shown(rules), nl=False)
+        return
+    result = decide_on_folders(candidate, rival, forgetting, not no_incumbent, rules, out, ancestor or [])
     typer.echo(f"{result.decision}: {result.candidate} against {result.against}")
     for reason in result.reasons:
         typer.echo(f"  {reason}")

@@ -4,11 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from clinical_r1.errors import UserError
-from clinical_r1.schema import first_problem
-from serving.gateway.config import GatewayConfig, load_config
+from clinical_r1.settings import Document, shown
+from serving.gateway.config import GatewayConfig
 from serving.gateway.server import run, run_gateway, setup_logging
 
 
@@ -22,15 +20,24 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--keys-file", type=Path)
     parser.add_argument("--auth", choices=["keys", "none"])
     parser.add_argument("--model-version")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting; repeatable"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved settings as YAML and serve nothing")
     given = vars(parser.parse_args(argv))
-    path = given.pop("config")
+    path, options, dry_run = given.pop("config"), given.pop("set"), given.pop("dry_run")
     setup_logging()
     try:
-        base = load_config(path).model_dump() if path else {}
-        try:
-            config = GatewayConfig.model_validate(base | {k: v for k, v in given.items() if v is not None})
-        except ValidationError as problem:
-            raise UserError(f"command line: {first_problem(problem)}") from None
+        document = Document.read(path) if path else Document()
+        for name, value in given.items():
+            if value is not None:
+                document.put(name, str(value) if name == "keys_file" else value, f"--{name.replace('_', '-')}")
+        for option in options:
+            document.set(option)
+        config = document.filled().validate(GatewayConfig)
+        if dry_run:
+            print(shown(config), end="")
+            return 0
 
         def announce(port: int) -> None:
             print(f"gateway at http://{config.host}:{port}, engine at {config.upstream}", file=sys.stderr, flush=True)

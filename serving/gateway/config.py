@@ -6,7 +6,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from clinical_r1.dialects import AUTO, checked_name
-from clinical_r1.settings import load
 
 INTENDED_USE = "research and clinician decision support; not a medical device; no autonomous diagnosis"
 
@@ -135,8 +134,3 @@ class GatewayConfig(BaseModel):
     limits: Limits = Field(default_factory=Limits)
     thinking: Thinking = Field(default_factory=Thinking)
     sampling: Sampling = Field(default_factory=Sampling)
-
-
-def load_config(path: Path) -> GatewayConfig:
-    """Read a YAML file. Raises UserError that names the file and the key."""
-    return load(GatewayConfig, path)

@@ -14,8 +14,9 @@ from gateway_fixture import ASK, running
 from scripted_engine import Script, ScriptedEngine
 
 from clinical_r1.errors import UserError
+from clinical_r1.settings import load
 from serving.gateway.app import build_gateway
-from serving.gateway.config import INTENDED_USE, GatewayConfig, load_config
+from serving.gateway.config import INTENDED_USE, GatewayConfig
 from serving.gateway.keys import KeyRing, main, new_key, parse_keys
 from serving.gateway.request import DROPPED, NEUTRAL, ChatRequest
 
@@ -320,7 +321,7 @@ def test_configuration_problems_name_file_and_key(tmp_path: Path) -> None:
         path = tmp_path / "gateway.yaml"
         path.write_text(text)
         with pytest.raises(UserError, match=re.escape(where)):
-            load_config(path)
+            load(GatewayConfig, path)
     with pytest.raises(UserError, match="keys_file"):
         build_gateway(GatewayConfig())
     with pytest.raises(UserError, match=r"sampling\.store"):
