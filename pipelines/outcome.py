@@ -45,6 +45,9 @@ def publish_train(name: str, run_dir: Path, runs_dir: Path, console: Console) ->
     gate = summary["gate"]
     why = f": {gate['reasons'][0]}" if gate["reasons"] else ""
     console.print(f"promotion gate: {gate['decision']}{why}", markup=False, highlight=False)
+    unread = ", ".join(f"{name} {share:.1%}" for name, share in gate["forgetting_unread"].items())
+    if unread:
+        console.print(f"forgetting probe, answers without a choice that can be read: {unread}", markup=False)
     console.print(f"report: {short(latest / 'report.html')}", markup=False)
     console.print(f"serve it: {_command()} serve {short(latest / 'model')}", markup=False)
 

@@ -15,7 +15,7 @@ from clinical_r1.baseline import Baseline, make_baseline, write_baseline
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.compare import Comparison, PairedResult, compare
 from clinical_r1.evaluation.hallucination import hallucination_rate
-from clinical_r1.evaluation.metrics import measure
+from clinical_r1.evaluation.metrics import is_undecided, measure
 from clinical_r1.evaluation.page import percent, points, render
 from clinical_r1.evaluation.policy import Policy, RuleResult
 from clinical_r1.evaluation.specialties import specialty_rules
@@ -46,6 +46,8 @@ class GateResult(BaseModel):
     rules: list[RuleResult]
     policy: dict[str, Any]
     benchmark: str = ""
+    unread: dict[str, float] = Field(default_factory=dict)
+    """Share of answers to the forgetting benchmark whose choice could not be read, of candidate and base model."""
     approved_by: str = ""
     approval_reason: str = ""
     approved_at: str = ""
@@ -106,7 +108,14 @@ def decide(inputs: GateInputs, policy: Policy) -> GateResult:
         rules=rules,
         policy=policy.model_dump(mode="json"),
         benchmark=inputs.benchmark,
+        unread=unread_shares(inputs),
     )
+
+
+def unread_shares(inputs: GateInputs) -> dict[str, float]:
+    """How much of the forgetting benchmark says nothing, on either side; empty without one."""
+    sides = {"candidate": inputs.forgetting_candidate, "base model": inputs.forgetting_base}
+    return {name: sum(map(is_undecided, rows)) / len(rows) for name, rows in sides.items() if rows}
 
 
 def _primary(comparison: Comparison, inputs: GateInputs, policy: Policy) -> list[RuleResult]:
@@ -177,6 +186,15 @@ def _forgetting(inputs: GateInputs, policy: Policy) -> RuleResult:
     comparison = compare(inputs.forgetting_cases, inputs.forgetting_base, inputs.forgetting_candidate)
     result = comparison.overall
     low, _ = _one_sided(result, 0.95)
+    unread = unread_shares(inputs)
+    said = " and ".join(f"{percent(share)} of the {name}'s" for name, share in unread.items() if share)
+    said = f"; no choice could be read in {said} answers" if said else ""
+    too_many = max(unread.values(), default=0.0) > policy.forgetting.max_unread_rate
+    if too_many and not inputs.forgetting_source:
+        said += (
+            f" (at most {percent(policy.forgetting.max_unread_rate, 0)}): a change of form is no change of knowledge"
+        )
+        return RuleResult(rule="forgetting", result="hold", reason=said.removeprefix("; "), n=result.n, power="")
     discordance = max(result.pairs.discordance, 0.05)
     unchanged = paired_power(result.n, 0.0, discordance, sides=1, margin=margin)
     worse = paired_power(result.n, -margin, discordance, sides=1, margin=margin)
@@ -184,7 +202,9 @@ def _forgetting(inputs: GateInputs, policy: Policy) -> RuleResult:
         rule="forgetting",
         result="pass" if low >= -margin else "refuse" if result.difference < -margin else "hold",
         reason=f"against the base model {points(result.difference)} points, one-sided 95% lower bound {points(low)} "
-        f"(must be at least {points(-margin)})" + (f"; {inputs.forgetting_source}" if inputs.forgetting_source else ""),
+        f"(must be at least {points(-margin)})"
+        + said
+        + (f"; {inputs.forgetting_source}" if inputs.forgetting_source else ""),
         n=result.n,
         power=f"passes {percent(unchanged, 0)} of models that forgot nothing, "
         f"{percent(worse, 0)} of those that lost {policy.forgetting.margin_points:g} points",

@@ -36,6 +36,9 @@ class ForgettingRule(_Rule):
     """The one-sided lower bound must reach minus this. At n = 1,273 a bound of 2 would stop most unchanged models."""
     required: bool = True
     """Hold where no forgetting benchmark was given."""
+    max_unread_rate: Share = 0.02
+    """Hold where more of one side's answers commit to no choice that can be read: a change of form is no change of
+    knowledge. Not of a probe that was made of the test cases, whose choices a model may never have seen."""
 
 
 class SpecialtyRule(_Rule):

@@ -201,6 +201,7 @@ def _gate(gate: dict[str, Any]) -> dict[str, Any]:
         "decision": gate.get("decision", ""),
         "against": gate.get("against", ""),
         "reasons": [f"{rule['rule']}: {rule['reason']}" for rule in failed],
+        "forgetting_unread": gate.get("unread", {}),
     }
 
 

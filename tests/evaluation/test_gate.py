@@ -77,6 +77,21 @@ def test_forgetting_is_judged_against_the_base_model():
     assert (missing.decision, results(missing)["forgetting"]) == ("hold", "hold")
 
 
+def test_a_change_of_form_is_not_taken_for_a_change_of_knowledge():
+    """Answers without a readable choice beyond two in a hundred hold the gate, whichever side they are on."""
+    open_ = Verdict(label=VerdictLabel.UNDECIDED, judge="rule", reason="no_choice")
+    for side in ("forgetting_candidate", "forgetting_base"):
+        rows = [row.model_copy(update={"verdict": open_}) if i % 20 == 0 else row for i, row in enumerate(BASE_MEDQA)]
+        held = decide(inputs(**{side: rows}), Policy())
+        assert results(held)["forgetting"] == "hold"
+        assert any("no choice could be read in 5.0% of the" in rule.reason for rule in held.rules)
+        assert 0.05 in held.unread.values()
+    few = [row.model_copy(update={"verdict": open_}) if i % 100 == 0 else row for i, row in enumerate(BASE_MEDQA)]
+    passed = decide(inputs(forgetting_candidate=few, forgetting_base=few), Policy())
+    assert passed.decision == "promote"
+    assert any("no choice could be read in 1.0% of the candidate's" in rule.reason for rule in passed.rules)
+
+
 def test_a_forgetting_set_made_of_the_test_cases_is_no_forgetting_set():
     probe = multiple_choice(CASES[:300])
     answers = make_predictions(probe, 0.5, 3)

@@ -41,7 +41,7 @@ class ProbeResult:
         low, high = self.interval
         numbers = {
             "accuracy": self.accuracy, "accuracy_low": low, "accuracy_high": high, "n": self.n, "invalid": self.invalid,
-            "undecided": self.undecided,
+            "undecided_share": self.undecided / max(1, self.n + self.invalid),
             "reasoning_rate": self.reasoning_rate, "reasoning_tokens": self.mean_reasoning_tokens,
             "length": self.mean_length,
         }  # fmt: skip

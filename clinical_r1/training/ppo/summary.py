@@ -54,6 +54,10 @@ def summarize(rows: list[dict[str, Any]], watch: Watch) -> dict[str, Any]:
         values = series(rows, f"{name}/accuracy")[1]
         if values:
             summary[f"{name}_accuracy_before"], summary[f"{name}_accuracy_after"] = values[0], values[-1]
+    for name in ("validation", "forgetting"):
+        values = series(rows, f"{name}/undecided_share")[1]
+        if any(values):
+            summary[f"{name}_undecided_before"], summary[f"{name}_undecided_after"] = values[0], values[-1]
     summary["masked_judgements"] = sum(series(rows, "train/masked")[1])
     for phase in ("step", "rollout", "forward", "verify", "policy", "value", "probe"):
         summary[f"seconds_{phase}"] = sum(series(rows, f"time/{phase}")[1])
