@@ -12,7 +12,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from clinical_r1.records.values import is_placeholder, number_key
+from clinical_r1.records.values import is_placeholder
 
 _ICD10 = re.compile(r"^([A-TV-Z]\d[0-9A-Z]|U\d\d)(?:\.?([0-9A-Z]{1,4}|[0-9X]{1,10}[A-Z]?\d?)|\.)?$")
 _ICD9 = re.compile(r"^(?:\d{3}(?:\.\d{0,2})?|\d{4,5}|V\d\d\.\d\d|V\d{4}|E\d{3}(?:\.\d|\d)?)$")
@@ -59,7 +59,7 @@ def read(text: str, version: str = "") -> Code:
         version, plain = version or plain.split(":")[0].strip(), plain.split(":", 1)[1].strip()
     if _BLOCK.match(plain):
         return Code("", "not_who", plain)
-    for token in () if _MORPHOLOGY.match(plain) else _tokens(number_key(plain)):
+    for token in () if _MORPHOLOGY.match(plain) else _tokens(plain):
         if _AMBIGUOUS.match(token) and not version:
             return Code("", "ambiguous", token)
         if version != "10" and (version == "9" or _is_icd9(token)):

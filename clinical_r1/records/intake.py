@@ -16,6 +16,7 @@ from clinical_r1.records.readers.files import files_of
 from clinical_r1.records.readers.registry import UNVERIFIED, read_source, resolved_format, source_name
 from clinical_r1.records.row import Reject, Row
 from clinical_r1.records.specialty import SpecialtyMapping, load_mapping
+from clinical_r1.records.values import number_key
 
 
 @dataclass
@@ -123,7 +124,8 @@ class Intake:
             if found.kind == "invalid" and self.config.icd10_invalid == "reject":
                 return "icd10: not a code of ICD-10 or ICD-9"
             self.codes[found.kind if found.kind != "invalid" else "cleared"] += found.kind != "who"
-        code = found.who or next((codes[_key(c)] for c in (found.raw, *row.other_codes) if _key(c) in codes), "")
+        foreign = [_key(code) for code in (found.raw, number_key(found.raw), *row.other_codes)]
+        code = found.who or next((codes[one] for one in foreign if one in codes), "")
         if not found.who and not code and row.other_codes:
             self.codes["unmapped"] += 1
         self.codes["mapped"] += bool(code and not found.who)

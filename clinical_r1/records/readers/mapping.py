@@ -117,7 +117,12 @@ def mapped(item: dict[str, Any], source: Source) -> Row:
     fields["references"] = references if options or len(references) > 1 else split_references(references[0])
     if options:
         fields["options"] = list(options.values())
-    fields |= {f: number_key(text[f]) for f in TEXTS if text.get(f) and not is_placeholder(text[f])}
+    # A code's zeros mean something (250.00); those of an id come from a column with gaps.
+    fields |= {
+        f: text[f] if f == "icd10" else number_key(text[f])
+        for f in TEXTS
+        if text.get(f) and not is_placeholder(text[f])
+    }
     fields |= {f: text[f] for f in ("origin",) if text.get(f)}
     if recorded := iso_date(text.get("recorded", "")):
         fields["recorded"] = recorded
