@@ -99,6 +99,21 @@ class ContaminationConfig(BaseModel):
     """Benchmark items with fewer shingles are compared exactly only."""
 
 
+class WindowConfig(BaseModel):
+    """Questions longer than what the model's window leaves for them, found before traces are paid for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    longer: Literal["refuse", "drop"] = "refuse"
+    """refuse: the step fails and says what helps; drop: such cases are left out and counted (too_long)."""
+    tokens: int = Field(default=0, ge=0)
+    """Most tokens of a question as the model is asked; 0: a run works it out from its models and settings."""
+    tokenizer: str = ""
+    """Folder with the tokenizer.json that counts; empty: the base model's, or an estimate that is never too high."""
+    advice: str = ""
+    """What widens the room, for the message; a run fills it in."""
+
+
 def split_outside_quotes(text: str, mark: str) -> list[str]:
     """Parts of `text` between `mark`s that stand in no quotes and behind no backslash."""
     parts, quote, escaped = [""], "", False
@@ -172,6 +187,8 @@ class RecordsConfig(BaseModel):
     """Duplicates within the data."""
     contamination: ContaminationConfig = Field(default_factory=ContaminationConfig)
     """Benchmarks that training must not have seen."""
+    window: WindowConfig = Field(default_factory=WindowConfig)
+    """Questions longer than the model's window."""
     leakage: Literal["drop", "mask", "keep"] = "drop"
     """The reference diagnosis stated in the question: drop the case, blank the words, or keep it (counted)."""
     phi: PhiConfig = Field(default_factory=PhiConfig)

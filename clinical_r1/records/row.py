@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from clinical_r1.privacy.known import Known
 
-Kind = Literal["malformed", "unusable", "duplicate", "near_duplicate", "contaminated", "leak", "ungrouped"]
+Kind = Literal["malformed", "unusable", "too_long", "duplicate", "near_duplicate", "contaminated", "leak", "ungrouped"]
 
 
 class Reject(BaseModel):

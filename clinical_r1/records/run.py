@@ -44,6 +44,8 @@ class Taken:
     quarantined: list[Quarantined] = field(default_factory=list)
     scrubbed: Counter[str] = field(default_factory=Counter)
     doubts: Counter[str] = field(default_factory=Counter)
+    longest: int = 0
+    """Tokens of the longest question that was too long for the window."""
 
     def case(self, facts: Facts) -> Case:
         """A kept case with its text."""
@@ -94,12 +96,26 @@ def taken_cases(config: RecordsConfig, out_dir: Path | None, strict: bool = True
             if out_dir is not None:
                 write_jsonl(out_dir / "rejects.jsonl", taken.intake.rejects)
             raise
+        if strict:
+            _enforce_window(taken)
         taken.policies = apply_policies(cases, spool, common, config)
         for source, reject in taken.policies.rejects:
             taken.intake.sources[source].rejected[reject.kind] += 1
         for kept in taken.policies.kept:
             taken.intake.sources[kept.facts.source].kept += 1
         yield taken
+
+
+def _enforce_window(taken: Taken) -> None:
+    """Refuse questions that the window cannot hold, where the configuration says so."""
+    window = taken.intake.config.window
+    long = [reject for reject in taken.intake.rejects if reject.kind == "too_long"]
+    if long and window.longer == "refuse":
+        raise UserError(
+            f"{long[0].file}:{long[0].line}: {len(long)} of {taken.intake.read} questions are longer than the "
+            f"{window.tokens} tokens that the model's window leaves for them (the longest has {taken.longest}): "
+            f"{window.advice or 'raise records.window.tokens'}, or set records.window.longer to drop to leave them out"
+        )
 
 
 def _treat(taken: Taken) -> tuple[list[Facts], Boilerplate]:
@@ -117,6 +133,7 @@ def _treat(taken: Taken) -> tuple[list[Facts], Boilerplate]:
             for source, held in batch.quarantined:
                 taken.quarantined.append(held)
                 intake.sources[source].quarantined += 1
+            taken.longest = max(taken.longest, batch.longest)
             taken.scrubbed.update(batch.scrubbed)
             taken.doubts.update(batch.doubts)
             advance(len(batch.cases) + len(batch.rejects) + len(batch.quarantined))

@@ -8,7 +8,7 @@ import hashlib
 import multiprocessing
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -41,6 +41,8 @@ class Batch:
     quarantined: list[tuple[int, Quarantined]] = field(default_factory=list)
     scrubbed: Counter[str] = field(default_factory=Counter)
     doubts: Counter[str] = field(default_factory=Counter)
+    longest: int = 0
+    """Tokens of the longest question that was too long."""
 
 
 class Treatment:
@@ -51,6 +53,7 @@ class Treatment:
         sites = {source.site for source in config.sources} | set(config.splits.test_sites)
         self._gate = open_gate(config.phi, load_key(config.phi), sites)
         self._index = _benchmark_index(config)
+        self._count = token_counter(config.window.tokenizer)
 
     def treat(self, rows: list[Row]) -> Batch:
         """Every row becomes a case, is kept back, or is rejected; one row's fault never stops the others."""
@@ -81,6 +84,11 @@ class Treatment:
             for reference in leaked:
                 question = leakage.mask(question, reference, case.language)
             case = case.model_copy(update={"question": question})
+        if self._config.window.tokens and (length := self._count(case.prompt)) > self._config.window.tokens:
+            batch.longest = max(batch.longest, length)
+            reason = f"question: longer than the {self._config.window.tokens} tokens that the model's window leaves"
+            batch.rejects.append((row.source, Reject(file=row.file, line=row.line, kind="too_long", reason=reason)))
+            return
         words = tokens(case.question)
         facts = Facts(
             file=row.file,
@@ -107,6 +115,20 @@ class Treatment:
         batch.scrubbed.update(gated.counts)
         shingles = shingle_array(words, _SHINGLE).tobytes() if self._config.dedup.near != "off" else b""
         batch.cases.append((facts, case.model_dump_json().encode(), shingles))
+
+
+def token_counter(folder: str) -> Callable[[str], int]:
+    """Counts a text's tokens with the tokenizer.json of a folder; without one the fewest that it can well be (six Latin
+    letters or two and a half Han characters a token), so that nothing is refused by mistake."""
+    if not folder:
+        return lambda text: int(sum(0.4 if char >= "\u3400" else 1 / 6 for char in text))
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+    except Exception:
+        raise UserError(f"records.window.tokenizer: {folder}: no tokenizer.json that can be read") from None
+    return lambda text: len(tokenizer.encode(text).ids)
 
 
 def _hash(text: str) -> int:

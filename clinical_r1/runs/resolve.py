@@ -15,6 +15,7 @@ from clinical_r1.runs.config import RunConfig, as_argument
 from clinical_r1.runs.experiments import CONFIGS, AuditVerifierConfig, CrossLanguageConfig
 from clinical_r1.runs.form import filled_in, settle
 from clinical_r1.runs.sources import fingerprint, own_cases, simulated, with_world
+from clinical_r1.runs.window import with_window
 from clinical_r1.schema import Case, read_jsonl
 from clinical_r1.settings import shown
 from clinical_r1.training.base import check_base_model
@@ -80,6 +81,7 @@ def simulated_argument(config: RunConfig) -> str:
 def resolve(pipeline: str, config: RunConfig, sources: str, state_dir: Path, samples: Path, datasets: str) -> Resolved:
     """Say what each step is told. `sources` is the hash of the records (`with_world` has put them in), `samples` a
     folder for what is sampled from the simulated world, `datasets` one for traces at an immutable address."""
+    config = with_window(config)
     if pipeline not in CONFIGS:
         arguments: dict[str, Any] = {name: as_argument(getattr(config, name)) for name in _TRAIN}
         arguments |= {"sources_sha256": sources, "state_dir": str(state_dir), "code_version": code_version()}
