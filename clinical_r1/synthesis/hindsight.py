@@ -68,6 +68,11 @@ ENGLISH: dict[str, tuple[str, ...]] = {
         r" (?:already )?(?:says?|said|tells?|told|gives?|gave|provides?|reveals?|states?|mentions?|indicates?|hints?)"
         rf"(?: us| me| at| that| away)* (?:the )?{_ANY}answer\b",
         r"\bthe hint (?:says|said|is|was|gives|tells|points)\b",
+        r"\banswer,? (?:which|that) (?:i|we)(?:'ve| have| was| were)(?: been)? (?:given|told|handed|shown)\b",
+        r"\bas (?:stated|given|said|shown|indicated) in the (?:answer|solution|key|reference)\b",
+        r"\bthe reference (?:says|states|gives|names|is that)\b|\bthe answer (?:given|provided|supplied) (?:says"
+        r"|states|reads)\b",
+        r"\b(?:conclusion|solution) is (?:known|said|stated|supposed|meant) to be\b",
     ),
     "known_beforehand": (  # we already know it's gout; knowing the answer; as I was told
         rf"\b(?:i|we|you) (?:already|now) (?:know|knew) (?:that )?(?:(?:it'?s|it is|it was|this is|this was) {_NO_NAME}"
@@ -85,6 +90,7 @@ ENGLISH: dict[str, tuple[str, ...]] = {
         rf"\b{_ME} told (?:that )?(?:(?:it'?s|it is|this is) {_NO_NAME}|(?:\w+ ){{0,3}}(?:is|was|were) {_WRONG})",
         rf"\btold (?:that )?(?:i|we) (?:was|were|am|are|had it|got it) {_WRONG}",
         rf"\b(?:answer|diagnosis)\b[^.;]{{0,60}}\bas {_ME} (?:told|informed|given|shown)\b",
+        rf"\bknow(?:n)? from the {_ANY}answer\b",
     ),
     "as_a_premise": (  # given that the final diagnosis is gout, ...
         rf"\b(?:given|since|seeing|now|because|considering|assuming|as) (?:that )?the (?:{_RIGHT}|{_GIVEN}) "
@@ -104,15 +110,18 @@ ENGLISH: dict[str, tuple[str, ...]] = {
         rf"\b(?:need|have|supposed|want) to (?:get|arrive|end|land|come) (?:up )?(?:to|at|with"
         rf"|on) [^.,;]{{1,40}} as the {_ANY}"
         r"(?:answer|diagnosis)\b",
+        rf"\b(?:since|because|given that|now that|considering that|with) [\w -]{{2,40}} (?:is|was"
+        rf"|being) the {_RIGHT} (?:answer|diagnosis)\b",
+        r"\b(?:let me|let'?s|need to|have to|must|now) (?:justify|rationali[sz]e)\b",
     ),
     "turns_out": (  # it turns out that the diagnosis was; the right answer is actually
-        rf"(?<!if )\bit turn(?:s|ed) out (?:that )?the {_ANY}(?:answer|diagnosis) (?:is|was|had been)\b{_OPEN}",
+        rf"(?<!if )(?<!if it )\bturn(?:s|ed) out (?:that )?the {_ANY}(?:answer|diagnosis) (?:is|was|had been)\b{_OPEN}",
         r"\bit (?:was|is) (?:\w+ )?(?:revealed|disclosed|announced|established) that the (?:\w+ )?(?:answer"
         r"|diagnosis) (?:is|was)\b",
         rf"\bthe {_RIGHT} (?:answer|diagnosis) (?:turn(?:s|ed) out|end(?:s|ed) up|proved)\b",
         r"\bthe (?:correct|right|true|real|actual) (?:answer|diagnosis) (?:is|was) (?:actually|in fact|indeed"
         r"|instead|really)\b",
-        rf"\bthe (?:correct|right|true|real|actual) (?:answer|diagnosis) was\b{_OPEN}",
+        rf"\bthe (?:correct|right|true|real|actual|ultimate) (?:answer|diagnosis) was\b{_OPEN}",
         rf"\bthe actual (?:answer|diagnosis) is\b{_OPEN}",
         rf"\b{_RIGHT} (?:answer|diagnosis), (?:as )?it turn(?:s|ed) out\b",
     ),
@@ -128,7 +137,8 @@ ENGLISH: dict[str, tuple[str, ...]] = {
         rf"|provided|key)))\b",
     ),
     "corrected": (  # the reviewer said; it was pointed out that my answer is wrong
-        rf"\b(?:the|a|my|our|one|another) {_PERSON} (?:\w+ )?(?:said|says|noted|notes|told|pointed|points|marked"
+        rf"\b(?:the|a|my|our|one|another) (?!judges? (?:is|was|has|had|did)\b){_PERSON} (?:\w+ )?(?:said|says"
+        rf"|noted|notes|told|pointed|points|marked"
         rf"|marks|flagged"
         r"|rejected|rejects|found|thinks|considered|disagree\w*|indicated|wrote|was|is|has|had|wants|did)\b",
         rf"\b(?:according to|as|by|feedback (?:from|of)) the {_PERSON}\b",
@@ -143,6 +153,9 @@ ENGLISH: dict[str, tuple[str, ...]] = {
         rf"\b(?:my|our) (?:{_EARLIER} )?(?:answer|attempt|response|diagnosis)s? (?:was|were|has been|had been"
         rf"|got) (?:\w+ )?rejected\b",
         r"\b(?:the|some|this) feedback (?:says?|said|was|is|on|that|about|i|we)\b",
+        rf"\b(?:i|we) (?:was|were|am|are|have been) (?:told|informed) (?:that )?[\w -]{{2,40}} (?:is|was"
+        rf"|were) {_WRONG}",
+        rf"\bapparently,? (?:my|the|that) (?:\w+ )?(?:answer|diagnosis|guess|conclusion) (?:is|was) {_WRONG}",
     ),
     "attempts": (  # the earlier attempts; my previous answer
         rf"\b{_OURS} (?:\w+ )?{_EARLIER} (?:(?:failed|unsuccessful|wrong|two|three|few"
@@ -153,6 +166,7 @@ ENGLISH: dict[str, tuple[str, ...]] = {
         r"(?:failed|went|missed|concluded|settled|focused|ignored|overlooked|led)\b",
         r"\bmy (?:earlier|previous|prior|last) (?:answers?|responses?)\b(?! would)",
         r"\b(?:all|our|the|these|those|both) (?:\w+ )?(?:earlier|previous|prior) answers?\b",
+        r"\bafter (?:\w+ ){0,2}failed attempts\b",
     ),
 }
 
@@ -170,6 +184,7 @@ CHINESE: dict[str, tuple[str, ...]] = {
         rf"{_ZH_OTHERS}(?:给定|所给|已给出?|题给|预设|既定|{_ZH_TASK}(?:所|已|中)?(?:给出?|提供)|提供|给出|给)的?(?:正确|最终)?的?"
         r"诊断(?!依据|标准|意见|线索|思路|价值|信息|流程|建议)(?<=的诊断|给诊断|定诊断|供诊断|终诊断|确诊断)",
         rf"参考诊断(?!标准|依据|指南|要点)|答案解析|答案提示|{_ZH_OTHERS}给的(?:正确|最终)?答案",
+        r"标准诊断(?:是|为)(?!什么)|(?:老师|别人|他们|人家|系统|出题人)给的?(?:出的)?(?:正确|最终)?答案",
     ),
     "answer_is_given": (  # 最终答案给的是, 题目提示答案
         rf"{_ZH_RIGHT}?答案(?:里|中|上)?(?:已经?|早已|就|便|都|是)*(?:{_ZH_HANDED}|写的|说的?是|列的|显示|明确(?:是|为|写))",
@@ -177,6 +192,7 @@ CHINESE: dict[str, tuple[str, ...]] = {
         rf"{_ZH_TASK}(?:里|中|已经|已|都|就|上)*{_ZH_SAYS}(?:了|的|我们|我|过|说)*{_ZH_RIGHT}?(?:答案|诊断(?:就|已经?)?(?:是|为|：|:))",
         r"(?:为|被)?告知(?:的)?(?:正确|最终)?的?(?:答案|诊断)(?:是|为)|(?:公布|揭晓)的(?:诊断|答案)",
         r"答案所(?:说|示|述|指|写)|(?:诊断|答案)(?:结果)?已知(?:为|是)|(?<!所以)(?<!因此)题目的答案",
+        r"答案(?:已经?)?(?:揭示|揭晓)|(?:提示|线索)(?:是|为)?正确答案|题目?(?:里|中)(?:面)?的答案",
     ),
     "known_beforehand": (  # 既然诊断已经明确为, 已知诊断为
         r"(?:^|[，,。；;：:！!\s]|因为|由于|既然|我们?|这里|本题|此例|本例|好|嗯|那|但|而)已知(?:道|的|了)?(?:本例|该例)?"
@@ -188,6 +204,7 @@ CHINESE: dict[str, tuple[str, ...]] = {
         r"(?:被|已经?|已被|有人|事先|提前|预先|题目|系统|老师|上级)告[知诉](?:了|过|我|我们)*(?:正确|最终|标准)?的?"
         r"(?:答案|诊断(?:是|为|就是)|结果(?:是|为))",
         r"诊断(?:已经?|早已|既已)(?:被)?(?:明确告知|告知|给出|给定|揭晓|公布)",
+        r"(?:我|我们)(?:已经|早已|早就|事先)?知道了(?:正确|最终|标准)?的?答案",
     ),
     "as_a_premise": (  # 正确诊断是痛风，那么: a premise, where thinking aloud concludes
         r"(?<!所以)(?<!因此)(?<!综上)(?<!综上，)(?<!看来)(?<!可见)(?<!认为)(?<!觉得)(?<!于是)(?<!说明)(?<!推断)"
@@ -197,12 +214,15 @@ CHINESE: dict[str, tuple[str, ...]] = {
         r"(?<!者)已经?明确(?:了)?诊断(?:为|是)[^，,。；;]{1,20}[，,](?:那么|需要解释|要解释|再|回)",
         r"(?:(?:最终|最后|正确|标准)的?(?:诊断|答案|结论)(?:结果)?|(?:最终|最后)?确诊(?:结果)?)(?:就)?(?:是|为)[^，,。；;]{1,20}[，,；;。]"
         r"(?:再|现在|那就|我们)?(?:回过?头|倒过?来|反过来|倒推|反推|往回|反着|那么?(?:之前|前面|先前|此前|为什么|为何))",
+        rf"(?:由于|因为|鉴于|考虑到|基于){_ZH_RIGHT}(?:诊断|答案|结论)(?:就)?(?:是|为){_ZH_OPEN}",
+        r"答案(?:就)?(?:是|为)[^，,。；;]{1,20}[，,；;。](?:再|现在)?(?:回过?头|倒推|反推|往回)",
     ),
     "turns_out": (  # 实际诊断为痛风
         rf"(?:实际|真实|真正)(?:上)?的?(?:诊断|答案|结论)(?:却|其实|原来|就|竟)?(?:是|为){_ZH_OPEN}",
         r"(?:正确|最终|标准)的?(?:诊断|答案)(?:其实|原来|竟然?|却|实际上?)(?:就)?(?:是|为)",
         r"(?:原来|事实上|结果|事后证明|后来得知|后来知道|后来才知道)(?:正确|最终|标准)?的?(?:诊断|答案)(?:就)?(?:是|为)"
         r"(?<!结果诊断是|结果诊断为)",
+        r"(?:事实|后来|最后)证明(?:正确|最终|标准)的?(?:诊断|答案)(?:就)?(?:是|为)",
     ),
     "held_beside": (  # 按照题目的答案, 从答案倒推
         r"(?:按照?|根据|依照|依据|对照|参照|参考|结合|看(?:看|了|到|一下)?|符合|吻合|契合|对应|照着|冲着|朝着|围绕|与|和|跟|同|朝)"
@@ -212,6 +232,7 @@ CHINESE: dict[str, tuple[str, ...]] = {
         r"(?:先|再|偷|直接|回头|去)看(?:一下|了|看|一看|一眼)?(?:正确|最终|标准)?的?答案(?!选项)",
         r"(?:从|由)(?:正确|最终|标准)?的?(?:答案|最终诊断|正确诊断)(?:出发|往回|往前|反推|倒推|倒着|反着|倒过来|来看(?!选)|看(?!选))"
         r"|(?:答案|诊断)(?:倒推|反推)|倒推(?:答案|诊断)",
+        r"(?:按照?|照着|顺着|参照|围绕)(?:着)?答案(?!选项)|(?:根据|按照?|依据|结合)(?:已知|既定)的?(?:诊断|答案)(?!标准|依据)",
     ),
     "corrected": (  # 被指出, 经复核答案不对
         r"(?:被|有人|经|经过|对方|别人|老师|上级|审核(?:者|人)?|评审(?:者|人|专家)?|复核(?:者|人|后|结果)?|评判者?|阅卷(?:人|老师)?"
@@ -227,6 +248,7 @@ CHINESE: dict[str, tuple[str, ...]] = {
     "attempts": (  # 上一次尝试
         r"(?:上一?次|上一?轮|上几次|之前|先前|此前|前(?:一|几|两|三|面几)次|早先|刚才|前面|头(?:一|几|两)次|(?:第[一二三四1-4]|首)次)"
         r"(?:的|那|几次|两次|三次)*(?:尝试|作答|回答(?!问题|病史|提问)|答题|答案)|(?:上一?次|之前|前几次|刚才)[^，,。；;]{0,4}答错",
+        r"(?:几|两|三|数|多)次(?:失败的尝试|尝试(?:都|均|全)(?:失败|错|不对))",
     ),
 }
 
@@ -245,7 +267,13 @@ _TREATED = re.compile(
     r"|插管|拔管|脱机|戒|停药|减药|减量|减重|服|用药|治疗|手术|怀孕|受孕|妊娠|自杀|备孕|静滴|换药|降压|控制|运动|节食|行走|下床|进食|溶栓|复律|穿刺"
 )
 """A sentence in which an attempt is one at a treatment."""
-_EXCUSED = {"answer_is_given": _HISTORY, "known_beforehand": _HISTORY, "turns_out": _HISTORY, "attempts": _TREATED}
+_EXCUSED = {
+    "answer_is_given": _HISTORY,
+    "held_beside": _HISTORY,
+    "known_beforehand": _HISTORY,
+    "turns_out": _HISTORY,
+    "attempts": _TREATED,
+}
 
 
 @cache

@@ -24,6 +24,9 @@ I have been told that my answer is wrong, so I look again.
 My last answer was judged incorrect.
 The earlier attempts ignored the eosinophils.
 In the previous attempt the troponin was overlooked.
+Since porphyria is the correct diagnosis, the colour of the urine counts.
+As stated in the answer, it is sarcoidosis.
+Turns out the right diagnosis was lupus.
 给定的诊断是肺栓塞
 参考诊断为胃溃疡，先看大便
 最终答案已经给出，是肾病综合征
@@ -40,6 +43,9 @@ In the previous attempt the troponin was overlooked.
 复核者指出诊断有误
 有人指出之前的结论不对
 前几次尝试都没有考虑药物
+鉴于正确答案是肺栓塞，再看心电图
+按照答案去找依据
+事实证明正确诊断是结节病
 """.strip().splitlines()
 
 ALOUD = """
@@ -65,6 +71,8 @@ Looking back at the answers that he gave, travel matters.
 It turned out that he had stopped his tablets.
 The radiologist noted that the liver was enlarged.
 All of this leads to the final diagnosis of gout.
+If gout is the right answer, crystals should be there.
+After several failed attempts to quit, he still smokes.
 所以最终诊断是结节病。
 因此正确答案应为B。
 正确的诊断取决于活检。
@@ -81,6 +89,8 @@ All of this leads to the final diagnosis of gout.
 实际上病程只有三天。
 这些表现告诉我们诊断方向在肾脏。
 反过来看，如果是感染，白细胞应当升高。
+由于诊断尚不明确，需要活检。
+几次尝试降压效果不佳。
 """.strip().splitlines()
 
 
