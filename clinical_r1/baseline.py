@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.reasoning import Outcome
+from clinical_r1.sampling import Sampling
 from clinical_r1.schema import Case, Prediction, first_problem
 
 FILE_NAME = "reasoning_baseline.json"
@@ -79,6 +80,8 @@ class Baseline(BaseModel):
     """The same for each language of the cases."""
     outcomes: dict[str, int]
     """Count of each reasoning outcome; every outcome is present, zeros included."""
+    decoding: Sampling | None = None
+    """How the answers were drawn; what is served is compared with it. None in files of earlier versions."""
     languages: dict[str, int] = Field(default_factory=dict)
     """Count of predictions for each language of the cases."""
 
@@ -93,9 +96,13 @@ class Baseline(BaseModel):
 
 
 def make_baseline(
-    predictions: Sequence[Prediction], cases: Iterable[Case], model: str = "", benchmark: str = ""
+    predictions: Sequence[Prediction],
+    cases: Iterable[Case],
+    model: str = "",
+    benchmark: str = "",
+    decoding: Sampling | None = None,
 ) -> Baseline:
-    """Baseline of one model's predictions; `cases` tells the language of each."""
+    """Baseline of one model's predictions, drawn as `decoding` says; `cases` tells the language of each."""
     language = {case.id: case.language for case in cases}
     outcomes = dict.fromkeys((str(outcome) for outcome in Outcome), 0)
     lengths: dict[str, list[int]] = {}
@@ -109,6 +116,7 @@ def make_baseline(
         lengths=LengthHistogram.of(length for group in lengths.values() for length in group),
         lengths_by_language={name: LengthHistogram.of(group) for name, group in sorted(lengths.items())},
         outcomes=outcomes,
+        decoding=decoding,
         languages={name: len(group) for name, group in sorted(lengths.items())},
     )
 

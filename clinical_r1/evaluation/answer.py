@@ -276,6 +276,7 @@ async def _ask(
             prompt_version="evaluation-2",
             sample_index=job.sample,
             temperature=config.temperature,
+            top_p=config.top_p,
             max_tokens=config.max_new_tokens,
             seed=stream_seed(config.seed, job) % 2**31,
             subject=job.case.patient or job.case.id,

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from clinical_r1.dialects import AUTO, checked_name
 from clinical_r1.privacy.crossing import CrossingPolicy
+from clinical_r1.sampling import Sampling
 from clinical_r1.verifier.config import JudgeConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -56,6 +57,11 @@ class EvaluationConfig(BaseModel):
     """Judgements in flight."""
     crossing: CrossingPolicy = Field(default_factory=CrossingPolicy)
     """What may leave the security boundary where the evaluated model is an endpoint (each judge has its own)."""
+
+    @property
+    def decoding(self) -> Sampling:
+        """How answers are drawn."""
+        return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_new_tokens)
 
     @field_validator("thinking")
     @classmethod

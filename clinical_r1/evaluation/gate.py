@@ -20,6 +20,7 @@ from clinical_r1.evaluation.page import percent, points, render
 from clinical_r1.evaluation.policy import Policy, RuleResult
 from clinical_r1.evaluation.specialties import specialty_rules
 from clinical_r1.objectstore.approval import approve as approval
+from clinical_r1.sampling import Sampling
 from clinical_r1.schema import Case, Prediction
 from clinical_r1.stats import paired_interval, paired_power, quantile, wilson
 
@@ -79,6 +80,8 @@ class GateInputs(BaseModel):
     forgetting_candidate: list[Prediction] = Field(default_factory=list)
     forgetting_base: list[Prediction] = Field(default_factory=list)
     benchmark: str = ""
+    decoding: Sampling | None = None
+    """How the candidate's answers were drawn."""
     biased: str = ""
     """Why the benchmark flatters one of the two (difficulty filter); the gate is then disabled."""
 
@@ -314,7 +317,7 @@ def write_gate(inputs: GateInputs, policy: Policy, out_dir: Path) -> GateResult:
     """Decide; write gate.json, gate.html and the reasoning baseline that travels with the model."""
     result = decide(inputs, policy)
     out_dir = Path(out_dir)
-    baseline = make_baseline(inputs.candidate, inputs.cases, inputs.names[1], inputs.benchmark)
+    baseline = make_baseline(inputs.candidate, inputs.cases, inputs.names[1], inputs.benchmark, inputs.decoding)
     write_baseline(baseline, out_dir)
     write_result(result, baseline, out_dir)
     return result

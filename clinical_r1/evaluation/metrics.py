@@ -18,6 +18,7 @@ from clinical_r1.evaluation.credit import Coder, Level, PartialCredit, partial_c
 from clinical_r1.evaluation.resampling import mean_interval
 from clinical_r1.evaluation.samples import calibrate, pass_at_k, votes
 from clinical_r1.reasoning import Outcome
+from clinical_r1.sampling import Sampling
 from clinical_r1.schema import Case, Prediction, Verdict, VerdictLabel
 from clinical_r1.stats import Interval, effective_n, minimum_detectable_effect, wilson
 
@@ -114,6 +115,8 @@ class Metrics(BaseModel):
     """Axis (specialty, language, icd10_chapter, sex, age_band, site) -> stratum -> numbers."""
     outcomes: dict[str, int]
     """Count of every reasoning outcome."""
+    decoding: Sampling | None = None
+    """How the answers were drawn."""
     abstained: int = 0
     """Predictions without any answer."""
     judge_gap: float | None = None

@@ -63,6 +63,8 @@ def model_card(inputs: CardInputs) -> str:
         f"{overall.kind.capitalize()} on {overall.n} cases of {inputs.metrics.benchmark or 'the test split'}: "
         f"**{percent(overall.share)}** (95% interval {interval(*overall.interval)}).",
     ]  # fmt: skip
+    if inputs.metrics.decoding:
+        lines.append(f"Decoding: {inputs.metrics.decoding.told()}. Served otherwise, these figures do not hold.")
     if overall.independent:
         other = overall.independent
         lines.append(f"Under an independent judge: {other.kind} {percent(other.share)}.")

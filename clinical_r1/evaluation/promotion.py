@@ -88,6 +88,7 @@ def run_gate(
         forgetting_source="" if config.forgetting else _no_benchmark(len(probe), config.forgetting_cases or len(test)),
         forgetting_candidate=answers("candidate", candidate, probe, simple, "forgetting"),
         forgetting_base=answers("base model", base, probe, simple, "forgetting"),
+        decoding=evaluation.decoding,
         benchmark=f"test split, {len(compared):,} of {len(test):,} cases",
     )
     return write_gate(inputs, policy, out_dir)
@@ -134,6 +135,7 @@ def decide_on_folders(
         forgetting_cases=probe[0].cases if probe else [],
         forgetting_candidate=probe[0].predictions if probe else [],
         forgetting_base=probe[1].predictions if probe else [],
+        decoding=new.config.decoding,
         benchmark=new.config.benchmark,
         biased=bias_of(
             new.benchmark or old.benchmark,

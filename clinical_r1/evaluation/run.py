@@ -64,6 +64,7 @@ def evaluate_cases(
     predictions = judge_twice(config, rows, predictions, Path(state_dir))
     metrics = measure(rows, predictions, config.model_name, config.benchmark)
     metrics.notes += notes
+    metrics.decoding = config.decoding
     _write(config, rows, predictions, metrics, Path(out_dir))
     return metrics.model_dump(mode="json")
 
@@ -115,6 +116,6 @@ def _write(
     write_text(out_dir / "config.json", config.model_dump_json(indent=1) + "\n")
     write_jsonl(out_dir / CASES, cases)
     write_jsonl(out_dir / PREDICTIONS, predictions)
-    write_baseline(make_baseline(predictions, cases, config.model_name, config.benchmark), out_dir)
+    write_baseline(make_baseline(predictions, cases, config.model_name, config.benchmark, config.decoding), out_dir)
     write_evaluation(metrics, out_dir)
     write_text(out_dir / METRICS, json.dumps(metrics.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")

@@ -100,9 +100,19 @@ def save_model(model: Any, tokenizer: Any, folder: Path | str, state_dict: dict[
     fresh.mkdir(parents=True)
     model.save_pretrained(fresh, max_shard_size=SHARD_SIZE, state_dict=state_dict)
     tokenizer.save_pretrained(fresh)
+    _neutral_generation(model).save_pretrained(fresh)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return folder
+
+
+def _neutral_generation(model: Any) -> Any:
+    """The model's generation_config.json without its sampling: vLLM and others would fill it into every request."""
+    from transformers import GenerationConfig
+
+    given = getattr(model, "generation_config", None)
+    tokens = {name: getattr(given, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return GenerationConfig(**{name: value for name, value in tokens.items() if value is not None})
 
 
 def quieten() -> None:

@@ -25,6 +25,7 @@ from clinical_r1.llm.retrying import Attempts
 from clinical_r1.llm.statistics import Statistics
 from clinical_r1.llm.structured import JsonMode
 from clinical_r1.recognise import Answer, Reader
+from clinical_r1.sampling import NEUTRAL
 from clinical_r1.schema import Usage
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class LLMClient:
         prompt_version: str = "",
         sample_index: int = 0,
         temperature: float = 0.7,
+        top_p: float = 1.0,
         max_tokens: int = 2048,
         seed: int | None = None,
         response_model: type[BaseModel] | None = None,
@@ -125,7 +127,9 @@ class LLMClient:
         body: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": messages,
+            **NEUTRAL,
             "temperature": temperature,
+            "top_p": top_p,
             "max_tokens": max_tokens,
             **self.endpoint.extra_body,
         }

@@ -10,6 +10,7 @@ from typing import Any
 
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.reply import AttemptError
+from clinical_r1.sampling import UNUSUAL
 
 _REFUSED = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra (?:fields|inputs)|"
@@ -17,7 +18,7 @@ _REFUSED = re.compile(
     r"not (?:a )?valid|unable to|must be|不支持|未知|无效",
     re.IGNORECASE,
 )
-_OPTIONAL = ("seed", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop")
+_OPTIONAL = ("seed", "temperature", "top_p", "stop")
 _TOO_LONG = re.compile(
     r"context[ _]length|context window|maximum context|too many tokens|prompt is too long|max_model_len", re.I
 )
@@ -52,6 +53,9 @@ class Quirks:
             if other not in request and other in error.message and self.token_field in error.message:
                 self.token_field = other
                 return self._tell(self.token_field, f"token_field: {other}")
+        if any(name in request and name in error.message for name in UNUSUAL):  # not OpenAI's: none of them, then
+            self.omitted.update(UNUSUAL)
+            return True
         for name in _OPTIONAL:
             if name in request and re.search(rf"(?<![\w-]){name}(?![\w-])", error.message):
                 self.omitted.add(name)
@@ -59,6 +63,14 @@ class Quirks:
                 return self._tell(name, setting)
         # A request that was on its way when another one learnt this.
         return self.fields(request) != request or self.token_field not in request
+
+    def drop_unusual(self, request: dict[str, Any], answered: int) -> bool:
+        """Leave out the fields that are not OpenAI's, before anything was answered; whether there were any."""
+        unusual = [name for name in UNUSUAL if name in request]
+        if answered or not unusual:
+            return False
+        self.omitted.update(unusual)
+        return True
 
     def _tell(self, name: str, setting: str) -> bool:
         self.learnt.append(setting)

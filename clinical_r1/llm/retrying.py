@@ -101,7 +101,10 @@ class Attempts:
             return True
         if self.client.quirks.learn(error, request):
             return True
-        # A refusal without a reason: the JSON mode is what endpoints differ in most.
+        # A refusal without a reason: what is not OpenAI's goes first, then the JSON mode.
+        statistics = self.client.statistics
+        if error.status in (400, 422) and self.client.quirks.drop_unusual(request, statistics.answered):
+            return True
         vague = error.status in (400, 422) and "response_format" in request and reason_of(error) == error.reason
         if vague and self.response_model is not None and not self.client.statistics.answered:
             return self.client.json_mode.weaken(mode)

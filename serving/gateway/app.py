@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -44,9 +45,15 @@ def build_gateway(config: GatewayConfig) -> Gateway:
     if config.auth == "keys" and config.keys_file is None:
         raise UserError("keys_file: is not set; name the file of hashed API keys, or say `auth: none` on a laptop")
     metrics = GatewayMetrics(config.model_version, gateway_version=VERSION)
+    decoding: dict[str, Any] = {}
     if config.baseline:
-        metrics.set_baseline(read_baseline(config.baseline))
+        baseline = read_baseline(config.baseline)
+        metrics.set_baseline(baseline)
+        if baseline.decoding:
+            decoding = baseline.decoding.fields()
+            del decoding["max_tokens"]  # the limits say
     return Gateway(
+        decoding=decoding,
         config=config,
         metrics=metrics,
         upstream=Upstream(config, metrics),

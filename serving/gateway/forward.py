@@ -18,7 +18,7 @@ from serving.gateway.stream import STARTED, ClientGoneError, stream
 
 def engine_body(asked: Asked, gateway: Gateway) -> bytes:
     """What the engine is sent: the checked request and what the gateway itself wants to know."""
-    body = dict(asked.forward)
+    body = {**gateway.decoding, **asked.forward}  # drawn as it was evaluated, unless the client asks otherwise
     body["model"] = gateway.upstream.engine_model
     if gateway.upstream.thinks.token_ids:
         body["return_token_ids"] = True

@@ -27,6 +27,8 @@ class Gateway:
     keys: KeyRing | None
     audit: AuditLog
     sampler: Sampler
+    decoding: dict[str, Any] = field(default_factory=dict)
+    """Sampling fields that a request may leave out: as the model was evaluated."""
     draining: bool = False
     """Not ready any more, but requests are still taken."""
     closed: bool = False

@@ -3,7 +3,7 @@
 Start the server on the folder of the SFT model, on a volume that it shares with the trainer at the same path::
 
     VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --model SFT_MODEL \\
-        --logprobs-mode processed_logprobs
+        --logprobs-mode processed_logprobs --generation-config vllm
 
 (the development mode opens /collective_rpc, so keep the port inside of the cluster; `processed_logprobs` are those at
 the sampling temperature). Its kernels round differently from the trainer's: the trainer recomputes all
@@ -20,6 +20,7 @@ import aiohttp
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.sampling import Rollout, SamplingParams, row_seeds
+from clinical_r1.sampling import NEUTRAL
 from clinical_r1.training.ppo.config import RolloutConfig
 from clinical_r1.training.ppo.engines import Engines, rank, world_size
 from clinical_r1.training.ppo.saving import write_model
@@ -78,7 +79,7 @@ class VLLMSampler:
 
             async def one(prompt: Sequence[int], seed: int) -> Rollout:
                 request = {
-                    "model": self._model, "prompt": list(prompt), "max_tokens": params.max_new_tokens,
+                    **NEUTRAL, "model": self._model, "prompt": list(prompt), "max_tokens": params.max_new_tokens,
                     "temperature": params.temperature, "top_p": params.top_p, "seed": seed & (2**63 - 1),
                     "stop_token_ids": list(params.eos_token_ids), "logprobs": 1, "return_token_ids": True,
                 }  # fmt: skip

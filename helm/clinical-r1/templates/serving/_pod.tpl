@@ -21,6 +21,7 @@ containers:
       - --served-model-name={{ $serving.name }}
       - --host=127.0.0.1
       - --port=8000
+      - --generation-config=vllm
       {{- range $engine.args }}
       - {{ . | quote }}
       {{- end }}

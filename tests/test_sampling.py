@@ -1,0 +1,28 @@
+"""Sampling has one owner: written out in every request, neutral in what we save, compared with what is served."""
+
+import pytest
+from pydantic import ValidationError
+
+from clinical_r1.baseline import make_baseline, read_baseline, write_baseline
+from clinical_r1.sampling import NEUTRAL, Sampling, differences
+
+
+def test_a_request_carries_every_value() -> None:
+    assert set(Sampling().fields()) == {"temperature", "max_tokens", *NEUTRAL}
+    assert Sampling(stop=("\n\n",)).fields()["stop"] == ["\n\n"]
+    with pytest.raises(ValidationError):
+        Sampling(top_p=0)
+
+
+def test_what_is_served_is_compared_with_what_was_evaluated() -> None:
+    qwen = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05, "do_sample": True}
+    assert len(differences(Sampling(), qwen)) == 4
+    assert "repetition_penalty: evaluated with 1, served with 1.05" in differences(Sampling(), qwen)
+    assert differences(Sampling(), {"top_k": 0, "temperature": 0}) == []
+    assert Sampling().told() == "greedy, at most 1024 tokens"
+    assert Sampling(temperature=0.6, top_p=0.95).told() == "temperature 0.6, top_p 0.95, at most 1024 tokens"
+
+
+def test_the_baseline_says_how_its_answers_were_drawn(tmp_path) -> None:
+    write_baseline(make_baseline([], [], decoding=Sampling(max_tokens=64)), tmp_path)
+    assert read_baseline(tmp_path).decoding == Sampling(max_tokens=64)
