@@ -34,7 +34,7 @@ FRENCH = "note,dx\nFièvre élevée dès mardi,Angine\nDouleur à l'épaule,Frac
 ENCODINGS = [
     (CHINESE, "utf-8"), (CHINESE, "utf-8-sig"), (CHINESE, "gb18030"), (CHINESE, "gbk"), (CHINESE, "utf-16"),
     (CHINESE, "utf-16-le"), (FRENCH, "utf-8"), (FRENCH, "cp1252"), (FRENCH, "utf-16"), (FRENCH, "utf-16-be"),
-    ("note,dx\n發燒三天，頭痛，無嘔吐,腦膜炎\n", "big5"), ("note,dx\ncough 38.5 °C ± 0.2,Flu\n", "cp1252"),
+    ("note,dx\n头痛,病\n", "gb18030"), ("note,dx\n發燒三天，頭痛，無嘔吐,腦膜炎\n", "big5"), ("note,dx\ncough 38.5 °C ± 0.2,Flu\n", "cp1252"),
 ]  # fmt: skip
 
 

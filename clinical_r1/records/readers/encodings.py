@@ -1,8 +1,7 @@
 """Which encoding a file is in: byte order marks, UTF-8, UTF-16 without a mark, GB18030, Big5, Windows-1252.
 
-`charset-normalizer` reads short Chinese files as Korean or Cyrillic as often as not, so the few encodings that records
-in
-English and Chinese come in are told apart by what they look like; whoever knows better says `encoding`.
+`charset-normalizer` reads short Chinese files as Korean more often than not (docs/log.md), so the few encodings that
+records in English and Chinese come in are told apart by what they look like; whoever knows better says `encoding`.
 """
 
 import codecs
@@ -35,8 +34,8 @@ def find_encoding(head: bytes) -> str:
         return wide
     # The sample may end inside of a character.
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-        return "utf-8"
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+        return "gb18030" if _only_looks_like_utf8(text, head) else "utf-8"
     except UnicodeDecodeError:
         pass
     if len(_MULTIBYTE.findall(head)) > 8 * _broken(head):
@@ -44,6 +43,13 @@ def find_encoding(head: bytes) -> str:
     scores = {name: _score(head, name) for name in ("gb18030", "big5", "cp1252")}
     best = max(scores, key=lambda name: scores[name])
     return best if scores[best] > 0 else ""
+
+
+def _only_looks_like_utf8(text: str, head: bytes) -> bool:
+    """A few Chinese characters in GB18030 may form UTF-8's two-byte letters (头 is ͷ), of scripts that nobody mixes."""
+    special = [char for char in text if ord(char) > 127]
+    rare = bool(special) and all("\u0100" <= char < "\u0800" for char in special)
+    return rare and len(special) < 50 and _score(head, "gb18030") > 0.6
 
 
 def _wide(head: bytes) -> str:
