@@ -407,3 +407,28 @@ def test_wrong_shapes_are_rejects_without_text(tmp_path):
     odd = [encounter(period="yesterday"), condition(code={"text": ["Gout"]}), observation(valueQuantity="high")]
     entries = read(tmp_path, patient(), *odd)
     assert len(entries) == 1 and "Gout" not in getattr(entries[0], "reason", "")
+
+
+def test_a_file_named_after_its_patient_is_not_told(tmp_path):
+    path = tmp_path / "quist_torben.json"
+    path.write_text(json.dumps(bundle(patient(), encounter(), condition(), observation(), encounter(id="e9"))))
+    found, reject = read_source(Source(path=str(path)))
+    assert "quist" not in f"{found.file}{found.fields['source']}{found.fields['origin']}{reject.file}".casefold()
+    assert found.file == reject.file and found.file.endswith(".json")
+
+
+def test_thousands_of_resources_resolve_quickly_and_conditions_of_no_encounter_are_told(tmp_path):
+    visits = [encounter(id=f"e{i}") for i in range(300)]
+    found = [condition(f"Disease {i}", f"c{i}", encounter={"reference": f"Encounter/e{i}"}) for i in range(300)]
+    values = [observation(f"Test {i % 9}", f"o{i}", encounter={"reference": f"Encounter/e{i % 300}"}, valueInteger=i)
+              for i in range(3000)]  # fmt: skip
+    (tmp_path / "e").mkdir()
+    for name, resources in (
+        ("Patient", [patient()]),
+        ("Encounter", visits),
+        ("Condition", found),
+        ("Observation", values),
+    ):
+        (tmp_path / "e" / f"{name}.ndjson").write_text("".join(json.dumps(r) + "\n" for r in resources))
+    rows = list(read_source(Source(path=str(tmp_path / "e"))))
+    assert len(rows) == 300 and all(row.fields["question"].count("Test ") == 10 for row in rows)

@@ -13,7 +13,7 @@ import io
 import lzma
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -71,11 +71,17 @@ def _many(found: list[Path], name: str, encoding: str) -> list[DataFile]:
     return [DataFile(file, f"{name}#{number}", encoding) for number, file in enumerate(found, 1)]
 
 
-def safe_name(path: Path) -> str:
-    """The file's name without its folder, or `file-` and a hash of the name where that may be a person's."""
+def safe_name(path: Path, known: Iterable[str] = ()) -> str:
+    """The file's name without its folder, or `file-` and a hash of the name where that may be a person's.
+
+    `known` are names of persons in the file.
+    """
     name = unicodedata.normalize("NFC", path.name)
-    words = " ".join(re.findall(r"[^\W\d_]+", name.split(".")[0])).title()
-    if any(True for _ in (*find_names_en(words), *find_names_zh(words))):
+    words = " ".join(re.findall(r"[^\W\d_]{2,}", name.split(".")[0])).title()
+    parts = {part.casefold() for one in known for part in re.findall(r"[^\W\d_]{2,}", one)}
+    stem = name.split(".")[0].casefold()
+    named = any(part in stem for part in parts if len(part) > 2 or part >= "\u3400")
+    if named or any(True for _ in (*find_names_en(words), *find_names_zh(words))):
         ending = "".join(path.suffixes[-2:]) if len(path.suffixes) < 3 else path.suffix
         return f"file-{hashlib.sha256(name.encode()).hexdigest()[:8]}{ending}"
     return name

@@ -19,7 +19,7 @@ from clinical_r1.records.readers.fhir.concepts import codings, concept_text, eac
 from clinical_r1.records.readers.fhir.diagnosis import Diagnosis, diagnosis_of
 from clinical_r1.records.readers.fhir.people import identifiers, names_of, people_of
 from clinical_r1.records.readers.fhir.store import Resource, Store, Stored
-from clinical_r1.records.readers.files import DataFile, head_of
+from clinical_r1.records.readers.files import DataFile, head_of, safe_name
 from clinical_r1.records.row import Reject, Row, RowError, UnusableError, detect_language
 from clinical_r1.records.values import NotText, as_text, iso_date, patient_key, sex_of
 
@@ -38,25 +38,35 @@ def is_fhir(files: list[DataFile]) -> bool:
 def read_fhir(files: list[DataFile], source: Source) -> Iterator[Row | Reject]:
     """Cases of all files together; `line` is the encounter's line (NDJSON), or its number in its file or bundle."""
     store = Store()
-    for file in files:
-        yield from store.add_file(file)
+    rejects = [reject for file in files for reject in store.add_file(file)]
     if not store.documents:
         raise UserError(f"{source.path}: no FHIR resource in it; expected Bundles or NDJSON of resources")
     if not store.count("Encounter"):
         raise UserError(f"{source.path}: the source has no Encounter; cases are made from encounters")
     store.finish()
+    told = {}
+    if len(files) == 1:  # the user named it: after a patient of it, perhaps
+        told[files[0].name] = safe_name(files[0].path, store.patient_names())
+    for reject in rejects:
+        yield reject.model_copy(update={"file": told.get(reject.file, reject.file)})
     for encounter in store.encounters():
-        try:
-            row = _case(encounter, store, source)
-            row.file, row.line = encounter.file, encounter.line
-            yield row
-        except UnusableError as error:
-            yield Reject(file=encounter.file, line=encounter.line, reason=str(error), kind="unusable")
-        except (RowError, NotText) as error:
-            yield Reject(file=encounter.file, line=encounter.line, reason=str(error))
-        except (AttributeError, TypeError, KeyError, ValueError) as error:
-            reason = f"Encounter: a resource has the wrong shape ({type(error).__name__})"
-            yield Reject(file=encounter.file, line=encounter.line, reason=reason)
+        yield _entry(encounter, told.get(encounter.file, encounter.file), store, source)
+
+
+def _entry(encounter: Stored, file: str, store: Store, source: Source) -> Row | Reject:
+    try:
+        row = _case(encounter, store, source)
+    except UnusableError as error:
+        return Reject(file=file, line=encounter.line, reason=str(error), kind="unusable")
+    except (RowError, NotText) as error:
+        return Reject(file=file, line=encounter.line, reason=str(error))
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
+        reason = f"Encounter: a resource has the wrong shape ({type(error).__name__})"
+        return Reject(file=file, line=encounter.line, reason=reason)
+    row.file, row.line = file, encounter.line
+    if file != encounter.file and not source.source:
+        row.fields["source"] = file.split(".")[0]
+    return row
 
 
 def _case(stored: Stored, store: Store, source: Source) -> Row:

@@ -185,11 +185,14 @@ class Store:
         """Resources of one type, or of all."""
         return int(self._db.execute("SELECT COUNT(*) FROM res WHERE ? IN ('', type)", (kind,)).fetchone()[0])
 
-    def orphans(self) -> dict[str, int]:
-        """Conditions, findings and notes that belong to no encounter of the source, by type."""
-        query = "SELECT type, COUNT(*) FROM res WHERE enc IS NULL AND type IN (?, ?, ?, ?) GROUP BY type"
-        kinds = ("Condition", "Observation", "DiagnosticReport", "DocumentReference")
-        return dict(self._db.execute(query, kinds).fetchall())
+    def patient_names(self) -> list[str]:
+        """Names of the first hundred patients."""
+        query = "SELECT body FROM res WHERE type = 'Patient' ORDER BY row LIMIT 100"
+        bodies = [json.loads(body) for (body,) in self._db.execute(query).fetchall()]
+        texts = [
+            name.get(key) for body in bodies for name in each(body.get("name")) for key in ("family", "given", "text")
+        ]
+        return [str(one) for text in texts for one in (text if isinstance(text, list) else [text]) if one]
 
 
 def encounter_keys(resource: Resource, kind: str) -> list[str]:
