@@ -23,6 +23,17 @@ def test_loss_covers_the_completion_and_its_end_of_turn_only(traces, tokenizer):
         assert prompt == f"<|im_start|>user\n{trace.question}<|im_end|>\n<|im_start|>assistant\n"
 
 
+def test_traces_without_a_conclusion_line_are_told(traces, tokenizer, tmp_path, capsys):
+    rows = read_jsonl(traces, Trace)[:4]
+    rows[0].response += "\n\nFinal diagnosis: asthma"
+    write_jsonl(tmp_path / "t.jsonl", rows)
+    read_examples(tmp_path / "t.jsonl", tokenizer, 256)
+    assert "3 of 4 traces have no conclusion line" in capsys.readouterr().err
+    write_jsonl(tmp_path / "t.jsonl", rows[:1])
+    read_examples(tmp_path / "t.jsonl", tokenizer, 256)
+    assert capsys.readouterr().err == ""
+
+
 def test_too_long_examples_are_refused_with_their_cases(traces, tokenizer):
     with pytest.raises(UserError, match=r"longer than max_length 60 \(longest \d+ tokens; cases case-\d+,.*raise"):
         read_examples(traces, tokenizer, 60)

@@ -4,7 +4,9 @@ Nothing is ever cut: an example that does not fit is an error before training, w
 """
 
 import hashlib
+import os
 import random
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.chat import completion_ids, prompt_ids
-from clinical_r1.reasoning import Outcome, render, split
+from clinical_r1.reasoning import Outcome, conclusion_line, render, split
 from clinical_r1.schema import Trace, iter_jsonl
 
 IGNORED = -100
@@ -47,12 +49,14 @@ def read_examples(traces: Path, tokenizer: Any, max_length: int) -> list[Example
     """
     examples: list[Example] = []
     broken: list[str] = []
+    unconcluded = 0
     for trace in iter_jsonl(traces, Trace):
         if not trace.accepted:
             continue
         if not _well_formed(trace):
             broken.append(trace.case_id)
             continue
+        unconcluded += conclusion_line(trace.response) is None
         prompt = prompt_ids(tokenizer, trace.question)
         completion = completion_ids(tokenizer, trace.thinking, trace.response)
         examples.append(Example(trace.case_id, prompt + completion, len(prompt)))
@@ -63,6 +67,13 @@ def read_examples(traces: Path, tokenizer: Any, max_length: int) -> list[Example
         )
     if not examples:
         raise UserError(f"{traces}: no accepted trace to train on; look at rejected.jsonl of the synthesis step")
+    if unconcluded and os.environ.get("RANK", "0") == "0":
+        print(
+            f"{traces}: {unconcluded} of {len(examples)} traces have no conclusion line (`Final diagnosis: ...`), "
+            "so the model does not learn to state one; make them again with synthesis",
+            file=sys.stderr,
+            flush=True,
+        )
     long = [example for example in examples if len(example.input_ids) > max_length]
     if long:
         longest = max(len(example.input_ids) for example in long)
