@@ -1,5 +1,5 @@
 # ruff: noqa: E501, SIM905  (a pattern or a word list reads best as one piece)
-"""Dates move by one keyed offset per patient, so that intervals survive; ages over 89 fold into "90+".
+"""Dates move by one keyed offset per patient, so that intervals survive.
 
 Years alone stay (Safe Harbor keeps them); a date that cannot be parsed, or a date of birth, goes altogether.
 """
@@ -12,40 +12,43 @@ from clinical_r1.privacy.spans import Kind, Span
 
 _MONTHS = ("january february march april may june july august september october november december").split()
 _MONTH = "(?:" + "|".join(rf"{m}|{m[:3]}" + (r"|sept" if m == "september" else "") for m in _MONTHS) + r")\.?"
-_S = r"\s{0,2}"
+_S = r"[ \t]{0,2}"
 _Y = r"(?P<y>(?:1[89]|20)\s?\d\s?\d)"
 _HAN_NUM = "零〇一二三四五六七八九十"
 
+_ABBREVIATED = "|".join(m[:3].capitalize() for m in _MONTHS) + "|Sept"
+_CAPITAL = "|".join(m.capitalize() for m in _MONTHS)
+
 _PATTERNS: list[tuple[str, str]] = [
     # name of the layout, pattern
-    ("ymd_sep", rf"(?<!\d){_Y}{_S}(?P<sep>[-/.]){_S}(?P<m>\d\s?\d?){_S}(?P=sep){_S}(?P<d>\d\s?\d?)(?!\d)"),
-    ("ymd_zh", rf"(?<!\d){_Y}{_S}年{_S}(?P<m>\d\s?\d?){_S}月{_S}(?P<d>\d\s?\d?){_S}[日号]"),
-    ("ym_zh", rf"(?<!\d){_Y}{_S}年{_S}(?P<m>\d\s?\d?){_S}月(?:份|初|中旬|下旬|上旬|底|末)?(?!{_S}\d)"),
+    ("ymd_sep", rf"(?<!\d){_Y}{_S}(?P<sep>[-/.]){_S}(?P<m>\d[ ]?\d?){_S}(?P=sep){_S}(?P<d>\d[ ]?\d?)(?!\d)"),
+    ("ymd_zh", rf"(?<!\d){_Y}{_S}年{_S}(?P<m>\d[ ]?\d?){_S}月{_S}(?P<d>\d[ ]?\d?){_S}[日号]"),
+    ("ym_zh", rf"(?<!\d){_Y}{_S}年{_S}(?P<m>\d[ ]?\d?){_S}月(?:份|初|中旬|下旬|上旬|底|末)?(?!{_S}\d)"),
     ("ymd_han", rf"[二一][零〇九八]?[{_HAN_NUM}]{{2,3}}年[{_HAN_NUM}]{{1,3}}月(?:[{_HAN_NUM}]{{1,3}}[日号])?"),
-    ("yy_zh", rf"(?<!\d)(?P<y>[0-4]\d){_S}年{_S}(?P<m>1[0-2]|0?[1-9]){_S}月(?:{_S}(?P<d>\d\s?\d?){_S}[日号]|份)"),
+    ("yy_zh", rf"(?<!\d)(?P<y>\d\d){_S}年{_S}(?P<m>1[0-2]|0?[1-9]){_S}月(?:{_S}(?P<d>\d[ ]?\d?){_S}[日号]|份)"),
     (
         "md_han",
         rf"(?<![{_HAN_NUM}年个])(?:十[一二]?|[一二三四五六七八九])月(?:[一二三]?十[一二三四五六七八九]?|[一二三四五六七八九])[日号]",
     ),
-    ("md_zh", rf"(?<![\d年])(?P<m>1\s?[0-2]|0?\s?[1-9]){_S}月{_S}(?P<d>[0-3]?\s?\d){_S}[日号]"),
+    ("md_zh", rf"(?<![\d年])(?P<m>1[ ]?[0-2]|0?[ ]?[1-9]){_S}月{_S}(?P<d>[0-3]?[ ]?\d){_S}[日号]"),
     ("compact", r"(?<!\d)(?P<y>(?:19|20)\d\d)(?P<m>0[1-9]|1[0-2])(?P<d>0[1-9]|[12]\d|3[01])(?!\d)"),
     (
         "xy_sep",
-        r"(?<![\d./\-])(?P<a>\d\s?\d?)\s?(?P<sep>[-/.])\s?(?P<b>\d\s?\d?)\s?(?P=sep)\s?(?P<y>(?:1[89]|20)\s?\d\s?\d|\d\d)(?![\d/\-]|\.\d)",
+        r"(?<![\d./\-])(?P<a>\d[ ]?\d?)[ ]?(?P<sep>[-/.])[ ]?(?P<b>\d[ ]?\d?)[ ]?(?P=sep)[ ]?(?P<y>(?:1[89]|20)[ ]?\d[ ]?\d|\d\d)(?![\d/\-]|\.\d)",
     ),
     (
         "mdy_word",
-        rf"(?i)\b(?P<mon>{_MONTH}){_S}(?P<d>\d{{1,2}})(?:\s?(?:st|nd|rd|th))?(?:\s?,)?\s{{1,2}}(?:of\s)?'?{_Y}(?!\d)",
+        rf"(?i)\b(?P<mon>{_MONTH}){_S}(?P<d>\d{{1,2}})(?:[ ]?(?:st|nd|rd|th))?(?:[ ]?,)?\s{{1,2}}(?:of\s)?'?{_Y}(?!\d)",
     ),
-    ("mdy_word", rf"(?i)\b(?P<mon>{_MONTH}){_S}(?P<d>\d{{1,2}})(?:\s?(?:st|nd|rd|th))?{_S},{_S}'?{_Y}(?!\d)"),
+    ("mdy_word", rf"(?i)\b(?P<mon>{_MONTH}){_S}(?P<d>\d{{1,2}})(?:[ ]?(?:st|nd|rd|th))?{_S},{_S}'?{_Y}(?!\d)"),
     (
         "dmy_word",
-        rf"(?i)(?<![\d.])(?P<d>\d{{1,2}})(?:\s?(?:st|nd|rd|th))?(?:\sday)?{_S}(?:of\s)?[-/.]?{_S}(?P<mon>{_MONTH}){_S}[-/.,]?{_S}'?(?P<y>(?:1[89]|20)\s?\d\s?\d|(?<=[-/])\d\d)(?!\d)",
+        rf"(?i)(?<![\d.])(?P<d>\d{{1,2}})(?:[ ]?(?:st|nd|rd|th))?(?:\sday)?{_S}(?:of\s)?[-/.]?{_S}(?P<mon>{_MONTH}){_S}[-/.,]?{_S}'?(?P<y>(?:1[89]|20)[ ]?\d[ ]?\d|(?<=[-/])\d\d)(?!\d)",
     ),
-    ("my_word", rf"(?i)\b(?P<mon>{_MONTH}){_S}(?:of\s|,\s?|[-/]\s?)?{_Y}(?!\d)"),
+    ("my_word", rf"(?i)\b(?P<mon>{_MONTH}){_S}(?:of\s|,[ ]?|[-/][ ]?)?{_Y}(?!\d)"),
     (
         "md_word",
-        rf"\b(?P<mon>(?i:{_MONTH}))\s{{1,2}}(?P<d>[0-3]?\d)(?:st|nd|rd|th)?\b(?!\s?(?:%|mg|mm|/\d|\d|months?|years?|weeks?|days?))",
+        rf"\b(?P<mon>(?i:{_MONTH}))\s{{1,2}}(?P<d>[0-3]?\d)(?:st|nd|rd|th)?\b(?![ ]?(?:%|mg|mm|/\d|\d|months?|years?|weeks?|days?))",
     ),
     (
         "dm_word",
@@ -53,10 +56,41 @@ _PATTERNS: list[tuple[str, str]] = [
     ),
     (
         "md_num",
-        r"(?i)\b(?:on|since|dated|date|from|until|by|to)\s{1,2}(?P<m>1[0-2]|0?[1-9])/(?P<d>3[01]|[12]\d|0?[1-9])(?![\d/%])",
+        r"(?i)\b(?:on|since|dated|date|from|until|by|to)[ \t]{1,2}(?P<m>1[0-2]|0?[1-9])/(?P<d>3[01]|[12]\d|0?[1-9])(?![\d/%])",
     ),
-    ("my_num", r"(?<![\d/.])(?P<m>0?[1-9]|1[0-2])\s?/\s?(?P<y>(?:19|20)\d\d)(?![\d/])"),
+    ("my_num", r"(?<![\d/.])(?P<m>0?[1-9]|1[0-2])[ ]?/[ ]?(?P<y>(?:19|20)\d\d)(?![\d/])"),
+    ("ym_sep", r"(?<![\d./\-])(?P<y>(?:19|20)\d\d)(?P<sep>[-/.])(?P<m>0[1-9]|1[0-2])(?![\d/\-]|\.\d|[ ]?%)"),
+    ("gone", r"(?<![\d./\-])(?:0?[1-9]|1[0-2])[ ]?[/\-.][ ]?'\d\d(?!\d)"),
+    ("gone", rf"(?i)\b{_MONTH}[ ]?'\d\d\b"),
+    ("gone", r"(?<![\d./\-])\d{1,2}[-/.]\d{1,2}[ T]{1,2}(?:at )?(?:[01]?\d|2[0-3]):[0-5]\d"),
+    ("gone", rf"(?i)\b{_MONTH}[ ](?:the[ ])?\d{{1,2}}(?:st|nd|rd|th)\b"),
+    ("gone", rf"(?i)(?<!\d)\d{{1,2}}(?:st|nd|rd|th)?[ \-](?:of[ ])?(?-i:{_ABBREVIATED})\b(?![a-z])(?:[ \-]'?\d\d\b)?"),
+    ("gone", rf"(?i)\b(?:early|mid|late|end of|beginning of|middle of)[ \-]{{1,2}}(?-i:{_CAPITAL})\b"),
+    ("gone", r"(?i)\b(?:on|since|until|by|from|for)[ ]the[ ]\d{1,2}(?:st|nd|rd|th)(?=[.,;)\n]|$|[ ]of[ ](?:this|last|next)[ ]month)"),
+    ("gone", rf"(?i)\b(?:mon|tue|tues|wed|thu|thur|thurs|fri|sat|sun)(?:day|sday|nesday|rsday|urday)?,?[ ](?:the[ ])?\d{{1,2}}(?:st|nd|rd|th)\b"),
+    (
+        "gone",
+        r"(?i)\b(?:christmas(?:[ ](?:eve|day))?|boxing[ ]day|new[ ]year'?s?(?:[ ](?:eve|day))|thanksgiving(?:[ ]day)?|easter(?:[ ](?:sunday|monday|weekend))?|good[ ]friday|(?:4th|fourth)[ ]of[ ]july|independence[ ]day|labou?r[ ]day|memorial[ ]day|"
+        r"halloween|valentine'?s[ ]day|mother'?s[ ]day|father'?s[ ]day|st\.?[ ]patrick'?s[ ]day|martin[ ]luther[ ]king[ ]day|presidents'?[ ]day|columbus[ ]day|veterans[ ]day|bank[ ]holiday[ ]monday|eid(?:[ ]al-\w+)?|yom[ ]kippur|rosh[ ]hashanah|hanukkah|diwali)"
+        r"(?:,?[ ](?:of[ ])?(?:19|20)\d\d)?\b(?![ ](?:disease|tree|eye|factor))",
+    ),
+    (
+        "md_cue",
+        r"(?i)(?:\b(?:lmp|lnmp|edd|edc|dob|doa|dos|menstrual period|menses|period|admitted|admission|discharged?|seen|reviewed|operated|surgery|scan(?:ned)?|echo|x-?ray|mri|ct|delivered|injury|accident|onset|started|stopped|last seen|follow[ -]?up|appointment|appt|clinic|due|fell|visit|vaccin\w+|given|drawn|taken|removed|inserted|placed|extubated|intubated|transferred|arrived|presented|dated?|w/c|w/e|week of|ended|began|resulted|cultures?|labs)"
+        r"[ ](?:was[ ]|were[ ]|is[ ]|on[ ]|for[ ]|of[ ]|from[ ]|in[ ]|back[ ]|home[ ]|again[ ]|:[ ]?){0,2}|(?:^|\n)[ ]?(?=\d{1,2}/\d{1,2}[ ]?(?::[ ]|-[ ]|—|[ ](?:am|pm)\b)))(?P<v>(?:(?:0?[1-9]|1[0-2])/(?:3[01]|[12]\d|0?[1-9])|(?:3[01]|[12]\d|0?[1-9])/(?:0?[1-9]|1[0-2])))(?![\d/%]|[ ]?(?:nodes?|lymph|positive|points?|strength|power|in[ ]|mm|cm|murmur|left|right|bilateral|throughout))",
+    ),
+    ("gone", rf"(?:农历|阴历|旧历|夏历)?[ ]?(?:[{_HAN_NUM}]{{4}}年)?(?:正月|腊月|冬月|闰[{_HAN_NUM}]月)(?:初[一二三四五六七八九十]|十[一二三四五六七八九]?|廿[一二三四五六七八九]?|二十[一二三四五六七八九]?|三十)?"),
+    ("gone", rf"(?:农历|阴历|旧历)[ ]?(?:[{_HAN_NUM}\d]{{1,4}}年)?[ ]?[{_HAN_NUM}\d]{{1,3}}月(?:初?[{_HAN_NUM}廿\d]{{1,3}}[日号]?)?"),
+    ("gone", rf"(?:民国|光绪|宣统)[ ]?(?:[{_HAN_NUM}]{{1,4}}|\d{{1,2}})年(?:[{_HAN_NUM}\d]{{1,3}}月(?:[{_HAN_NUM}\d]{{1,3}}[日号])?)?"),
+    ("gone", r"(?:除夕夜?|大年(?:三十|初[一二三四五六七八九十])|元宵节|端午节?(?=[，。当前后期假晚早\d])|中秋节?(?=[，。当前后期假晚早\d])|重阳节|国庆节?(?=[，。当前后期假晚早\d])|元旦(?!达)|春节|圣诞节?(?=[，。当前后期假晚早\d])|清明节|七夕|腊八节?|五一(?=节|假|期间|前|后)节?|十一(?=黄金周|假期|长假|期间))"),
+    ("gone", r"(?:(?:本|上|下|当|次)月|(?<![\d年月第后前前共约近余病程治疗住院连续用药服术疗至到-]))(?P<v>(?:[12]\d|3[01]|[1-9])[日号])(?=上午|下午|晚上?|凌晨|清晨|中午|入院|出院|转[入出院]|行(?!走)|手术|就诊|来[院诊]|复[查诊]|再次|夜间|早[上晨]|死亡|起[，始])"),
+    (
+        "gone",
+        r"(?<![\d年病程史约近达已经余历共])(?P<y>[0-4]\d|[5-9]\d)年[ ]?(?:1[0-2]|0?[1-9])月(?![龄经余])(?=份|初|底|末|中旬|上旬|下旬|查|行|因|在|于|开始|起|出现|确诊|诊断|发现|[住入出来]院|手术|体检|曾|无|突|外院|当地|出生|生(?!长)|被|患|再|又|至|到|-|$|[，。；、,;）)至])",
+    ),
+    ("gone", rf"(?<![{_HAN_NUM}年个])[{_HAN_NUM}]{{1,3}}月[{_HAN_NUM}]{{1,3}}[日号]"),
 ]
+
 _COMPILED = [(name, re.compile(pattern)) for name, pattern in _PATTERNS]
 _BIRTH = re.compile(
     r"(?i)(?:\bd\.?o\.?b\b\.?|date of birth|birth ?date|birthday|\bborn(?: on)?|出生日期|出生年月|生日|出生于|生于)[\s:：是为]*$"
@@ -67,12 +101,12 @@ def find_dates(text: str, shift: Callable[[date], date] | None) -> Iterator[Span
     """Dates in folded text with their shifted form; without `shift` (no key) they go altogether."""
     for layout, pattern in _COMPILED:
         for match in pattern.finditer(text):
-            start = match.start("m") if layout == "md_num" else match.start()
+            start = match.start("v") if match.groupdict().get("v") else match.start("m") if layout == "md_num" else match.start()
             if _is_reading(layout, match, text):
                 continue
             birth = bool(_BIRTH.search(text[max(0, start - 20) : start]))
-            moved = "" if birth or shift is None else _moved(layout, match, shift)
-            yield Span(start, match.end(), Kind.DATE, text=moved)
+            moved = "" if birth or shift is None or layout in ("gone", "md_cue") else _moved(layout, match, shift)
+            yield Span(start, match.end("v") if match.groupdict().get("v") else match.end(), Kind.DATE, text=moved)
 
 
 _GRADE_BEFORE = re.compile(r"(?i)(?:increas|improv|decreas|reduc|strength|grad|scor|power|pain|reflex)\w*[^.;]{0,24}$")
@@ -103,6 +137,7 @@ def _moved(layout: str, match: re.Match[str], shift: Callable[[date], date]) -> 
     word = _MONTHS[new.month - 1].capitalize()
     layouts = {
         "ymd_sep": f"{new.year}{part.get('sep')}{new.month:02d}{part.get('sep')}{new.day:02d}",
+        "ym_sep": f"{new.year}{part.get('sep')}{new.month:02d}",
         "ymd_zh": f"{new.year}年{new.month}月{new.day}日",
         "ym_zh": f"{new.year}年{new.month}月",
         "yy_zh": f"{new.year}年{new.month}月" + (f"{new.day}日" if "d" in part else ""),
@@ -146,25 +181,3 @@ def shift_iso(text: str, days: int) -> str:
         return (date.fromisoformat(text[:10]) - timedelta(days=days)).isoformat()
     except ValueError:
         return ""
-
-
-_OLD = r"(?P<age>9\s?\d|1\s?[0-2]\s?\d)"
-_OLD_AGE = [
-    re.compile(pattern)
-    for pattern in (
-        rf"(?i)(?<![\d.]){_OLD}(?=\s{{0,2}}-?\s{{0,2}}(?:years?|yrs?|y)\b\.?[\s\-]{{0,2}}(?:old|of age|/?\s?o\b))",
-        rf"(?i)(?<![\d.]){_OLD}(?=\s?(?:y/?o\b|y\.o\.|yo\b|[MF]\b))",
-        rf"(?i)\b(?:aged?|age of|age is|age was)\s{{0,2}}[:：]?\s{{0,2}}(?:of\s|is\s)?{_OLD}(?!\s?(?:days?|weeks?|months?|hours?|\d|[.%]))",
-        rf"(?<![\d.]){_OLD}(?=\s{{0,2}}(?:周)?岁)",
-        rf"年龄\s?[:：为是]?\s?{_OLD}(?!\d)",
-        r"(?P<age>(?:九十|一百)[零一二三四五六七八九十]{0,3})(?=\s?(?:周)?岁)",
-        r"(?i)\b(?P<age>ninety(?:[\s\-](?:one|two|three|four|five|six|seven|eight|nine))?|one hundred(?: and \w+)?)(?=[\s\-]year)",
-    )
-]
-
-
-def find_old_ages(text: str) -> Iterator[Span]:
-    """Ages over 89 in folded text, replaced by 90+."""
-    for pattern in _OLD_AGE:
-        for match in pattern.finditer(text):
-            yield Span(match.start("age"), match.end("age"), Kind.AGE, text="90+")

@@ -28,7 +28,8 @@ class Folded:
 
     def back(self, start: int, end: int) -> tuple[int, int]:
         """Original span of a non-empty folded span (end exclusive)."""
-        last = self.origin[end - 1] + 1
+        # what was dropped behind the last character (a combining accent) belongs to it
+        last = self.origin[end] if end < len(self.origin) else self.length
         return self.origin[start], last
 
 

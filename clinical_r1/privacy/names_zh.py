@@ -1,122 +1,236 @@
-"""Chinese names in running text: a surname, one or two characters that given names use, and a context that fits."""
+# ruff: noqa: E501, SIM905  (a pattern or a word list reads best as one piece)
+"""Chinese names in running text: who is spoken of on the left, a string that can be a name, what a person does on the right.
+
+A surname's character alone says nothing (金黄, 石膏, 高热): a candidate needs a cue, and a word of prose or of the clinic is
+a name only where a title or `，女，5岁` stands behind it. Names in other scripts, which no note has but for people, are here too.
+"""
 
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 
-import yaml
-
+from clinical_r1.privacy.lexicon import chinese
 from clinical_r1.privacy.spans import Kind, Span
 
-_HAN = r"\u3400-\u9fff"
-_LABEL = (
-    r"姓\s{0,2}名|患者姓名|联系人|签名|签字|签署人|记录人|报告人|审核人|申请人|监护人|家属|亲属|主刀|术者|助手|麻醉师|经治医[师生]|"
-    r"主治医[师生]|主管医[师生]|接诊医[师生]|住院医[师生]|责任护士|管床医[师生]|医[师生]签[名字]|陪护人?|紧急联系人"
+_H = r"[\u3400-\u9fff]"
+_LATIN_TITLE = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|Miss)\b\.?\s?$")
+_TITLE = (
+    r"先生|女士|小姐|太太|同志|老师|医生|医师|(?:副)?主任|(?:副)?教授|大夫|护士|护师|院长|科长|处长|局长|校长|书记|经理|警官|阿姨|叔叔|伯伯|大爷|大妈|大娘|大哥|大姐|大嫂|奶奶|爷爷|师傅|老人|某某?|氏(?=[，,。、]|之)"
 )
-_BEFORE = (
-    r"患者|患儿|病人|病员|产妇|孕妇|家属|医生|医师|大夫|主任|教授|护士长?|专家|同事|邻居|室友|病友|朋友|丈夫|妻子|爱人|配偶|儿子|女儿|"
-    r"父亲|母亲|爸爸|妈妈|哥哥|弟弟|姐姐|妹妹|孙子|孙女|祖父|祖母|之[子女父母夫妻]|其[子女父母夫妻兄弟姐妹]|由|经|请|叫|名叫|名为|"
-    r"的|是|为|系|与|和|及|让|向|被|给|对|随|陪同者?|嘱|告知|通知|致电|联系|委托|转|见|找|从|本人|我叫|老"
+_PEOPLE = r"[，,、（(\s]{0,2}(?:性别\s?[:：]?\s?)?[男女](?![性方友朋儿孩士生科婴童])|[，,（(\s]{1,2}\s?\d{1,3}\s?岁|[，,（(]\s?[一二三四五六七八九十]{1,3}岁|[，,（(、\s]{1,2}[汉满回蒙藏苗彝壮侗瑶白傣黎畲土羌水京][族][，,。、（(\s]|[，,（(]\s?(?:维吾尔|哈萨克|蒙古|朝鲜|土家|布依|柯尔克孜|锡伯|达斡尔|哈尼|纳西|塔吉克|乌孜别克|撒拉|东乡|仡佬|拉祜|景颇|鄂温克|鄂伦春|俄罗斯|裕固|保安)族"
+_DOES = (
+    r"诉|自诉|主诉|自述|述|代诉|自称|称[其：，]|表示|反映|说|因[^为此素子]|今日|今晨|今天|昨日|昨晚|昨天|于[\d昨今晚早上下]|要求|拒绝|同意|陪同|陪护|陪伴|签字|签名|就诊|入院|出院|来院|来诊|来我院|复诊|住院|"
+    r"精神[可尚好差欠萎]|神志|无(?:药物|明显|发热|过敏)|既往|谈话|查房|会诊|主刀|执刀|接诊|处(?=[，。,.；;]|就|转)|亦|负责|提供|发现|的(?:病|主|家属|床|电话|检|报告|手术|丈夫|妻子|父|母|儿|女|病情|住院)|随访|打电话|电话|手机|病情|目前|现[病年住]|一般情况|家住|住[在于院]|出生|系我|患[有病]|"
+    r"行[^走为]|接受|确诊|被诊断|不慎|突发|突然|自觉|出现|感[到觉]|进食|服[用药]|醒|能[自配]|可[下自配]|生命体征|体检|术后|家属|护理|交代|沟通|签署|探视|联系|告知|代述|死亡|去世|转入|转出|建议|指示|记录|审核|书写|报告|完成|[，,]?身份证|生人|生于"
 )
-_AFTER = (
-    r"先生|女士|小姐|同志|老师|医生|医师|主任|教授|大夫|护士长?|阿姨|叔叔|大爷|大妈|奶奶|爷爷|师傅|老人|患者|"
-    r"\s?[（(，,、]?\s?[男女](?![性方])|\s?[（(，,]\s?(?:签|\d{1,3}\s?岁)|今日|今晨|昨日|因|于\d|诉|自诉|主诉|自述|表示|反映|说|称|来|到|至|"
-    r"入院|出院|就诊|复诊|陪同|陪护|签|同意|负责|主刀|查房|会诊|执刀|记录|审核|的(?:病|主|家|床|电|检|报|住|手|丈|妻|父|母|儿|女)|在|已|曾|将|要求|拒绝|接诊|随访|打电话|通知|电话|手机|住|床|身份|联系|提供|发现|昨|今|近|主|教"
+_EDGE = r"$|[\s，。；：、！？,.;:!?（）()\[\]【】\"“”/|\-]"
+_VERY = re.compile(rf"\s?(?:{_TITLE})|{_PEOPLE}|\s?[（(]\s?[A-Z][a-z]+\s[A-Z]")
+_RIGHT = re.compile(rf"\s?(?:{_DOES}|{_TITLE})|{_PEOPLE}")
+_ENDS = re.compile(rf"\s{{0,2}}(?:{_EDGE})")
+_KIN = (
+    r"妻子|丈夫|老公|老婆|爱人|配偶|儿子|女儿|长子|次子|长女|次女|父亲|母亲|爸爸|妈妈|哥哥|弟弟|姐姐|妹妹|孙子|孙女|外孙|外孙女|祖父|祖母|外公|外婆|岳父|岳母|婆婆|公公|儿媳|女婿|叔父|伯父|舅舅|姑姑|侄子|侄女|外甥|"
+    r"其[妻夫子女父母兄弟姐妹]|之[子女父母夫妻]|家长|监护人|家属|亲属|亲戚|邻居|同村|同事|同学|室友|舍友|工友|病友|朋友|女友|男友|保姆|护工|房东"
 )
-_TITLE = r"先生|女士|小姐|同志|老师|医生|医师|主任|教授|大夫|护士长?|阿姨|叔叔|大爷|大妈|奶奶|爷爷|师傅|某某?"
-_STOP = rf"(?=$|[^{_HAN}]|{_AFTER})"
-_ETHNIC = re.compile(rf"[{_HAN}]{{2,8}}\s?·\s?[{_HAN}]{{2,8}}?(?=$|[^{_HAN}]|{_AFTER})(?!综合征|病|征|氏)")
-_LABELLED = re.compile(
-    rf"(?:{_LABEL})\s{{0,2}}[:：为是]?\s{{0,2}}(?P<name>[{_HAN}](?:\s?[{_HAN}·]){{1,7}}?)(?=$|[^{_HAN}·\s]|\s{{1,3}}[^\s{_HAN}]|\s{{2,}}|\s[{_HAN}]{{2,}}|{_AFTER})"
+_STAFF = r"术者|主刀|手术者|[一二三]助|助手|麻醉|麻醉师|麻醉医[师生]|器械护士|洗手护士|巡回护士|责任护士|护士长?|医生|医师|大夫|主任|副主任|教授|专家|技师|药师|检查者|操作者|记录者|记录人|报告者|报告人|审核者|审核人|送检者|诊断者|采集者|书写者|陈述者|病史陈述者|供史者|联系人|陪同者|申请人|经手人|导师|班主任|民警|转诊自|同志|司机|伤者|死者|逝者|嫌疑人"
+_PATIENT = r"患者|患儿|病人|病员|病患|产妇|孕妇|伤员|受试者|姓名|女婴|男婴|我叫|我是|本人|名叫|名为|叫做|叫|姓名为|自称"
+_LEFT_STRONG = re.compile(rf"(?:{_PATIENT}|{_KIN}|{_STAFF})(?:\s?[:：是为]\s?|[（(]|\s{{1,2}})?$")
+_LEFT_WEAK = re.compile(
+    r"(?:由|与|和|及|经|请|嘱|向|跟|随|同|给|被|让|对|告知|通知|联系|致电|转告|询问|咨询|找|委托|感谢|今日|昨日|今晨|今|昨|次日|当日|日|科|院|组)$"
 )
-
-
-@lru_cache(maxsize=1)
-def _tables() -> dict[str, frozenset[str]]:
-    raw = yaml.safe_load(Path(__file__).with_name("names_zh.yaml").read_text(encoding="utf-8"))
-    tables = {key: frozenset("".join(raw[key].split())) for key in ("surnames", "rare_surnames", "given")}
-    return tables | {key: frozenset(raw[key].split()) for key in ("compound", "not_names")}
-
-
-@lru_cache(maxsize=1)
-def _candidate() -> re.Pattern[str]:
-    tables = _tables()
-    surname = "(?:" + "|".join(sorted(tables["compound"])) + "|[" + "".join(sorted(tables["surnames"])) + "])"
-    return re.compile(rf"(?P<s>{surname})(?P<g>[ \t*.]{{0,2}}[{_HAN}](?:[ \t*.]{{0,2}}[{_HAN}])?)")
-
-
-@lru_cache(maxsize=1)
-def _titled() -> re.Pattern[str]:
-    return re.compile(
-        rf"(?P<s>{'|'.join(sorted(_tables()['compound']))}|[{''.join(sorted(_tables()['surnames']))}])\s?(?={_TITLE})"
-    )
-
-
-_LEFT = re.compile(rf"(?:{_BEFORE}|(?:^|[^{_HAN}]))\s{{0,2}}$")
-_RIGHT = re.compile(rf"\s{{0,2}}(?:{_AFTER}|$|[^{_HAN}])")
+_OPEN = re.compile(rf"(?:^|[^\u3400-\u9fff\w]|[\n])\s{{0,3}}$")
+_PETNAME = re.compile(rf"(?:乳名|小名|昵称|绰号|外号|化名|别名|艺名|曾用名|网名|诨名)\s?[:：叫为是]?\s?[“\"「]?(?P<v>{_H}{{2,4}}?)(?=[”\"」，。,.；、）)\s]|$)")
+_FIELD = re.compile(
+    r"(?:(?:患者|病人|患儿|产妇|孕妇|家属|亲属|配偶|父亲|母亲|监护人|联系人|医[师生]|护士)?\s?(?:姓\s{0,2}名|名\s{0,2}字|签\s?[名字]|签署人?|签章)|(?:联系|记录|报告|审核|申请|书写|采集|检查|操作|送检|诊断|复核|校对|录入|执行|核对|接诊|陪护|陪同|责任|经办|经手|填表|委托|代理|见证|谈话|告知|被告知)(?:人员?|者|医[师生]|护士)|"
+    r"(?:主[治管]|经治|住院|管床|首诊|值班|上级|会诊|麻醉|手术|主诊|进修|实习|规培)医[师生]|主刀|术\s?者|[一二三]助|助手|麻醉师|紧急联系人|家长|患者|病人|医[师生]|护士|产妇|新生儿父|新生儿母)"
+    rf"(?:签[名字])?\s?[:：]\s{{0,3}}(?P<v>{_H}(?:\s?[{_H[1:-1]}·.]){{1,9}}?)(?=$|[^\u3400-\u9fff·.\s]|\s{{1,3}}[^\s\u3400-\u9fff]|\s{{2,}}|\n|\s{_H}{{2}})"
+)
+_SIGNED = re.compile(r"签|姓\s{0,2}名|名\s{0,2}字|记录|报告|审核|联系|术\s?者|主刀|[一二三]助|书写|医[师生]\s?[:：]$|者[:：]|人[:：]|医[师生][:：]|麻醉师")
+_NOBODY = re.compile(r"^(?:未知|不详|无名|无|未填|待查|保密|匿名|略|同意|拒绝|不同意|已签|未签|代签|本人|家属|患者|病人|见|详见|手术|暂无|以上|情况|要求|知情|了解|自诉|诉|因|否认|男|女|未婚|已婚|神志|一般|精神|可|目前|现)")
+_NICK = re.compile(
+    rf"(?P<left>护士|医生|大夫|医师|同事|邻居|工友|同村|朋友|室友|病友|老板|师傅|领导|护工|保姆|找|由|叫|的|^|[，。；、\s])(?P<v>[小老阿大](?P<s>{_H}))(?=$|[^\u3400-\u9fff]|{_TITLE}|{_DOES})"
+)
+_ORDINAL = re.compile(rf"(?P<v>(?P<s>{_H})[老小][大二三四五六七八九幺])(?=$|[^\u3400-\u9fff]|{_DOES}|家|亦|也)")
+_DOTTED = re.compile(rf"(?<![\u3400-\u9fff·])(?P<lead>(?:{_PATIENT}|{_KIN}|{_STAFF})?)(?P<v>{_H}{{1,6}}(?:\s?·\s?{_H}{{1,7}}){{1,3}}?)(?=$|[^\u3400-\u9fff·]|{_TITLE}|{_DOES}|{_H}{{0,3}}(?:咳|发热|腹|头|胸|呕))")
+_FOREIGN_LETTER = r"[\u0370-\u03ff\u0400-\u052f\u0530-\u06ff\u0750-\u1cff\u1f00-\u1fff\u3041-\u30ff\u3130-\u318f\uac00-\ud7af\ufb50-\ufdff\ufe70-\ufefc]"
+_FOREIGN = re.compile(rf"{_FOREIGN_LETTER}{{2,40}}(?:[ \t.·\-'’ー・]{{1,2}}{_FOREIGN_LETTER}{{1,40}}){{0,6}}")
 
 
 def find_names_zh(text: str) -> Iterator[Span]:
     """Chinese names in folded text, with a score that says how sure."""
-    for match in _LABELLED.finditer(text):
-        yield Span(match.start("name"), match.end("name"), Kind.NAME, 0.95)
-    for match in _ETHNIC.finditer(text):
-        yield Span(match.start(), match.end(), Kind.NAME, 0.9)
-    rare = _tables()["rare_surnames"]
-    for match in _titled().finditer(text):
-        if match.group("s") not in rare or _LEFT.search(text[max(0, match.start() - 4) : match.start()]):
-            yield Span(match.start("s"), match.end("s"), Kind.NAME, 0.9)
-    words = {index for word in _words().finditer(text) for index in range(*word.span())}
-    position = 0
-    pattern = _candidate()
-    while candidate := pattern.search(text, position):
-        span = _judge(text, candidate, words)
-        if span:
-            yield span
-        position = span.end if span else candidate.start() + 1
+    yield from find_foreign(text)
+    if not re.search(_H, text):
+        return
+    yield from _labelled(text)
+    for pattern, check in ((_NICK, True), (_ORDINAL, True), (_PETNAME, False)):
+        for match in pattern.finditer(text):
+            if not check or match["s"] in chinese().surnames - chinese().rare:
+                yield Span(match.start("v"), match.end("v"), Kind.NAME, 0.85)
+    for match in _DOTTED.finditer(text):
+        if not re.search(r"综合征|病|征|氏|试验|定律|反射|曲线|手术", text[match.end() : match.end() + 4] + match["v"][-3:]):
+            yield Span(match.start("v"), match.end("v"), Kind.NAME, 0.9)
+    yield from _surnamed(text)
+    yield from _minority(text)
 
 
-def _judge(text: str, match: re.Match[str], words: set[int]) -> Span | None:
-    """The better reading of surname + two or one characters at this place, or None.
+def find_foreign(text: str) -> Iterator[Span]:
+    """Words in scripts that are neither Latin nor Han: in an English or Chinese note they name people and places."""
+    for match in _FOREIGN.finditer(text):
+        word = match.group()
+        greek = bool(re.fullmatch(r"[\u0370-\u03ff\W]+", word))
+        if not greek or (len(word) >= 4 and not word.isupper()):
+            yield Span(match.start(), match.end(), Kind.NAME, 0.9)
 
-    `words` are the indices that belong to words of clinical prose: no name begins or ends in one.
-    """
-    start, surname = match.start(), match.group("s")
-    tail = [i for i in range(match.start("g"), match.end("g")) if "\u3400" <= text[i] <= "\u9fff"]
-    best: tuple[float, Span] | None = None
-    for count in (2, 1):
-        if len(tail) < count or start in words or tail[count - 1] in words:
+
+def _labelled(text: str) -> Iterator[Span]:
+    """What fills a field for a name or a signature is a name, with or without a listed surname."""
+    lists = chinese()
+    for match in _FIELD.finditer(text):
+        value = re.sub(r"\s", "", match["v"])
+        label = match.group()[: match.start("v") - match.start()].strip()
+        if _NOBODY.match(value):
             continue
-        end = tail[count - 1] + 1
-        margin = _margin(text, start, end, surname, "".join(text[i] for i in tail[:count]))
-        if margin >= -1e-9 and (best is None or margin > best[0] + 1e-9):
-            best = margin, Span(start, end, Kind.NAME, 0.7 + margin)
-    return best[1] if best else None
+        surname = value[0] in lists.surnames or value[:2] in lists.compound or _has_minority(value)
+        if (bool(_SIGNED.search(label)) and len(value) <= 4 and value not in lists.words) or (surname and len(value) <= 8 and not _wordy(value)) or "·" in value:
+            yield Span(match.start("v"), match.end("v"), Kind.NAME, 0.95)
 
 
-def _margin(text: str, start: int, end: int, surname: str, given: str) -> float:
-    """How far the evidence for a name exceeds what is needed; negative: no name."""
-    tables = _tables()
-    left = bool(_LEFT.search(text[max(0, start - 6) : start]))
-    right = bool(_RIGHT.match(text[end : end + 8]))
-    titled = bool(_TITLED_RIGHT.match(text[end : end + 4]))
-    rare, compound = surname in tables["rare_surnames"], len(surname) > 1
-    typical = sum(char in tables["given"] for char in given)
-    score = 0.15 * left + 0.15 * right + 0.15 * titled - 0.15 * rare + 0.2 * compound
-    if len(given) == 2:
-        if not typical and not (left and right):
-            return -1.0
-        return score + 0.3 + 0.2 * typical - (0.6 if left or right else 0.7)
-    if not typical and (rare or not (left and right) or surname in _ADJECTIVES):
-        return -1.0
-    return score + 0.3 + 0.2 * typical - (0.6 if not typical else 0.65)
-
-
-_ADJECTIVES = "高黄白石金毛马温方水"
-_TITLED_RIGHT = re.compile(rf"\s?(?:{_TITLE})")
+def _wordy(value: str) -> bool:
+    """Is it a word, or does it begin with one?"""
+    words = chinese().words
+    return value in words or (len(value) > 2 and value[:2] in words and value[:2] not in chinese().wordlike)
 
 
 @lru_cache(maxsize=1)
-def _words() -> re.Pattern[str]:
-    return re.compile("|".join(sorted(_tables()["not_names"], key=len, reverse=True)))
+def _surname() -> re.Pattern[str]:
+    lists = chinese()
+    compound = "|".join(sorted(lists.compound))
+    return re.compile(rf"(?:{compound}|[{''.join(sorted(lists.surnames))}])")
+
+
+def _surnamed(text: str) -> Iterator[Span]:
+    """Every surname's character with a cue before or behind it; a find ends the search inside it."""
+    position = 0
+    pattern = _surname()
+    while match := pattern.search(text, position):
+        end = _name_end(text, match)
+        if end:
+            yield Span(match.start(), end, Kind.NAME, 0.85)
+        position = end or match.start() + 1
+
+
+def _name_end(text: str, match: re.Match[str]) -> int:
+    """End of the name that begins with this surname, 0 where it begins none."""
+    start, surname = match.start(), match.group()
+    left = text[max(0, start - 8) : start]
+    opening, strong, weak = bool(_OPEN.search(left)), bool(_LEFT_STRONG.search(left)), bool(_LEFT_WEAK.search(left))
+    if strong and not opening and re.search(r"(?:[医药]生|护士|主任|教授|大夫)$", left) and re.match(r"查房|会诊|医[师生]|嘱", text[start : start + 3]):
+        return 0
+    if not (opening or strong or weak) and not _LATIN_TITLE.search(left):
+        return 0
+    if _LATIN_TITLE.search(left):
+        given = re.compile(rf"{_H}{{0,2}}(?={_EDGE})").match(text, match.end())
+        return given.end() if given else 0
+    rare = surname in chinese().rare
+    best = 0
+    for length in (3, 2, 1):
+        end = match.end() + length
+        if end > len(text) + 0 or not re.fullmatch(rf"{_H}{{{length}}}", text[match.end() : end]):
+            continue
+        if _accepts(text, start, end, surname, (opening, strong, weak)) and (not best or _VERY.match(text[end : end + 12])):
+            best = end
+    if best:
+        return best
+    titled = re.match(rf"\s?(?:{_TITLE})", text[match.end() : match.end() + 5])
+    if titled and len(surname) <= 2 and (not rare or strong) and (opening or strong or weak) and not _crosses(text, start, match.end()):
+        return match.end()
+    return _spaced(text, match) if strong and re.search(r"[:：]\s?$", left) else 0
+
+
+def _spaced(text: str, match: re.Match[str]) -> int:
+    spaced = re.compile(rf"\s{_H}(?:\s{_H})?(?=$|[^\u3400-\u9fff]|\s|\n)").match(text, match.end())
+    return spaced.end() if spaced else 0
+
+
+def _accepts(text: str, start: int, end: int, surname: str, cues: tuple[bool, bool, bool]) -> bool:
+    """Do the cues around `text[start:end]` outweigh what speaks against a name?"""
+    opening, strong, weak = cues
+    lists = chinese()
+    name, given = text[start:end], text[start + len(surname) : end]
+    right = text[end : end + 12]
+    very, does, ends = bool(_VERY.match(right)), bool(_RIGHT.match(right)), bool(_ENDS.match(right))
+    typical = sum(char in lists.given for char in given)
+    double = len(given) == 3 and len(surname) == 1
+    if double and not (given[0] in lists.surnames and typical >= 2 and very):
+        return False
+    rare, titled = surname in lists.rare, bool(re.match(rf"\s?(?:{_TITLE})", right))
+    word = name in lists.words or (len(name) > 2 and _wordy(name) and len(surname) == 1)
+    if name in lists.wordlike and not (len(name) == 2 and name in ("平安", "安静", "冷静", "温柔", "安宁") and not very):
+        if strong and (very or (does and name not in ("高兴", "平静", "安静"))):
+            return True
+        return very and (titled or opening or weak) and not (opening and name in ("夏天", "安静", "平安", "汤圆", "米粒", "冷静"))
+    if word or _ETYM.search(name):
+        return False
+    if len(surname) == 2:
+        return (strong or very or does) if not ends else (strong or very)
+    if _crosses(text, start, end):
+        return False
+    if strong:
+        return very or does and (typical > 0 or not rare) or ends and typical > 0 and not (rare and typical < len(given))
+    if very:
+        if titled and len(given) == 1 and rare:
+            return False
+        return typical > 0 and not (rare and weak and typical < len(given)) or (opening and not rare and len(given) == 2 and not titled)
+    if weak:
+        return not rare and typical == len(given) and len(given) == 2 and (does or ends)
+    return opening and does and not rare and typical == len(given) and bool(re.match(r"诉|自诉|主诉|自述|因|今[日晨]|昨[日晚]|要求|于\d|来[院诊]|入院|出院|签", right)) and (len(given) == 2 or bool(re.match(r"诉|自诉|主诉|自述|因.{2,20}(?:入院|就诊|来诊|来院)|要求|签", text[end : end + 30])))
+
+
+_ETYM = re.compile(r"[病炎症癌瘤痛药膜肿胀疸痰咳喘泻疹痒麻汤散丸剂酸素碱酶胺唑烷酯酮醇癣疮痔瘘瘫疝腺肠胃肝脾肾肺胰胆膀胱脑髓骨骼腱筋脉血尿便粪脓痈疽疖疱斑疣痣瘢痕栓梗]|[室房]性|可疑|[患医护]|检查|治疗|手术")
+
+
+def _crosses(text: str, start: int, end: int) -> bool:
+    """Does a word of prose run across an edge of the candidate (`主|任医师`, `张口|`)?"""
+    words = chinese().words
+    for at in (end - 1, end - 2):
+        if at > start and any(text[at : at + size] in words for size in (2, 3) if at + size > end):
+            return True
+    return text[max(0, start - 1) : start + 1] in _ACROSS or text[max(0, start - 1) : start + 2] in _ACROSS
+
+
+_ACROSS = frozenset(
+    "主任 责任 主管 上任 信任 胜任 当时 同时 及时 按时 随时 平时 有时 定时 实时 临时 暂时 全程 专科 全科 外科 内科 分时 共和 温和 缓和 中和 饱和 调和 日常 异常 正常 经常 通常 非常 时常 照常 家常 由于 对于 关于 至于 位于 属于 处于 给予 对应 反应 供应 适应 相应 及其 与其 由其 向其 "
+    "对成 被单 被动 随同 和解 和平 由东 向东 同安 随机 给水 组成 科主 日方 院方 对方 今年 昨夜 日许 日余 组方".split()
+)
+
+
+def _has_minority(value: str) -> bool:
+    return any(piece in value for piece in chinese().minority)
+
+
+@lru_cache(maxsize=1)
+def _pieces() -> re.Pattern[str]:
+    return re.compile("|".join(sorted(chinese().minority, key=len, reverse=True)))
+
+
+_AROUND = re.compile(rf"{_H}{{0,6}}$")
+_TRANSLIT = frozenset("阿艾依古丽买提江尔巴特扎西次仁卓玛才让旦增尼央金格桑洛多吉达瓦热布克拜木汗别孜吐逊玉素甫卡德苏莱曼帕娜乌云其那呼和图雅力萨日朗根努山合麦吾肉祖农伊亚森里哈斯赛库班卜杜都不叶加纳沙兰勒波登玛高娃额孟敖宝音牧赫塔铁青满朝白查干通拉嘎坦胡旺平措边普米索南贡曲珍强顿珠罗坚赞群培杰当周项秀宗姆美土毛华完么更昂切再衣比亥海沙也生艳")  # fmt: skip
+
+
+def _minority(text: str) -> Iterator[Span]:
+    """Names that Chinese characters spell by sound: a known piece, and around it characters that such names use."""
+    for match in _pieces().finditer(text):
+        start, end = match.span()
+        while start and text[start - 1] in _TRANSLIT and match.start() - start < 5:
+            start -= 1
+        while end < len(text) and text[end] in _TRANSLIT and end - match.end() < 6 and not re.match(rf"{_DOES}", text[end : end + 4]):
+            end += 1
+        left, right = text[max(0, start - 8) : start], text[end : end + 12]
+        strong, opening, weak = bool(_LEFT_STRONG.search(left)), bool(_OPEN.search(left)), bool(_LEFT_WEAK.search(left))
+        very, does = bool(_VERY.match(right)), bool(_RIGHT.match(right))
+        if end - start < 3 or text[start:end] in _SOUND_WORDS or re.match(r"[病征炎菌药片胶]|综合|试验|单抗|滨|韦|汀|坦|星|唑|素|酶|霉", right):
+            continue
+        if (strong and (very or does or bool(_ENDS.match(right)))) or (opening and (very or does)) or (weak and (very or does)):
+            yield Span(start, end, Kind.NAME, 0.85)
+
+
+_SOUND_WORDS = frozenset("巴特综合 阿昔洛韦 哈斯林 布拉氏 尼玛 乌兰察布 呼和浩特 罗布泊 达瓦昆".split())

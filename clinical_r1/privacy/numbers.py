@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 
 from clinical_r1.privacy.spans import Kind, Span
+from clinical_r1.privacy.values import Values
 
 _GAP = r"[ \t.\-·_/]{0,3}"
 _RESIDENT_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
@@ -85,6 +86,9 @@ def _email_ok(text: str) -> bool:
     return bool(re.search(r"(?:dot\s|\S\.(?:com|org|net|edu|gov|cn)$)", text))
 
 
+_MAKES = "volvo|ford|bmw|toyota|honda|nissan|audi|mercedes|volkswagen|vw|tesla|chevrolet|chevy|jeep|kia|hyundai|mazda|subaru|fiat|peugeot|renault|vauxhall|opel|skoda|seat|lexus|dodge|chrysler|bus"
+_FILE = r"(?:jpe?g|png|gif|tiff?|bmp|heic|dcm|webp|docx?|pdf|xlsx?|pptx?|txt|csv|zip|rar|7z|nii(?:\.gz)?|mp4|avi|mov|wav|mp3|m4a|rtf|svs|ndpi|edf)"
+_SPOKEN = r"(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|double|triple|hundred)"
 Check = Callable[[str], bool]
 # Kind, pattern on folded text, check of the match.
 _SHAPES: list[tuple[Kind, str, Check | None]] = [
@@ -126,8 +130,26 @@ _SHAPES: list[tuple[Kind, str, Check | None]] = [
         None,
     ),
     (Kind.VEHICLE, r"(?<![A-Za-z0-9])(?:[A-HJ-NPR-Z0-9][ \-]?){16}[A-HJ-NPR-Z0-9](?![A-Za-z0-9])", _vin_ok),
-    (Kind.PHOTO, r"(?i)[\w\-./\\]+\.(?:jpe?g|png|gif|tiff?|bmp|heic|dcm|webp)\b", None),
-    (Kind.PHOTO, r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=\s]+", None),
+    (Kind.VEHICLE, rf"(?i:\b(?:reg(?:istration)?|plates?|number ?plate|licen[cs]e plate|car|vehicle|van|lorry|truck|driver|taxi|suv|sedan|motorbike|motorcycle|{_MAKES})\b)[^.\n\d]{{0,24}}?(?P<v>\b(?:[A-Z]{{2}}\d{{2}} ?[A-Z]{{3}}|[A-Z]{{2,3}}[ \-]?\d{{3,4}}|\d{{1,4}}[ \-]?[A-Z]{{2,3}}(?:[ \-]\d{{1,3}})?|[A-Z]\d{{1,3}} ?[A-Z]{{3}}|[A-Z]{{1,3}}-[A-Z]{{1,2}} ?\d{{1,4}})\b)", None),
+    (Kind.VEHICLE, r"(?P<v>\b[A-Z]{2}\d{2} [A-Z]{3}\b)(?=[^.\n]{0,24}\b(?:hit|collided|crash|barrier|parked|car|van|vehicle))", None),
+    (Kind.ADDRESS, r"\d{1,3} ?° ?\d{1,2} ?['′’] ?(?:\d{1,2}(?:\.\d+)? ?(?:[\"″”]|'') ?)?[NSEW](?:[,; ]{0,3}\d{1,3} ?° ?\d{1,2} ?['′’] ?(?:\d{1,2}(?:\.\d+)? ?(?:[\"″”]|'') ?)?[NSEW])?", None),
+    (Kind.ADDRESS, r"(?<![\d.])-?\d{1,2}\.\d{4,8} ?°? ?[NS]?[,; ]{1,3}-?\d{1,3}\.\d{4,8} ?°? ?[EW]?(?!\d)", None),
+    (Kind.ADDRESS, r"(?i)(?:\b(?:lat(?:itude)?|lon(?:g(?:itude)?)?|lng|gps|coordinates)\b|[北南]纬|[东西]经|[纬经]度)[ :：=]{0,3}-?\d{1,3}(?:\.\d+|°|度)(?: ?\d{1,2}[′'分])?(?: ?\d{1,2}(?:\.\d+)?[″\"秒])?(?: ?[NSEW]\b)?", None),
+    (Kind.ADDRESS, r"\b[A-HJ-Z]{2} ?\d{5} \d{5}\b|(?i:\b(?:grid ref(?:erence)?|os grid|mgrs|what3words|plus code)\b)[ :]{0,3}[A-Z0-9/][A-Z0-9 ./+]{3,24}[A-Z0-9]", None),
+    (Kind.PHOTO, rf"(?i)(?<![\w\-/\\.\u3400-\u9fff])[\w\-./\\\u3400-\u9fff]{{1,120}}\.{_FILE}\b", None),
+    (Kind.PHOTO, r"(?<![\w/.])(?:~|[A-Za-z]:)?(?:[/\\][\w.\-]{1,60}){2,12}", lambda text: len(re.findall(r"[A-Za-z_]{2,}", text)) >= 2),
+    (Kind.PHOTO, r"data:image/[a-z+]{1,10};base64,[A-Za-z0-9+/=]+", None),
+    (Kind.EMAIL, r"(?i)(?<![a-z0-9.])[a-z0-9][a-z0-9_.\-]{1,40} ?(?:艾特|#at#|[<\[({]at[>\])}]|(?-i: AT )) ?[a-z0-9][a-z0-9_\-]{0,40}(?: ?(?:[.点。]|[<\[({]dot[>\])}]|\bdot\b) ?[a-z]{2,12}){0,3}", None),
+    (Kind.OTHER, r"(?<![\w.])@(?:[A-Za-z_][\w.]{2,30}|[\u3400-\u9fff]{2,8}?(?=记录|分享|发布|晒|称|说|询问|的(?:账号|视频|帖)|[^\u3400-\u9fff]|$))", None),
+    (Kind.OTHER, r"(?:微信|微博|抖音|小红书|快手|知乎|B站|QQ|贴吧)(?:号|名|昵称|账号|ID)?[@：: ]{1,3}(?P<v>[\u3400-\u9fffA-Za-z_][\w\u3400-\u9fff]{1,15}?)(?=记录|分享|发布|可|联系|[，。,;；\s]|$)", None),
+    (Kind.SSN, r"(?i)\blast (?:four|4)(?: digits)?(?: (?:of|on))?(?: (?:the|her|his|their))?(?: (?:social(?: security)?|ssn|card|account|phone|id|number))?(?: (?:number|is|are|was))?[ :]{0,2}(?P<v>\d{4})\b", None),
+    (Kind.LICENSE, r"(?<![A-Za-z0-9])[A-Z]{1,2}\d{6} ?[(（] ?[\dA] ?[)）]", None),
+    (Kind.PHONE, rf"(?i)\b(?:{_SPOKEN}[ ,\-]{{1,3}}){{6,20}}{_SPOKEN}\b", None),
+    (Kind.PHONE, r"(?<![\d\-])1?[ \-]?[48][0-9]{2}[ \-]\d{3}[ \-][A-Z]{4}\b", None),
+    (Kind.PHONE, r"(?:短号|分机号?|内线|传呼机?|小灵通|虚拟网|短码|转接?)[ :：为是]{0,2}(?P<v>\d{3,8})(?!\d|\.\d)", None),
+    (Kind.PHONE, r"(?<![\d.])0\d{2,4}[ \-]\d{3}[ \-]?\d{3,4}(?!\d)|(?<![\d.])0\d{4} \d{6}(?!\d)", None),
+    (Kind.RECORD, r"(?:腕带|条码|二维码|床头卡|胶片号|切片号|蜡块号|CT号|MRI?号|X线号|超声号|放射号|检验号|标本号|病理号|诊疗卡|就诊卡|健康卡|一卡通)(?:号码?|编号)?[ :：为是]{0,3}(?P<v>[A-Za-z]{0,5}\d[\dA-Za-z\-]{2,24})", None),
+    (Kind.OTHER, r"(?:学号|工号|警号|胸牌|编号|考号|军号|档案号|合同号|订单号|快递单号|运单号|准考证|学籍号|病友编号|受试者|入组号|随机号)(?:号码?|编号)?[ :：为是]{0,3}(?P<v>[A-Za-z]{0,6}\d[\dA-Za-z\-]{2,24})", None),
 ]
 _COMPILED = [(kind, re.compile(pattern), check) for kind, pattern, check in _SHAPES]
 
@@ -139,7 +161,7 @@ _LABELS: list[tuple[Kind, str]] = [
         Kind.RECORD,
         r"\bm\.?\s?r\.?\s?n\b\.?|\bmr\s?(?=#)|\bmed\.? rec\b|\bpt\.? id\b|medical[- ]record|hospital (?:number|no|id)|\bchart\b|\bcase (?:number|no|id)|\baccession|"
         r"\bencounter|\badmission (?:number|no|id)|\bvisit (?:number|no|id)|\bspecimen|\bpatient (?:number|no|id)\b|"
-        r"住院|病案|门诊|病历|就诊|登记|检查|标本|病理|影像|患者|病人|条码|体检",
+        r"(?:住院|病案|门诊|病历|就诊|登记|检查|标本|病理|影像|患者|病人|条码|体检)(?:号|编号|ID|id|No|码|流水)",
     ),
     (
         Kind.PLAN,
@@ -177,11 +199,7 @@ _HANDLE = re.compile(
     r"(?P<value>[A-Za-z][A-Za-z0-9]*(?:[ .\-_]{1,3}[A-Za-z0-9]+)*)(?=[^A-Za-z0-9]|$)"
 )
 
-_UNIT = (
-    r"\s{0,2}(?:/|x\s?10|×|%|‰|°|mm|cm|ml|mg|ng|pg|ug|μg|µg|g\b|kg|l\b|dl|iu|u\b|miu|mol|mmol|umol|cells?|copies|cop|bpm|"
-    r"per\b|platelets|leukocytes|wbc|rbc|units?|ng/|cfu|次|个|拷贝|单位|万|元|/ul|/hp|毫|微|克|人)"
-)
-_LONG = re.compile(rf"(?i)(?<![\d.,])\d(?:_?\d){{5,}}(?![\d]|[.,]\d)(?!{_UNIT})")
+_LONG = re.compile(r"(?i)(?<![\d.,])\d(?:_?\d){5,}(?![\d]|[.,]\d)")
 _LONG_DECIMAL = re.compile(r"(?<![\d.,])\d{7,}(?:[.\-/]\d+)*(?!\d)")
 _ONE_BY_ONE = re.compile(r"(?<![\d.])\d(?:[ \t.\-·_*]{1,2}\d(?!\d)){5,}(?![.\d])")
 _GROUPED = re.compile(r"(?<![\d.])\d{2,6}(?:[\-·_]\d{2,6}){2,}(?![\d.])")
@@ -193,24 +211,18 @@ _HAN_DIGITS = re.compile(
 )
 
 
-_READING = re.compile(
-    r"G\d{1,2}P\d{1,5}|\d{2,3}\.\d{1,2} ?C \(?\d{2,3}(?:\.\d)? ?F\)?|\(?\d{1,3}\.\d{1,2} ?- ?\d{1,3}\.\d{1,2}\)?"
-)
-"""Obstetric formulas (G3P1010), a temperature in two units, a range of two decimals."""
-_RATE = re.compile(r"\s?/\s?(?:min|hour|h|day|d|hpf|ul|mm)\b")
-
-
-def find_numbers(text: str) -> Iterator[Span]:
-    """Structured identifiers in folded text; overlaps are possible and resolved later."""
+def find_numbers(text: str, values: Values) -> Iterator[Span]:
+    """Structured identifiers in folded text; overlaps are possible and resolved later. What is a clinical value, and has
+    no label that makes it an identifier, is left alone."""
     for kind, pattern, check in _COMPILED:
+        group = "v" if "v" in pattern.groupindex else 0
         for match in pattern.finditer(text):
             if check is None or check(match.group()):
-                yield Span(match.start(), match.end(), kind)
+                yield Span(match.start(group), match.end(group), kind)
     for kind, pattern in _LABELLED:
         for match in pattern.finditer(text):
             value = match.group("value")
-            measured = len(value) <= 5 and _RATE.match(text, match.end("value"))
-            if len(digits_of(value)) >= 3 and not measured and not re.fullmatch(r"(?i)\d{1,5}" + _UNIT + r".*", value):
+            if len(digits_of(value)) >= 3 and not _measured(text, match, values):
                 yield Span(match.start("value"), match.end("value"), kind)
     for match in _HANDLE.finditer(text):
         if len(match.group("value")) >= 5:
@@ -218,17 +230,20 @@ def find_numbers(text: str) -> Iterator[Span]:
     for match in _PLATE.finditer(text):
         yield Span(match.start("value"), match.end("value"), Kind.VEHICLE)
     for match in _CLUSTER.finditer(text):
-        if spelled_out(match.group()) and not _READING.fullmatch(match.group()):
+        if spelled_out(match.group()) and not values.touches(*match.span()):
             yield Span(match.start(), match.end(), Kind.OTHER)
     for pattern in (_LONG, _LONG_DECIMAL, _ONE_BY_ONE, _GROUPED, _MIXED, _HAN_DIGITS):
         for match in pattern.finditer(text):
-            if not _quantity(text, match) and not _READING.fullmatch(match.group()):
+            if not values.touches(*match.span()):
                 yield Span(match.start(), match.end(), Kind.OTHER)
 
 
-def _quantity(text: str, match: re.Match[str]) -> bool:
-    """A number with a unit behind it, or a range of readings, is a measurement."""
-    return bool(re.match(rf"(?i){_UNIT}", text[match.end() : match.end() + 12])) and len(digits_of(match.group())) < 9
+def _measured(text: str, match: re.Match[str], values: Values) -> bool:
+    """Is the labelled value a measurement (`实验室检查：WBC 12.4`, `pump 125 mL/h`)?"""
+    value = match.group("value")
+    if re.search(r"\d\.\d(?!\.)|^[A-Za-z]{1,6} \d{1,3}$", value.strip()) and len(digits_of(value)) < 9:
+        return True
+    return len(digits_of(value)) <= 5 and values.touches(match.start("value"), match.end("value"))
 
 
 _CLUSTER = re.compile(
@@ -260,9 +275,10 @@ def spelled_out(text: str) -> bool:
     return not any(" " in gap for gap in gaps) and len(gaps) >= 2 and (lettered or digits >= 7)
 
 
-_RESIDUE = re.compile(r"@|(?<!\d)\d{6,}(?!\d)|(?<!\d)(?:\d[\s\-]){7,}\d|(?i:https?:|www\.)")
+_RESIDUE = re.compile(r"\w ?@ ?\w|(?<![\d.])\d{6,}(?!\d)|(?<!\d)(?:\d[ \-]){7,}\d|(?i:https?:|www\.)")
 
 
 def residue(text: str) -> bool:
     """After scrubbing: is something identifier-shaped left that is not a measurement? Then the record is in doubt."""
-    return any(not re.match(rf"(?i){_UNIT}", text[match.end() : match.end() + 12]) for match in _RESIDUE.finditer(text))
+    values = Values(text)
+    return any(not values.touches(*match.span()) for match in _RESIDUE.finditer(text))

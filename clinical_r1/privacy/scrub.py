@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from clinical_r1.privacy.addresses import find_addresses
-from clinical_r1.privacy.dates import find_dates, find_old_ages
+from clinical_r1.privacy.ages import find_old_ages
+from clinical_r1.privacy.dates import find_dates
 from clinical_r1.privacy.folding import fold
 from clinical_r1.privacy.known import KnownFinder
 from clinical_r1.privacy.names_en import find_names_en
 from clinical_r1.privacy.names_zh import find_names_zh
 from clinical_r1.privacy.numbers import find_numbers, residue
 from clinical_r1.privacy.spans import Kind, Span, resolve
+from clinical_r1.privacy.values import Values
 
 DOUBT = 0.6
 """Finds below this score send the record to quarantine."""
@@ -43,7 +45,7 @@ def scrub(
 ) -> Scrubbed:
     """Replace identifiers in `text`; `names=False` leaves free-text names and addresses alone (for diagnoses)."""
     folded = fold(text)
-    spans = [*known.find(folded.text), *find_numbers(folded.text), *find_old_ages(folded.text)]
+    spans = [*known.find(folded.text), *find_numbers(folded.text, Values(folded.text)), *find_old_ages(folded.text)]
     spans += find_dates(folded.text, shift)
     if names:
         spans += [*find_addresses(folded.text), *find_names_en(folded.text), *find_names_zh(folded.text)]
