@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 
-from clinical_r1.privacy.spans import Kind, Span
+from clinical_r1.privacy.spans import HAN, Kind, Span
 
 _MONTHS = ("january february march april may june july august september october november december").split()
 _MONTH = "(?:" + "|".join(rf"{m}|{m[:3]}" + (r"|sept" if m == "september" else "") for m in _MONTHS) + r")\.?"
@@ -97,9 +97,16 @@ _BIRTH = re.compile(
 )
 
 
+_ANY_MONTH = re.compile("(?i)" + "|".join(month[:3] for month in _MONTHS))
+_CHINESE = re.compile("年|月|春节")
+
+
 def find_dates(text: str, shift: Callable[[date], date] | None) -> Iterator[Span]:
     """Dates in folded text with their shifted form; without `shift` (no key) they go altogether."""
+    months, han = bool(_ANY_MONTH.search(text)), bool(HAN.search(text))
     for layout, pattern in _COMPILED:
+        if ("january" in pattern.pattern and not months) or (_CHINESE.search(pattern.pattern) and not han):
+            continue
         for match in pattern.finditer(text):
             start = match.start("v") if match.groupdict().get("v") else match.start("m") if layout == "md_num" else match.start()
             if _is_reading(layout, match, text):

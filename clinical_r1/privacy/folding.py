@@ -5,6 +5,7 @@ an identifier, and what is not one must come out as it went in. So recognizers m
 are mapped back.
 """
 
+import re
 import unicodedata
 from dataclasses import dataclass
 
@@ -33,8 +34,22 @@ class Folded:
         return self.origin[start], last
 
 
+_WORD = re.compile(r"[\u0370-\u03ff\u0400-\u052f]{2,}")
+
+
+def _own_script(text: str) -> set[int]:
+    """Where a whole word is Greek or Cyrillic in earnest: not all of its letters look like Latin ones."""
+    own: set[int] = set()
+    for match in _WORD.finditer(text):
+        latin = text[max(0, match.start() - 1) : match.start()] + text[match.end() : match.end() + 1]
+        if not re.search(r"[A-Za-z\u200b-\u200f]", latin) and any(ord(char) not in _LOOKALIKES for char in match.group()):
+            own |= set(range(*match.span()))
+    return own
+
+
 def fold(text: str) -> Folded:
     """Fold character by character, so that spans map back."""
+    own = _own_script(text)
     out: list[str] = []
     origin: list[int] = []
     for index, char in enumerate(text):
@@ -46,7 +61,8 @@ def fold(text: str) -> Folded:
             continue
         digit = unicodedata.digit(char, None) if not "\u2070" <= char <= "\u209f" and char not in "¹²³" else None
         plain = str(digit) if digit is not None else unicodedata.normalize("NFKC", char)
-        plain = plain.translate(_DASHES).translate(_DOTS).translate(_LOOKALIKES)
+        plain = plain.translate(_DASHES).translate(_DOTS)
+        plain = plain if index in own else plain.translate(_LOOKALIKES)
         for piece in plain:
             out.append(" " if piece.isspace() and piece != "\n" else piece)
             origin.append(index)

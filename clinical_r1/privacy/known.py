@@ -1,36 +1,45 @@
-# ruff: noqa: E501, SIM905  (a pattern or a word list reads best as one piece)
-"""Names and numbers that structured fields gave away, found wherever and however they stand in the text."""
+# ruff: noqa: E501, SIM905  (a word list reads best as one piece)
+"""Names and numbers that structured fields gave away, found wherever and however they stand in the text.
+
+A name is looked for folded: without case, accents, apostrophes and width, ß as ss and ü as u or ue, in any order, whole
+and in parts (half of a hyphenated surname, one part of a name with `·`), with whatever is put between its letters.
+"""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from clinical_r1.privacy.folding import fold
-from clinical_r1.privacy.spans import Kind, Span
+from clinical_r1.privacy.lexicon import chinese, english, is_word
+from clinical_r1.privacy.spans import HAN, Kind, Span
+from clinical_r1.privacy.values import Values
 
-_HAN = re.compile(r"[\u3400-\u9fff]")
-_GAP = r"[\s.\-_*·'/]{0,3}"
-_BETWEEN = r"[\s,.\-_*·/]{0,3}"
-_EVERYDAY = frozenset("will may mark hope grace rose art bill young long white brown green black king love day best good "
-                      "small short hand foot head bone wells grant rich gray grey hill wood woods stone field price chase "
-                      "drew pat sue ray gene dean dale guy max miles page park pope reed sage snow swan van see so an do "
-                      "he ha an in on to you we man ho le la de".split())  # fmt: skip
-_COMPOUND = (
-    "欧阳",
-    "司马",
-    "上官",
-    "诸葛",
-    "东方",
-    "皇甫",
-    "尉迟",
-    "公孙",
-    "慕容",
-    "令狐",
-    "宇文",
-    "长孙",
-    "司徒",
-    "夏侯",
+_GAP = r"[\s.\-_*·'’‘`´/]{0,3}"
+_BETWEEN = r"[\s,.\-_*·'’/]{0,3}"
+_TITLES = frozenset("mr mrs ms miss mx dr prof herr frau mme sir jr sr ii iii iv md phd rn geb nee born van von der den de la le du di da el al bin bint ibn".split())
+PLACEHOLDERS = frozenset(
+    "unknown none anonymous unnamed nobody test patient tester testing name no not na nil null nan n/a n.a unavailable withheld redacted confidential deidentified de-identified "
+    "removed deleted private undisclosed other self same doe see given available applicable stated recorded provided pending tbd tba xxx xx baby boy girl male female infant newborn "
+    "未知 不详 无 暂无 没有 未填 未提供 待查 待定 匿名 保密 无名氏 某某 某人 患者 病人 测试 姓名 男 女 本人 同上 略 空 未记录 不明 佚名 家属 婴儿 之子 之女 未命名 无名".split()
 )
+"""What stands in a name or number field where there is none; never looked for in the text."""
+_HONORIFIC = r"(?=\s?(?:某|先生|女士|小姐|医生|医师|主任|老师|氏|阿姨|师傅|大爷|大妈|奶奶|爷爷|教授))"
+_ELEMENTS = frozenset("li na al ca co cr fe mg mn ag au cu zn ba bi br cd cl he hg la ni pb ra se si sn ti an in on to so do he we or as at be by".split())
+_NICKNAMES = [
+    frozenset(line.split())
+    for line in (
+        "william bill billy will willy liam wm", "katherine catherine kathryn kate kathy cathy katie kat", "elizabeth liz lizzie beth betty betsy eliza", "robert bob bobby rob robbie", "richard dick rick ricky rich", "james jim jimmy jamie jas",
+        "john jack johnny jon jonathan", "margaret maggie meg peggy marge", "peter pete petey", "thomas tom tommy thos", "michael mike mick mickey mikey", "joseph joe joey", "edward ed eddie ted ned", "charles charlie chuck chas", "anthony tony",
+        "david dave davey", "daniel dan danny", "patricia pat patty tricia", "jennifer jen jenny", "susan sue susie", "deborah deb debbie", "barbara barb", "dorothy dot dottie", "alexander alex alec sandy", "benjamin ben benny", "samuel sam sammy",
+        "andrew andy drew", "christopher chris kit", "nicholas nick nicky", "matthew matt", "steven stephen steve", "gregory greg", "jeffrey geoffrey jeff geoff", "kenneth ken kenny", "ronald ron ronnie", "lawrence larry", "theodore ted teddy", "frederick fred freddie",
+        "rebecca becky becca", "pamela pam", "victoria vicky tori", "timothy tim", "francis frank frances fran", "jose pepe", "francisco paco pancho", "guadalupe lupe", "ignacio nacho",
+    )
+]
+"""Short forms of given names: each set is one name."""
+_UMLAUTS = {"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"}
+_STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "ß": "ss"})
 
 
 @dataclass
@@ -42,58 +51,171 @@ class Known:
     """MRN, phone, e-mail, address lines: anything to be removed literally."""
 
 
+@lru_cache(maxsize=4096)
+def _plain_char(char: str) -> str:
+    if char.isascii():
+        return char.lower()
+    bare = "".join(c for c in unicodedata.normalize("NFKD", char.casefold()) if not unicodedata.combining(c))
+    return bare.translate(_STROKES)
+
+
+def _skeleton(text: str) -> tuple[str, list[int]]:
+    """Text without case and accents, and for each character the index it came from."""
+    out: list[str] = []
+    origin: list[int] = []
+    for index, char in enumerate(text):
+        for piece in _plain_char(char):
+            out.append(piece)
+            origin.append(index)
+    return "".join(out), origin
+
+
+def _bare(text: str) -> str:
+    """Letters and digits of the skeleton alone."""
+    return "".join(char for char in _skeleton(text)[0] if char.isalnum())
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    bare: str
+    """Must occur in the text's letters and digits, or the pattern need not be tried."""
+    pattern: str
+    kind: Kind = Kind.NAME
+    capital: bool = False
+    """An everyday word: only where it is written with a capital."""
+
+
 class KnownFinder:
     """Finds one patient's known identifiers in folded text."""
 
     def __init__(self, known: Known) -> None:
-        patterns = [(Kind.NAME, pattern) for name in known.names for pattern in _name_patterns(name)]
-        patterns += [(Kind.OTHER, pattern) for number in known.numbers for pattern in _number_patterns(number)]
-        self._patterns = [(kind, re.compile(pattern, flags)) for kind, (pattern, flags) in patterns]
+        wanted = [one for name in known.names for one in _name(fold(name).text.strip())]
+        wanted += [one for number in known.numbers for one in _number(fold(number).text)]
+        self._wanted = list(dict.fromkeys(wanted))
 
     def find(self, text: str) -> Iterator[Span]:
         """Every occurrence, certain by construction."""
-        for kind, pattern in self._patterns:
-            for match in pattern.finditer(text):
-                yield Span(match.start(), match.end(), kind)
+        if not self._wanted:
+            return
+        skeleton, origin = _skeleton(text)
+        letters = "".join(char for char in skeleton if char.isalnum())
+        values: Values | None = None
+        for one in self._wanted:
+            if one.bare not in letters:
+                continue
+            for match in re.finditer(one.pattern, skeleton):
+                start, end = origin[match.start()], origin[match.end() - 1] + 1
+                if one.capital and not text[start].isupper():
+                    continue
+                if one.kind is Kind.OTHER and len(one.bare) <= 5 and one.bare.isdigit():
+                    values = values or Values(text)
+                    if values.touches(start, end):
+                        continue
+                yield Span(start, end, one.kind)
 
 
 def _letters(word: str) -> str:
     return _GAP.join(re.escape(char) for char in word)
 
 
-def _name_patterns(name: str) -> Iterator[tuple[str, int]]:
-    plain = fold(name).text.strip()
-    if _HAN.search(plain):
-        whole = re.sub(r"[^\u3400-\u9fffA-Za-z]", "", plain)
-        if len(whole) >= 2:
-            yield _letters(whole), re.IGNORECASE
-            given = whole[2:] if whole.startswith(_COMPOUND) else whole[1:]
-            if len(given) >= 2 and "·" not in plain:
-                yield _letters(given), re.IGNORECASE
-            surname = whole[: len(whole) - len(given)]
-            yield rf"{surname}(?=\s?(?:某|先生|女士|小姐|医生|老师|氏|阿姨|师傅|大爷|大妈|奶奶|爷爷))", 0
+def _edges(pattern: str) -> str:
+    return rf"(?<![^\W\d_\u3400-\u9fff]){pattern}(?![^\W\d_\u3400-\u9fff])"
+
+
+def _spellings(part: str) -> Iterator[str]:
+    """`Müller` is written Muller and Mueller."""
+    yield _bare(part)
+    spelled = "".join(_UMLAUTS.get(char, char) for char in part.casefold())
+    if spelled != part.casefold():
+        yield _bare(spelled)
+
+
+def _name(name: str) -> Iterator[_Wanted]:
+    """Patterns for a whole name and for its parts; none for a placeholder."""
+    if _placeholder(name):
         return
-    parts = [part for part in re.split(r"[\s,.]+", plain) if part]
-    if len(parts) > 1:
-        for order in (parts, parts[::-1]):
-            yield rf"(?<![A-Za-z]){_BETWEEN.join(_letters(part) for part in order)}(?![A-Za-z])", re.IGNORECASE
-    for part in parts:
-        everyday = part.casefold() in _EVERYDAY or len(part) <= 3
-        if len(part) < 2:
+    if HAN.search(name):
+        yield from _han_name(re.sub(r"[^\u3400-\u9fffA-Za-z·\s]", "", name))
+        return
+    words = [word for word in re.split(r"[\s,.;()\[\]\"]+", name) if word]
+    words = [word for word in words if _bare(word) and _bare(word) not in _TITLES]
+    if len(words) > 1:
+        for order in {tuple(words), tuple(words[::-1]), (words[-1], *words[:-1])}:
+            parts = [_bare(word) for word in order]
+            yield _Wanted("".join(parts), _edges(_BETWEEN.join(_letters(part) for part in parts)))
+    if len(words) > 1:
+        first, last = (words[-1], words[0]) if "," in name else (words[0], words[-1])
+        yield _Wanted(_bare(first)[0] + _bare(last), _edges(_letters(_bare(first)[0] + _bare(last))))
+        for short in {short for names in _NICKNAMES if _bare(first) in names for short in names} - {_bare(first)}:
+            yield _Wanted(short, _edges(short), capital=True)
+            yield _Wanted(short + _bare(last), _edges(_BETWEEN.join((short, _letters(_bare(last))))))
+    for word in words:
+        parts = [word, *(re.split(r"[\-/]", word) if re.search(r"[\-/]", word) else [])]
+        for part in dict.fromkeys(parts):
+            yield from _part(part)
+
+
+def _part(part: str) -> Iterator[_Wanted]:
+    for bare in _spellings(part):
+        if len(bare) < 2 or bare in _TITLES or _placeholder(bare):
             continue
-        if everyday:
-            shapes = (
-                {part.capitalize(), part.upper()}
-                if part.casefold() not in ("an", "in", "on", "to", "do", "so")
-                else set()
-            )
-            for shape in sorted(shapes):
-                yield rf"(?<![A-Za-z]){re.escape(shape)}(?![A-Za-z])", 0
+        everyday = len(bare) <= 3 or (len(bare) <= 6 and is_word(bare))
+        if len(bare) == 2:  # Li and Na alone are lithium and sodium, and stay
+            if bare not in _ELEMENTS:
+                yield _Wanted(bare, _edges(re.escape(bare)), capital=True)
         else:
-            yield rf"(?<![A-Za-z]){_letters(part)}(?![A-Za-z])", re.IGNORECASE
+            yield _Wanted(bare, _edges(r"(?:d[aeiou]s?|v[ao]n|l[ae]|[ae]l)?" + _letters(bare)), capital=everyday)
 
 
-def _number_patterns(number: str) -> Iterator[tuple[str, int]]:
-    plain = re.sub(r"[^\w\u3400-\u9fff@]", "", fold(number).text)
-    if len(plain) >= 4:
-        yield rf"(?<![A-Za-z0-9]){_letters(plain)}(?![A-Za-z0-9])", re.IGNORECASE
+def _han_name(name: str) -> Iterator[_Wanted]:
+    pieces = [piece for piece in re.split(r"[·\s]+", name) if piece]
+    whole = "".join(pieces)
+    if len(whole) < 2:
+        return
+    yield _Wanted(_bare(whole), _letters(whole.lower()))
+    if "·" in name or not HAN.fullmatch(whole[0]):
+        for piece in pieces:
+            if len(piece) >= 2 and not _placeholder(piece):
+                yield _Wanted(_bare(piece), _letters(piece.lower()))
+        return
+    if len(pieces) > 1 and HAN.search(pieces[0]) and len(pieces[0]) > 1:
+        for piece in pieces:
+            yield from _han_name(piece)
+    length = 2 if whole[:2] in chinese().compound else 1
+    surname, given = whole[:length], whole[length:]
+    if len(given) >= 2 and given not in chinese().words:
+        yield _Wanted(_bare(given), _letters(given))
+    yield _Wanted(surname, surname + _HONORIFIC)
+
+
+def _number(number: str) -> Iterator[_Wanted]:
+    bare = _bare(number)
+    yield from _places(number)
+    if not re.search(r"[\d@]", number) or re.fullmatch(r"(?:19|20)\d\d", bare):
+        return
+    if len(bare) < 4 or _placeholder(number) or len(set(bare)) == 1:
+        return
+    yield _Wanted(bare, rf"(?<![a-z0-9]){_letters(bare)}(?![a-z0-9])", Kind.OTHER)
+    if re.fullmatch(r"\d{6,9}", bare) and bare[0] == "0":
+        short = bare.lstrip("0")
+        if len(short) >= 5:  # the number without its leading zeros
+            yield _Wanted(short, rf"(?<![a-z0-9]){_letters(short)}(?![a-z0-9])", Kind.OTHER)
+
+
+def _places(address: str) -> Iterator[_Wanted]:
+    """Of a known address also the street, and in Chinese each named part, stand alone in the text."""
+    words = re.findall(r"[A-Z][^\W\d_]+(?:\s[A-Z][^\W\d_]+)+", address)
+    for street in words:
+        parts = [_bare(part) for part in street.split()]
+        if not all(is_word(part) or part in english().clinical for part in parts) or re.search(r"\d", address):
+            yield _Wanted("".join(parts), _edges(r"[\s,.]{1,3}".join(map(re.escape, parts))), Kind.ADDRESS)
+    for place in re.split(r"[^\u3400-\u9fff]+|(?<=[省市区县州镇乡村路街号弄栋])", address):
+        name = re.sub(r"[一二三四五六七八九十]?[省市区县州镇乡路街号弄栋]?$", "", place)
+        if len(name) >= 3 and not _placeholder(name):
+            yield _Wanted(name, re.escape(name), Kind.ADDRESS)
+
+
+def _placeholder(text: str) -> bool:
+    """`N/A`, `unknown`, `Test Patient`, `待查`: nobody."""
+    words = [word for word in re.split(r"[\s,;:._\-]+", text.strip().casefold()) if word]
+    return not words or all(word in PLACEHOLDERS or not re.search(r"\w", word) for word in words)

@@ -302,10 +302,10 @@ def _score(text: str, run: list[_Word], before: str, after: str) -> float:
     opening = bool(_STATIONS.search(before)) or not before
     if _CREDENTIAL.match(after) and not any(_clinical(w) for w in words) and any(_unknown(w) or _first(w) or (_last(w) and not _everyday(w)) for w in words):
         return 0.9
-    return _pair(text, run, words, verb, relation, agent, after) if len(words) > 1 else _single(run, words[0], verb, relation, agent, opening, before, after)
+    return _pair(text, run, words, verb, relation, agent, opening, after) if len(words) > 1 else _single(run, words[0], verb, relation, agent, opening, before, after)
 
 
-def _pair(text: str, run: list[_Word], words: list[_Word], verb: bool, relation: bool, agent: bool, after: str) -> float:
+def _pair(text: str, run: list[_Word], words: list[_Word], verb: bool, relation: bool, agent: bool, opening: bool, after: str) -> float:
     if len(words) > 5:
         return 0.0
     if any("," in text[a.end : b.start] for a, b in pairwise(run)):
@@ -314,7 +314,8 @@ def _pair(text: str, run: list[_Word], words: list[_Word], verb: bool, relation:
     clinical = [word for word in words if _clinical(word)]
     if _first(words[0]) and words[0] not in clinical and len(clinical) < 2 and all(_last(word) or _first(word) or _unknown(word) for word in words[1:]):
         everyday = all(_everyday(word) for word in words)
-        return 0.9 if not everyday or verb or relation else 0.0
+        listed = len(words) == 2 and _last(words[1]) and (agent or not opening or bool(re.match(r"['’]s\s[a-z]", after)))
+        return 0.9 if not everyday or verb or relation or (listed and not words[0].text.isupper()) else 0.0
     if any(_pinyin(a.plain, b.plain) for a, b in pairwise(words)) and len(clinical) < len(words) and not all(_everyday(w) for w in words):
         return 0.85
     if len(strange) == len(words) and not _abbreviation(words[0]):
@@ -336,7 +337,7 @@ def _single(run: list[_Word], word: _Word, verb: bool, relation: bool, agent: bo
     if _abbreviation(word) and not (strange and relation):
         return 0.0
     weak = bool(_WEAK_AGENT.search(before))
-    if initial and (strange or (_last(word) and (not everyday or verb))):
+    if initial and (strange or (_last(word) and (not everyday or verb or re.search(r"[a-z,]\s(?:[A-Z]\.\s?)?$", before)))):
         return 0.8
     if relation and (strange or (name and not _clinical(word)) or (name and verb)):
         return 0.85

@@ -19,7 +19,7 @@ _TITLE = (
 )
 _PEOPLE = r"[，,、（(\s]{0,2}(?:性别\s?[:：]?\s?)?[男女](?![性方友朋儿孩士生科婴童])|[，,（(\s]{1,2}\s?\d{1,3}\s?岁|[，,（(]\s?[一二三四五六七八九十]{1,3}岁|[，,（(、\s]{1,2}[汉满回蒙藏苗彝壮侗瑶白傣黎畲土羌水京][族][，,。、（(\s]|[，,（(]\s?(?:维吾尔|哈萨克|蒙古|朝鲜|土家|布依|柯尔克孜|锡伯|达斡尔|哈尼|纳西|塔吉克|乌孜别克|撒拉|东乡|仡佬|拉祜|景颇|鄂温克|鄂伦春|俄罗斯|裕固|保安)族"
 _DOES = (
-    r"诉|自诉|主诉|自述|述|代诉|自称|称[其：，]|表示|反映|说|因[^为此素子]|今日|今晨|今天|昨日|昨晚|昨天|于[\d昨今晚早上下]|要求|拒绝|同意|陪同|陪护|陪伴|签字|签名|就诊|入院|出院|来院|来诊|来我院|复诊|住院|"
+    r"诉|近[一二三四五六七八九十两半几数\d日来期]|否认|昨|亦|也[出有感觉诉]|病史|自诉|主诉|自述|述|代诉|自称|称[其：，]|表示|反映|说|因[^为此素子]|今日|今晨|今天|昨日|昨晚|昨天|于[\d昨今晚早上下]|要求|拒绝|同意|陪同|陪护|陪伴|签字|签名|就诊|入院|出院|来院|来诊|来我院|复诊|住院|"
     r"精神[可尚好差欠萎]|神志|无(?:药物|明显|发热|过敏)|既往|谈话|查房|会诊|主刀|执刀|接诊|处(?=[，。,.；;]|就|转)|亦|负责|提供|发现|的(?:病|主|家属|床|电话|检|报告|手术|丈夫|妻子|父|母|儿|女|病情|住院)|随访|打电话|电话|手机|病情|目前|现[病年住]|一般情况|家住|住[在于院]|出生|系我|患[有病]|"
     r"行[^走为]|接受|确诊|被诊断|不慎|突发|突然|自觉|出现|感[到觉]|进食|服[用药]|醒|能[自配]|可[下自配]|生命体征|体检|术后|家属|护理|交代|沟通|签署|探视|联系|告知|代述|死亡|去世|转入|转出|建议|指示|记录|审核|书写|报告|完成|[，,]?身份证|生人|生于"
 )
@@ -31,11 +31,11 @@ _KIN = (
     r"妻子|丈夫|老公|老婆|爱人|配偶|儿子|女儿|长子|次子|长女|次女|父亲|母亲|爸爸|妈妈|哥哥|弟弟|姐姐|妹妹|孙子|孙女|外孙|外孙女|祖父|祖母|外公|外婆|岳父|岳母|婆婆|公公|儿媳|女婿|叔父|伯父|舅舅|姑姑|侄子|侄女|外甥|"
     r"其[妻夫子女父母兄弟姐妹]|之[子女父母夫妻]|家长|监护人|家属|亲属|亲戚|邻居|同村|同事|同学|室友|舍友|工友|病友|朋友|女友|男友|保姆|护工|房东"
 )
-_STAFF = r"术者|主刀|手术者|[一二三]助|助手|麻醉|麻醉师|麻醉医[师生]|器械护士|洗手护士|巡回护士|责任护士|护士长?|医生|医师|大夫|主任|副主任|教授|专家|技师|药师|检查者|操作者|记录者|记录人|报告者|报告人|审核者|审核人|送检者|诊断者|采集者|书写者|陈述者|病史陈述者|供史者|联系人|陪同者|申请人|经手人|导师|班主任|民警|转诊自|同志|司机|伤者|死者|逝者|嫌疑人"
+_STAFF = r"告知|通知|联系|致电|询问|嘱咐|劝说|转告|感谢|陪诊的?|术者|主刀|手术者|[一二三]助|助手|麻醉|麻醉师|麻醉医[师生]|器械护士|洗手护士|巡回护士|责任护士|护士长?|医生|医师|大夫|主任|副主任|教授|专家|技师|药师|检查者|操作者|记录者|记录人|报告者|报告人|审核者|审核人|送检者|诊断者|采集者|书写者|陈述者|病史陈述者|供史者|联系人|陪同者|申请人|经手人|导师|班主任|民警|转诊自|同志|司机|伤者|死者|逝者|嫌疑人"
 _PATIENT = r"患者|患儿|病人|病员|病患|产妇|孕妇|伤员|受试者|姓名|女婴|男婴|我叫|我是|本人|名叫|名为|叫做|叫|姓名为|自称"
 _LEFT_STRONG = re.compile(rf"(?:{_PATIENT}|{_KIN}|{_STAFF})(?:\s?[:：是为]\s?|[（(]|\s{{1,2}})?$")
 _LEFT_WEAK = re.compile(
-    r"(?:由|与|和|及|经|请|嘱|向|跟|随|同|给|被|让|对|告知|通知|联系|致电|转告|询问|咨询|找|委托|感谢|今日|昨日|今晨|今|昨|次日|当日|日|科|院|组)$"
+    r"(?:由|与|和|及|经|请|嘱|向|跟|随|同|给|被|的|该|我院|贵科|代|予|让|对|告知|通知|联系|致电|转告|询问|咨询|找|委托|感谢|今日|昨日|今晨|今|昨|次日|当日|日|科|院|组)$"
 )
 _OPEN = re.compile(rf"(?:^|[^\u3400-\u9fff\w]|[\n])\s{{0,3}}$")
 _PETNAME = re.compile(rf"(?:乳名|小名|昵称|绰号|外号|化名|别名|艺名|曾用名|网名|诨名)\s?[:：叫为是]?\s?[“\"「]?(?P<v>{_H}{{2,4}}?)(?=[”\"」，。,.；、）)\s]|$)")
@@ -60,6 +60,19 @@ def find_names_zh(text: str) -> Iterator[Span]:
     yield from find_foreign(text)
     if not re.search(_H, text):
         return
+    yield from _han_names(text)
+    spaced = [match.span() for match in _SPACED.finditer(text)]
+    if spaced:  # `林 海 燕`: once more without the spaces between the characters
+        dropped = {index for start, end in spaced for index in range(start, end)}
+        kept = [index for index in range(len(text)) if index not in dropped]
+        for span in _han_names("".join(text[index] for index in kept)):
+            yield Span(kept[span.start], kept[span.end - 1] + 1, span.kind, span.score)
+
+
+_SPACED = re.compile(rf"(?<={_H})[ \t*]{{1,2}}(?={_H})")
+
+
+def _han_names(text: str) -> Iterator[Span]:
     yield from _labelled(text)
     for pattern, check in ((_NICK, True), (_ORDINAL, True), (_PETNAME, False)):
         for match in pattern.finditer(text):
@@ -163,26 +176,27 @@ def _accepts(text: str, start: int, end: int, surname: str, cues: tuple[bool, bo
     if double and not (given[0] in lists.surnames and typical >= 2 and very):
         return False
     rare, titled = surname in lists.rare, bool(re.match(rf"\s?(?:{_TITLE})", right))
+    polite = bool(re.match(r"\s?(?:先生|女士|小姐|太太|同志|阿姨|大爷|大妈|奶奶|爷爷)", right))
     word = name in lists.words or (len(name) > 2 and _wordy(name) and len(surname) == 1)
     if name in lists.wordlike and not (len(name) == 2 and name in ("平安", "安静", "冷静", "温柔", "安宁") and not very):
         if strong and (very or (does and name not in ("高兴", "平静", "安静"))):
             return True
         return very and (titled or opening or weak) and not (opening and name in ("夏天", "安静", "平安", "汤圆", "米粒", "冷静"))
-    if word or _ETYM.search(name):
+    if (word and not (polite and not rare and len(name) == 2)) or _ETYM.search(given):
         return False
     if len(surname) == 2:
         return (strong or very or does) if not ends else (strong or very)
-    if _crosses(text, start, end):
+    if not very and _crosses(text, start, end):
+        return False
+    if very and _crosses_left(text, start):
         return False
     if strong:
         return very or does and (typical > 0 or not rare) or ends and typical > 0 and not (rare and typical < len(given))
     if very:
-        if titled and len(given) == 1 and rare:
-            return False
         return typical > 0 and not (rare and weak and typical < len(given)) or (opening and not rare and len(given) == 2 and not titled)
     if weak:
-        return not rare and typical == len(given) and len(given) == 2 and (does or ends)
-    return opening and does and not rare and typical == len(given) and bool(re.match(r"诉|自诉|主诉|自述|因|今[日晨]|昨[日晚]|要求|于\d|来[院诊]|入院|出院|签", right)) and (len(given) == 2 or bool(re.match(r"诉|自诉|主诉|自述|因.{2,20}(?:入院|就诊|来诊|来院)|要求|签", text[end : end + 30])))
+        return not rare and typical == len(given) and (does or (ends and len(given) == 2))
+    return opening and does and (not rare or len(given) == 2) and typical == len(given) and bool(re.match(r"诉|近[一二三四五六七八九十两半几数\d日来期]|否认|昨|亦|也[出有感觉诉]|病史|自诉|主诉|自述|因|今[日晨]|昨[日晚]|要求|于\d|来[院诊]|入院|出院|签", right)) and (len(given) == 2 or bool(re.match(r"诉|近[一二三四五六七八九十两半几数\d日来期]|否认|昨|亦|也[出有感觉诉]|病史|自诉|主诉|自述|因.{2,20}(?:入院|就诊|来诊|来院)|要求|签", text[end : end + 30])))
 
 
 _ETYM = re.compile(r"[病炎症癌瘤痛药膜肿胀疸痰咳喘泻疹痒麻汤散丸剂酸素碱酶胺唑烷酯酮醇癣疮痔瘘瘫疝腺肠胃肝脾肾肺胰胆膀胱脑髓骨骼腱筋脉血尿便粪脓痈疽疖疱斑疣痣瘢痕栓梗]|[室房]性|可疑|[患医护]|检查|治疗|手术")
@@ -194,6 +208,10 @@ def _crosses(text: str, start: int, end: int) -> bool:
     for at in (end - 1, end - 2):
         if at > start and any(text[at : at + size] in words for size in (2, 3) if at + size > end):
             return True
+    return _crosses_left(text, start)
+
+
+def _crosses_left(text: str, start: int) -> bool:
     return text[max(0, start - 1) : start + 1] in _ACROSS or text[max(0, start - 1) : start + 2] in _ACROSS
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import date
 
-from clinical_r1.privacy.spans import Kind, Span
+from clinical_r1.privacy.spans import Kind, Span, present, stems
 from clinical_r1.privacy.values import Values
 
 _GAP = r"[ \t.\-·_/]{0,3}"
@@ -143,6 +143,7 @@ _SHAPES: list[tuple[Kind, str, Check | None]] = [
     (Kind.OTHER, r"(?<![\w.])@(?:[A-Za-z_][\w.]{2,30}|[\u3400-\u9fff]{2,8}?(?=记录|分享|发布|晒|称|说|询问|的(?:账号|视频|帖)|[^\u3400-\u9fff]|$))", None),
     (Kind.OTHER, r"(?:微信|微博|抖音|小红书|快手|知乎|B站|QQ|贴吧)(?:号|名|昵称|账号|ID)?[@：: ]{1,3}(?P<v>[\u3400-\u9fffA-Za-z_][\w\u3400-\u9fff]{1,15}?)(?=记录|分享|发布|可|联系|[，。,;；\s]|$)", None),
     (Kind.SSN, r"(?i)\blast (?:four|4)(?: digits)?(?: (?:of|on))?(?: (?:the|her|his|their))?(?: (?:social(?: security)?|ssn|card|account|phone|id|number))?(?: (?:number|is|are|was))?[ :]{0,2}(?P<v>\d{4})\b", None),
+    (Kind.PHONE, r"(?:后四位|后4位|尾号|末四位|后六位|尾数)(?:为|是|[:：])?\s?(?P<v>\d{4,6})(?!\d)", None),
     (Kind.LICENSE, r"(?<![A-Za-z0-9])[A-Z]{1,2}\d{6} ?[(（] ?[\dA] ?[)）]", None),
     (Kind.PHONE, rf"(?i)\b(?:{_SPOKEN}[ ,\-]{{1,3}}){{6,20}}{_SPOKEN}\b", None),
     (Kind.PHONE, r"(?<![\d\-])1?[ \-]?[48][0-9]{2}[ \-]\d{3}[ \-][A-Z]{4}\b", None),
@@ -183,13 +184,13 @@ _LABELS: list[tuple[Kind, str]] = [
     ),
     (Kind.IP, r"\bip\b(?: address)?|\bhost\b|\bserver\b|地址|终端|主机"),
     (Kind.SSN, r"\bssn\b|\bsocial security|\btin\b"),
-    (Kind.PHONE, r"\btel\b|\bphone|\bcell\b|\bmobile|\bfax|\bpager|\bcall\b|电话|手机|传真|联系方式|座机|致电"),
+    (Kind.PHONE, r"\btel\b|\bphone|\bcell\b|\bmobile|\bfax|\bpager|\bcall(?:back)?\b|电话|手机|传真|联系方式|座机|致电"),
     (
         Kind.OTHER,
         r"\bwechat|\bparticipant|\bsubject|\benrollee|\bemployee|\bbadge|\bstudent|\bid\b|微信|\bQQ\b|支付宝|工号|学号|编号|身份证",
     ),
 ]
-_LABELLED = [(kind, re.compile(rf"(?i)(?:{label}){_LINK}{_VALUE}")) for kind, label in _LABELS]
+_LABELLED = [(kind, re.compile(rf"(?i)(?:{label}){_LINK}{_VALUE}"), stems(label)) for kind, label in _LABELS]
 _PLATE = re.compile(
     r"(?i:\bplates?\b|\blicense plate|\btag\b|\bregistration\b|车牌号?)(?i:\s?(?:number|no\.?|is|was|reads|[:：#]))*\s{0,2}"
     r"(?P<value>(?=[A-Z\-\s]{0,9}\d)[A-Z0-9]{1,4}[\s\-]{0,2}[A-Z0-9]{1,7})(?![A-Za-z0-9])"
@@ -219,8 +220,9 @@ def find_numbers(text: str, values: Values) -> Iterator[Span]:
         for match in pattern.finditer(text):
             if check is None or check(match.group()):
                 yield Span(match.start(group), match.end(group), kind)
-    for kind, pattern in _LABELLED:
-        for match in pattern.finditer(text):
+    lowered = text.casefold()
+    for kind, pattern, needed in _LABELLED:
+        for match in pattern.finditer(text) if present(needed, lowered) else ():
             value = match.group("value")
             if len(digits_of(value)) >= 3 and not _measured(text, match, values):
                 yield Span(match.start("value"), match.end("value"), kind)
@@ -230,8 +232,10 @@ def find_numbers(text: str, values: Values) -> Iterator[Span]:
     for match in _PLATE.finditer(text):
         yield Span(match.start("value"), match.end("value"), Kind.VEHICLE)
     for match in _CLUSTER.finditer(text):
-        if spelled_out(match.group()) and not values.touches(*match.span()):
-            yield Span(match.start(), match.end(), Kind.OTHER)
+        odd = len(digits_of(match.group())) >= (12 if re.search("[A-Z]", match.group()) else 9) and re.search(r"\d [.\-]\d|[A-Z]", match.group())
+        piece = match.group() if odd else text[match.start() : values.first(*match.span())].rstrip(" \t.,-(")
+        if spelled_out(piece):
+            yield Span(match.start(), match.start() + len(piece), Kind.OTHER)
     for pattern in (_LONG, _LONG_DECIMAL, _ONE_BY_ONE, _GROUPED, _MIXED, _HAN_DIGITS):
         for match in pattern.finditer(text):
             if not values.touches(*match.span()):
@@ -241,7 +245,7 @@ def find_numbers(text: str, values: Values) -> Iterator[Span]:
 def _measured(text: str, match: re.Match[str], values: Values) -> bool:
     """Is the labelled value a measurement (`实验室检查：WBC 12.4`, `pump 125 mL/h`)?"""
     value = match.group("value")
-    if re.search(r"\d\.\d(?!\.)|^[A-Za-z]{1,6} \d{1,3}$", value.strip()) and len(digits_of(value)) < 9:
+    if re.fullmatch(r"(?:[A-Za-z]{1,6} ?)?(?!0\d)\d{1,4}\.\d{1,3}|[A-Za-z]{1,6} \d{1,3}", value.strip()):
         return True
     return len(digits_of(value)) <= 5 and values.touches(match.start("value"), match.end("value"))
 

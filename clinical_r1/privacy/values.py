@@ -48,5 +48,9 @@ class Values:
 
     def touches(self, start: int, end: int) -> bool:
         """Does a value lie in or across `text[start:end]`?"""
-        index = bisect_right(self._starts, end - 1) - 1
-        return index >= 0 and self._ends[index] > start
+        return self.first(start, end) < end
+
+    def first(self, start: int, end: int) -> int:
+        """Where the first value in `text[start:end]` begins; `end` where there is none."""
+        index = bisect_right(self._ends, start)
+        return max(start, self._starts[index]) if index < len(self._starts) and self._starts[index] < end else end
