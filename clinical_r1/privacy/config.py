@@ -22,10 +22,13 @@ class PhiConfig(BaseModel):
     """Or a file with that secret; wins over the variable."""
     shift_days: int = Field(default=365, ge=1, le=3650)
     """Dates of one patient move together by a keyed offset of 1..shift_days days back."""
-    ner_model: str = ""
-    """Folder of a spaCy model for presidio-analyzer (optional, supplied by the user); empty: own recognizers only."""
+    ner_models: dict[Literal["en", "zh"], str] = Field(default_factory=dict)
+    """Language -> folder of a spaCy model for presidio-analyzer (extra `privacy`), supplied by the user: it finds names
+    that no list and no cue tells; a model reads the notes of its language only. Empty: own recognisers alone."""
     ner_threshold: float = Field(default=0.6, ge=0, le=1)
     """Names found by the model with less confidence send the record to quarantine."""
+    seconds_per_note: float = Field(default=60, ge=0)
+    """A note that takes longer is rejected (0: no limit)."""
     names: list[str] = Field(default_factory=list)
     """Further names to scrub everywhere (staff, departments' nicknames)."""
 

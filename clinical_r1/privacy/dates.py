@@ -177,7 +177,11 @@ def _month_number(word: str) -> int:
     return [month[:3] for month in _MONTHS].index(word.casefold()[:3]) + 1
 
 
-def shifter(days: int) -> Callable[[date], date]:
+Shift = Callable[[date], date]
+"""Moves a date."""
+
+
+def shifter(days: int) -> Shift:
     """Move dates `days` back."""
     return lambda day: day - timedelta(days=days)
 

@@ -12,11 +12,17 @@ from typing import Any
 
 from clinical_r1.privacy.bands import safe_age_band
 from clinical_r1.privacy.config import PhiConfig
-from clinical_r1.privacy.dates import shift_iso, shifter
+from clinical_r1.privacy.dates import Shift, shift_iso, shifter
 from clinical_r1.privacy.identity import keyed, need_key, patient_hash
 from clinical_r1.privacy.known import Known, KnownFinder
-from clinical_r1.privacy.scrub import Finder, Scrubbed, scrub
+from clinical_r1.privacy.limits import time_limit
+from clinical_r1.privacy.models import load_models
+from clinical_r1.privacy.scrub import scrub
 from clinical_r1.references import references_of
+
+
+_TEXTS = {"question", "reference", "references", "options", "source", "specialty", "problem"}
+"""The fields of a case in which text of a record may stand."""
 
 
 @dataclass
@@ -67,39 +73,41 @@ class ScrubGate(Gate):
     def __init__(self, config: PhiConfig, key: bytes | None, sites: set[str]) -> None:
         super().__init__(config, key)
         self._sites = sites
-        self._extra: Finder | None = None
-        if config.ner_model:
-            from clinical_r1.privacy.presidio import load_presidio
-
-            self._extra = load_presidio(config.ner_model, config.ner_threshold)
+        self._models = load_models(config.ner_models, config.ner_threshold) if config.ner_models else None
 
     def pass_through(self, record: Record) -> Gated:
-        """Scrub every text of the record."""
+        """Scrub every text of the record: a name stands in a reference or a source's name too.
+
+        Raises NoteTooSlow where that takes longer than `seconds_per_note`.
+        """
         fields = dict(record.fields)
         patient = self._patient(record)
         days = self._days(patient or record.place)
         known = [*record.known.numbers, *([record.patient_id] if record.patient_id else [])]
         finder = KnownFinder(Known(names=[*record.known.names, *self._config.names], numbers=known))
-        shift = shifter(days) if days else None
-        texts: list[Scrubbed] = [scrub(fields["question"], finder, shift, extra=self._extra)]
-        fields["question"] = texts[0].text
-        # A diagnosis may bear a person's name (Hodgkin lymphoma), so only sure identifiers are looked for.
-        texts += [scrub(reference, finder, shift, names=False) for reference in references_of(fields)]
-        fields.pop("reference", None)
-        fields["references"] = [text.text for text in texts[1:]]
-        options = [scrub(option, finder, shift, names=False) for option in fields.get("options", [])]
-        fields["options"] = [option.text for option in options]
-        texts += options
+        gated = Gated(fields)
+        with time_limit(self._config.seconds_per_note):
+            for name in sorted(_TEXTS & fields.keys()):
+                fields[name] = self._scrubbed(fields[name], finder, shifter(days) if days else None, gated, name)
         fields["patient"] = patient
         fields["recorded"] = shift_iso(fields.get("recorded", ""), days) if days else ""
         fields["age_band"] = safe_age_band(fields.get("age_band", ""))
         fields["site"] = self._site(fields.get("site", ""))
         if not record.keep_id and fields.get("id"):
             fields["id"] = self._id(record, str(fields["id"]))
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(text.counts)
-        return Gated(fields, counts, [doubt for text in texts for doubt in text.doubts])
+        return gated
+
+    def _scrubbed(self, value: Any, known: KnownFinder, shift: Shift | None, gated: Gated, name: str) -> Any:
+        """The text, or each text of a list, without identifiers; anything else as it is."""
+        if isinstance(value, list):
+            return [self._scrubbed(one, known, shift, gated, name) for one in value]
+        if not isinstance(value, str) or not value:
+            return value
+        # A model reads prose; in a diagnosis it sees persons where eponyms stand.
+        found = scrub(value, known, shift, model=self._models if name == "question" else None)
+        gated.counts.update(found.counts)
+        gated.doubts += found.doubts
+        return found.text
 
     def _days(self, who: str) -> int:
         """Offset of a patient in days, 1..shift_days; 0 without a key (dates are removed then)."""

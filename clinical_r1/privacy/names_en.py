@@ -28,7 +28,7 @@ _NOT_AFTER_TITLE = frozenset(
 _RELATION = (
     r"(?:son|daughter|husband|wife|mother|father|mum|mom|dad|brother|sister|aunt|uncle|niece|nephew|cousin|partner|fianc[ée]e?|spouse|girlfriend|boyfriend|"
     r"friend|neighbou?r|carer|caregiver|guardian|grandson|granddaughter|grandmother|grandfather|grandma|grandpa|twin|roommate|colleague|stepson|stepdaughter|"
-    r"stepfather|stepmother|sibling|in-law|baby of|child of|widow of|widower of|lady|gentleman|interpreter|landlord|landlady|teacher|coach|employer|classmate|"
+    r"stepfather|stepmother|sibling|in-law|(?:baby|babies|child|children|twins|widow|widower|parents|mother|father|son|daughter|wife|husband|brother|sister|carer|friend) of|lady|gentleman|interpreter|landlord|landlady|teacher|coach|employer|classmate|"
     r"social worker|therapist|physio(?:therapist)?|dietitian|pharmacist|caseworker|student|registrar|consultant|surgeon|physician|anaesthetist|anesthesiologist|"
     r"cardiologist|oncologist|neurologist|psychiatrist|resident|intern|midwife|nurse|paramedic|chaplain|constable|officer|babies|baby|toddler|boy|girl|patient|pt)"
 )
@@ -178,6 +178,9 @@ def _pieces(text: str, run: list[_Word]) -> Iterator[list[_Word]]:
     """A run cut at commas, but for `SURNAME, Given`."""
     piece: list[_Word] = []
     for word in run:
+        if piece and word.plain in _TITLES and piece[-1].plain not in _TITLES and piece[-1].letters > 1:
+            yield piece  # `Informed Mr. Kowalczuk`
+            piece = []
         if piece and "," in text[piece[-1].end : word.start]:
             listed = len(piece) <= 2 and word.letters > 1 and _listed(text, piece, word)
             if not listed:
@@ -193,7 +196,7 @@ def _listed(text: str, piece: list[_Word], given: _Word) -> bool:
     surname = piece[-1]
     if not (_last(surname) or _unknown(surname) or surname.plain in english().clinical and _first(given)):
         return False
-    if not (_first(given) or (_unknown(given) and (surname.text.isupper() or _pinyin(surname.plain, given.plain)))):
+    if not (_first(given) or (given.text.isupper() and given.letters > 3 and not _everyday(given)) or (_unknown(given) and (surname.text.isupper() or _pinyin(surname.plain, given.plain)))):
         return False
     before, after = text[max(0, piece[0].start - 60) : piece[0].start], text[given.end : given.end + 40]
     person = bool(_SURE_VERB.match(after) or _WEAK_VERB.match(after) or _DEMOGRAPHIC.match(re.sub(r"^\s[A-Z]\b\.?", "", after)))
@@ -243,7 +246,7 @@ _CREDENTIALS = frozenset("MD DO RN NP PHD JR SR III II IV MBBS DDS LPN PA ESQ BS
 
 def _with_initials(text: str, start: int) -> int:
     """Initials before the run (`J. P. Worthington`) belong to it."""
-    match = re.search(r"(?:\b[A-Z]\.\s?){1,3}$", text[max(0, start - 9) : start])
+    match = re.search(r"(?:\b[A-Z]\.\s?){1,3}$|\b(?:(?:van|von|der|den|de|la|del|di|da|bin|al|el|ter|ten|du|le)\s){1,3}$", text[max(0, start - 14) : start])
     return start - len(match.group()) if match else start
 
 
@@ -263,7 +266,7 @@ _FUNCTION = frozenset(
     "no not do did does has had have is are was were be been might would could should also then than there here all any both each few more most other some such only own same "
     "patient pt family mother father".split()
 )
-_NOT_ONLY_PEOPLE = re.compile(r"\s(?:can|cannot|can't|could|will|won't|would|did|does|did not|does not|doesn't|didn't|started|starts|stopped|stops|becomes|became|helps|helped|takes|took|appears|appeared|found|needs|needed|gives|gave|works|worked|noted|called|comes|came|goes|went|looks|looked|is a|is an|was (?:started|taken|given|found|well|at|in|on|reviewed|able|unable|last)|had (?:a|an|no|to|never|two)|has (?:a|an|two|three|four|no|never|been|had)|is now|is still)\b")
+_NOT_ONLY_PEOPLE = re.compile(r"\s(?:can|cannot|can't|could|will|won't|would|did|does|did not|does not|doesn't|didn't|started|starts|stopped|stops|becomes|became|helps|helped|takes|took|appears|appeared|found|needs|needed|gives|gave|works|worked|noted|called|comes|came|goes|went|looks|looked|is a|is an|was (?:started|taken|given|found|well|at|in|on|reviewed|able|unable|last)|had (?:a|an|no|to|never|two)|has (?:a|an|two|three|four|no|never|been (?:started|given|increased|decreased|stopped|shown|used|associated|held|continued|tapered|reported|detected|isolated|linked|approved|added|switched|found))|is now|is still)\b")
 _NOBODY = frozenset("unknown none anonymous unnamed withheld redacted na nil self same other not no yes deceased see refused declined patient test name confidential unavailable".split())
 
 
@@ -436,19 +439,22 @@ def _pinyin(one: str, two: str) -> bool:
     )
 
 
-def is_person(text: str, start: int, end: int) -> bool:
-    """Does this find of a model read as a person? Its recall counts only with our precision: no find made of words, drugs,
-    findings or eponyms passes, unless a title, a kinship or a verb of persons stands beside it."""
-    words = [word for word in _words(text[start:end]) if word.letters > 1]
-    if not words or not any(word.capital for word in words) or re.search(r"\d", text[start:end]):
-        return False
-    before, after = text[max(0, start - 70) : start], text[end : end + 60]
-    if _THING.match(after):
-        return False
-    cue = bool(_LEFT_PERSON.search(before) or _LEFT_FIELD.search(before) or _LEFT_NAMED.search(before) or _TITLE_BEFORE.search(before) or _SURE_VERB.match(after) or _DEMOGRAPHIC.match(after) or _POSSESSED.match(after))
-    strange = [word for word in words if _unknown(word) or (_first(word) and not _everyday(word)) or (_last(word) and not _everyday(word))]
-    if any(_clinical(word) for word in words) and not cue:
-        return False
-    if all(_abbreviation(word) for word in words):
-        return False
-    return bool(strange) or (cue and any((_first(word) or _last(word)) and not _clinical(word) for word in words))
+def is_person(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The parts of a model's find that read as persons. A find made of words, drugs, findings or eponyms is none, unless
+    a title, a kinship or a verb of persons stands beside it."""
+    words = _words(text[start:end])
+    moved = [_Word(start + w.start, start + w.end, w.text, w.plain, w.capital, w.letters) for w in words]
+    for run in _runs(text, moved):
+        run = _trimmed(text, run)
+        named = [word for word in run if word.letters > 1 and word.plain not in _FUNCTION and word.plain not in _TITLES]
+        if not named or all(_abbreviation(word) for word in named):
+            continue
+        before, after = text[max(0, run[0].start - 70) : run[0].start], text[run[-1].end : run[-1].end + 60]
+        if _THING.match(after) or re.match(r"[\-/]?\d", after):
+            continue
+        left = _LEFT_PERSON.search(before) or _LEFT_FIELD.search(before) or _LEFT_NAMED.search(before) or _LEFT_AGENT.search(before) or _TITLE_BEFORE.search(before)
+        cue = bool(left or _SURE_VERB.match(after) or _DEMOGRAPHIC.match(after) or _POSSESSED.match(after))
+        strange = [word for word in named if _unknown(word) or ((_first(word) or _last(word)) and not _everyday(word))]
+        clinical = [word for word in named if _clinical(word)]
+        if (strange and not clinical and (cue or len(strange) == len(named))) or (cue and len(clinical) < len(named) and any(_first(word) for word in named)):
+            yield run[0].start, run[-1].end

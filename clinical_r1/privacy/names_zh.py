@@ -47,7 +47,7 @@ _FIELD = re.compile(
 _SIGNED = re.compile(r"签|姓\s{0,2}名|名\s{0,2}字|记录|报告|审核|联系|术\s?者|主刀|[一二三]助|书写|医[师生]\s?[:：]$|者[:：]|人[:：]|医[师生][:：]|麻醉师")
 _NOBODY = re.compile(r"^(?:未知|不详|无名|无|未填|待查|保密|匿名|略|同意|拒绝|不同意|已签|未签|代签|本人|家属|患者|病人|见|详见|手术|暂无|以上|情况|要求|知情|了解|自诉|诉|因|否认|男|女|未婚|已婚|神志|一般|精神|可|目前|现)")
 _NICK = re.compile(
-    rf"(?P<left>护士|医生|大夫|医师|同事|邻居|工友|同村|朋友|室友|病友|老板|师傅|领导|护工|保姆|找|由|叫|的|^|[，。；、\s])(?P<v>[小老阿大](?P<s>{_H}))(?=$|[^\u3400-\u9fff]|{_TITLE}|{_DOES})"
+    rf"(?P<left>嘱|请|告知|与|和|给|向|护士|医生|大夫|医师|同事|邻居|工友|同村|朋友|室友|病友|老板|师傅|领导|护工|保姆|找|由|叫|的|^|[，。；、\s])(?P<v>[小老阿大](?P<s>{_H}))(?=$|[^\u3400-\u9fff]|{_TITLE}|{_DOES})"
 )
 _ORDINAL = re.compile(rf"(?P<v>(?P<s>{_H})[老小][大二三四五六七八九幺])(?=$|[^\u3400-\u9fff]|{_DOES}|家|亦|也)")
 _DOTTED = re.compile(rf"(?<![\u3400-\u9fff·])(?P<lead>(?:{_PATIENT}|{_KIN}|{_STAFF})?)(?P<v>{_H}{{1,6}}(?:\s?·\s?{_H}{{1,7}}){{1,3}}?)(?=$|[^\u3400-\u9fff·]|{_TITLE}|{_DOES}|{_H}{{0,3}}(?:咳|发热|腹|头|胸|呕))")
@@ -252,3 +252,13 @@ def _minority(text: str) -> Iterator[Span]:
 
 
 _SOUND_WORDS = frozenset("巴特综合 阿昔洛韦 哈斯林 布拉氏 尼玛 乌兰察布 呼和浩特 罗布泊 达瓦昆".split())
+
+
+def is_person_zh(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """A Chinese model's find that reads as a person: a surname and a given name, no word, nothing of the clinic."""
+    name = re.sub(r"\s", "", text[start:end])
+    lists = chinese()
+    if not re.fullmatch(rf"{_H}{{2,4}}", name) or name in lists.words or _wordy(name) or _ETYM.search(name[1:]):
+        return
+    if name[0] in lists.surnames - lists.rare or name[:2] in lists.compound:
+        yield start, end

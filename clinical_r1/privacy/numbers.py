@@ -144,6 +144,12 @@ _SHAPES: list[tuple[Kind, str, Check | None]] = [
     (Kind.OTHER, r"(?:微信|微博|抖音|小红书|快手|知乎|B站|QQ|贴吧)(?:号|名|昵称|账号|ID)?[@：: ]{1,3}(?P<v>[\u3400-\u9fffA-Za-z_][\w\u3400-\u9fff]{1,15}?)(?=记录|分享|发布|可|联系|[，。,;；\s]|$)", None),
     (Kind.SSN, r"(?i)\blast (?:four|4)(?: digits)?(?: (?:of|on))?(?: (?:the|her|his|their))?(?: (?:social(?: security)?|ssn|card|account|phone|id|number))?(?: (?:number|is|are|was))?[ :]{0,2}(?P<v>\d{4})\b", None),
     (Kind.PHONE, r"(?:后四位|后4位|尾号|末四位|后六位|尾数)(?:为|是|[:：])?\s?(?P<v>\d{4,6})(?!\d)", None),
+    (
+        Kind.LICENSE,
+        r"(?i:\b(?:passport|licen[cs]e|pan|nin|national (?:id|insurance)|id card|identity card|visa|permit|nino|curp|cpf|tax (?:id|number)|tfn|student (?:id|number)|voter id)\b|护照|通行证|身份证|驾驶证|居留证|军官证|台胞证|回乡证|签证)"
+        r"(?i:\s?(?:card|number|no\b\.?|#|id|is|was|号码?|为|是|[:：])){0,3}\s?(?P<v>(?=[A-Z]{0,9}\d)(?:[A-Z0-9]{5,20}|[A-Z]{2} ?\d{2} ?\d{2} ?\d{2} ?[A-D]))(?![A-Za-z0-9])",
+        None,
+    ),
     (Kind.LICENSE, r"(?<![A-Za-z0-9])[A-Z]{1,2}\d{6} ?[(（] ?[\dA] ?[)）]", None),
     (Kind.PHONE, rf"(?i)\b(?:{_SPOKEN}[ ,\-]{{1,3}}){{6,20}}{_SPOKEN}\b", None),
     (Kind.PHONE, r"(?<![\d\-])1?[ \-]?[48][0-9]{2}[ \-]\d{3}[ \-][A-Z]{4}\b", None),
