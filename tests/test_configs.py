@@ -41,7 +41,7 @@ DATA = (
     "clinical_r1/records/specialty.yaml",
     "clinical_r1/records/words.yaml",
     "clinical_r1/records/readers/fhir/terms.yaml",
-    "clinical_r1/privacy/names_zh.yaml",
+    "clinical_r1/privacy/lexicon/names_zh.yaml",
     "clinical_r1/reward_tables.yaml",
 )
 """YAML that is data and not configuration: its own room's tests load it; here it must at least be valid YAML."""

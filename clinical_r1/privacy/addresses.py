@@ -79,7 +79,7 @@ _NARROW = [
     re.compile(pattern)
     for pattern in (
         rf"\b(?P<v>(?:{_UK})\d[A-Z\d]? \d[ABD-HJLNP-UW-Z]{{2}})\b(?<!ST)(?<!ND)(?<!RD)(?<!TH)",
-        rf"(?i:\b(?:post ?code|zip(?: code)?|postal code|pin ?code|plz|cep|eircode))\s?(?i:is|:|：|of|no\.?)?\s?(?P<v>[A-Z0-9][A-Z0-9]{{2,4}}[ \-]?[A-Z0-9]{{0,5}})\b",
+        r"(?i:\b(?:post ?code|zip(?: code)?|postal code|pin ?code|plz|cep|eircode))\s?(?i:is|:|：|of|no\.?)?\s?(?P<v>[A-Z0-9][A-Z0-9]{2,4}[ \-]?[A-Z0-9]{0,5})\b",
         r"\b(?P<v>[ABCEGHJ-NPRSTVXY]\d[A-Z] \d[A-Z]\d)\b",
         rf"(?i:\b(?:on|in|at|from|near|off|of|along|to|down|opposite|outside|beside)\s(?:the\s)?)(?P<v>(?:{_NAMED}\s){{1,3}}(?:{_ROAD}|Way|Court|Place|Green|Hill|Park|Row|Walk|Grove|St)\b)",
         rf"\b(?P<v>(?:{_NAMED}\s){{1,3}}(?:Street|Avenue|Road|Boulevard|Crescent|Parkway|Highway)\b)",
@@ -105,18 +105,71 @@ _LABELLED_ZH = re.compile(
 _LIVES_ZH = re.compile(
     rf"(?:现住|家住|现居|暂住|租住|寄住|借住|居住[于在]|定居[于在]?|住[于在]|户籍|籍贯|祖籍|原籍|生于|出生于|出生在|来自|自小生活在|长期生活[于在])\s?(?!院|我院|我科|本院|该院|外院|医院|ICU|病|监护|单人|潮湿|高原|平房|楼房|农村|山区|城镇|出租|地下|一楼|二楼|宿舍|养老院|院外|高海拔|海边|牧区|疫区|本地|当地|外地|国外|此|家中|同一|子女|儿子|女儿|其)(?P<v>{_HAN}{{2,20}}?(?:[\dA-Za-z一二三四五六七八九十]{{1,5}}(?:号|栋|幢|楼|单元|室|弄|组|队|层){_HAN}{{0,6}}){{0,4}})(?=[，。；,;、\s（(]|$|独居|多年|长期|近|打工|务工|后|时|期间|的|\d)"
 )
-_STAYS_ZH = re.compile(rf"(?<![居现家同暂入出收])住(?:在|于)?(?P<v>{_HAN}{{2,12}}?(?:小区|村|路|街|镇|乡|里|苑|园|公寓|花园|新村|社区|大院|胡同|弄|巷|庄|屯|寨|家属院|宿舍区))(?![\u3400-\u9fff]{{0,2}}(?:病|症))")
+_STAYS_ZH = re.compile(
+    rf"(?<![居现家同暂入出收])住(?:在|于)?(?P<v>{_HAN}{{2,12}}?(?:小区|村|路|街|镇|乡|里|苑|园|公寓|花园|新村|社区|大院|胡同|弄|巷|庄|屯|寨|家属院|宿舍区))(?![\u3400-\u9fff]{{0,2}}(?:病|症))"
+)
 _PLACE_ZH = re.compile(
     rf"(?:在|位于|由|从|到|自|至|去|往|赴|经|为|系|是|转诊自|送[至往到]|转[至往入到]|就读于|任职于|就职于|供职于|毕业于)(?P<v>{_HAN}{{2,14}}?(?:厂区|厂|集团|公司|医院|卫生院|卫生所|卫生室|诊所|门诊部|研究院|研究所|学院|大学|中学|小学|学校|幼儿园|托儿所|养老院|敬老院|福利院|疗养院|工地|煤矿|铁矿|矿山|监狱|看守所|部队|农场|林场|牧场|村|镇|乡|超市|酒店|饭店|宾馆|商场|市场|车站|机场|派出所|教堂|寺)(?:[（(]{_HAN}{{1,8}}[)）])?)"
 )
 _GENERIC_ZH = re.compile(
     r"^(?:(?:当地|外地|外院|本地|上级|下级|基层|私立|私人|公立|专科|综合性?|三甲|三级|二级|一级|甲等|社区|附近|多家|几家|某家?|我|我们|本|该|此|其他|另一?家?|一家|这家|那家|儿童|妇幼(?:保健)?|妇产|肿瘤|中医|中西医结合|口腔|眼科|精神(?:病|卫生)?|传染病|胸科|老年|康复|整形|美容|人民|中心|县|市|省|区|镇|乡|村|州|级|大|小|新|个体|乡村|农村|城市|国外|国内|境外|海外|家乡|老家|原籍|户籍|医学|医科|大学|附属|教学|定点|发热|急诊|方舱|隔离|军队|部队|化工|制鞋|电子|食品|家具|印刷|纺织|油漆|皮革|水泥|造纸|石棉|服装|钢铁|机械|工|建筑|养殖|野战|外|职工|化肥|农药|电池|玻璃|陶瓷|海鲜|农贸|菜|批发|花鸟|活禽|大型|小型|家|同一|不同|各|某些|有关|相关|为|的|就诊|治疗|住院|门诊)*(?:市|县)?)(?:医院|卫生院|卫生所|卫生室|诊所|门诊部|学校|工厂|厂区|厂|公司|集团|工地|市场|超市|商场|村|镇|乡|酒店|饭店|农场|小学|中学|大学|学院|幼儿园|养老院|车站|部队|监狱|牧场|林场|机场|煤矿|矿山|铁矿|研究所|研究院|宾馆|疗养院|敬老院|福利院|派出所)$"
 )
-_ETYM = re.compile(r"[病炎症癌瘤痛药肿疸咳喘泻疹痒胃肝脾肾肺胰胆脑髓骨腱血尿便]|细胞|组织|腺|异位|神经|动脉|静脉|血管|淋巴|黏膜|皮肤|肌|胚|母体|双侧|左|右|上述|下述|部位|器官")
+_ETYM = re.compile(
+    r"[病炎症癌瘤痛药肿疸咳喘泻疹痒胃肝脾肾肺胰胆脑髓骨腱血尿便]|细胞|组织|腺|异位|神经|动脉|静脉|血管|淋巴|黏膜|皮肤|肌|胚|母体|双侧|左|右|上述|下述|部位|器官"
+)
 _COMPILED = [re.compile(pattern) for pattern in _PATTERNS]
 
 
-_FROM_STEMS = ("live", "living", "resid", "born", "raised", "grew", "native", "originally", "hails", "come", "came", "moved", "relocat", "migrat", "based", "stationed", "incarcerat", "home", "house", "flat", "farm", "ranch", "cottage", "family", "priest", "mayor", "vicar", "pastor", "imam", "rabbi", "town", "village", "city", "suburb", "hamlet", "borough", "municipal", "outskirts", "citizen", "people", "refugee", "transferred", "evacuated", "airlifted", "shelter", "neighb", "area", "parents")
+_FROM_STEMS = (
+    "live",
+    "living",
+    "resid",
+    "born",
+    "raised",
+    "grew",
+    "native",
+    "originally",
+    "hails",
+    "come",
+    "came",
+    "moved",
+    "relocat",
+    "migrat",
+    "based",
+    "stationed",
+    "incarcerat",
+    "home",
+    "house",
+    "flat",
+    "farm",
+    "ranch",
+    "cottage",
+    "family",
+    "priest",
+    "mayor",
+    "vicar",
+    "pastor",
+    "imam",
+    "rabbi",
+    "town",
+    "village",
+    "city",
+    "suburb",
+    "hamlet",
+    "borough",
+    "municipal",
+    "outskirts",
+    "citizen",
+    "people",
+    "refugee",
+    "transferred",
+    "evacuated",
+    "airlifted",
+    "shelter",
+    "neighb",
+    "area",
+    "parents",
+)
 _ROLE_OF = re.compile(r"(?:or|nt|er|al|op|en|an|ng|ss|ce|ke|ef|ch|ve|mp|ar|ss|or|man|eo|fo) (?:of|for|at) ")
 
 
@@ -146,7 +199,11 @@ def find_addresses(text: str) -> Iterator[Span]:
     for pattern in () if not han else (_LABELLED_ZH, _LIVES_ZH, _STAYS_ZH, _PLACE_ZH):
         for match in pattern.finditer(text):
             value = match.group("v")
-            if not _ETYM.search(value) and not _GENERIC_ZH.match(value) and not re.match(r"(?:不详|未知|无业|退休|无$|农民|务农)", value):
+            if (
+                not _ETYM.search(value)
+                and not _GENERIC_ZH.match(value)
+                and not re.match(r"(?:不详|未知|无业|退休|无$|农民|务农)", value)
+            ):
                 yield Span(match.start("v"), match.end("v"), Kind.ADDRESS)
 
 

@@ -11,9 +11,7 @@ from clinical_r1.privacy.spans import Kind, Span
 
 _OLD = r"(?P<age>9 ?\d|1[0-2]\d|1 [0-2] \d)"
 _FREE = r"(?<![\w.\-/:,])"
-_WORDS = (
-    r"(?P<age>ninety(?:[ \-](?:one|two|three|four|five|six|seven|eight|nine))?|(?:one|a) hundred(?: and (?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve))?)"
-)
+_WORDS = r"(?P<age>ninety(?:[ \-](?:one|two|three|four|five|six|seven|eight|nine))?|(?:one|a) hundred(?: and (?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve))?)"
 _WHO = r"(?:he|she|who|patient|pt|mother|father|mum|dad|mom|husband|wife|grand(?:mother|father|ma|pa)|aunt|uncle|sister|brother|lady|gentleman|man|woman|resident|widow|widower|centenarian|great-grandmother|great-grandfather|mrs?\.? \w+|ms\.? \w+)"
 _NO_UNIT = r"(?!\d|[.,]\d|\s?(?:%|/|°|kg|lbs?|pounds|cm|mm|mg|ml|bpm|beats|percent|days|weeks|months|hours|minutes|min|degrees|[CF]\b(?! \w)|on (?:room|RA|O2|\d)|to \d|over|systolic|diastolic|mmHg|x\s?10))"
 _HAN = "[零〇一二三四五六七八九十两]"
@@ -39,7 +37,9 @@ _OLD_AGE = [
         r"(?P<age>九旬)(?=老|高龄|患者|有余|，)",
     )
 ]
-_HEAT = re.compile(r"(?i)(?:fever|febrile|temp|tmax|°|\bt\b|\btm\b|celsius|fahrenheit|heart|pulse|rate|\bhr\b|\bbp\b|sat|spo2|weight|glucose|sugar)[^.;\n]{0,18}$")
+_HEAT = re.compile(
+    r"(?i)(?:fever|febrile|temp|tmax|°|\bt\b|\btm\b|celsius|fahrenheit|heart|pulse|rate|\bhr\b|\bbp\b|sat|spo2|weight|glucose|sugar)[^.;\n]{0,18}$"
+)
 
 
 def find_old_ages(text: str) -> Iterator[Span]:

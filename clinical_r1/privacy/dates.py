@@ -66,8 +66,14 @@ _PATTERNS: list[tuple[str, str]] = [
     ("gone", rf"(?i)\b{_MONTH}[ ](?:the[ ])?\d{{1,2}}(?:st|nd|rd|th)\b"),
     ("gone", rf"(?i)(?<!\d)\d{{1,2}}(?:st|nd|rd|th)?[ \-](?:of[ ])?(?-i:{_ABBREVIATED})\b(?![a-z])(?:[ \-]'?\d\d\b)?"),
     ("gone", rf"(?i)\b(?:early|mid|late|end of|beginning of|middle of)[ \-]{{1,2}}(?-i:{_CAPITAL})\b"),
-    ("gone", r"(?i)\b(?:on|since|until|by|from|for)[ ]the[ ]\d{1,2}(?:st|nd|rd|th)(?=[.,;)\n]|$|[ ]of[ ](?:this|last|next)[ ]month)"),
-    ("gone", rf"(?i)\b(?:mon|tue|tues|wed|thu|thur|thurs|fri|sat|sun)(?:day|sday|nesday|rsday|urday)?,?[ ](?:the[ ])?\d{{1,2}}(?:st|nd|rd|th)\b"),
+    (
+        "gone",
+        r"(?i)\b(?:on|since|until|by|from|for)[ ]the[ ]\d{1,2}(?:st|nd|rd|th)(?=[.,;)\n]|$|[ ]of[ ](?:this|last|next)[ ]month)",
+    ),
+    (
+        "gone",
+        r"(?i)\b(?:mon|tue|tues|wed|thu|thur|thurs|fri|sat|sun)(?:day|sday|nesday|rsday|urday)?,?[ ](?:the[ ])?\d{1,2}(?:st|nd|rd|th)\b",
+    ),
     (
         "gone",
         r"(?i)\b(?:christmas(?:[ ](?:eve|day))?|boxing[ ]day|new[ ]year'?s?(?:[ ](?:eve|day))|thanksgiving(?:[ ]day)?|easter(?:[ ](?:sunday|monday|weekend))?|good[ ]friday|(?:4th|fourth)[ ]of[ ]july|independence[ ]day|labou?r[ ]day|memorial[ ]day|"
@@ -79,11 +85,26 @@ _PATTERNS: list[tuple[str, str]] = [
         r"(?i)(?:\b(?:lmp|lnmp|edd|edc|dob|doa|dos|menstrual period|menses|period|admitted|admission|discharged?|seen|reviewed|operated|surgery|scan(?:ned)?|echo|x-?ray|mri|ct|delivered|injury|accident|onset|started|stopped|last seen|follow[ -]?up|appointment|appt|clinic|due|fell|visit|vaccin\w+|given|drawn|taken|removed|inserted|placed|extubated|intubated|transferred|arrived|presented|dated?|w/c|w/e|week of|ended|began|resulted|cultures?|labs)"
         r"[ ](?:was[ ]|were[ ]|is[ ]|on[ ]|for[ ]|of[ ]|from[ ]|in[ ]|back[ ]|home[ ]|again[ ]|:[ ]?){0,2}|(?:^|\n)[ ]?(?=\d{1,2}/\d{1,2}[ ]?(?::[ ]|-[ ]|—|[ ](?:am|pm)\b)))(?P<v>(?:(?:0?[1-9]|1[0-2])/(?:3[01]|[12]\d|0?[1-9])|(?:3[01]|[12]\d|0?[1-9])/(?:0?[1-9]|1[0-2])))(?![\d/%]|[ ]?(?:nodes?|lymph|positive|points?|strength|power|in[ ]|mm|cm|murmur|left|right|bilateral|throughout))",
     ),
-    ("gone", rf"(?:农历|阴历|旧历|夏历)?[ ]?(?:[{_HAN_NUM}]{{4}}年)?(?:正月|腊月|冬月|闰[{_HAN_NUM}]月)(?:初[一二三四五六七八九十]|十[一二三四五六七八九]?|廿[一二三四五六七八九]?|二十[一二三四五六七八九]?|三十)?"),
-    ("gone", rf"(?:农历|阴历|旧历)[ ]?(?:[{_HAN_NUM}\d]{{1,4}}年)?[ ]?[{_HAN_NUM}\d]{{1,3}}月(?:初?[{_HAN_NUM}廿\d]{{1,3}}[日号]?)?"),
-    ("gone", rf"(?:民国|光绪|宣统)[ ]?(?:[{_HAN_NUM}]{{1,4}}|\d{{1,2}})年(?:[{_HAN_NUM}\d]{{1,3}}月(?:[{_HAN_NUM}\d]{{1,3}}[日号])?)?"),
-    ("gone", r"(?:除夕夜?|大年(?:三十|初[一二三四五六七八九十])|元宵节|端午节?(?=[，。当前后期假晚早\d])|中秋节?(?=[，。当前后期假晚早\d])|重阳节|国庆节?(?=[，。当前后期假晚早\d])|元旦(?!达)|春节|圣诞节?(?=[，。当前后期假晚早\d])|清明节|七夕|腊八节?|五一(?=节|假|期间|前|后)节?|十一(?=黄金周|假期|长假|期间))"),
-    ("gone", r"(?:(?:本|上|下|当|次)月|(?<![\d年月第后前前共约近余病程治疗住院连续用药服术疗至到-]))(?P<v>(?:[12]\d|3[01]|[1-9])[日号])(?=上午|下午|晚上?|凌晨|清晨|中午|入院|出院|转[入出院]|行(?!走)|手术|就诊|来[院诊]|复[查诊]|再次|夜间|早[上晨]|死亡|起[，始])"),
+    (
+        "gone",
+        rf"(?:农历|阴历|旧历|夏历)?[ ]?(?:[{_HAN_NUM}]{{4}}年)?(?:正月|腊月|冬月|闰[{_HAN_NUM}]月)(?:初[一二三四五六七八九十]|十[一二三四五六七八九]?|廿[一二三四五六七八九]?|二十[一二三四五六七八九]?|三十)?",
+    ),
+    (
+        "gone",
+        rf"(?:农历|阴历|旧历)[ ]?(?:[{_HAN_NUM}\d]{{1,4}}年)?[ ]?[{_HAN_NUM}\d]{{1,3}}月(?:初?[{_HAN_NUM}廿\d]{{1,3}}[日号]?)?",
+    ),
+    (
+        "gone",
+        rf"(?:民国|光绪|宣统)[ ]?(?:[{_HAN_NUM}]{{1,4}}|\d{{1,2}})年(?:[{_HAN_NUM}\d]{{1,3}}月(?:[{_HAN_NUM}\d]{{1,3}}[日号])?)?",
+    ),
+    (
+        "gone",
+        r"(?:除夕夜?|大年(?:三十|初[一二三四五六七八九十])|元宵节|端午节?(?=[，。当前后期假晚早\d])|中秋节?(?=[，。当前后期假晚早\d])|重阳节|国庆节?(?=[，。当前后期假晚早\d])|元旦(?!达)|春节|圣诞节?(?=[，。当前后期假晚早\d])|清明节|七夕|腊八节?|五一(?=节|假|期间|前|后)节?|十一(?=黄金周|假期|长假|期间))",
+    ),
+    (
+        "gone",
+        r"(?:(?:本|上|下|当|次)月|(?<![\d年月第后前前共约近余病程治疗住院连续用药服术疗至到-]))(?P<v>(?:[12]\d|3[01]|[1-9])[日号])(?=上午|下午|晚上?|凌晨|清晨|中午|入院|出院|转[入出院]|行(?!走)|手术|就诊|来[院诊]|复[查诊]|再次|夜间|早[上晨]|死亡|起[，始])",
+    ),
     (
         "gone",
         r"(?<![\d年病程史约近达已经余历共])(?P<y>[0-4]\d|[5-9]\d)年[ ]?(?:1[0-2]|0?[1-9])月(?![龄经余])(?=份|初|底|末|中旬|上旬|下旬|查|行|因|在|于|开始|起|出现|确诊|诊断|发现|[住入出来]院|手术|体检|曾|无|突|外院|当地|出生|生(?!长)|被|患|再|又|至|到|-|$|[，。；、,;）)至])",
@@ -108,7 +129,13 @@ def find_dates(text: str, shift: Callable[[date], date] | None) -> Iterator[Span
         if ("january" in pattern.pattern and not months) or (_CHINESE.search(pattern.pattern) and not han):
             continue
         for match in pattern.finditer(text):
-            start = match.start("v") if match.groupdict().get("v") else match.start("m") if layout == "md_num" else match.start()
+            start = (
+                match.start("v")
+                if match.groupdict().get("v")
+                else match.start("m")
+                if layout == "md_num"
+                else match.start()
+            )
             if _is_reading(layout, match, text):
                 continue
             birth = bool(_BIRTH.search(text[max(0, start - 20) : start]))
@@ -122,6 +149,9 @@ _GRADE_BEFORE = re.compile(r"(?i)(?:increas|improv|decreas|reduc|strength|grad|s
 def _is_reading(layout: str, match: re.Match[str], text: str) -> bool:
     """`3.9 0.28` is two values of a table, `strength increases to 5/5` a grade: neither is a date."""
     if layout == "xy_sep":
+        before, after = text[max(0, match.start() - 2) : match.start()], text[match.end() : match.end() + 3]
+        if re.search(r"[/\-] ?$", before) or re.match(r" ?/ ?\d", after):
+            return True  # `3.1 / 99 / 27 / 12`: a panel of values
         return match["sep"] == "." and bool(re.search(r"\d\s\d", match["b"])) and not re.search(r"\s", match["a"])
     if layout == "md_num":
         return match["d"] in ("5", "10") and bool(

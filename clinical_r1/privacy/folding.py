@@ -42,7 +42,9 @@ def _own_script(text: str) -> set[int]:
     own: set[int] = set()
     for match in _WORD.finditer(text):
         latin = text[max(0, match.start() - 1) : match.start()] + text[match.end() : match.end() + 1]
-        if not re.search(r"[A-Za-z\u200b-\u200f]", latin) and any(ord(char) not in _LOOKALIKES for char in match.group()):
+        if not re.search(r"[A-Za-z\u200b-\u200f]", latin) and any(
+            ord(char) not in _LOOKALIKES for char in match.group()
+        ):
             own |= set(range(*match.span()))
     return own
 

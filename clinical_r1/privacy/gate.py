@@ -18,8 +18,6 @@ from clinical_r1.privacy.known import Known, KnownFinder
 from clinical_r1.privacy.limits import time_limit
 from clinical_r1.privacy.models import load_models
 from clinical_r1.privacy.scrub import scrub
-from clinical_r1.references import references_of
-
 
 _TEXTS = {"question", "reference", "references", "options", "source", "specialty", "problem"}
 """The fields of a case in which text of a record may stand."""
@@ -78,7 +76,7 @@ class ScrubGate(Gate):
     def pass_through(self, record: Record) -> Gated:
         """Scrub every text of the record: a name stands in a reference or a source's name too.
 
-        Raises NoteTooSlow where that takes longer than `seconds_per_note`.
+        Raises NoteTooSlowError where that takes longer than `seconds_per_note`.
         """
         fields = dict(record.fields)
         patient = self._patient(record)

@@ -18,7 +18,9 @@ from clinical_r1.privacy.values import Values
 
 _GAP = r"[\s.\-_*·'’‘`´/]{0,3}"
 _BETWEEN = r"[\s,.\-_*·'’/]{0,3}"
-_TITLES = frozenset("mr mrs ms miss mx dr prof herr frau mme sir jr sr ii iii iv md phd rn geb nee born van von der den de la le du di da el al bin bint ibn".split())
+_TITLES = frozenset(
+    "mr mrs ms miss mx dr prof herr frau mme sir jr sr ii iii iv md phd rn geb nee born van von der den de la le du di da el al bin bint ibn".split()
+)
 PLACEHOLDERS = frozenset(
     "unknown none anonymous unnamed nobody test patient tester testing name no not na nil null nan n/a n.a unavailable withheld redacted confidential deidentified de-identified "
     "removed deleted private undisclosed other self same doe see given available applicable stated recorded provided pending tbd tba xxx xx baby boy girl male female infant newborn "
@@ -26,15 +28,59 @@ PLACEHOLDERS = frozenset(
 )
 """What stands in a name or number field where there is none; never looked for in the text."""
 _HONORIFIC = r"(?=\s?(?:某|先生|女士|小姐|医生|医师|主任|老师|氏|阿姨|师傅|大爷|大妈|奶奶|爷爷|教授))"
-_ELEMENTS = frozenset("li na al ca co cr fe mg mn ag au cu zn ba bi br cd cl he hg la ni pb ra se si sn ti an in on to so do he we or as at be by".split())
+_ELEMENTS = frozenset(
+    "li na al ca co cr fe mg mn ag au cu zn ba bi br cd cl he hg la ni pb ra se si sn ti an in on to so do he we or as at be by".split()
+)
 _NICKNAMES = [
     frozenset(line.split())
     for line in (
-        "william bill billy will willy liam wm", "katherine catherine kathryn kate kathy cathy katie kat", "elizabeth liz lizzie beth betty betsy eliza", "robert bob bobby rob robbie", "richard dick rick ricky rich", "james jim jimmy jamie jas",
-        "john jack johnny jon jonathan", "margaret maggie meg peggy marge", "peter pete petey", "thomas tom tommy thos", "michael mike mick mickey mikey", "joseph joe joey", "edward ed eddie ted ned", "charles charlie chuck chas", "anthony tony",
-        "david dave davey", "daniel dan danny", "patricia pat patty tricia", "jennifer jen jenny", "susan sue susie", "deborah deb debbie", "barbara barb", "dorothy dot dottie", "alexander alex alec sandy", "benjamin ben benny", "samuel sam sammy",
-        "andrew andy drew", "christopher chris kit", "nicholas nick nicky", "matthew matt", "steven stephen steve", "gregory greg", "jeffrey geoffrey jeff geoff", "kenneth ken kenny", "ronald ron ronnie", "lawrence larry", "theodore ted teddy", "frederick fred freddie",
-        "rebecca becky becca", "pamela pam", "victoria vicky tori", "timothy tim", "francis frank frances fran", "jose pepe", "francisco paco pancho", "guadalupe lupe", "ignacio nacho",
+        "william bill billy will willy liam wm",
+        "katherine catherine kathryn kate kathy cathy katie kat",
+        "elizabeth liz lizzie beth betty betsy eliza",
+        "robert bob bobby rob robbie",
+        "richard dick rick ricky rich",
+        "james jim jimmy jamie jas",
+        "john jack johnny jon jonathan",
+        "margaret maggie meg peggy marge",
+        "peter pete petey",
+        "thomas tom tommy thos",
+        "michael mike mick mickey mikey",
+        "joseph joe joey",
+        "edward ed eddie ted ned",
+        "charles charlie chuck chas",
+        "anthony tony",
+        "david dave davey",
+        "daniel dan danny",
+        "patricia pat patty tricia",
+        "jennifer jen jenny",
+        "susan sue susie",
+        "deborah deb debbie",
+        "barbara barb",
+        "dorothy dot dottie",
+        "alexander alex alec sandy",
+        "benjamin ben benny",
+        "samuel sam sammy",
+        "andrew andy drew",
+        "christopher chris kit",
+        "nicholas nick nicky",
+        "matthew matt",
+        "steven stephen steve",
+        "gregory greg",
+        "jeffrey geoffrey jeff geoff",
+        "kenneth ken kenny",
+        "ronald ron ronnie",
+        "lawrence larry",
+        "theodore ted teddy",
+        "frederick fred freddie",
+        "rebecca becky becca",
+        "pamela pam",
+        "victoria vicky tori",
+        "timothy tim",
+        "francis frank frances fran",
+        "jose pepe",
+        "francisco paco pancho",
+        "guadalupe lupe",
+        "ignacio nacho",
     )
 ]
 """Short forms of given names: each set is one name."""
@@ -164,7 +210,11 @@ def _part(part: str) -> Iterator[_Wanted]:
             if bare not in _ELEMENTS:
                 yield _Wanted(bare, _edges(re.escape(bare)), capital=True)
         else:
-            yield _Wanted(bare, _edges(r"(?:d[aeiou]s?|v[ao]n|l[ae]|[ae]l)?" + _letters(bare)), capital=everyday)
+            yield _Wanted(
+                bare,
+                _edges(r"(?:(?:d[aeiou]s?|del|der|den|v[ao]n|l[ae]|[ae]l)\s?){0,2}" + _letters(bare)),
+                capital=everyday,
+            )
 
 
 def _han_name(name: str) -> Iterator[_Wanted]:

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class NoteTooSlow(Exception):
+class NoteTooSlowError(Exception):
     """The recognisers took longer over one note than `phi.seconds_per_note`."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise NoteTooSlow in the body after `seconds`; also from within a regular expression, which looks for signals.
+    """Raise NoteTooSlowError in the body after `seconds`, also within a regular expression.
 
     Only the main thread of a process can be interrupted (workers of the records step run there); elsewhere, and with
     0, the body runs on. A timer that was set before goes on afterwards.
@@ -23,7 +23,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         return
 
     def expired(number: int, frame: FrameType | None) -> None:
-        raise NoteTooSlow(f"longer than phi.seconds_per_note ({seconds:g} s)")
+        raise NoteTooSlowError(f"longer than phi.seconds_per_note ({seconds:g} s)")
 
     before = signal.signal(signal.SIGALRM, expired)
     left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)

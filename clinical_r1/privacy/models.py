@@ -1,13 +1,15 @@
 """Names by presidio-analyzer over a spaCy model that the user supplies as a folder (extra `privacy`).
 
-A statistical recogniser finds people that no list and no cue gives away; alone it also takes drugs, eponyms and findings
-for people. So its recall is used with our precision: a find counts where the words in it may be a name (`is_person`).
-A model is for a language: an English one never reads a Chinese note. Nothing is downloaded.
+A statistical recogniser finds people that no list and no cue gives away; alone it also takes drugs, eponyms and
+findings for people. So its recall is used with our precision: a find counts where the
+words in it may be a name (`is_person`). A model is for a language: an English one never reads a Chinese note. Nothing
+is downloaded.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.names_en import is_person
@@ -39,7 +41,7 @@ def check_model(language: str, folder: str) -> None:
         ) from None
 
 
-def load_models(folders: Mapping[str, str], threshold: float) -> Callable[[str], Iterator[Span]]:
+def load_models(folders: Mapping[Any, str], threshold: float) -> Callable[[str], Iterator[Span]]:
     """A finder over the models, language -> folder; finds below `threshold` become doubts."""
     from_language = {}
     for language, folder in folders.items():
@@ -47,7 +49,9 @@ def load_models(folders: Mapping[str, str], threshold: float) -> Callable[[str],
         from_language[language] = _analyzer(language, folder, threshold)
 
     def find(text: str) -> Iterator[Span]:
-        language = "zh" if len(HAN.findall(text)) * 5 > sum(char.isascii() and char.isalpha() for char in text) else "en"
+        language = (
+            "zh" if len(HAN.findall(text)) * 5 > sum(char.isascii() and char.isalpha() for char in text) else "en"
+        )
         if language in from_language:
             yield from from_language[language](text)
 

@@ -14,9 +14,7 @@ from clinical_r1.privacy.spans import Kind, Span
 
 _H = r"[\u3400-\u9fff]"
 _LATIN_TITLE = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|Miss)\b\.?\s?$")
-_TITLE = (
-    r"先生|女士|小姐|太太|同志|老师|医生|医师|(?:副)?主任|(?:副)?教授|大夫|护士|护师|院长|科长|处长|局长|校长|书记|经理|警官|阿姨|叔叔|伯伯|大爷|大妈|大娘|大哥|大姐|大嫂|奶奶|爷爷|师傅|老人|某某?|氏(?=[，,。、]|之)"
-)
+_TITLE = r"先生|女士|小姐|太太|同志|老师|医生|医师|(?:副)?主任|(?:副)?教授|大夫|护士|护师|院长|科长|处长|局长|校长|书记|经理|警官|阿姨|叔叔|伯伯|大爷|大妈|大娘|大哥|大姐|大嫂|奶奶|爷爷|师傅|老人|某某?|氏(?=[，,。、]|之)"
 _PEOPLE = r"[，,、（(\s]{0,2}(?:性别\s?[:：]?\s?)?[男女](?![性方友朋儿孩士生科婴童])|[，,（(\s]{1,2}\s?\d{1,3}\s?岁|[，,（(]\s?[一二三四五六七八九十]{1,3}岁|[，,（(、\s]{1,2}[汉满回蒙藏苗彝壮侗瑶白傣黎畲土羌水京][族][，,。、（(\s]|[，,（(]\s?(?:维吾尔|哈萨克|蒙古|朝鲜|土家|布依|柯尔克孜|锡伯|达斡尔|哈尼|纳西|塔吉克|乌孜别克|撒拉|东乡|仡佬|拉祜|景颇|鄂温克|鄂伦春|俄罗斯|裕固|保安)族"
 _DOES = (
     r"诉|近[一二三四五六七八九十两半几数\d日来期]|否认|昨|亦|也[出有感觉诉]|病史|自诉|主诉|自述|述|代诉|自称|称[其：，]|表示|反映|说|因[^为此素子]|今日|今晨|今天|昨日|昨晚|昨天|于[\d昨今晚早上下]|要求|拒绝|同意|陪同|陪护|陪伴|签字|签名|就诊|入院|出院|来院|来诊|来我院|复诊|住院|"
@@ -37,20 +35,31 @@ _LEFT_STRONG = re.compile(rf"(?:{_PATIENT}|{_KIN}|{_STAFF})(?:\s?[:：是为]\s?
 _LEFT_WEAK = re.compile(
     r"(?:由|与|和|及|经|请|嘱|向|跟|随|同|给|被|的|该|我院|贵科|代|予|让|对|告知|通知|联系|致电|转告|询问|咨询|找|委托|感谢|今日|昨日|今晨|今|昨|次日|当日|日|科|院|组)$"
 )
-_OPEN = re.compile(rf"(?:^|[^\u3400-\u9fff\w]|[\n])\s{{0,3}}$")
-_PETNAME = re.compile(rf"(?:乳名|小名|昵称|绰号|外号|化名|别名|艺名|曾用名|网名|诨名)\s?[:：叫为是]?\s?[“\"「]?(?P<v>{_H}{{2,4}}?)(?=[”\"」，。,.；、）)\s]|$)")
+_OPEN = re.compile(r"(?:^|[^\u3400-\u9fff\w]|[\n])\s{0,3}$")
+_PETNAME = re.compile(
+    rf"(?:乳名|小名|昵称|绰号|外号|化名|别名|艺名|曾用名|网名|诨名)\s?[:：叫为是]?\s?[“\"「]?(?P<v>{_H}{{2,4}}?)(?=[”\"」，。,.；、）)\s]|$)"
+)
 _FIELD = re.compile(
     r"(?:(?:患者|病人|患儿|产妇|孕妇|家属|亲属|配偶|父亲|母亲|监护人|联系人|医[师生]|护士)?\s?(?:姓\s{0,2}名|名\s{0,2}字|签\s?[名字]|签署人?|签章)|(?:联系|记录|报告|审核|申请|书写|采集|检查|操作|送检|诊断|复核|校对|录入|执行|核对|接诊|陪护|陪同|责任|经办|经手|填表|委托|代理|见证|谈话|告知|被告知)(?:人员?|者|医[师生]|护士)|"
     r"(?:主[治管]|经治|住院|管床|首诊|值班|上级|会诊|麻醉|手术|主诊|进修|实习|规培)医[师生]|主刀|术\s?者|[一二三]助|助手|麻醉师|紧急联系人|家长|患者|病人|医[师生]|护士|产妇|新生儿父|新生儿母)"
     rf"(?:签[名字])?\s?[:：]\s{{0,3}}(?P<v>{_H}(?:\s?[{_H[1:-1]}·.]){{1,9}}?)(?=$|[^\u3400-\u9fff·.\s]|\s{{1,3}}[^\s\u3400-\u9fff]|\s{{2,}}|\n|\s{_H}{{2}})"
 )
-_SIGNED = re.compile(r"签|姓\s{0,2}名|名\s{0,2}字|记录|报告|审核|联系|术\s?者|主刀|[一二三]助|书写|医[师生]\s?[:：]$|者[:：]|人[:：]|医[师生][:：]|麻醉师")
-_NOBODY = re.compile(r"^(?:未知|不详|无名|无|未填|待查|保密|匿名|略|同意|拒绝|不同意|已签|未签|代签|本人|家属|患者|病人|见|详见|手术|暂无|以上|情况|要求|知情|了解|自诉|诉|因|否认|男|女|未婚|已婚|神志|一般|精神|可|目前|现)")
+_SIGNED = re.compile(
+    r"签|姓\s{0,2}名|名\s{0,2}字|记录|报告|审核|联系|术\s?者|主刀|[一二三]助|书写|医[师生]\s?[:：]$|者[:：]|人[:：]|医[师生][:：]|麻醉师"
+)
+_NOBODY = re.compile(
+    r"^(?:未知|不详|无名|无|未填|待查|保密|匿名|略|同意|拒绝|不同意|已签|未签|代签|本人|家属|患者|病人|见|详见|手术|暂无|以上|情况|要求|知情|了解|自诉|诉|因|否认|男|女|未婚|已婚|神志|一般|精神|可|目前|现)"
+)
 _NICK = re.compile(
     rf"(?P<left>嘱|请|告知|与|和|给|向|护士|医生|大夫|医师|同事|邻居|工友|同村|朋友|室友|病友|老板|师傅|领导|护工|保姆|找|由|叫|的|^|[，。；、\s])(?P<v>[小老阿大](?P<s>{_H}))(?=$|[^\u3400-\u9fff]|{_TITLE}|{_DOES})"
 )
 _ORDINAL = re.compile(rf"(?P<v>(?P<s>{_H})[老小][大二三四五六七八九幺])(?=$|[^\u3400-\u9fff]|{_DOES}|家|亦|也)")
-_DOTTED = re.compile(rf"(?<![\u3400-\u9fff·])(?P<lead>(?:{_PATIENT}|{_KIN}|{_STAFF})?)(?P<v>{_H}{{1,6}}(?:\s?·\s?{_H}{{1,7}}){{1,3}}?)(?=$|[^\u3400-\u9fff·]|{_TITLE}|{_DOES}|{_H}{{0,3}}(?:咳|发热|腹|头|胸|呕))")
+_DOTTED = re.compile(
+    rf"(?<![\u3400-\u9fff·])(?P<lead>(?:{_PATIENT}|{_KIN}|{_STAFF})?)(?P<v>{_H}{{1,6}}(?:\s?·\s?{_H}{{1,7}}){{1,3}}?)(?=$|[^\u3400-\u9fff·]|{_TITLE}|{_DOES}|{_H}{{0,3}}(?:咳|发热|腹|头|胸|呕))"
+)
+_PEOPLE_OF = re.compile(
+    rf"(?:^|[，。；;\n]|{_PATIENT})\s?(?P<v>(?!男|女|患|已|未|系){_H}{{2,8}}?)(?=[，,（(、]\s?(?:[男女][，,]\s?(?:\d+岁[，,])?\s?)?(?:维吾尔|哈萨克|蒙古|朝鲜|土家|布依|柯尔克孜|锡伯|达斡尔|哈尼|纳西|塔吉克|乌孜别克|撒拉|东乡|仡佬|拉祜|景颇|鄂温克|鄂伦春|俄罗斯|裕固|保安|[汉满回藏苗彝壮侗瑶白傣黎畲土羌水京佤])族)"
+)
 _FOREIGN_LETTER = r"[\u0370-\u03ff\u0400-\u052f\u0530-\u06ff\u0750-\u1cff\u1f00-\u1fff\u3041-\u30ff\u3130-\u318f\uac00-\ud7af\ufb50-\ufdff\ufe70-\ufefc]"
 _FOREIGN = re.compile(rf"{_FOREIGN_LETTER}{{2,40}}(?:[ \t.·\-'’ー・]{{1,2}}{_FOREIGN_LETTER}{{1,40}}){{0,6}}")
 
@@ -79,8 +88,13 @@ def _han_names(text: str) -> Iterator[Span]:
             if not check or match["s"] in chinese().surnames - chinese().rare:
                 yield Span(match.start("v"), match.end("v"), Kind.NAME, 0.85)
     for match in _DOTTED.finditer(text):
-        if not re.search(r"综合征|病|征|氏|试验|定律|反射|曲线|手术", text[match.end() : match.end() + 4] + match["v"][-3:]):
+        if not re.search(
+            r"综合征|病|征|氏|试验|定律|反射|曲线|手术", text[match.end() : match.end() + 4] + match["v"][-3:]
+        ):
             yield Span(match.start("v"), match.end("v"), Kind.NAME, 0.9)
+    for match in _PEOPLE_OF.finditer(text):
+        if match["v"] not in chinese().words and not _ETYM.search(match["v"][1:]):
+            yield Span(match.start("v"), match.end("v"), Kind.NAME, 0.85)
     yield from _surnamed(text)
     yield from _minority(text)
 
@@ -103,7 +117,11 @@ def _labelled(text: str) -> Iterator[Span]:
         if _NOBODY.match(value):
             continue
         surname = value[0] in lists.surnames or value[:2] in lists.compound or _has_minority(value)
-        if (bool(_SIGNED.search(label)) and len(value) <= 4 and value not in lists.words) or (surname and len(value) <= 8 and not _wordy(value)) or "·" in value:
+        if (
+            (bool(_SIGNED.search(label)) and len(value) <= 4 and value not in lists.words)
+            or (surname and len(value) <= 8 and not _wordy(value))
+            or "·" in value
+        ):
             yield Span(match.start("v"), match.end("v"), Kind.NAME, 0.95)
 
 
@@ -136,7 +154,12 @@ def _name_end(text: str, match: re.Match[str]) -> int:
     start, surname = match.start(), match.group()
     left = text[max(0, start - 8) : start]
     opening, strong, weak = bool(_OPEN.search(left)), bool(_LEFT_STRONG.search(left)), bool(_LEFT_WEAK.search(left))
-    if strong and not opening and re.search(r"(?:[医药]生|护士|主任|教授|大夫)$", left) and re.match(r"查房|会诊|医[师生]|嘱", text[start : start + 3]):
+    if (
+        strong
+        and not opening
+        and re.search(r"(?:[医药]生|护士|主任|教授|大夫)$", left)
+        and re.match(r"查房|会诊|医[师生]|嘱", text[start : start + 3])
+    ):
         return 0
     if not (opening or strong or weak) and not _LATIN_TITLE.search(left):
         return 0
@@ -149,12 +172,20 @@ def _name_end(text: str, match: re.Match[str]) -> int:
         end = match.end() + length
         if end > len(text) + 0 or not re.fullmatch(rf"{_H}{{{length}}}", text[match.end() : end]):
             continue
-        if _accepts(text, start, end, surname, (opening, strong, weak)) and (not best or _VERY.match(text[end : end + 12])):
+        if _accepts(text, start, end, surname, (opening, strong, weak)) and (
+            not best or _VERY.match(text[end : end + 12])
+        ):
             best = end
     if best:
         return best
     titled = re.match(rf"\s?(?:{_TITLE})", text[match.end() : match.end() + 5])
-    if titled and len(surname) <= 2 and (not rare or strong) and (opening or strong or weak) and not _crosses(text, start, match.end()):
+    if (
+        titled
+        and len(surname) <= 2
+        and (not rare or strong)
+        and (opening or strong or weak)
+        and not _crosses(text, start, match.end())
+    ):
         return match.end()
     return _spaced(text, match) if strong and re.search(r"[:：]\s?$", left) else 0
 
@@ -178,10 +209,16 @@ def _accepts(text: str, start: int, end: int, surname: str, cues: tuple[bool, bo
     rare, titled = surname in lists.rare, bool(re.match(rf"\s?(?:{_TITLE})", right))
     polite = bool(re.match(r"\s?(?:先生|女士|小姐|太太|同志|阿姨|大爷|大妈|奶奶|爷爷)", right))
     word = name in lists.words or (len(name) > 2 and _wordy(name) and len(surname) == 1)
-    if name in lists.wordlike and not (len(name) == 2 and name in ("平安", "安静", "冷静", "温柔", "安宁") and not very):
+    if name in lists.wordlike and not (
+        len(name) == 2 and name in ("平安", "安静", "冷静", "温柔", "安宁") and not very
+    ):
         if strong and (very or (does and name not in ("高兴", "平静", "安静"))):
             return True
-        return very and (titled or opening or weak) and not (opening and name in ("夏天", "安静", "平安", "汤圆", "米粒", "冷静"))
+        return (
+            very
+            and (titled or opening or weak)
+            and not (opening and name in ("夏天", "安静", "平安", "汤圆", "米粒", "冷静"))
+        )
     if (word and not (polite and not rare and len(name) == 2)) or _ETYM.search(given):
         return False
     if len(surname) == 2:
@@ -191,15 +228,43 @@ def _accepts(text: str, start: int, end: int, surname: str, cues: tuple[bool, bo
     if very and _crosses_left(text, start):
         return False
     if strong:
-        return very or does and (typical > 0 or not rare) or ends and typical > 0 and not (rare and typical < len(given))
+        return (
+            very
+            or (does and (typical > 0 or not rare))
+            or (ends and typical > 0 and not (rare and typical < len(given)))
+        )
     if very:
-        return typical > 0 and not (rare and weak and typical < len(given)) or (opening and not rare and len(given) == 2 and not titled)
+        return (typical > 0 and not (rare and weak and typical < len(given))) or (
+            opening and not rare and len(given) == 2 and not titled
+        )
     if weak:
         return not rare and typical == len(given) and (does or (ends and len(given) == 2))
-    return opening and does and (not rare or len(given) == 2) and typical == len(given) and bool(re.match(r"诉|近[一二三四五六七八九十两半几数\d日来期]|否认|昨|亦|也[出有感觉诉]|病史|自诉|主诉|自述|因|今[日晨]|昨[日晚]|要求|于\d|来[院诊]|入院|出院|签", right)) and (len(given) == 2 or bool(re.match(r"诉|近[一二三四五六七八九十两半几数\d日来期]|否认|昨|亦|也[出有感觉诉]|病史|自诉|主诉|自述|因.{2,20}(?:入院|就诊|来诊|来院)|要求|签", text[end : end + 30])))
+    return (
+        opening
+        and does
+        and (not rare or len(given) == 2)
+        and typical == len(given)
+        and bool(
+            re.match(
+                r"诉|近[一二三四五六七八九十两半几数\d日来期]|否认|昨|亦|也[出有感觉诉]|病史|自诉|主诉|自述|因|今[日晨]|昨[日晚]|要求|于\d|来[院诊]|入院|出院|签",
+                right,
+            )
+        )
+        and (
+            len(given) == 2
+            or bool(
+                re.match(
+                    r"诉|近[一二三四五六七八九十两半几数\d日来期]|否认|昨|亦|也[出有感觉诉]|病史|自诉|主诉|自述|因.{2,20}(?:入院|就诊|来诊|来院)|要求|签",
+                    text[end : end + 30],
+                )
+            )
+        )
+    )
 
 
-_ETYM = re.compile(r"[病炎症癌瘤痛药膜肿胀疸痰咳喘泻疹痒麻汤散丸剂酸素碱酶胺唑烷酯酮醇癣疮痔瘘瘫疝腺肠胃肝脾肾肺胰胆膀胱脑髓骨骼腱筋脉血尿便粪脓痈疽疖疱斑疣痣瘢痕栓梗]|[室房]性|可疑|[患医护]|检查|治疗|手术")
+_ETYM = re.compile(
+    r"[病炎症癌瘤痛药膜肿胀疸痰咳喘泻疹痒麻汤散丸剂酸素碱酶胺唑烷酯酮醇癣疮痔瘘瘫疝腺肠胃肝脾肾肺胰胆膀胱脑髓骨骼腱筋脉血尿便粪脓痈疽疖疱斑疣痣瘢痕栓梗]|[室房]性|可疑|[患医护]|检查|治疗|手术"
+)
 
 
 def _crosses(text: str, start: int, end: int) -> bool:
@@ -240,14 +305,27 @@ def _minority(text: str) -> Iterator[Span]:
         start, end = match.span()
         while start and text[start - 1] in _TRANSLIT and match.start() - start < 5:
             start -= 1
-        while end < len(text) and text[end] in _TRANSLIT and end - match.end() < 6 and not re.match(rf"{_DOES}", text[end : end + 4]):
+        while (
+            end < len(text)
+            and text[end] in _TRANSLIT
+            and end - match.end() < 6
+            and not re.match(rf"{_DOES}", text[end : end + 4])
+        ):
             end += 1
         left, right = text[max(0, start - 8) : start], text[end : end + 12]
         strong, opening, weak = bool(_LEFT_STRONG.search(left)), bool(_OPEN.search(left)), bool(_LEFT_WEAK.search(left))
         very, does = bool(_VERY.match(right)), bool(_RIGHT.match(right))
-        if end - start < 3 or text[start:end] in _SOUND_WORDS or re.match(r"[病征炎菌药片胶]|综合|试验|单抗|滨|韦|汀|坦|星|唑|素|酶|霉", right):
+        if (
+            end - start < 3
+            or text[start:end] in _SOUND_WORDS
+            or re.match(r"[病征炎菌药片胶]|综合|试验|单抗|滨|韦|汀|坦|星|唑|素|酶|霉", right)
+        ):
             continue
-        if (strong and (very or does or bool(_ENDS.match(right)))) or (opening and (very or does)) or (weak and (very or does)):
+        if (
+            (strong and (very or does or bool(_ENDS.match(right))))
+            or (opening and (very or does))
+            or (weak and (very or does))
+        ):
             yield Span(start, end, Kind.NAME, 0.85)
 
 

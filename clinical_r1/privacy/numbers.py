@@ -109,16 +109,16 @@ _SHAPES: list[tuple[Kind, str, Check | None]] = [
     (Kind.SSN, r"(?<![\d.])\d{3}(?P<s>\s?[\-.\s]\s?)\d{2}(?P=s)\d{4}(?!\d)", None),
     (
         Kind.EMAIL,
-        r"[A-Za-z0-9][\w.+%\-]*\s{0,2}(?:@|\(at\)|\[at\]|\sat\s)\s{0,2}[A-Za-z0-9][\w\-]*"
-        r"(?:(?:\s{0,2}(?:\(dot\)|\[dot\]|\sdot\s)\s{0,2}|\s?\.\s?)[a-z0-9\-]+){0,3}"
+        r"(?<![A-Za-z0-9_.+%\-])[A-Za-z0-9][A-Za-z0-9_.+%\-]{0,64}\s{0,2}(?:@|\(at\)|\[at\]|\sat\s)\s{0,2}[A-Za-z0-9][\w\-]{0,64}"
+        r"(?:(?:\s{0,2}(?:\(dot\)|\[dot\]|\sdot\s)\s{0,2}|\s?\.\s?)[a-z0-9\-]{1,64}){0,3}"
         r"(?:\s{0,2}(?:\(dot\)|\[dot\]|\sdot\s)\s{0,2}|\s?\.\s?)(?:com|org|net|edu|gov|info|biz|cn|io|[a-z]{2,4}(?=\W|$))",
         _email_ok,
     ),
-    (Kind.EMAIL, r"[A-Za-z0-9][\w.+%\-]*\s?@\s?[A-Za-z0-9][\w\-.]*", None),
+    (Kind.EMAIL, r"(?<![A-Za-z0-9_.+%\-])[A-Za-z0-9][A-Za-z0-9_.+%\-]{0,64}\s?@\s?[A-Za-z0-9][\w\-.]{0,120}", None),
     (Kind.URL, r"(?i)\b(?:h\s?t\s?t\s?p\s?s?\s?:\s?/\s?/\s?|ftp://|www\s?\.\s?)[^\s<>\"，。；、）)]+", None),
     (
         Kind.URL,
-        r"(?i)(?<![@\w])(?:[a-z0-9\-]+\.)+(?:com|org|net|edu|gov|info|biz|cn|io|us|uk|de)(?:/[^\s，。；]*)?\b",
+        r"(?i)(?<![@\w.\-])(?:[a-z0-9\-]{1,63}\.){1,6}(?:com|org|net|edu|gov|info|biz|cn|io|us|uk|de)(?:/[^\s，。；]*)?\b",
         None,
     ),
     (Kind.IP, r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\s?\.\s?){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.]\d|\d)", None),
@@ -130,19 +130,59 @@ _SHAPES: list[tuple[Kind, str, Check | None]] = [
         None,
     ),
     (Kind.VEHICLE, r"(?<![A-Za-z0-9])(?:[A-HJ-NPR-Z0-9][ \-]?){16}[A-HJ-NPR-Z0-9](?![A-Za-z0-9])", _vin_ok),
-    (Kind.VEHICLE, rf"(?i:\b(?:reg(?:istration)?|plates?|number ?plate|licen[cs]e plate|car|vehicle|van|lorry|truck|driver|taxi|suv|sedan|motorbike|motorcycle|{_MAKES})\b)[^.\n\d]{{0,24}}?(?P<v>\b(?:[A-Z]{{2}}\d{{2}} ?[A-Z]{{3}}|[A-Z]{{2,3}}[ \-]?\d{{3,4}}|\d{{1,4}}[ \-]?[A-Z]{{2,3}}(?:[ \-]\d{{1,3}})?|[A-Z]\d{{1,3}} ?[A-Z]{{3}}|[A-Z]{{1,3}}-[A-Z]{{1,2}} ?\d{{1,4}})\b)", None),
-    (Kind.VEHICLE, r"(?P<v>\b[A-Z]{2}\d{2} [A-Z]{3}\b)(?=[^.\n]{0,24}\b(?:hit|collided|crash|barrier|parked|car|van|vehicle))", None),
-    (Kind.ADDRESS, r"\d{1,3} ?° ?\d{1,2} ?['′’] ?(?:\d{1,2}(?:\.\d+)? ?(?:[\"″”]|'') ?)?[NSEW](?:[,; ]{0,3}\d{1,3} ?° ?\d{1,2} ?['′’] ?(?:\d{1,2}(?:\.\d+)? ?(?:[\"″”]|'') ?)?[NSEW])?", None),
+    (
+        Kind.VEHICLE,
+        rf"(?i:\b(?:reg(?:istration)?|plates?|number ?plate|licen[cs]e plate|car|vehicle|van|lorry|truck|driver|taxi|suv|sedan|motorbike|motorcycle|{_MAKES})\b)[^.\n\d]{{0,24}}?(?P<v>\b(?:[A-Z]{{2}}\d{{2}} ?[A-Z]{{3}}|[A-Z]{{2,3}}[ \-]?\d{{3,4}}|\d{{1,4}}[ \-]?[A-Z]{{2,3}}(?:[ \-]\d{{1,3}})?|[A-Z]\d{{1,3}} ?[A-Z]{{3}}|[A-Z]{{1,3}}-[A-Z]{{1,2}} ?\d{{1,4}})\b)",
+        None,
+    ),
+    (
+        Kind.VEHICLE,
+        r"(?P<v>\b[A-Z]{2}\d{2} [A-Z]{3}\b)(?=[^.\n]{0,24}\b(?:hit|collided|crash|barrier|parked|car|van|vehicle))",
+        None,
+    ),
+    (
+        Kind.ADDRESS,
+        r"\d{1,3} ?° ?\d{1,2} ?['′’] ?(?:\d{1,2}(?:\.\d+)? ?(?:[\"″”]|'') ?)?[NSEW](?:[,; ]{0,3}\d{1,3} ?° ?\d{1,2} ?['′’] ?(?:\d{1,2}(?:\.\d+)? ?(?:[\"″”]|'') ?)?[NSEW])?",
+        None,
+    ),
     (Kind.ADDRESS, r"(?<![\d.])-?\d{1,2}\.\d{4,8} ?°? ?[NS]?[,; ]{1,3}-?\d{1,3}\.\d{4,8} ?°? ?[EW]?(?!\d)", None),
-    (Kind.ADDRESS, r"(?i)(?:\b(?:lat(?:itude)?|lon(?:g(?:itude)?)?|lng|gps|coordinates)\b|[北南]纬|[东西]经|[纬经]度)[ :：=]{0,3}-?\d{1,3}(?:\.\d+|°|度)(?: ?\d{1,2}[′'分])?(?: ?\d{1,2}(?:\.\d+)?[″\"秒])?(?: ?[NSEW]\b)?", None),
-    (Kind.ADDRESS, r"\b[A-HJ-Z]{2} ?\d{5} \d{5}\b|(?i:\b(?:grid ref(?:erence)?|os grid|mgrs|what3words|plus code)\b)[ :]{0,3}[A-Z0-9/][A-Z0-9 ./+]{3,24}[A-Z0-9]", None),
+    (
+        Kind.ADDRESS,
+        r"(?i)(?:\b(?:lat(?:itude)?|lon(?:g(?:itude)?)?|lng|gps|coordinates)\b|[北南]纬|[东西]经|[纬经]度)[ :：=]{0,3}-?\d{1,3}(?:\.\d+|°|度)(?: ?\d{1,2}[′'分])?(?: ?\d{1,2}(?:\.\d+)?[″\"秒])?(?: ?[NSEW]\b)?",
+        None,
+    ),
+    (
+        Kind.ADDRESS,
+        r"\b[A-HJ-Z]{2} ?\d{5} \d{5}\b|(?i:\b(?:grid ref(?:erence)?|os grid|mgrs|what3words|plus code)\b)[ :]{0,3}[A-Z0-9/][A-Z0-9 ./+]{3,24}[A-Z0-9]",
+        None,
+    ),
     (Kind.PHOTO, rf"(?i)(?<![\w\-/\\.\u3400-\u9fff])[\w\-./\\\u3400-\u9fff]{{1,120}}\.{_FILE}\b", None),
-    (Kind.PHOTO, r"(?<![\w/.])(?:~|[A-Za-z]:)?(?:[/\\][\w.\-]{1,60}){2,12}", lambda text: len(re.findall(r"[A-Za-z_]{2,}", text)) >= 2),
+    (
+        Kind.PHOTO,
+        r"(?<![\w/.])(?:~|[A-Za-z]:)?(?:[/\\][\w.\-]{1,60}){2,12}",
+        lambda text: len(re.findall(r"[A-Za-z_]{2,}", text)) >= 2,
+    ),
     (Kind.PHOTO, r"data:image/[a-z+]{1,10};base64,[A-Za-z0-9+/=]+", None),
-    (Kind.EMAIL, r"(?i)(?<![a-z0-9.])[a-z0-9][a-z0-9_.\-]{1,40} ?(?:艾特|#at#|[<\[({]at[>\])}]|(?-i: AT )) ?[a-z0-9][a-z0-9_\-]{0,40}(?: ?(?:[.点。]|[<\[({]dot[>\])}]|\bdot\b) ?[a-z]{2,12}){0,3}", None),
-    (Kind.OTHER, r"(?<![\w.])@(?:[A-Za-z_][\w.]{2,30}|[\u3400-\u9fff]{2,8}?(?=记录|分享|发布|晒|称|说|询问|的(?:账号|视频|帖)|[^\u3400-\u9fff]|$))", None),
-    (Kind.OTHER, r"(?:微信|微博|抖音|小红书|快手|知乎|B站|QQ|贴吧)(?:号|名|昵称|账号|ID)?[@：: ]{1,3}(?P<v>[\u3400-\u9fffA-Za-z_][\w\u3400-\u9fff]{1,15}?)(?=记录|分享|发布|可|联系|[，。,;；\s]|$)", None),
-    (Kind.SSN, r"(?i)\blast (?:four|4)(?: digits)?(?: (?:of|on))?(?: (?:the|her|his|their))?(?: (?:social(?: security)?|ssn|card|account|phone|id|number))?(?: (?:number|is|are|was))?[ :]{0,2}(?P<v>\d{4})\b", None),
+    (
+        Kind.EMAIL,
+        r"(?i)(?<![a-z0-9.])[a-z0-9][a-z0-9_.\-]{1,40} ?(?:艾特|#at#|[<\[({]at[>\])}]|(?-i: AT )) ?[a-z0-9][a-z0-9_\-]{0,40}(?: ?(?:[.点。]|[<\[({]dot[>\])}]|\bdot\b) ?[a-z]{2,12}){0,3}",
+        None,
+    ),
+    (
+        Kind.OTHER,
+        r"(?<![\w.])@(?:[A-Za-z_][\w.]{2,30}|[\u3400-\u9fff]{2,8}?(?=记录|分享|发布|晒|称|说|询问|的(?:账号|视频|帖)|[^\u3400-\u9fff]|$))",
+        None,
+    ),
+    (
+        Kind.OTHER,
+        r"(?:微信|微博|抖音|小红书|快手|知乎|B站|QQ|贴吧)(?:号|名|昵称|账号|ID)?[@：: ]{1,3}(?P<v>[\u3400-\u9fffA-Za-z_][\w\u3400-\u9fff]{1,15}?)(?=记录|分享|发布|可|联系|[，。,;；\s]|$)",
+        None,
+    ),
+    (
+        Kind.SSN,
+        r"(?i)\blast (?:four|4)(?: digits)?(?: (?:of|on))?(?: (?:the|her|his|their))?(?: (?:social(?: security)?|ssn|card|account|phone|id|number))?(?: (?:number|is|are|was))?[ :]{0,2}(?P<v>\d{4})\b",
+        None,
+    ),
     (Kind.PHONE, r"(?:后四位|后4位|尾号|末四位|后六位|尾数)(?:为|是|[:：])?\s?(?P<v>\d{4,6})(?!\d)", None),
     (
         Kind.LICENSE,
@@ -153,10 +193,22 @@ _SHAPES: list[tuple[Kind, str, Check | None]] = [
     (Kind.LICENSE, r"(?<![A-Za-z0-9])[A-Z]{1,2}\d{6} ?[(（] ?[\dA] ?[)）]", None),
     (Kind.PHONE, rf"(?i)\b(?:{_SPOKEN}[ ,\-]{{1,3}}){{6,20}}{_SPOKEN}\b", None),
     (Kind.PHONE, r"(?<![\d\-])1?[ \-]?[48][0-9]{2}[ \-]\d{3}[ \-][A-Z]{4}\b", None),
-    (Kind.PHONE, r"(?:短号|分机号?|内线|传呼机?|小灵通|虚拟网|短码|转接?)[ :：为是]{0,2}(?P<v>\d{3,8})(?!\d|\.\d)", None),
+    (
+        Kind.PHONE,
+        r"(?:短号|分机号?|内线|传呼机?|小灵通|虚拟网|短码|转接?)[ :：为是]{0,2}(?P<v>\d{3,8})(?!\d|\.\d)",
+        None,
+    ),
     (Kind.PHONE, r"(?<![\d.])0\d{2,4}[ \-]\d{3}[ \-]?\d{3,4}(?!\d)|(?<![\d.])0\d{4} \d{6}(?!\d)", None),
-    (Kind.RECORD, r"(?:腕带|条码|二维码|床头卡|胶片号|切片号|蜡块号|CT号|MRI?号|X线号|超声号|放射号|检验号|标本号|病理号|诊疗卡|就诊卡|健康卡|一卡通)(?:号码?|编号)?[ :：为是]{0,3}(?P<v>[A-Za-z]{0,5}\d[\dA-Za-z\-]{2,24})", None),
-    (Kind.OTHER, r"(?:学号|工号|警号|胸牌|编号|考号|军号|档案号|合同号|订单号|快递单号|运单号|准考证|学籍号|病友编号|受试者|入组号|随机号)(?:号码?|编号)?[ :：为是]{0,3}(?P<v>[A-Za-z]{0,6}\d[\dA-Za-z\-]{2,24})", None),
+    (
+        Kind.RECORD,
+        r"(?:腕带|条码|二维码|床头卡|胶片号|切片号|蜡块号|CT号|MRI?号|X线号|超声号|放射号|检验号|标本号|病理号|诊疗卡|就诊卡|健康卡|一卡通)(?:号码?|编号)?[ :：为是]{0,3}(?P<v>[A-Za-z]{0,5}\d[\dA-Za-z\-]{2,24})",
+        None,
+    ),
+    (
+        Kind.OTHER,
+        r"(?:学号|工号|警号|胸牌|编号|考号|军号|档案号|合同号|订单号|快递单号|运单号|准考证|学籍号|病友编号|受试者|入组号|随机号)(?:号码?|编号)?[ :：为是]{0,3}(?P<v>[A-Za-z]{0,6}\d[\dA-Za-z\-]{2,24})",
+        None,
+    ),
 ]
 _COMPILED = [(kind, re.compile(pattern), check) for kind, pattern, check in _SHAPES]
 
@@ -190,7 +242,10 @@ _LABELS: list[tuple[Kind, str]] = [
     ),
     (Kind.IP, r"\bip\b(?: address)?|\bhost\b|\bserver\b|地址|终端|主机"),
     (Kind.SSN, r"\bssn\b|\bsocial security|\btin\b"),
-    (Kind.PHONE, r"\btel\b|\bphone|\bcell\b|\bmobile|\bfax|\bpager|\bcall(?:back)?\b|电话|手机|传真|联系方式|座机|致电"),
+    (
+        Kind.PHONE,
+        r"\btel\b|\bphone|\bcell\b|\bmobile|\bfax|\bpager|\bcall(?:back)?\b|电话|手机|传真|联系方式|座机|致电",
+    ),
     (
         Kind.OTHER,
         r"\bwechat|\bparticipant|\bsubject|\benrollee|\bemployee|\bbadge|\bstudent|\bid\b|微信|\bQQ\b|支付宝|工号|学号|编号|身份证",
@@ -211,7 +266,7 @@ _LONG_DECIMAL = re.compile(r"(?<![\d.,])\d{7,}(?:[.\-/]\d+)*(?!\d)")
 _ONE_BY_ONE = re.compile(r"(?<![\d.])\d(?:[ \t.\-·_*]{1,2}\d(?!\d)){5,}(?![.\d])")
 _GROUPED = re.compile(r"(?<![\d.])\d{2,6}(?:[\-·_]\d{2,6}){2,}(?![\d.])")
 _MIXED = re.compile(
-    r"(?<![A-Za-z0-9/])(?=[A-Za-z0-9\-_]*[A-Za-z])(?=(?:[A-Za-z\-_]*\d){5})[A-Za-z0-9](?:[\-_]?[A-Za-z0-9])+(?![A-Za-z0-9])"
+    r"(?<![A-Za-z0-9/])(?=[A-Za-z0-9\-_]{0,60}[A-Za-z])(?=(?:[A-Za-z\-_]{0,20}\d){5})[A-Za-z0-9](?:[\-_]?[A-Za-z0-9]){1,120}(?![A-Za-z0-9])"
 )
 _HAN_DIGITS = re.compile(
     r"[零〇一二三四五六七八九幺两壹贰叁肆伍陆柒捌玖](?:[ \-]?[零〇一二三四五六七八九幺两壹贰叁肆伍陆柒捌玖]){6,}"
@@ -238,7 +293,9 @@ def find_numbers(text: str, values: Values) -> Iterator[Span]:
     for match in _PLATE.finditer(text):
         yield Span(match.start("value"), match.end("value"), Kind.VEHICLE)
     for match in _CLUSTER.finditer(text):
-        odd = len(digits_of(match.group())) >= (12 if re.search("[A-Z]", match.group()) else 9) and re.search(r"\d [.\-]\d|[A-Z]", match.group())
+        digits = len(digits_of(match.group()))
+        unspaced = digits >= 12 and " " not in match.group()
+        odd = unspaced or (digits >= 9 and re.search(r"\d [.\-]\d", match.group()))
         piece = match.group() if odd else text[match.start() : values.first(*match.span())].rstrip(" \t.,-(")
         if spelled_out(piece):
             yield Span(match.start(), match.start() + len(piece), Kind.OTHER)

@@ -36,9 +36,7 @@ def placeholder(kind: Kind) -> str:
     return f"[{kind.value.upper()}]"
 
 
-def scrub(
-    text: str, known: KnownFinder, shift: Callable[[date], date] | None, model: Finder | None = None
-) -> Scrubbed:
+def scrub(text: str, known: KnownFinder, shift: Callable[[date], date] | None, model: Finder | None = None) -> Scrubbed:
     """Replace identifiers in `text`; `model` adds what a statistical recogniser finds."""
     folded = fold(text)
     spans = [*known.find(folded.text), *_recognised(folded.text, shift)]

@@ -58,7 +58,13 @@ def stems(alternatives: str) -> tuple[str, ...]:
     found = []
     for part in re.split(r"\|", re.sub(r"\[[^\]]*\]", ".", alternatives)):
         literal = re.match(r"(?:\\b|\(\?:)*([a-z\u3400-\u9fff ]+)", part.casefold())
-        kept = re.sub(r".$", "", literal[1]) if literal and part.casefold()[literal.end() :][:1] in ("?", "*", "{") else literal[1] if literal else ""
+        kept = (
+            re.sub(r".$", "", literal[1])
+            if literal and part.casefold()[literal.end() :][:1] in ("?", "*", "{")
+            else literal[1]
+            if literal
+            else ""
+        )
         if not kept.strip():
             return ()
         found.append(kept)

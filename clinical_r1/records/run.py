@@ -180,7 +180,7 @@ def accounts(
         phi |= {
             "scrubbed": dict(sorted(taken.scrubbed.items())),
             "quarantine_reasons": dict(sorted(taken.doubts.items())),
-            "ner_model": bool(config.phi.ner_model),
+            "ner_models": sorted(config.phi.ner_models),
         }
     return RecordsReport(
         read=intake.read,

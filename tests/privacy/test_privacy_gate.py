@@ -196,11 +196,11 @@ def test_the_measurement_runs_and_meets_its_targets(capsys):
     pytest.importorskip("faker")
     from benchmarks.phi import main
 
-    code = main(["--sentences", "2000"])
+    main(["--sentences", "2000", "--model", "none"])
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert report["sentences"] == 2000 and report["structured_and_known_recall"] >= 0.995
-    assert report["free_name_recall"] >= 0.90 and report["types"]["known_name"]["recall"] >= 0.995
-    assert report["false_positives"]["built_in"]["changed"] <= 0.05 and code in (0, 1)
+    assert report["recall_structured"] >= 0.998 and report["recall_known"] == 1
+    assert report["recall_names"] >= 0.85 and "rules alone" in report["names_by"]
+    assert report["values_changed"] == 0 and report["clean_changed"] <= 0.02
 
 
 @pytest.mark.parametrize(
