@@ -169,7 +169,7 @@ def test_the_gate_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setenv("CLINICAL_R1_PATIENT_KEY", KEY)
     report = prepare(records(tmp_path / "cases.jsonl"), tmp_path / "out")
     quarantine = [json.loads(line) for line in (tmp_path / "out/quarantine.jsonl").read_text().splitlines()]
-    assert quarantine == [{"file": str(tmp_path / "cases.jsonl"), "line": 61, "types": ["name"]}]
+    assert quarantine == [{"file": "cases.jsonl", "line": 61, "types": ["name"]}]
     assert report.quarantined == 1 and report.phi["quarantine_reasons"] == {"name": 1}
     cases = [case for name in SPLITS for case in read_jsonl(tmp_path / "out" / f"{name}.jsonl", Case)]
     offsets: dict[str, set[int]] = {}
