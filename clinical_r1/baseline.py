@@ -70,6 +70,8 @@ class Baseline(BaseModel):
     """Of this file's form."""
     model: str = ""
     """Name of the model that was evaluated."""
+    weights: str = ""
+    """SHA-256 of the files that decide its text; empty for a model behind an endpoint."""
     benchmark: str = ""
     """The case set it was evaluated on."""
     n: int = Field(ge=0)
@@ -100,9 +102,11 @@ def make_baseline(
     cases: Iterable[Case],
     model: str = "",
     benchmark: str = "",
+    weights: str = "",
     decoding: Sampling | None = None,
 ) -> Baseline:
-    """Baseline of one model's predictions, drawn as `decoding` says; `cases` tells the language of each."""
+    """Baseline of one model's predictions, drawn as `decoding` says; `cases` tells the language of each, `weights`
+    is the model's hash."""
     language = {case.id: case.language for case in cases}
     outcomes = dict.fromkeys((str(outcome) for outcome in Outcome), 0)
     lengths: dict[str, list[int]] = {}
@@ -111,6 +115,7 @@ def make_baseline(
         lengths.setdefault(language.get(prediction.case_id, "unknown"), []).append(prediction.reasoning_tokens)
     return Baseline(
         model=model,
+        weights=weights,
         benchmark=benchmark,
         n=len(predictions),
         lengths=LengthHistogram.of(length for group in lengths.values() for length in group),

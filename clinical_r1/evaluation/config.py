@@ -23,6 +23,8 @@ class EvaluationConfig(BaseModel):
     identity: str = ""
     """What the model is, under whatever name: written by the evaluation (hash of a folder's files, or of an endpoint's
     address and model), so that a benchmark that it filtered knows it again."""
+    weights: str = ""
+    """SHA-256 of the model's files that decide its text: written by the evaluation; empty for an endpoint."""
     benchmark: str = ""
     """What reports call the cases; the file's stem where empty."""
     ancestors: list[str] = Field(default_factory=list)

@@ -1,12 +1,13 @@
 """The promotion gate: promote, hold or refuse, with the reasons and with what each rule could have seen.
 
 `hold` means that the data do not decide: more cases may. `refuse` means that they speak against the candidate. Nothing
-is promoted to production without a person: see `approve`.
+is promoted to production without a person: see clinical_r1.objectstore.binding.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,47 +18,20 @@ from clinical_r1.evaluation.compare import Comparison, PairedResult, compare
 from clinical_r1.evaluation.hallucination import hallucination_rate
 from clinical_r1.evaluation.metrics import is_undecided, measure
 from clinical_r1.evaluation.page import percent, points, render
-from clinical_r1.evaluation.policy import Policy, RuleResult
+from clinical_r1.evaluation.policy import Policy
 from clinical_r1.evaluation.specialties import specialty_rules
-from clinical_r1.objectstore.approval import approve as approval
+from clinical_r1.objectstore.manifest import GATE, Gate, RuleResult, decision_of
 from clinical_r1.sampling import Sampling
 from clinical_r1.schema import Case, Prediction
 from clinical_r1.stats import paired_interval, paired_power, quantile, wilson
 
-Decision = Literal["promote", "hold", "refuse"]
-GATE, GATE_PAGE = "gate.json", "gate.html"
+GATE_PAGE = "gate.html"
 NO_FORGETTING = (
     "no forgetting benchmark given; let candidate and base model answer MedQA, then add --forgetting CANDIDATE BASE"
 )
 
 MOST_SHARED = 0.1
 """Share of a forgetting set that may ask what a test case asks; above it, it is a copy of the test cases."""
-
-
-class GateResult(BaseModel):
-    """The decision; `gate.json`, and what the model manifest carries."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    decision: Decision
-    candidate: str
-    against: str
-    incumbent: bool
-    """False: there was no model in use, the base model was the rival."""
-    rules: list[RuleResult]
-    policy: dict[str, Any]
-    benchmark: str = ""
-    unread: dict[str, float] = Field(default_factory=dict)
-    """Share of answers to the forgetting benchmark whose choice could not be read, of candidate and base model."""
-    approved_by: str = ""
-    approval_reason: str = ""
-    approved_at: str = ""
-
-    @property
-    def reasons(self) -> list[str]:
-        """Why it is not `promote`, what refuses before what holds; empty where it is."""
-        failed = [rule for wanted in ("refuse", "hold") for rule in self.rules if rule.result == wanted]
-        return [f"{rule.rule}: {rule.reason}" for rule in failed]
 
 
 class GateInputs(BaseModel):
@@ -82,11 +56,13 @@ class GateInputs(BaseModel):
     benchmark: str = ""
     decoding: Sampling | None = None
     """How the candidate's answers were drawn."""
+    weights: str = ""
+    """SHA-256 of the candidate's files that decide its text."""
     biased: str = ""
     """Why the benchmark flatters one of the two (difficulty filter); the gate is then disabled."""
 
 
-def decide(inputs: GateInputs, policy: Policy) -> GateResult:
+def decide(inputs: GateInputs, policy: Policy) -> Gate:
     """Apply the policy. Raises UserError where the benchmark is biased between the two models."""
     if inputs.biased:
         raise UserError(f"promotion gate: biased comparison ({inputs.biased}); use a benchmark without that filter")
@@ -101,11 +77,11 @@ def decide(inputs: GateInputs, policy: Policy) -> GateResult:
     ]
     if not inputs.incumbent:
         rules.append(_minimum(inputs, policy))
-    results = {rule.result for rule in rules}
-    decision: Decision = "refuse" if "refuse" in results else "hold" if "hold" in results else "promote"
-    return GateResult(
-        decision=decision,
+    return Gate(
+        decision=decision_of(rules),
         candidate=inputs.names[1],
+        weights=inputs.weights,
+        answers=_answers(inputs.candidate),
         against=inputs.names[0],
         incumbent=inputs.incumbent,
         rules=rules,
@@ -119,6 +95,12 @@ def unread_shares(inputs: GateInputs) -> dict[str, float]:
     """How much of the forgetting benchmark says nothing, on either side; empty without one."""
     sides = {"candidate": inputs.forgetting_candidate, "base model": inputs.forgetting_base}
     return {name: sum(map(is_undecided, rows)) / len(rows) for name, rows in sides.items() if rows}
+
+
+def _answers(predictions: Sequence[Prediction]) -> str:
+    """SHA-256 of the answers that were judged, in any order."""
+    lines = sorted(f"{row.case_id}\x1f{row.sample}\x1f{row.output}\n" for row in predictions)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _primary(comparison: Comparison, inputs: GateInputs, policy: Policy) -> list[RuleResult]:
@@ -307,36 +289,20 @@ def _minimum(inputs: GateInputs, policy: Policy) -> RuleResult:
     )
 
 
-def approve(result: GateResult, approved_by: str, reason: str, override_hold: bool = False) -> GateResult:
-    """A person takes responsibility; UserError where clinical_r1.objectstore.approval refuses it."""
-    fields = approval(result.candidate, result.decision, result.reasons, approved_by, reason, override_hold)
-    return result.model_copy(update=fields)
-
-
-def write_gate(inputs: GateInputs, policy: Policy, out_dir: Path) -> GateResult:
+def write_gate(inputs: GateInputs, policy: Policy, out_dir: Path) -> Gate:
     """Decide; write gate.json, gate.html and the reasoning baseline that travels with the model."""
     result = decide(inputs, policy)
     out_dir = Path(out_dir)
-    baseline = make_baseline(inputs.candidate, inputs.cases, inputs.names[1], inputs.benchmark, inputs.decoding)
+    baseline = make_baseline(
+        inputs.candidate, inputs.cases, inputs.names[1], inputs.benchmark, inputs.weights, inputs.decoding
+    )
     write_baseline(baseline, out_dir)
     write_result(result, baseline, out_dir)
     return result
 
 
-def write_result(result: GateResult, baseline: Baseline, out_dir: Path) -> None:
+def write_result(result: Gate, baseline: Baseline, out_dir: Path) -> None:
     """gate.html, and last gate.json."""
     page = render("gate.html.j2", title=f"Promotion gate: {result.candidate}", result=result, baseline=baseline)
     write_text(out_dir / GATE_PAGE, page)
     write_text(out_dir / GATE, result.model_dump_json(indent=1) + "\n")
-
-
-def manifest_fields(result: GateResult, baseline: Baseline, metrics: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    """What the model manifest carries of evaluation and gate."""
-    return {
-        "evaluation": list(metrics),
-        "gate": result.model_dump(mode="json", exclude={"approved_by", "approval_reason", "approved_at"}),
-        "approved_by": result.approved_by,
-        "approval_reason": result.approval_reason,
-        "approved_at": result.approved_at,
-        "baseline": baseline.model_dump(mode="json"),
-    }

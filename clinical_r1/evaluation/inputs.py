@@ -43,10 +43,7 @@ def read_evaluated(folder: Path) -> Evaluated:
     missing = next((name for name in (CONFIG, CASES, PREDICTIONS) if not (folder / name).is_file()), None)
     if missing:
         raise UserError(f"{folder}: no {missing} in it; give the folder that `clinical-r1 evaluate` wrote")
-    try:
-        config = EvaluationConfig.model_validate_json((folder / CONFIG).read_bytes())
-    except ValidationError as error:
-        raise UserError(f"{folder / CONFIG}: {first_problem(error)}; run the evaluation again") from None
+    config = read_config(folder)
     cases = read_cases(folder / CASES)
     return Evaluated(
         name=config.model_name or folder.parent.name,
@@ -55,6 +52,17 @@ def read_evaluated(folder: Path) -> Evaluated:
         predictions=_read_predictions(folder / PREDICTIONS, cases, config.samples),
         benchmark=_read_card(folder / BENCHMARK),
     )
+
+
+def read_config(folder: Path) -> EvaluationConfig:
+    """What an evaluation was told; UserError where the file is missing or none."""
+    path = Path(folder) / CONFIG
+    try:
+        return EvaluationConfig.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the folder that `clinical-r1 evaluate` wrote") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error)}; run the evaluation again") from None
 
 
 def _read_predictions(path: Path, cases: list[Case], samples: int) -> list[Prediction]:

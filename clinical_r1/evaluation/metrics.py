@@ -106,6 +106,8 @@ class Metrics(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str
+    weights: str = ""
+    """SHA-256 of the model's files that decide its text; empty for a model behind an endpoint."""
     benchmark: str
     cases: int
     samples: int

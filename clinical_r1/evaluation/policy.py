@@ -62,19 +62,6 @@ class SpecialtyRule(_Rule):
     """The true drop for which the rule's power is printed."""
 
 
-class RuleResult(BaseModel):
-    """One rule, what it saw, and what it could have seen."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    rule: str
-    result: Literal["pass", "hold", "refuse"]
-    reason: str
-    n: int
-    power: str
-    """Chances of this rule at this n: what it finds, and what it does to a model that did not change."""
-
-
 class ReasoningRule(_Rule):
     """The model still reasons before it answers."""
 

@@ -1,6 +1,5 @@
 """The promotion gate as a step: evaluate the rival and the forgetting benchmark, decide, and let a person approve."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,17 +12,17 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.builder import bias_of
 from clinical_r1.evaluation.choices import multiple_choice
 from clinical_r1.evaluation.config import EvaluationConfig, GateConfig
-from clinical_r1.evaluation.gate import GATE, GateInputs, GateResult, approve, manifest_fields, write_gate, write_result
-from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases, read_evaluated
+from clinical_r1.evaluation.gate import GateInputs, write_gate, write_result
+from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases, read_config, read_evaluated
 from clinical_r1.evaluation.policy import DEFAULT_POLICY, Policy, read_policy
 from clinical_r1.evaluation.registry import load_benchmark
 from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.evaluation.sampling import sample_of
 from clinical_r1.folders import check_model_folder
+from clinical_r1.objectstore.binding import approve, check_bound, folder_weights
+from clinical_r1.objectstore.manifest import GATE, Gate
 from clinical_r1.schema import Case, Prediction, first_problem, read_jsonl
 from clinical_r1.verifier.config import JudgeConfig
-
-MANIFEST = "manifest.json"
 
 
 def check_gate_files(config: GateConfig) -> None:
@@ -54,7 +53,7 @@ def run_gate(
     cases: Path,
     out_dir: Path,
     state_dir: Path,
-) -> GateResult:
+) -> Gate:
     """Decide on a candidate that was evaluated on `cases` (its predictions.jsonl lies in the folder `predictions`).
 
     `models` are the folders of base model and candidate. The incumbent, or the base model where there is none, answers
@@ -75,6 +74,10 @@ def run_gate(
         evaluate_cases(named, model, rows, cases, folder, state_dir)
         return read_jsonl(folder / PREDICTIONS, Prediction)
 
+    weights = folder_weights(candidate)
+    judged = read_config(predictions)
+    if judged.weights:
+        check_bound(f"the evaluation in {predictions}", judged.weights, weights, str(candidate))
     probe = _forgetting_cases(config, test, evaluation.seed)
     # Choices need no judge of meaning: the rules decide, and nothing leaves.
     simple = evaluation.model_copy(update={"reward_judge": JudgeConfig(), "independent_judge": None})
@@ -89,6 +92,7 @@ def run_gate(
         forgetting_candidate=answers("candidate", candidate, probe, simple, "forgetting"),
         forgetting_base=answers("base model", base, probe, simple, "forgetting"),
         decoding=evaluation.decoding,
+        weights=weights,
         benchmark=f"test split, {len(compared):,} of {len(test):,} cases",
     )
     return write_gate(inputs, policy, out_dir)
@@ -116,7 +120,7 @@ def decide_on_folders(
     policy: Policy,
     out_dir: Path,
     ancestors: Sequence[str] = (),
-) -> GateResult:
+) -> Gate:
     """The gate on finished evaluations; `forgetting` are those of candidate and base model. Raises UserError for a
     benchmark that one of the two, or one of their `ancestors`, filtered."""
     new, old = read_evaluated(candidate), read_evaluated(rival)
@@ -136,6 +140,7 @@ def decide_on_folders(
         forgetting_candidate=probe[0].predictions if probe else [],
         forgetting_base=probe[1].predictions if probe else [],
         decoding=new.config.decoding,
+        weights=new.config.weights,
         benchmark=new.config.benchmark,
         biased=bias_of(
             new.benchmark or old.benchmark,
@@ -146,32 +151,28 @@ def decide_on_folders(
     return write_gate(inputs, policy, out_dir)
 
 
-def read_gate(folder: Path) -> GateResult:
+def read_gate(folder: Path) -> Gate:
     """gate.json of a folder; UserError where there is none."""
     path = Path(folder) / GATE
     if not path.is_file():
         raise UserError(f"{path}: no decision here; run `clinical-r1 gate decide` or a pipeline with a gate first")
     try:
-        return GateResult.model_validate_json(path.read_bytes())
+        return Gate.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(f"{path}: not a gate's decision: {first_problem(error)}; decide again") from None
 
 
-def approve_folder(folder: Path, by: str, reason: str, model: Path | None, override_hold: bool = False) -> GateResult:
-    """Record a person's approval in gate.json, gate.html and, where a model folder is given, its manifest.json (whose
-    other fields stay), with the reasoning baseline beside the weights."""
-    result = approve(read_gate(folder), by, reason, override_hold)
+def approve_folder(
+    folder: Path, by: str, reason: str, model: Path | None, override_hold: bool = False, override_refusal: bool = False
+) -> Gate:
+    """Record a person's approval in gate.json and gate.html and, where a model folder is given, in a gate.json with the
+    reasoning baseline beside its weights. Raises UserError where the decision is about another model."""
+    gate = read_gate(folder)
+    result = approve(gate.candidate, gate, by, reason, override_hold, override_refusal)
     baseline = read_baseline(Path(folder))
     if model is not None:
-        if not (Path(model) / "config.json").is_file():
-            raise UserError(f"{model}: no config.json in it; give the folder of the model")
-        path = Path(model) / MANIFEST
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except ValueError:
-            raise UserError(f"{path}: not JSON; mend it or take it away, then approve again") from None
-        fields = manifest_fields(result, baseline, manifest.get("evaluation", []))
+        check_bound(f"{Path(folder) / GATE}", gate.weights, folder_weights(model), str(model))
         write_baseline(baseline, model)
-        write_text(path, json.dumps(manifest | fields, ensure_ascii=False, indent=1) + "\n")
+        write_text(Path(model) / GATE, result.model_dump_json(indent=1) + "\n")
     write_result(result, baseline, Path(folder))
     return result

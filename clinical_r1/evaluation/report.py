@@ -13,7 +13,6 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.compare import Comparison, PairedResult, compare
 from clinical_r1.evaluation.curves import read_curves
-from clinical_r1.evaluation.gate import GATE
 from clinical_r1.evaluation.hallucination import hallucination_rate
 from clinical_r1.evaluation.hyperparameters import hyperparameters
 from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, read_cases
@@ -23,6 +22,7 @@ from clinical_r1.evaluation.page import render
 from clinical_r1.evaluation.results import reach_of
 from clinical_r1.evaluation.sentences import answer_sentence, answer_sentence_zh, second_opinion, undecided_sentence
 from clinical_r1.evaluation.show import length_chart, outcome_rows, sample_predictions, sample_traces
+from clinical_r1.objectstore.manifest import GATE
 from clinical_r1.schema import Case, Prediction, read_jsonl
 from clinical_r1.step import STEP_FILE
 

@@ -21,6 +21,7 @@ from clinical_r1.evaluation.metrics import Metrics, measure
 from clinical_r1.evaluation.results import write_evaluation
 from clinical_r1.folders import check_model_folder, identity
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.objectstore.binding import folder_weights
 from clinical_r1.privacy.crossing import check_crossing, check_gate
 from clinical_r1.schema import Case, Prediction, write_jsonl
 from clinical_r1.verifier.config import tell_of_rules_alone
@@ -52,6 +53,7 @@ def evaluate_cases(
     config = config.model_copy(update={"model_name": config.model_name or default, "identity": identity_of(model)})
     if not all(case.options for case in rows):  # choices are read by rules whoever judges
         tell_of_rules_alone(config.reward_judge.verifier, "the result is a lower bound; name a model in reward_judge")
+    config = config.model_copy(update={"weights": "" if isinstance(model, EndpointConfig) else folder_weights(model)})
     notes: list[str] = []
     if isinstance(model, EndpointConfig):
         predictions, failed, notes = answer_by_endpoint(config, model, rows, Path(state_dir))
@@ -65,6 +67,7 @@ def evaluate_cases(
     metrics = measure(rows, predictions, config.model_name, config.benchmark)
     metrics.notes += notes
     metrics.decoding = config.decoding
+    metrics.weights = config.weights
     _write(config, rows, predictions, metrics, Path(out_dir))
     return metrics.model_dump(mode="json")
 
@@ -116,6 +119,7 @@ def _write(
     write_text(out_dir / "config.json", config.model_dump_json(indent=1) + "\n")
     write_jsonl(out_dir / CASES, cases)
     write_jsonl(out_dir / PREDICTIONS, predictions)
-    write_baseline(make_baseline(predictions, cases, config.model_name, config.benchmark, config.decoding), out_dir)
+    baseline = make_baseline(predictions, cases, config.model_name, config.benchmark, config.weights, config.decoding)
+    write_baseline(baseline, out_dir)
     write_evaluation(metrics, out_dir)
     write_text(out_dir / METRICS, json.dumps(metrics.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")

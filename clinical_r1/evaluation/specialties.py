@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 
 from clinical_r1.evaluation.compare import PairedResult
 from clinical_r1.evaluation.page import percent, points
-from clinical_r1.evaluation.policy import RuleResult, SpecialtyRule
+from clinical_r1.evaluation.policy import SpecialtyRule
+from clinical_r1.objectstore.manifest import RuleResult
 from clinical_r1.stats import Shrunken, paired_power, quantile, shrink
 
 _NORMAL = NormalDist()

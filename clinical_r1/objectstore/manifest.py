@@ -1,28 +1,90 @@
 """What is written down about a published model: where it comes from, how it was judged, who let it into production."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.objectstore.transfer import FileEntry
 
-MANIFEST, ALIASES = "manifest.json", "aliases.json"
+MANIFEST, ALIASES, GATE = "manifest.json", "aliases.json", "gate.json"
+Decision = Literal["promote", "hold", "refuse"]
 Alias = Literal["candidate", "production", "previous"]
 
 
+class RuleResult(BaseModel):
+    """One rule of the promotion gate, what it saw, and what it could have seen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rule: str
+    result: Literal["pass", "hold", "refuse"]
+    reason: str
+    n: int = 0
+    power: str = ""
+    """Chances of this rule at this n: what it finds, and what it does to a model that did not change."""
+
+
+class Override(BaseModel):
+    """A person who took a held or refused model into production all the same."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    decision: Literal["hold", "refuse"]
+    """What the gate had said."""
+    by: str
+    reason: str
+    at: str
+    """ISO 8601, UTC."""
+
+
 class Gate(BaseModel):
-    """The promotion gate's result as `gate.json` holds it; only the decision is read here."""
+    """The promotion gate's decision: `gate.json`, and what a model's manifest carries."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="forbid")
 
-    decision: Literal["promote", "hold", "refuse"]
-    """What the data say."""
-    rules: list[dict[str, Any]] = Field(default_factory=list)
-    """Each rule with its result and reason."""
+    decision: Decision
+    """What the rules say: the sternest of their results."""
+    candidate: str = ""
+    """Name of the model that was judged."""
+    weights: str = ""
+    """SHA-256 of the files that decide its text (clinical_r1.objectstore.binding); empty for a model behind an
+    endpoint, which cannot be published."""
+    answers: str = ""
+    """SHA-256 of the judged answers: a new evaluation of the same weights has another one."""
+    against: str = ""
+    """Name of the rival."""
+    incumbent: bool = False
+    """False: there was no model in use, the base model was the rival."""
+    rules: list[RuleResult] = Field(min_length=1)
+    policy: dict[str, Any] = Field(default_factory=dict)
+    benchmark: str = ""
+    unread: dict[str, float] = Field(default_factory=dict)
+    """Share of answers to the forgetting benchmark whose choice could not be read, of candidate and base model."""
+    approved_by: str = ""
+    """Who took it into production."""
+    approval_reason: str = ""
+    approved_at: str = ""
+    """ISO 8601, UTC."""
+    overrides: list[Override] = Field(default_factory=list)
+    """Nothing is ever taken out."""
 
+    @model_validator(mode="after")
+    def _follows(self) -> Self:
+        if self.decision != decision_of(self.rules):
+            raise ValueError(f"decision says {self.decision}, but its rules say {decision_of(self.rules)}")
+        return self
+
+    @property
     def reasons(self) -> list[str]:
-        """Why it is not `promote`."""
-        return [f"{rule.get('rule')}: {rule.get('reason')}" for rule in self.rules if rule.get("result") != "pass"]
+        """Why it is not `promote`, what refuses before what holds; empty where it is."""
+        failed = [rule for wanted in ("refuse", "hold") for rule in self.rules if rule.result == wanted]
+        return [f"{rule.rule}: {rule.reason}" for rule in failed]
+
+
+def decision_of(rules: list[RuleResult]) -> Decision:
+    """The sternest result decides."""
+    results = {rule.result for rule in rules}
+    return "refuse" if "refuse" in results else "hold" if "hold" in results else "promote"
 
 
 class Facts(BaseModel):
@@ -69,12 +131,8 @@ class ModelManifest(Facts):
     """ISO 8601, UTC."""
     files: list[FileEntry]
     """Everything the version consists of, besides this manifest."""
-    approved_by: str = ""
-    """Who took it into production."""
-    approval_reason: str = ""
-    """And why."""
-    approved_at: str = ""
-    """And when."""
+    superseded: list[Gate] = Field(default_factory=list)
+    """Earlier results of the gate on the same weights, oldest first."""
 
     @property
     def size(self) -> int:
@@ -104,7 +162,7 @@ class Move(BaseModel):
     gate: str = ""
     """Decision of the gate at that time."""
     override: bool = False
-    """A held model was promoted all the same."""
+    """A held or refused model was promoted all the same."""
 
 
 class Aliases(BaseModel):

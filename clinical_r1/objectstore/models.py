@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.approval import approve
+from clinical_r1.objectstore.binding import approve, check_bound, manifest_weights, supersede, weights_sha256
 from clinical_r1.objectstore.failures import Conflict, NotFound, Unreadable
 from clinical_r1.objectstore.manifest import ALIASES, MANIFEST, Aliases, Facts, Gate, ModelManifest, Move
 from clinical_r1.objectstore.store import Store
@@ -48,12 +48,18 @@ def publish(
 
     The version is the hash of the files unless one is given: the same model published twice is one version, and an
     upload that was stopped goes on with the files that are not finished. `extra` files (name -> path) go beside the
-    weights. Raises UserError for a folder that is no model and for a version that holds another model.
+    weights. Raises UserError for a folder that is no model, for a version that holds another model, and where the gate
+    or the baseline in `facts` is about other weights than the folder's.
     """
     _check_name(name)
     check_model_folder(folder)
     # A local gate's approval writes a manifest.json into the folder; here that name is the store's own record.
     files = {entry: path for entry, path in describe_files(folder, extra).items() if entry.path != MANIFEST}
+    held = weights_sha256((entry.path, entry.sha256) for entry in files)
+    if facts.gate is not None:
+        check_bound("the gate's decision", facts.gate.weights, held, str(folder))
+    if facts.baseline:
+        check_bound("the reasoning baseline", str(facts.baseline.get("weights", "")), held, str(folder))
     version = version or content_version(list(files))
     _check_name(version)
     prefix = f"{name}/{version}"
@@ -161,20 +167,24 @@ def promote(
     reason: str,
     gate: Gate | None = None,
     override_hold: bool = False,
+    override_refusal: bool = False,
 ) -> Aliases:
     """Point `production` to a version and `previous` to what it was; a person answers for it.
 
-    `gate` is a newer result than the manifest's. Raises UserError without a person and a reason, without a gate, for
-    a refused model, and for a held one unless `override_hold`.
+    `gate` is a newer result than the manifest's, which is kept as superseded. Raises UserError without a person and a
+    reason, without a gate, where the gate is about other weights, and for a held or refused model unless that is
+    overridden.
     """
     manifest = read_manifest(store, name, version)
     label = f"{manifest.name}/{manifest.version}"
-    gate = gate or manifest.gate
+    before, held = manifest.gate, manifest_weights(manifest)
+    gate = supersede(label, gate, held, before) if gate else before
     if gate is None:
         raise UserError(f"promote: {label} has no gate result: run the gate and give its file with --gate gate.json")
-    approval = approve(label, gate.decision, gate.reasons(), approved_by, reason, override_hold)
-    _rewrite_manifest(store, manifest, {**approval, "gate": gate})
-    held = gate.decision == "hold"
+    check_bound("the gate's decision", gate.weights, held, label)
+    approved = approve(label, gate, approved_by, reason, override_hold, override_refusal)
+    older = [*manifest.superseded, before] if before and gate is not before else manifest.superseded
+    _rewrite_manifest(store, manifest, {"gate": approved, "superseded": older})
     move = Move(
         at=_now(),
         action="promote",
@@ -183,9 +193,26 @@ def promote(
         by=approved_by,
         reason=reason,
         gate=gate.decision,
-        override=held,
+        override=gate.decision != "promote",
     )
     return _change_aliases(store, name, lambda aliases: _into_production(aliases, move))
+
+
+def check_served(store: Store, name: str, version: str) -> ModelManifest:
+    """The manifest of a version that may be served. Raises UserError where nobody approved it, where its gate is about
+    other weights, or where the store no longer holds the files that the manifest lists."""
+    manifest = read_manifest(store, name, version)
+    label = f"{manifest.name}/{manifest.version}"
+    if manifest.gate is None or not manifest.gate.approved_by:
+        raise UserError(f"{label}: nobody took it into production: `clinical-r1 models promote {name} {version}` first")
+    check_bound("the gate's decision", manifest.gate.weights, manifest_weights(manifest), label)
+    for entry in manifest.files:
+        stat = store.stat(f"{label}/{entry.path}")
+        if stat is None or stat.size != entry.size or (stat.sha256 and stat.sha256 != entry.sha256):
+            raise UserError(
+                f"{store.uri}/{label}/{entry.path}: is not the file of the manifest; publish the model again"
+            )
+    return manifest
 
 
 def rollback(store: Store, name: str, by: str, reason: str) -> Aliases:

@@ -6,11 +6,11 @@ from typing import Any
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.baseline import FILE_NAME as BASELINE
-from clinical_r1.objectstore.manifest import Facts, Gate, ModelManifest
+from clinical_r1.objectstore.manifest import GATE, Facts, Gate, ModelManifest
 from clinical_r1.objectstore.models import publish
 from clinical_r1.objectstore.store import open_store
 
-_BESIDE = {"report": ("MODEL_CARD.md",), "gate": (BASELINE, "gate.json")}
+_BESIDE = {"report": ("MODEL_CARD.md",), "gate": (BASELINE, GATE)}
 _DATASETS = {"splits": ("sft.jsonl", "rl.jsonl", "validation.jsonl"), "traces": ("traces.jsonl",)}
 
 
@@ -34,7 +34,7 @@ def publish_run(
         config=config,
         run_id=facts["run_id"],
         evaluation=[json.loads((folders["predictions"] / "metrics.json").read_text(encoding="utf-8"))],
-        gate=Gate.model_validate_json((folders["gate"] / "gate.json").read_text(encoding="utf-8")),
+        gate=Gate.model_validate_json((folders["gate"] / GATE).read_text(encoding="utf-8")),
         baseline=json.loads((folders["gate"] / BASELINE).read_text(encoding="utf-8")),
         licence=base.get("licence", ""),
     )

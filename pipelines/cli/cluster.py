@@ -195,7 +195,7 @@ def _model_uri(name: str, version: str, store: str) -> str:
     if not store.startswith("s3://"):
         raise UserError(f"--store '{store}': KServe reads models from s3://BUCKET/models")
     place = open_store(store)
-    manifest = models.read_manifest(place, name, version)
+    manifest = models.check_served(place, name, version)
     return f"{place.uri}/{name}/{manifest.version}"
 
 

@@ -271,14 +271,19 @@ def gate_approve(
     decision: Annotated[Path, typer.Argument(help="Folder with gate.json.")],
     by: Annotated[str, typer.Option(help="Who approves.")],
     reason: Annotated[str, typer.Option(help="Why; it stands in the manifest for good.")],
-    model: Annotated[Path | None, typer.Option(help="Model folder, for its manifest, card and baseline.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="The folder of that model: decision and baseline go beside its weights.")
+    ] = None,
     override_hold: Annotated[bool, typer.Option("--override-hold", help="Promote a held model all the same.")] = False,
+    override_refusal: Annotated[
+        bool, typer.Option("--override-refusal", help="Promote a refused model; stands in manifest and card for ever.")
+    ] = False,
 ) -> None:
-    """A person takes responsibility: approved_by and the reason go into gate.json and the model's manifest.
+    """A person takes responsibility: approved_by and the reason go into gate.json, there and beside the weights.
 
     Example: clinical-r1 gate approve gate/ --by "Dr. Li" --reason "reviewed 200 answers" --model runs/latest/model
     """
     from clinical_r1.evaluation.promotion import approve_folder
 
-    result = approve_folder(decision, by, reason, model, override_hold)
+    result = approve_folder(decision, by, reason, model, override_hold, override_refusal)
     typer.echo(f"{result.candidate}: approved by {result.approved_by} at {result.approved_at}")

@@ -105,6 +105,9 @@ def promote(
     override_hold: Annotated[
         bool, typer.Option("--override-hold", help="Promote although the gate says hold.")
     ] = False,
+    override_refusal: Annotated[
+        bool, typer.Option("--override-refusal", help="Promote a refused model; stands in manifest and card for ever.")
+    ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Take a version into production. The gate must say promote; a refused model is never promoted.
@@ -116,7 +119,7 @@ def promote(
 
     place = open_store(store)
     newer = _read_gate(gate) if gate else None
-    aliases = models.promote(place, name, version, approved_by, reason, newer, override_hold)
+    aliases = models.promote(place, name, version, approved_by, reason, newer, override_hold, override_refusal)
     typer.echo(f"production: {place.uri}/{name}/{aliases.production}")
     typer.echo(f"previous: {aliases.previous or 'none'}")
     typer.echo("serve it with `clinical-r1 rollout`, or set this URI in the chart's serving values")

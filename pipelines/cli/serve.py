@@ -16,6 +16,9 @@ def serve(
 
     Production uses vLLM behind the gateway; this is for laptops and tests.
     """
+    from clinical_r1.objectstore.binding import check_beside
     from serving.engine.main import serve as serve_model
 
+    if model.is_dir():
+        check_beside(model)
     serve_model(model, host=host, port=port, open_browser=open_browser)

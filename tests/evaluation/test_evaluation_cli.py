@@ -16,6 +16,7 @@ from clinical_r1.evaluation.policy import read_policy
 from clinical_r1.evaluation.reasoning_check import read_chains
 from clinical_r1.evaluation.registry import find, load_benchmark, recognise
 from clinical_r1.evaluation.review import ReviewItem, from_csv, to_csv
+from clinical_r1.objectstore.binding import folder_weights
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
 from pipelines.cli.main import app, main
 from pipelines.evaluate_run import read_settings
@@ -78,19 +79,21 @@ def test_gate_decides_and_a_person_approves(models, tmp_path):
         command("gate", "decide", models[1], models[0], "--forgetting", *swapped, "--out", tmp_path / "g")
     model = tmp_path / "model"
     model.mkdir()
-    with pytest.raises(UserError, match=r"no config\.json"):
+    (model / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"gate\.json names no weights"):
+        command("gate", "approve", tmp_path / "g", "--by", "Dr. A", "--reason", "seen", "--model", model)
+    config = EvaluationConfig(model_name="ours", benchmark="test", weights=folder_weights(model))
+    (models[1] / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
+    command("gate", "decide", models[1], models[0], "--forgetting", *probe, "--out", tmp_path / "g")
+    (model / "config.json").write_text('{"hidden_size": 1}')
+    with pytest.raises(UserError, match=r"gate\.json is about the weights"):
         command("gate", "approve", tmp_path / "g", "--by", "Dr. A", "--reason", "seen", "--model", model)
     (model / "config.json").write_text("{}")
-    (model / "manifest.json").write_text(json.dumps({"name": "ours", "licence": "MIT"}))
     command("gate", "approve", tmp_path / "g", "--by", "Dr. A", "--reason", "read 50 answers", "--model", model)
     page = (tmp_path / "g" / "gate.html").read_text(encoding="utf-8")
     assert "read 50 answers" in page and "可以上线" in page and "用途声明" in page
-    manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
-    assert (manifest["licence"], manifest["approved_by"], manifest["approval_reason"]) == (
-        "MIT",
-        "Dr. A",
-        "read 50 answers",
-    )
+    approved = json.loads((model / "gate.json").read_text(encoding="utf-8"))
+    assert (approved["approved_by"], approved["approval_reason"]) == ("Dr. A", "read 50 answers")
     assert (model / "reasoning_baseline.json").is_file()
 
 

@@ -11,9 +11,10 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.choices import multiple_choice
 from clinical_r1.evaluation.compare import PairedResult
 from clinical_r1.evaluation.config import GateConfig
-from clinical_r1.evaluation.gate import GateInputs, approve, decide, manifest_fields, write_gate
+from clinical_r1.evaluation.gate import GateInputs, decide, write_gate
 from clinical_r1.evaluation.policy import Policy, read_policy
 from clinical_r1.evaluation.specialties import specialty_rules
+from clinical_r1.objectstore.binding import approve
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.stats import Pairs, shrink
@@ -215,24 +216,17 @@ def test_a_biased_benchmark_disables_the_gate():
 def test_approval_needs_a_name_and_a_reason_and_no_refusal():
     promoted = decide(inputs(), Policy())
     with pytest.raises(UserError, match="approved_by"):
-        approve(promoted, "", "fine")
-    approved = approve(promoted, "Dr. Example", "reviewed 100 cases")
-    fields = manifest_fields(approved, _baseline())
-    assert fields["approved_by"] == "Dr. Example"
-    assert fields["gate"]["decision"] == "promote"
+        approve("candidate", promoted, "", "fine")
+    approved = approve("candidate", promoted, "Dr. Example", "reviewed 100 cases")
+    assert (approved.approved_by, approved.overrides, approved.decision) == ("Dr. Example", [], "promote")
     held = decide(inputs(candidate=INCUMBENT), Policy())
     with pytest.raises(UserError, match="is held"):
-        approve(held, "Dr. Example", "because")
-    assert approve(held, "Dr. Example", "because", override_hold=True).approved_by
+        approve("candidate", held, "Dr. Example", "because", override_refusal=True)
+    assert approve("candidate", held, "Dr. Example", "because", override_hold=True).overrides[0].decision == "hold"
     refused = decide(inputs(candidate=INCUMBENT, rival=BETTER), Policy())
     with pytest.raises(UserError, match="was refused"):
-        approve(refused, "Dr. Example", "because", override_hold=True)
-
-
-def _baseline():
-    from clinical_r1.baseline import make_baseline
-
-    return make_baseline(BETTER, CASES)
+        approve("candidate", refused, "Dr. Example", "because", override_hold=True)
+    assert approve("candidate", refused, "Dr. A", "because", override_refusal=True).overrides[0].by == "Dr. A"
 
 
 def test_files_of_the_gate(tmp_path):

@@ -3,21 +3,32 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.objectstore import models
+from clinical_r1.objectstore.binding import check_beside, folder_weights
 from clinical_r1.objectstore.failures import StoreUnavailable
 from clinical_r1.objectstore.manifest import Facts, Gate
 from clinical_r1.objectstore.store import Store, open_store
 
-HOLD = Gate(decision="hold", rules=[{"rule": "accuracy", "result": "hold", "reason": "+1.0 points"}])
-REFUSE = Gate(decision="refuse", rules=[{"rule": "forgetting", "result": "refuse", "reason": "-9.0 points"}])
+PROMOTE: dict[str, Any] = {"rule": "accuracy", "result": "pass", "reason": "+9.0 points"}
+HOLD: dict[str, Any] = {"rule": "accuracy", "result": "hold", "reason": "+1.0 points"}
+REFUSE: dict[str, Any] = {"rule": "forgetting", "result": "refuse", "reason": "-9.0 points"}
 
 
-def publish(store: Store, folder: Path, weights: bytes, gate: Gate | None = None) -> str:
+def gate_of(folder: Path, rule: dict[str, Any], answers: str = "first") -> Gate:
+    """A decision about the files in the folder as they are now."""
+    decision = {"pass": "promote"}.get(rule["result"], rule["result"])
+    given = {"decision": decision, "rules": [rule], "weights": folder_weights(folder), "answers": answers}
+    return Gate.model_validate(given)
+
+
+def publish(store: Store, folder: Path, weights: bytes, rule: dict[str, Any] | None = None) -> str:
     (folder / "model-00001-of-00003.safetensors").write_bytes(weights)
+    gate = gate_of(folder, rule) if rule else None
     facts = Facts(base_model="Qwen/Qwen2.5-7B", base_revision="abc", gate=gate, licence="apache-2.0", run_id="run-1")
     return models.publish(store, "r1", folder, facts).version
 
@@ -25,10 +36,11 @@ def publish(store: Store, folder: Path, weights: bytes, gate: Gate | None = None
 def test_a_published_model_is_found_by_its_alias_and_comes_back(
     store: Store, model_folder: Path, tmp_path: Path
 ) -> None:
-    version = publish(store, model_folder, b"first", Gate(decision="promote"))
+    version = publish(store, model_folder, b"first", PROMOTE)
+    gate = gate_of(model_folder, PROMOTE)
     assert models.names(store) == ("r1",)
     manifest = models.read_manifest(store, "r1", "candidate")
-    assert manifest.version == version and manifest.base_revision == "abc" and manifest.gate == Gate(decision="promote")
+    assert manifest.version == version and manifest.base_revision == "abc" and manifest.gate == gate
     models.fetch(store, "r1", "candidate", tmp_path / "back")
     assert (tmp_path / "back" / "model-00001-of-00003.safetensors").read_bytes() == b"first"
     stored = json.loads(store.get(f"r1/{version}/manifest.json"))
@@ -55,7 +67,7 @@ def test_a_manifest_that_a_local_gate_wrote_is_not_the_stores(tmp_path: Path, mo
     store = open_store(str(tmp_path / "store"))
     version = publish(store, model_folder, b"first")
     manifest = models.read_manifest(store, "r1", version)
-    assert "manifest.json" not in {entry.path for entry in manifest.files} and manifest.approved_by == ""
+    assert "manifest.json" not in {entry.path for entry in manifest.files} and manifest.gate is None
     assert [found for found, _ in models.versions(store, "r1")] == [version]
 
 
@@ -83,7 +95,7 @@ def test_promotion_needs_gate_person_and_reason(store: Store, model_folder: Path
     for version, arguments, words in (
         (bare, {}, "has no gate result"),
         (held, {}, r"held by the gate \(accuracy: \+1\.0 points\).*--override-hold"),
-        (refused, {"override_hold": True}, "refused by the gate .*forgetting"),
+        (refused, {"override_hold": True}, "refused by the gate .*forgetting.*--override-refusal"),
         (held, {"reason": " ", "override_hold": True}, "needs a person and a reason"),
         ("absent", {}, "no such version"),
     ):
@@ -91,17 +103,19 @@ def test_promotion_needs_gate_person_and_reason(store: Store, model_folder: Path
             models.promote(store, "r1", version, **({"approved_by": "Dr. Li", "reason": "trial"} | arguments))
     assert models.read_aliases(store, "r1")[0].production == ""
     models.promote(store, "r1", held, "Dr. Li", "small site, reviewed by hand", override_hold=True)
-    manifest = models.read_manifest(store, "r1", "production")
-    assert (manifest.approved_by, manifest.approval_reason) == ("Dr. Li", "small site, reviewed by hand")
+    gate = models.read_manifest(store, "r1", "production").gate
+    assert gate and (gate.approved_by, gate.approval_reason) == ("Dr. Li", "small site, reviewed by hand")
     last = models.read_aliases(store, "r1")[0].history[-1]
     assert last.override and last.gate == "hold" and last.by == "Dr. Li"
-    models.promote(store, "r1", bare, "Dr. Li", "judged later", gate=Gate(decision="promote"))
-    assert models.read_manifest(store, "r1", bare).gate == Gate(decision="promote")
+    (model_folder / "model-00001-of-00003.safetensors").write_bytes(b"bare")
+    models.promote(store, "r1", bare, "Dr. Li", "judged later", gate=gate_of(model_folder, PROMOTE))
+    judged = models.read_manifest(store, "r1", bare).gate
+    assert judged and judged.decision == "promote" and judged.approved_by == "Dr. Li"
 
 
 def test_rollback_swaps_production_and_previous(store: Store, model_folder: Path) -> None:
-    first = publish(store, model_folder, b"first", Gate(decision="promote"))
-    second = publish(store, model_folder, b"second", Gate(decision="promote"))
+    first = publish(store, model_folder, b"first", PROMOTE)
+    second = publish(store, model_folder, b"second", PROMOTE)
     models.promote(store, "r1", first, "Dr. Li", "first")
     with pytest.raises(UserError, match="no version is 'previous' yet"):
         models.rollback(store, "r1", "Dr. Li", "worse")
@@ -116,7 +130,7 @@ def test_rollback_swaps_production_and_previous(store: Store, model_folder: Path
 
 
 def test_moves_at_the_same_time_are_all_kept(store: Store, model_folder: Path) -> None:
-    versions = [publish(store, model_folder, bytes([i]), Gate(decision="promote")) for i in range(5)]
+    versions = [publish(store, model_folder, bytes([i]), PROMOTE) for i in range(5)]
     with ThreadPoolExecutor(5) as pool:
         list(pool.map(lambda version: models.promote(store, "r1", version, "Dr. Li", version), versions))
     history = models.read_aliases(store, "r1")[0].history
@@ -156,3 +170,82 @@ def test_one_unreadable_manifest_does_not_hide_the_rest(store: Store, model_fold
     found = dict(models.versions(store, "r1"))
     assert list(found) == ["good", "bad", "half"] and found["good"] == good and found["half"] is None
     assert "r1/bad/manifest.json: " in str(found["bad"]) and "another version of clinical-r1" in str(found["bad"])
+
+
+def test_weights_that_were_cut_after_the_gate_are_not_published(store: Store, model_folder: Path) -> None:
+    facts = Facts(gate=gate_of(model_folder, PROMOTE), baseline={"weights": folder_weights(model_folder)})
+    weights = model_folder / "model-00002-of-00003.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:5000])
+    with pytest.raises(UserError, match=r"the gate's decision is about the weights [0-9a-f]{12}, but .*model holds"):
+        models.publish(store, "r1", model_folder, facts)
+    weights.write_bytes(whole)
+    for baseline in ({"weights": "0" * 64}, {"n": 3}):
+        facts = Facts(gate=facts.gate, baseline=baseline)
+        with pytest.raises(UserError, match=r"the reasoning baseline (is about|names no weights)"):
+            models.publish(store, "r1", model_folder, facts)
+    assert models.names(store) == ()
+
+
+@pytest.mark.parametrize("changed", ["tokenizer.json", "generation_config.json", "chat_template.jinja"])
+def test_what_decides_the_text_is_bound_and_what_lies_beside_is_not(model_folder: Path, changed: str) -> None:
+    before = folder_weights(model_folder)
+    (model_folder / "README.md").write_text("a card")
+    (model_folder / "gate.json").write_text(gate_of(model_folder, PROMOTE).model_dump_json())
+    assert folder_weights(model_folder) == before
+    check_beside(model_folder)
+    (model_folder / changed).write_text('{"temperature": 2}')
+    assert folder_weights(model_folder) != before
+    with pytest.raises(UserError, match=r"gate\.json is about the weights"):
+        check_beside(model_folder)
+
+
+def test_a_refusal_is_superseded_by_new_answers_of_the_same_weights_only(store: Store, model_folder: Path) -> None:
+    version = publish(store, model_folder, b"refused", REFUSE)
+
+    def promote(gate: Gate, **more: bool) -> None:
+        models.promote(store, "r1", version, "Dr. Li", "second look", gate=gate, **more)
+
+    with pytest.raises(UserError, match=r"judges the same answers for which r1/.* was refused"):
+        promote(gate_of(model_folder, PROMOTE))
+    with pytest.raises(UserError, match="--gate is about the weights"):
+        promote(gate_of(model_folder, PROMOTE, "second").model_copy(update={"weights": "0" * 64}))
+    with pytest.raises(UserError, match="--gate names no weights"):
+        promote(gate_of(model_folder, PROMOTE, "second").model_copy(update={"weights": ""}))
+    promote(gate_of(model_folder, PROMOTE, "second"))
+    manifest = models.read_manifest(store, "r1", version)
+    assert manifest.gate and manifest.gate.decision == "promote"
+    assert [gate.decision for gate in manifest.superseded] == ["refuse"]
+
+
+def test_an_override_stands_for_ever(store: Store, model_folder: Path) -> None:
+    version = publish(store, model_folder, b"refused", REFUSE)
+    models.promote(store, "r1", version, "Dr. Li", "no other model speaks it", override_refusal=True)
+    models.promote(store, "r1", version, "Dr. Wu", "judged again", gate=gate_of(model_folder, PROMOTE, "second"))
+    manifest = models.read_manifest(store, "r1", version)
+    assert manifest.gate and [(o.decision, o.by) for o in manifest.gate.overrides] == [("refuse", "Dr. Li")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"decision": "promote"}',
+        '{"decision": "promote", "rules": []}',
+        '{"decision": "promote", "rules": [{"rule": "accuracy", "result": "refuse", "reason": "x"}]}',
+    ],
+)
+def test_a_decision_that_its_rules_do_not_give_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="rules"):
+        Gate.model_validate_json(text)
+
+
+def test_only_approved_and_whole_versions_are_served(tmp_path: Path, model_folder: Path) -> None:
+    store = open_store(tmp_path / "store")
+    version = publish(store, model_folder, b"first", PROMOTE)
+    with pytest.raises(UserError, match="nobody took it into production"):
+        models.check_served(store, "r1", version)
+    models.promote(store, "r1", version, "Dr. Li", "better")
+    assert models.check_served(store, "r1", "production").version == version
+    (tmp_path / "store" / "r1" / version / "model-00002-of-00003.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"model-00002-of-00003\.safetensors: is not the file of the manifest"):
+        models.check_served(store, "r1", "production")
