@@ -1,12 +1,23 @@
-"""Does a verifier accept what it must not? Generated answers, English and Chinese, whose right grade is known.
+"""Does a verifier accept what it must not, and does it pay what is right? English and Chinese, grades known.
 
-    python -m benchmarks.verifier_probes                 # rule, simulated judge and their ensemble
+    python -m benchmarks.verifier_probes                 # rules, simulated judge and their ensemble
     python -m benchmarks.verifier_probes --base-url https://h/v1 --model m --api-key-env JUDGE_KEY
 
-Kinds that must be refused: negated, hedged, list_everything, empty, wrong, unusual, disguised (denied, doubted or
-listed in rarer words, in markup, in traditional characters) and elsewhere (named as history, a relative's, a reference,
-a complication). Kinds that should be accepted: right, plain (ordinary layouts) and paraphrase. A false accept pays a
-wrong answer during training; a false reject only costs data. The last line is one JSON object.
+Answers come from templates (verifier_probes.yaml: every kind that must be refused and the plain ones), from cases
+written by hand (verifier_cases.tsv), and from ../shared where it lies beside the repository: answers by category,
+HuatuoGPT-o1's 198 replies, MedQA's 1,273 items in many forms of a right choice, judge replies. A false accept pays a
+wrong answer during training; an answer that rules leave undecided costs a call of the judge. The last line is one JSON
+object:
+
+false_accepts         wrong, denied, doubted or listed answers that the rules accept (0 is right)
+formal_accepted       share of formal replies with a conclusion line that the rules alone accept
+synonyms_accepted, detail_accepted, affirmed_accepted   the same of synonyms, fitting detail, plain affirmations
+huatuo_accepted       of the replies that name the reference at all (`huatuo_naming` of `huatuo_replies`); the others
+                      give another answer or say it in other words, which no rule can know
+huatuo_false          replies accepted against another problem's reference, all pairs
+choice_accuracy       right letters of the worst form of a choice
+judge_replies_right   share of judge replies read as they are meant
+stub_judge_right      share of all right answers that end as correct with a judge that is right
 """
 
 import argparse
@@ -25,15 +36,29 @@ import yaml
 from clinical_r1.errors import UserError
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.schema import VerdictLabel
+from clinical_r1.llm.parse import parse_reply
+from clinical_r1.reasoning import with_conclusion
+from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.simulator.beside import simulated_endpoint
+from clinical_r1.verifier.choice import read_choice
 from clinical_r1.verifier.judgement import Judgement, Verifier
-from clinical_r1.verifier.verifier import VerifierConfig, build_verifier
+from clinical_r1.verifier.llm import Judged
+from clinical_r1.verifier.normalise import words
+from clinical_r1.verifier.rule import RuleVerifier
+from clinical_r1.verifier.verifier import EnsembleVerifier, VerifierConfig, build_verifier
 
 REFUSED = ("negated", "hedged", "list_everything", "empty", "wrong", "unusual", "disguised", "elsewhere")
-ACCEPTED = ("right", "plain", "paraphrase")
+ACCEPTED = ("right", "plain", "paraphrase", "affirmed", "detail", "synonym", "formal")
+HANDED = {
+    "affirmed_after_contrast": "affirmed", "more_detail": "detail", "near_miss": "near_miss", "synonym": "synonym",
+    "negated_hedged_list": "negated", "formal": "formal",
+}  # fmt: skip
+"""Categories of the handed answers, as kinds."""
 
 TABLE = Path(__file__).with_suffix(".yaml")
+WRITTEN = Path(__file__).with_name("verifier_cases.tsv")
+CHOICES = Path(__file__).with_name("verifier_choices.yaml")
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
 @dataclass(frozen=True)
@@ -62,6 +87,168 @@ def generate(per_kind: int = 60, seed: int = 0) -> Iterator[Probe]:
             random.Random(f"{seed}-{language}-{kind}").shuffle(chosen)
             for reference, answer in chosen[:per_kind]:
                 yield Probe(kind, Judgement(question, reference, answer, language))
+
+
+def written_cases() -> list[Probe]:
+    """The cases of verifier_cases.tsv."""
+    lines = WRITTEN.read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if line and not line.startswith("#")]
+    return [
+        Probe(kind, Judgement("", reference, answer.replace("\\n", "\n"), "en" if reference.isascii() else "zh"))
+        for kind, reference, answer in rows
+    ]
+
+
+def handed_cases() -> list[Probe]:
+    """The answers of ../shared/cases/verdicts.jsonl; none where the folder is absent."""
+    path = SHARED / "cases" / "verdicts.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return [
+        Probe(HANDED.get(row["category"], "right" if row["expected"] else "wrong"),
+              Judgement("", row["reference"], row["answer"], row["language"]))
+        for row in rows
+    ]  # fmt: skip
+
+
+def formal_replies() -> list[Probe]:
+    """Formal replies that end with their conclusion line: handed ones, and generated ones whose body says of other
+    diseases what the line must not be judged by."""
+    made = []
+    for probe in handed_cases():
+        if probe.kind == "formal":
+            name = probe.item.reference.partition("(")[0].strip()
+            made.append((probe.item, name, probe.item.answer))
+    for language, table in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items():
+        for row in table["diseases"]:
+            x, p, y, z = row.split("|")
+            item = Judgement("", x, "", language)
+            bodies = (
+                (
+                    f"{y} was considered and cannot be excluded.",
+                    f"It might be {y} or {z}; a CT is pending.",
+                    f"Not {y}.",
+                )
+                if language == "en"
+                else (f"曾考虑{y}，尚不能排除。", f"可能为{y}或{z}，CT待查。", f"不是{y}。")
+            )
+            made += [(item, name, body) for name in (x, p) for body in bodies]
+    return [
+        Probe("formal", Judgement("", item.reference, with_conclusion(body, name, item.language), item.language))
+        for item, name, body in made
+    ]
+
+
+class RightJudge:
+    """A judge that is right about the probes it was made for: what is left to the judge ends as it should."""
+
+    name = "llm:right"
+
+    def __init__(self, probes: list[Probe]) -> None:
+        self._right = {(probe.item.reference, probe.item.answer): probe.acceptable for probe in probes}
+
+    async def judge(self, item: Judgement) -> Verdict:
+        """The known grade."""
+        right = self._right[item.reference, item.answer]
+        return Verdict(label=VerdictLabel.CORRECT if right else VerdictLabel.INCORRECT, judge=self.name)
+
+
+def rules(show: bool = False) -> dict[str, object]:
+    """What the rules alone make of every kind, and what is left with a judge that is right."""
+    rule = RuleVerifier()
+    probes = [*generate(10**6), *written_cases(), *handed_cases(), *formal_replies()]
+    accepted: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    false: Counter[str] = Counter()
+    refused_right = 0
+    for probe in probes:
+        verdict = rule.judge_sync(probe.item)
+        right = verdict.label is VerdictLabel.CORRECT
+        total[probe.kind] += 1
+        accepted[probe.kind] += right
+        false[probe.kind] += right and not probe.acceptable
+        refused_right += probe.acceptable and verdict.label is VerdictLabel.INCORRECT
+        if show and right is not probe.acceptable and not (probe.item.answer == "" and not right):
+            said = f"{probe.item.reference!r} <- {probe.item.answer!r}"
+            print(f"  {probe.kind}: {verdict.label.value} ({verdict.reason}) {said}")
+    ensemble = EnsembleVerifier(rule, RightJudge(probes))
+    ends = asyncio.run(_ends(ensemble, [probe for probe in probes if probe.acceptable]))
+    share = {kind: accepted[kind] / total[kind] if total[kind] else None for kind in ACCEPTED}
+    return {
+        "rule_probes": len(probes), "false_accepts": sum(false.values()), "refused_right": refused_right,
+        "formal_accepted": share["formal"], "synonyms_accepted": share["synonym"], "detail_accepted": share["detail"],
+        "affirmed_accepted": share["affirmed"], "stub_judge_right": ends,
+        "accepted_by_kind": {kind: f"{accepted[kind]}/{total[kind]}" for kind in sorted(total)},
+    }  # fmt: skip
+
+
+async def _ends(verifier: Verifier, probes: list[Probe]) -> float:
+    verdicts = [await verifier.judge(probe.item) for probe in probes]
+    return sum(verdict.label is VerdictLabel.CORRECT for verdict in verdicts) / len(verdicts)
+
+
+def huatuo() -> dict[str, object]:
+    """Real replies against their own and against every other problem's reference."""
+    path = SHARED / "data" / "huatuogpt_o1_demo_198.json"
+    if not path.is_file():
+        return {"huatuo_accepted": None, "huatuo_false": None, "skipped": f"no {path.name}"}
+    rule = RuleVerifier()
+    rows = [
+        (r["Open-ended Verifiable Question"], r["Ground-True Answer"].strip(" ."), r["Response"])
+        for r in json.loads(path.read_text())
+    ]
+
+    def accepts(question: str, reference: str, reply: str) -> bool:
+        item = Judgement(question, reference, reply, "en", references=(reference,))
+        return rule.judge_sync(item).label is VerdictLabel.CORRECT
+
+    naming = [row for row in rows if set(words(row[1])) <= set(words(row[2]))]
+    right = sum(accepts(*row) for row in rows)
+    false = sum(
+        accepts(question, other, reply)
+        for question, own, reply in rows
+        for _, other, _ in rows
+        if not rule.names.match(other, own)
+    )
+    return {
+        "huatuo_replies": len(rows), "huatuo_naming": len(naming), "huatuo_accepted": right / len(naming),
+        "huatuo_accepted_of_all": right / len(rows), "huatuo_false": false,
+    }  # fmt: skip
+
+
+def choices() -> dict[str, object]:
+    """MedQA's right letters in every form of verifier_choices.yaml; no form may be read as another option."""
+    path = SHARED / "data" / "medqa_test_1273.jsonl"
+    if not path.is_file():
+        return {"choice_accuracy": None, "choice_wrong": None, "skipped_choices": f"no {path.name}"}
+    forms = yaml.safe_load(CHOICES.read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+    right: Counter[str] = Counter()
+    wrong: Counter[str] = Counter()
+    for row in rows:
+        options = [row["options"][letter] for letter in sorted(row["options"])]
+        place = ord(row["answer_idx"]) - ord("A")
+        other = chr(ord("A") + (place + 1) % len(options))
+        for form in forms:
+            answer = form.format(L=row["answer_idx"], l=row["answer_idx"].lower(), T=options[place], W=other)
+            index = read_choice(answer, options).index
+            right[form] += index == place
+            wrong[form] += index not in (place, None)
+    worst = min(forms, key=lambda form: right[form])
+    return {
+        "choice_forms": len(forms), "choice_accuracy": right[worst] / len(rows), "choice_worst": worst,
+        "choice_wrong": sum(wrong.values()),
+    }  # fmt: skip
+
+
+def judge_replies() -> dict[str, object]:
+    """The handed judge replies."""
+    path = SHARED / "cases" / "judge_replies.jsonl"
+    if not path.is_file():
+        return {"judge_replies_right": None, "skipped_replies": f"no {path.name}"}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    read = [(parse_reply(row["reply"], Judged), row["right"]) for row in rows]
+    right = [parsed.verdict == wanted.split()[0] if parsed else "invalid" in wanted for parsed, wanted in read]
+    return {"judge_replies_right": sum(right) / len(right)}
 
 
 async def grade(verifier: Verifier, probes: list[Probe], show: bool = False) -> dict[str, object]:
@@ -108,12 +295,12 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
         )
         async with LLMClient(endpoint) as client:
             await client.check()
-            results = {
+            results: dict[str, object] = {
                 kind: await grade(build_verifier(VerifierConfig(kind=kind), client), probes, arguments.show)
                 for kind in ("rule", "llm", "ensemble")
             }
     refusable = sum(not probe.acceptable for probe in probes)
-    return {"probes": len(probes), "must_refuse": refusable, "model": arguments.model, **results}
+    return {"probes": len(probes), "must_refuse": refusable, "model": arguments.model, "verifiers": results}
 
 
 def main() -> int:
@@ -127,7 +314,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", action="store_true", help="print the misjudged probes (they contain no records)")
     try:
-        result = asyncio.run(run(parser.parse_args()))
+        arguments = parser.parse_args()
+        result = {**asyncio.run(run(arguments)), **rules(arguments.show), **huatuo(), **choices(), **judge_replies()}
     except UserError as error:
         print(error)
         return 2

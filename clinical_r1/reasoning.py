@@ -252,13 +252,15 @@ _MARKS = r"[\s>#*_`~]*"
 _LABEL = r"(?:(?:the\s+|my\s+)?final\s+(?:diagnos[ie]s|answer)|最[終终](?:[诊診][断斷]|答案))"
 _CONCLUSION = re.compile(rf"^{_MARKS}(?:[-•·]\s+)?{_MARKS}{_LABEL}{_MARKS}(?:[:：﹕∶]|$)(.*)", re.IGNORECASE)
 _ITEM = re.compile(r"^\s*(?:[-•·*]\s|\(?\d{1,2}[.)、．]|[①-⑳])")
+_NAME = re.compile(r"^[^.。:：;；!?！？]{1,60}$")
 
 
 def conclusion_line(response: str) -> str | None:
     """What the last line `Final diagnosis: ...` (`Final answer:`, `最终诊断：`, `最终答案：`) states; None without one.
 
     Markdown around the label and full-width colons do not count. Where the label stands alone, as a heading, the next
-    line is the conclusion, or the list that begins there (its items with their marks, joined by newlines).
+    line is the conclusion, or the list that begins there (items with their marks, or lines of a few words, joined by
+    newlines).
     """
     lines = response.splitlines()
     for index in range(len(lines) - 1, -1, -1):
@@ -267,9 +269,10 @@ def conclusion_line(response: str) -> str | None:
             continue
         if said := _unmarked(found[1]):
             return said
-        following = [line for line in lines[index + 1 :] if line.strip()]
-        count = next((n for n, line in enumerate(following) if not _ITEM.match(line)), len(following))
-        return "\n".join(_unmarked(line) for line in following[: max(1, count)]) or None
+        paragraph = "\n".join(lines[index + 1 :]).strip().split("\n\n")[0].splitlines()
+        kind = _ITEM if paragraph and _ITEM.match(paragraph[0]) else _NAME
+        count = next((n for n, line in enumerate(paragraph) if not kind.match(line)), len(paragraph))
+        return "\n".join(_unmarked(line) for line in paragraph[: max(1, count)]) or None
     return None
 
 

@@ -18,10 +18,10 @@ from clinical_r1.evaluation.chapters import chapter
 from clinical_r1.evaluation.resampling import mean_interval
 from clinical_r1.evaluation.samples import answer_key
 from clinical_r1.schema import Case, Prediction, Verdict, VerdictLabel
-from clinical_r1.verifier.conclusion import read
-from clinical_r1.verifier.icd import STATED, clean_code, code_of_title, same_at
+from clinical_r1.verifier.icd import STATED, clean_code, same_at
+from clinical_r1.verifier.names import Names
 from clinical_r1.verifier.normalise import normalise
-from clinical_r1.verifier.synonyms import load_synonyms
+from clinical_r1.verifier.reading import read
 
 Level = Literal["right", "category", "block", "chapter", "other", "unplaced"]
 CREDIT: dict[Level, float] = {
@@ -50,7 +50,7 @@ class Coder:
 
     def __init__(self, cases: Sequence[Case]) -> None:
         self._known = {normalise(case.reference): code for case in cases if (code := clean_code(case.icd10))}
-        self._synonyms = load_synonyms()
+        self._names = Names()
         self.code = lru_cache(maxsize=65536)(self._look_up)
 
     def _look_up(self, phrase: str) -> str:
@@ -59,9 +59,7 @@ class Coder:
         stated = STATED.search(phrase)
         if stated:
             return clean_code(stated[1])
-        name = normalise(phrase)
-        found = self._known.get(name) or self._synonyms.code(name)
-        return found or (code_of_title(phrase) if phrase.isascii() and len(phrase) > 3 else "")
+        return self._known.get(normalise(phrase)) or self._names.code(phrase)
 
     def reference(self, case: Case) -> str:
         """Code of the reference; "" where neither the record nor its name tells."""
@@ -70,7 +68,7 @@ class Coder:
     def level(self, case: Case, prediction: Prediction, verdict: Verdict | None) -> Level | None:
         """How near one answer is; None where the case has no code or the judgement failed."""
         wanted = self.reference(case)
-        if not wanted or verdict is None or verdict.label.right is None:
+        if not wanted or verdict is None or verdict.label is VerdictLabel.INVALID:
             return None
         if verdict.label is VerdictLabel.CORRECT:
             return "right"

@@ -23,13 +23,17 @@ def parse_reply(text: str, model: type[ModelT], dialect: Dialect | None = None) 
     """The reply as `model`, or None. Strict JSON first; else, outside of any thought, the last object in a code fence
     or amid prose, repaired if need be: what comes last is what was meant, drafts and examples stand before it.
 
-    Nothing is invented: an object that is cut off, or lacks a required key, does not parse.
+    Nothing is invented: an object that is cut off, or lacks a required key, does not parse. A model with a
+    `read_reply(text)` of its own reads what stands outside of the thought itself.
     """
     try:
         return model.model_validate_json(text)
     except ValidationError:
         pass
-    for candidate in _candidates(read(Answer(text), dialect).response):
+    said = read(Answer(text), dialect).response
+    if (reader := getattr(model, "read_reply", None)) is not None:
+        return reader(said)
+    for candidate in _candidates(said):
         row = _loads(candidate)
         if isinstance(row, dict):
             try:

@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
+from clinical_r1.verifier.icd import IcdLevel
+from clinical_r1.verifier.judgement import Grading
 
 RULES_ALONE = (
     "they say correct where an answer plainly names the reference, incorrect only where that cannot be wrong, and "
     "leave the rest undecided"
 )
-IcdLevel = Literal["off", "code", "category", "block"]
 
 
 class VerifierConfig(BaseModel):
@@ -28,9 +29,15 @@ class VerifierConfig(BaseModel):
     three-character category, or its block. `off` compares names only."""
     synonyms: Path | None = None
     """A file of further synonyms: one group a line, an ICD-10 code (or nothing) and names, separated by `|`."""
+    terminology: Path | None = None
+    """A terminology of your country or house: lines `ICD-10 code<TAB>name` (the form of the Beijing ICD-10 list). Names
+    of one code are one disease, and codes tell which names are surely another."""
+    grading: Grading = "principal"
+    """Where a reference is a list: right is the principal diagnosis first and no other beside that the list lacks, any
+    of the list, or all of it."""
     ensemble: Literal["cascade", "all"] = "cascade"
-    """`cascade`: the rule decides where it is sure (equal name, or a denied, hedged, empty or list-everything
-    answer), the judge decides the rest. `all`: correct only where rule and judge agree that it is."""
+    """`cascade`: the rules decide what they can read for sure, the judge decides the rest. `all`: correct only where
+    rules and judge agree that it is."""
     max_tokens: int | None = Field(default=None, ge=16)
     """Room for the judge's reply, its thought included. None: by its kind, little for a judge that answers at once, and
     more from the first reply on that shows that it thinks."""

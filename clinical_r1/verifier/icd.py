@@ -2,9 +2,11 @@
 
 import re
 from functools import lru_cache
+from typing import Literal
 
-from clinical_r1.verifier.config import IcdLevel
 from clinical_r1.verifier.normalise import normalise
+
+IcdLevel = Literal["off", "code", "category", "block"]
 
 CODE = re.compile(r"^[A-Z]\d{2}(?:\.?[0-9X]{1,8})?[*+†]?$")
 STATED = re.compile(

@@ -1,9 +1,13 @@
 """What a verifier is asked, and what every verifier can do."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
+from clinical_r1.references import split_references
 from clinical_r1.schema import Case, Language, Verdict
+
+Grading = Literal["principal", "any", "all"]
+"""Where a reference is a list: which of it an answer must state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +17,7 @@ class Judgement:
 
     question: str
     reference: str
+    """The principal reference; a text that is a list is taken apart where `references` is not given."""
     answer: str
     """The final response, thinking removed."""
     language: Language
@@ -22,6 +27,13 @@ class Judgement:
     """Choices of a multiple-choice item; then a bare letter is an answer."""
     subject: str = ""
     """Patient or case id: marks the judge's journal lines for `forget`."""
+    references: tuple[str, ...] = ()
+    """All reference diagnoses, principal first."""
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The reference diagnoses, principal first; one for a multiple-choice item."""
+        return self.references or ((self.reference,) if self.options else tuple(split_references(self.reference)))
 
     @classmethod
     def of(cls, case: Case, answer: str) -> "Judgement":
@@ -34,6 +46,7 @@ class Judgement:
             icd10=case.icd10,
             options=list(case.options),
             subject=case.patient or case.id,
+            references=tuple(case.references),
         )
 
 

@@ -14,8 +14,9 @@ from clinical_r1.dialects import AUTO
 from clinical_r1.llm.client import CallFailed, Completion, LLMClient, Message
 from clinical_r1.reasoning import CLOSE
 from clinical_r1.schema import Language, Verdict, VerdictLabel
-from clinical_r1.verifier.conclusion import read
 from clinical_r1.verifier.judgement import Judgement
+from clinical_r1.verifier.normalise import normalise
+from clinical_r1.verifier.replies import read_verdict
 from clinical_r1.verifier.watch import Watch
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -29,6 +30,12 @@ class Judged(BaseModel):
     """The shape of the judge's reply."""
 
     verdict: Literal["correct", "incorrect"]
+
+    @classmethod
+    def read_reply(cls, reply: str) -> "Judged | None":
+        """What `llm.parse` asks in place of its own reading: a verdict has rules that other replies do not."""
+        said = read_verdict(reply)
+        return cls(verdict=said) if said else None
 
 
 def _inert(text: str) -> str:
@@ -54,7 +61,8 @@ def judge_messages(item: Judgement) -> tuple[list[Message], str]:
     """Messages and prompt version of one judgement."""
     system, user, version = _prompt(item.language)
     question = problem(item.question, item.options)
-    content = user.render(question=question, reference=item.reference, answer=item.answer).strip()
+    reference = "\n".join(item.wanted) if len(item.wanted) > 1 else item.reference
+    content = user.render(question=question, reference=reference, answer=item.answer).strip()
     return [{"role": "system", "content": system}, {"role": "user", "content": content}], version
 
 
@@ -75,7 +83,7 @@ class LLMVerifier:
 
     async def judge(self, item: Judgement) -> Verdict:
         """The judge's verdict."""
-        if read(item.answer, lambda phrase: "").finding == "empty":
+        if not normalise(item.answer):
             return Verdict(label=VerdictLabel.INCORRECT, judge=self.name, reason="empty")
         try:
             completion = await self._ask(item)

@@ -5,8 +5,8 @@ from clinical_r1.llm.client import LLMClient
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.verifier.config import VerifierConfig
 from clinical_r1.verifier.judgement import Judgement, Verifier
-from clinical_r1.verifier.rule import SURE, RuleVerifier
-from clinical_r1.verifier.synonyms import load_synonyms
+from clinical_r1.verifier.names import load_names
+from clinical_r1.verifier.rule import RuleVerifier
 from clinical_r1.verifier.watch import Watch
 
 __all__ = ["EnsembleVerifier", "Judgement", "RuleVerifier", "Verifier", "VerifierConfig", "build_verifier"]
@@ -15,9 +15,8 @@ __all__ = ["EnsembleVerifier", "Judgement", "RuleVerifier", "Verifier", "Verifie
 class EnsembleVerifier:
     """Rule and judge together.
 
-    `cascade`: an equal name is correct and a denied, hedged, empty or list-everything answer is incorrect by rule,
-    which costs nothing; the judge decides the rest. `all`: correct only where both say so; INVALID where the judge
-    fails and the rule alone would accept.
+    `cascade`: what the rules decide costs nothing; the judge decides the rest. `all`: correct only where both say so;
+    undecided where the rules cannot read what the judge accepts; INVALID where the judge fails.
     """
 
     name = "ensemble"
@@ -30,12 +29,11 @@ class EnsembleVerifier:
     async def judge(self, item: Judgement) -> Verdict:
         """The joint verdict; its reason begins with who decided."""
         rule = self._rule.judge_sync(item)
-        accepted = rule.label is VerdictLabel.CORRECT
-        if self._mode == "cascade" and (accepted or rule.reason in SURE):
-            return self._verdict(rule.label, f"rule:{rule.reason}")
-        if self._mode == "all" and not accepted:
+        if rule.label is VerdictLabel.INCORRECT or (self._mode == "cascade" and rule.label is VerdictLabel.CORRECT):
             return self._verdict(rule.label, f"rule:{rule.reason}")
         llm = await self._llm.judge(item)
+        if self._mode == "all" and llm.label is VerdictLabel.CORRECT and rule.label is not VerdictLabel.CORRECT:
+            return self._verdict(rule.label, f"rule:{rule.reason}")
         return self._verdict(llm.label, f"{llm.judge}:{llm.reason}".rstrip(":"))
 
     def _verdict(self, label: VerdictLabel, reason: str) -> Verdict:
@@ -44,7 +42,7 @@ class EnsembleVerifier:
 
 def build_verifier(config: VerifierConfig, client: LLMClient | None = None) -> Verifier:
     """The verifier of a config; raises UserError where it needs an endpoint and gets none."""
-    rule = RuleVerifier(config.icd_level, load_synonyms(config.synonyms))
+    rule = RuleVerifier(config.icd_level, load_names(config.synonyms, config.terminology), config.grading)
     if config.kind == "rule":
         return rule
     if client is None:

@@ -138,13 +138,18 @@ class Fixed:
     ("mode", "answer", "judge", "label", "asked"),
     [
         ("cascade", "pneumonia", "incorrect", "correct", 0),
-        ("cascade", "not pneumonia", "correct", "incorrect", 0),
+        ("cascade", "not pneumonia", "incorrect", "incorrect", 1),
+        ("cascade", "", "correct", "incorrect", 0),
+        ("cascade", "Final diagnosis: acute appendicitis", "correct", "incorrect", 0),
+        ("cascade", "Final diagnosis: possible pneumonia", "incorrect", "incorrect", 1),
         ("cascade", "inflammation of the lung", "correct", "correct", 1),
         ("cascade", "inflammation of the lung", "invalid", "invalid", 1),
         ("all", "pneumonia", "correct", "correct", 1),
         ("all", "pneumonia", "incorrect", "incorrect", 1),
         ("all", "pneumonia", "invalid", "invalid", 1),
-        ("all", "inflammation of the lung", "correct", "incorrect", 0),
+        ("all", "inflammation of the lung", "correct", "undecided", 1),
+        ("all", "inflammation of the lung", "incorrect", "incorrect", 1),
+        ("all", "Final diagnosis: acute appendicitis", "correct", "incorrect", 0),
     ],
 )
 async def test_ensemble(mode, answer, judge, label, asked) -> None:

@@ -2,14 +2,14 @@
 
 import pytest
 
-from benchmarks.verifier_probes import generate
+from benchmarks.verifier_probes import generate, written_cases
 from clinical_r1.errors import UserError
 from clinical_r1.schema import VerdictLabel
 from clinical_r1.verifier.icd import clean_code, same_at
 from clinical_r1.verifier.judgement import Judgement
+from clinical_r1.verifier.names import load_names
 from clinical_r1.verifier.normalise import normalise
 from clinical_r1.verifier.rule import RuleVerifier
-from clinical_r1.verifier.synonyms import load_synonyms
 
 RULE = RuleVerifier()
 
@@ -102,6 +102,15 @@ def test_an_empty_answer_is_incorrect(answer: str) -> None:
     assert verdict("pneumonia", answer) == (False, "empty")
 
 
+@pytest.mark.parametrize(
+    "case", written_cases(), ids=lambda case: f"{case.kind}-{case.item.reference}-{case.item.answer}"[:80]
+)
+def test_cases_written_by_hand(case) -> None:
+    given = RULE.judge_sync(case.item)
+    assert (given.label is VerdictLabel.CORRECT) is case.acceptable
+    assert case.acceptable <= (given.label is not VerdictLabel.INCORRECT)
+
+
 def test_no_probe_is_accepted_that_must_not_be() -> None:
     probes = list(generate(per_kind=60, seed=1))
     refused = [probe for probe in probes if not probe.acceptable]
@@ -179,14 +188,14 @@ def test_spellings_of_one_name(one: str, other: str) -> None:
 def test_own_synonyms_can_be_added(tmp_path) -> None:
     path = tmp_path / "more.txt"
     path.write_text("# ours\n|zebra fever|stripe disease\n", encoding="utf-8")
-    rule = RuleVerifier(synonyms=load_synonyms(path))
+    rule = RuleVerifier(table=load_names(path))
     item = Judgement("q", "zebra fever", "stripe disease", "en")
     assert rule.judge_sync(item).reason == "synonym"
     assert RULE.judge_sync(item).label is not VerdictLabel.CORRECT
     path.write_text("zebra fever\n", encoding="utf-8")
-    load_synonyms.cache_clear()
+    load_names.cache_clear()
     with pytest.raises(UserError, match=r"more\.txt:1"):
-        load_synonyms(path)
+        load_names(path)
 
 
 @pytest.mark.parametrize(
