@@ -22,6 +22,9 @@ _SHORT_WORDS = frozenset(
     ("all", "aids", "ms", "mm", "pe", "mi", "as", "an", "et", "ed", "pd", "aa", "cap", "mono", "cf")
 )
 
+_ANY_DISEASE = frozenset(("acute", "chronic", "disease", "syndrome", "disorder", "primary", "infection", "type"))
+_ANY_DISEASE_ZH = re.compile("急性|慢性|原发性|综合征|感染|障碍|性(?=疾?病|炎)|症$|病$|疾病|炎$")
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -240,11 +243,13 @@ def _abbreviates(short: str, name: str) -> bool:
 
 
 def _content(name: str) -> set[str]:
-    """What two names of related diseases would share: longer words, or pairs of Chinese characters."""
+    """What two names of related diseases would share: longer words, or pairs of Chinese characters; not what any two
+    diseases may share."""
     form = normalise(name)
     if CJK.search(form):
-        return {form[i : i + 2] for i in range(len(form) - 1)}
-    return {word for word in form.split() if word not in RELATIONS and len(word) > 2}
+        form = _ANY_DISEASE_ZH.sub("　", form)
+        return {form[i : i + 2] for i in range(len(form) - 1) if "　" not in form[i : i + 2]}
+    return {word for word in form.split() if word not in RELATIONS and word not in _ANY_DISEASE and len(word) > 2}
 
 
 @lru_cache(maxsize=8)

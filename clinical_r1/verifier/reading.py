@@ -57,7 +57,7 @@ def read(answer: str, matches: Matches, question: str = "") -> Reading:
     sentences = _sentences(text)
     stated = _statements(sentences, matches)
     if not stated:
-        return Reading("undecided", "no_statement")
+        return _assess(sentences[0], 0, matches) if len(sentences) == 1 else Reading("undecided", "no_statement")
     readings = {index: _assess(sentences[index], start, matches) for index, start in stated}
     if any(reading.finding != "asserted" for reading in readings.values()):
         other = next(iter(readings.values()))
