@@ -129,7 +129,7 @@ def test_audit_of_the_rule_verifier(tmp_path):
     audit = audit_verifier(RuleVerifier(), labelled(80))
     found = audit.confusion
     assert (found["true_accept"], found["false_accept"], found["false_reject"]) == (40, 0, 0)
-    assert found["true_reject"] + audit.unscored == 40 and found["true_reject"] >= 30, (
+    assert found["true_reject"] + audit.invalid == 40 and found["true_reject"] >= 30, (
         "what has no known code is undecided"
     )
     assert audit.kappa == pytest.approx(1)
