@@ -134,7 +134,7 @@ def test_audit_of_the_rule_verifier(tmp_path):
     )
     assert audit.kappa == pytest.approx(1)
     assert audit.stability["negation"].changed == 0
-    assert audit.stability["paraphrase"].n == 80
+    assert audit.stability["paraphrase"].n == 80 - audit.invalid
     write_audit(audit, tmp_path, {"ours": (60, 100)})
     assert "60.0%" in (tmp_path / "audit.html").read_text(encoding="utf-8")
 
