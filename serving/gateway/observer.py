@@ -163,6 +163,8 @@ class AnswerObserver:
             if placed:
                 return placed
         count = counter.encoded(text, splitter.thought_spans, splitter.tag_spans)
+        if self._parsed_upstream:  # the tags in the text are ours, the engine's number knows nothing of them
+            count = replace(count, total=count.reasoning + count.answer)
         if self.finish_reason == "stop" and not self._thinks.stops:  # the end token is in no text
             return replace(count, answer=count.answer + 1, total=count.total + 1)
         return count

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from clinical_r1.dialects import CLOSE, DIALECTS, OPEN, THINK, Dialect
+from clinical_r1.dialects import AUTO, CLOSE, DIALECTS, OPEN, THINK, Dialect
 from clinical_r1.recognise import named, recognise
 from serving.gateway.config import GatewayConfig
 from serving.gateway.counting import TokenizerCounter
@@ -114,7 +114,7 @@ class Upstream:
         opened = known.opened
         if opened is None and ids:
             prompt = await self._tokenize(messages=[{"role": "user", "content": "?"}], add_generation_prompt=True)
-            opened = ids[0] in prompt[-4:] and ids[1] not in prompt[-4:]
+            opened = (ids[0] in prompt[-4:] and ids[1] not in prompt[-4:]) if prompt else None
         how = "as set"
         if dialect is None and ids:
             dialect, how = THINK, "by its tokens"
@@ -122,6 +122,11 @@ class Upstream:
             dialect, how = DIALECTS["channels"], "by its tokens"
         if dialect is None and opened is None:
             dialect, how = await self._by_example(), "by one answer"
+        elif (
+            opened is None and dialect is THINK and known.dialect == AUTO
+        ):  # an engine that cannot be asked for a prompt
+            example = await self._by_example()
+            opened = example.opened if example else None
         if dialect is None and opened:
             dialect = DIALECTS["opened"]
         self.thinks = Thinks(bool(opened), dialect, ids, self.thinks.tokenizer, self._config.token_ids)
