@@ -33,7 +33,7 @@ def learned_cases(count: int, numbered: bool = False) -> list[Case]:
     return [Case(language="en", question=q, reference="pneumonia", specialty="respiratory") for q in questions]
 
 
-def make_model(folder: Path, thinks: bool, steps: int = 120) -> Path:
+def make_model(folder: Path, thinks: bool, steps: int = 240) -> Path:
     """Train a tiny model from scratch until it says its answer; raises AssertionError where it does not."""
     import torch
 
@@ -41,7 +41,9 @@ def make_model(folder: Path, thinks: bool, steps: int = 120) -> Path:
     write_jsonl(cases, learned_cases(40, numbered=True))
     make_base_model(TinyModelConfig(hidden_size=64, layers=2, vocab_size=400, init_std=0.05), [cases], folder)
     model, tokenizer = load_model(folder)
-    rows = [_row(tokenizer, question, _THOUGHT if thinks else "") for question in _QUESTIONS]
+    # Asked as people ask, and as a rollout's probes ask.
+    asked = [*_QUESTIONS, *(case.prompt for case in learned_cases(len(_QUESTIONS)))]
+    rows = [_row(tokenizer, question, _THOUGHT if thinks else "") for question in asked]
     width = max(len(ids) for ids, _ in rows)
     ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row, _ in rows])
     labels = torch.tensor([row + [-100] * (width - len(row)) for _, row in rows])
