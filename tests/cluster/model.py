@@ -42,7 +42,7 @@ def make_model(folder: Path, thinks: bool, steps: int = 240) -> Path:
     make_base_model(TinyModelConfig(hidden_size=64, layers=2, vocab_size=400, init_std=0.05), [cases], folder)
     model, tokenizer = load_model(folder)
     # Asked as people ask, and as a rollout's probes ask.
-    asked = [*_QUESTIONS, *(case.prompt for case in learned_cases(len(_QUESTIONS)))]
+    asked = [*_QUESTIONS[:2], *(case.prompt for case in learned_cases(len(_QUESTIONS)))]
     rows = [_row(tokenizer, question, _THOUGHT if thinks else "") for question in asked]
     width = max(len(ids) for ids, _ in rows)
     ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row, _ in rows])
