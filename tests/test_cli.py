@@ -128,10 +128,11 @@ def test_preflight_refuses_and_names_what_fits(tmp_path: Path) -> None:
     odd.mkdir()
     for file, text in (
         ("config.json", '{"model_type": "gpt2"}'),
-        ("tokenizer_config.json", "{}"),
-        ("a.safetensors", ""),
+        ("tokenizer.json", "{}"),
     ):
         (odd / file).write_text(text, encoding="utf-8")
+    header = b'{"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+    (odd / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     asked = clinical_r1("preflight", "sft-paper-7b-8x80-full", "--model", str(odd))
     assert_refused(asked, "config.json", "hidden_size is missing")
     own = tmp_path / "mine.yaml"
