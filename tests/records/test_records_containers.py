@@ -301,3 +301,16 @@ def test_files_that_hold_nothing_are_one_sentence(tmp_path, content, message):
 def test_auto_says_what_it_took_a_file_for(tmp_path):
     (tmp_path / "a.dat").write_text("note,dx\ncough,Flu\n")
     assert resolved_format(Source(path=str(tmp_path / "a.dat"), map=MAP)) == "csv"
+
+
+def test_line_ends_of_old_macs_and_returns_inside_of_cells(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"note,dx\rcough,Flu\rrash,Measles\r")
+    assert notes(tmp_path / "a.csv") == ["cough", "rash"]
+    (tmp_path / "b.csv").write_bytes(b"note,dx\ndry\rcough,Flu\n")
+    assert notes(tmp_path / "b.csv") == ["dry cough"]
+
+
+def test_a_file_that_ends_inside_of_a_character_loses_that_row_only(tmp_path):
+    (tmp_path / "a.csv").write_bytes("note,dx\ncough,Flu\nrash,Measles\n".encode("utf-16") + b"\x41")
+    found = entries(tmp_path / "a.csv")
+    assert [e.fields["question"] for e in found if isinstance(e, Row)] == ["cough", "rash"]

@@ -7,6 +7,7 @@ looks like a person's.
 """
 
 import bz2
+import codecs
 import gzip
 import hashlib
 import io
@@ -34,6 +35,18 @@ _ABOUT = frozenset(
     {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json", "package.json"}
 )
 """Files about a data set, in the folders that the `datasets` library writes."""
+
+
+_BROKEN = "clinical_r1.broken"
+
+
+def _broken(error: UnicodeError) -> tuple[str, int]:
+    """Bytes that are not of the encoding become a lone surrogate, in any encoding; a text that holds one is refused."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\udc80", error.end
+
+
+codecs.register_error(_BROKEN, _broken)
 
 
 @dataclass(frozen=True)
@@ -146,11 +159,13 @@ def encoding_of(file: DataFile) -> str:
 def open_text(file: DataFile) -> io.TextIOWrapper:
     """The file as text with its line ends; bytes that are not of its encoding become lone surrogates (a row's
     reject)."""
-    return io.TextIOWrapper(open_bytes(file), encoding_of(file), errors="surrogateescape", newline="")
+    return io.TextIOWrapper(open_bytes(file), encoding_of(file), errors=_BROKEN, newline="")
 
 
 def lines_of(file: DataFile) -> Iterator[tuple[int, str]]:
     """Lines (ended by LF or CRLF only: a note may hold other separators) with their number."""
-    with io.TextIOWrapper(open_bytes(file), encoding_of(file), errors="surrogateescape", newline="\n") as handle:
+    head = head_of(file)
+    ends = "\r" if b"\r" in head and b"\n" not in head else "\n"  # what old Macs wrote
+    with io.TextIOWrapper(open_bytes(file), encoding_of(file), errors=_BROKEN, newline=ends) as handle:
         for number, line in enumerate(handle, 1):
             yield number, line.rstrip("\r\n")

@@ -34,7 +34,7 @@ def csv_items(file: DataFile) -> Iterator[Item | Reject]:
             continue
         cells, reason = _record(line, lines, delimiter, len(header) if header else 0)
         if header is None:
-            header = _header(cells or next(csv.reader([line], delimiter=delimiter)), file)
+            header = _header(cells or line.split(delimiter), file)
         elif cells is None:
             yield Reject(file=file.name, line=number, reason=reason)
         else:
@@ -91,6 +91,8 @@ def _cells(text: str, delimiter: str) -> tuple[list[str] | None, bool]:
     try:
         return next(csv.reader([text], delimiter=delimiter, strict=True)), False
     except csv.Error as error:
+        if "new-line" in str(error) and "\r" in text:  # a lone carriage return in a bare cell
+            return _cells(text.replace("\r", " "), delimiter)
         return None, "unexpected end" in str(error)
 
 

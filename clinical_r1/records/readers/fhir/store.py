@@ -87,8 +87,8 @@ class Store:
                     self._add(document, "", file.name, line if alone else None, 0)
 
     def _bundle(self, bundle: Resource, file: str, doc: int) -> None:
-        for entry in bundle.get("entry") or []:
-            if not isinstance(entry, dict) or (entry.get("request") or {}).get("method") == "DELETE":
+        for entry in each(bundle.get("entry")):
+            if next(each(entry.get("request")), {}).get("method") == "DELETE":
                 continue
             resource = entry.get("resource")
             if isinstance(resource, dict) and resource.get("resourceType") == "Bundle":
