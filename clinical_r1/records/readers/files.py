@@ -16,13 +16,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
 from clinical_r1.errors import UserError
-from clinical_r1.privacy.names_en import find_names_en
-from clinical_r1.privacy.names_zh import find_names_zh
+from clinical_r1.privacy.lexicon import chinese, english, is_word, plain
 from clinical_r1.records.readers.encodings import find_encoding
+from clinical_r1.records.values import word_lists
 
 SAMPLE = 1 << 18
 _PACKED: dict[bytes, Any] = {
@@ -90,14 +91,31 @@ def safe_name(path: Path, known: Iterable[str] = ()) -> str:
     `known` are names of persons in the file.
     """
     name = unicodedata.normalize("NFC", path.name)
-    words = " ".join(re.findall(r"[^\W\d_]{2,}", name.split(".")[0])).title()
+    stem = name.split(".")[0]
     parts = {part.casefold() for one in known for part in re.findall(r"[^\W\d_]{2,}", one)}
-    stem = name.split(".")[0].casefold()
-    named = any(part in stem for part in parts if len(part) > 2 or part >= "\u3400")
-    if named or any(True for _ in (*find_names_en(words), *find_names_zh(words))):
+    named = any(part in stem.casefold() for part in parts if len(part) > 2 or part >= "\u3400")
+    if named or _may_be_a_person(stem):
         ending = "".join(path.suffixes[-2:]) if len(path.suffixes) < 3 else path.suffix
         return f"file-{hashlib.sha256(name.encode()).hexdigest()[:8]}{ending}"
     return name
+
+
+def _may_be_a_person(stem: str) -> bool:
+    """Names beside each other, a name that is no word, two words that nobody knows, or a Chinese name."""
+    tokens = [plain(word) for word in re.findall(r"[^\W\d_\u3400-\u9fff]{2,}", stem)]
+    names = english().first | english().last
+    strange = [word for word in tokens if not is_word(word) and word not in word_lists()["file_words"]]
+    if any(word in names and len(word) > 2 for word in strange) or sum(len(word) > 3 for word in strange) > 1:
+        return True
+    if any(one in names and two in names for one, two in pairwise(tokens)):
+        return True
+    lists = chinese()
+    return any(
+        run[0] in lists.surnames - lists.rare
+        and not {run[:2], run[:3]} & lists.words
+        and any(char in lists.given for char in run[1:3])
+        for run in re.findall(r"[\u3400-\u9fff]{2,}", stem)
+    )
 
 
 def _plain(name: str) -> str:
