@@ -6,8 +6,8 @@ Made-up notes (words drawn by a seed, with names, dates and numbers in them) go 
 size in a process of its own whose memory, with its workers', is watched from outside (proportional set size, so that
 shared pages count once):
 
-- `rss_mb` of `--cases` notes of `--characters` characters with the gate off (it holds nothing from one note to the next,
-  and takes an hour for so many), `rss_growth` over a quarter of as many
+- `rss_mb` of `--cases` notes of `--characters` characters with the gate off (it holds nothing from one note to the
+  next, and takes an hour for so many), `rss_growth` over a quarter of as many
 - `cases_per_s`: `--gated` notes of 1,000 characters through the whole step, gate on, all cores
 - `jsonl_mb_rss` of a JSONL file of `--jsonl-mb` megabytes, `limit_s` the seconds that `limit: 100` of it takes
 - `phi_ms_per_case`: the gate alone on one core, on notes of 1,000 characters
