@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args
 
@@ -26,6 +27,7 @@ from clinical_r1.schema import first_problem
 Key = tuple[str, ...]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_MOST_NODES = 200_000
 _DEEPEST = 20
 """Configurations that extend one another; more is a circle."""
 
@@ -249,7 +251,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[Key, int]]:
             node = loader.get_single_node()
             if node is None:
                 return None, {}
-            _refuse_twice(node, path)
+            _refuse_twice(node, path, count(1))
             data = loader.construct_document(node)
             # Aliases (`*endpoint`) become copies: an option changes the one key that it names.
             return _copied(data), dict(_lines(node, ()))
@@ -261,8 +263,10 @@ def read_yaml(path: Path) -> tuple[Any, dict[Key, int]]:
         raise UserError(f"{path}:{line}: not valid YAML: mend the indentation or quoting") from None
 
 
-def _refuse_twice(node: yaml.Node, path: Path) -> None:
-    """YAML lets the later of two equal keys win in silence."""
+def _refuse_twice(node: yaml.Node, path: Path, visited: Iterator[int]) -> None:
+    """YAML lets the later of two equal keys win in silence; and a few aliases of aliases fill any memory."""
+    if next(visited) > _MOST_NODES:
+        raise UserError(f"{path}: its aliases come to more than {_MOST_NODES} values: write it without them")
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
@@ -271,10 +275,10 @@ def _refuse_twice(node: yaml.Node, path: Path) -> None:
                 raise UserError(f"{path}:{line}: key '{key.value}' stands in line {seen[key.value]} already: keep one")
             if isinstance(key, yaml.ScalarNode):
                 seen[key.value] = line
-            _refuse_twice(value, path)
+            _refuse_twice(value, path, visited)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _refuse_twice(value, path)
+            _refuse_twice(value, path, visited)
 
 
 def _lines(node: yaml.Node, key: Key) -> Iterator[tuple[Key, int]]:

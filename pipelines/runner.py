@@ -24,7 +24,7 @@ from clinical_r1.records.config import Source, parse_map
 from clinical_r1.records.readers.registry import check_source
 from clinical_r1.runs.audit import audit_arguments, settle_audit
 from clinical_r1.runs.config import RunConfig
-from clinical_r1.runs.experiments import CONFIGS, ExperimentConfig
+from clinical_r1.runs.experiments import CONFIGS
 from clinical_r1.runs.form import settle
 from clinical_r1.runs.resolve import check_files, resolve
 from clinical_r1.runs.sources import fingerprint, simulated, with_cases, with_world
@@ -119,8 +119,6 @@ def _run(name: str, request: Request, runs_dir: Path) -> _Ready:
     config = settle(name, request.config, request.parameters, request.options, "--config")
     check_files(config)
     config = _with_case_files(config, request)
-    if isinstance(config, ExperimentConfig) and config.simulator is None and config.endpoints:
-        raise UserError("endpoints: simulated endpoints need a simulator section; name real endpoints instead")
     samples = runs_dir / ".state" / "simulated-records"
     config = with_world(config, samples)
     if config.report.simulated:

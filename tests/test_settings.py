@@ -65,6 +65,11 @@ def write(tmp_path: Path):
         ("epochs: 1\njudge: {}\nepochs: 2\n", "mine.yaml:3: key 'epochs' stands in line 1 already"),
         ("epochs: 1\n judge: 2\n", "mine.yaml:2: not valid YAML"),
         ("- 1\n", "mine.yaml: expected a mapping"),
+        (
+            "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9) if n else '1'}]\n" for n in range(9)),
+            "its aliases come",
+        ),
+        ("a: &a [*a]\n", "mine.yaml:1: not valid YAML"),
         ("epochs: ${NO_SUCH_NUMBER}\n", "mine.yaml:1: epochs: the environment has no ${NO_SUCH_NUMBER}"),
     ],
 )

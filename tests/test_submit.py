@@ -80,8 +80,7 @@ def dry(*words: str) -> dict:
 def test_a_file_of_the_users_goes_whole_and_the_same_records_meet_their_state_again(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "extends: demo\nsimulator: null\nsynthesis: gpt-4o-mini\nsft: {epochs: 9}\n"
-        "records: {sources: [{path: /state/cases.jsonl}]}\n"
+        "extends: demo\nsynthesis: gpt-4o-mini\nsft: {epochs: 9}\nrecords: {sources: [{path: /state/cases.jsonl}]}\n"
     )
     words = ("train", "--config", str(file), "--set", "ppo.steps=7", "--param", "sft_epochs=2")
     given, again = dry(*words), dry(*words, "--set", "ppo.steps=8")
@@ -122,6 +121,7 @@ def test_the_three_doors_come_to_one_configuration() -> None:
         ("record_map=question=q", "parameter record_map question=q: it names columns of `records`"),
         ('overrides={"sft": {"epoch": 2}}', "overrides: sft.epoch: unknown key 'sft.epoch': did you mean 'epochs'?"),
         ('overrides={"stf.epochs": 2}', "overrides: stf.epochs: unknown key 'stf': did you mean 'sft'?"),
+        ("records=,", "parameter records: only commas"),
         ("preset=dmeo", "dmeo: neither a file nor a shipped configuration: did you mean 'demo'?"),
         ("records=s3://b/records/x", "the simulated teacher knows the diagnoses of its own world only"),
     ],
@@ -143,6 +143,20 @@ def test_real_endpoints_take_the_simulated_ones_place() -> None:
     asked.append(given["evaluation"]["reward_judge"]["endpoint"])
     assert {(one["base_url"], one["model"], one["trusted"]) for one in asked} == {("https://t/v1", "big", True)}
     assert given["records"]["sources"][0]["path"] == "s3://b/records/x"
+
+
+def test_an_endpoint_that_nobody_simulates_is_named() -> None:
+    words = ("--param", "synthesizer_url=https://t/v1", "--param", "synthesizer_model=m", "--dry-run")
+    refused = clinical_r1("submit", "compare-synthesizers", *words)
+    assert_refused(refused, "http://${CLINICAL_R1_SIMULATOR_RIVAL}: this run simulates none of that name")
+    assert_refused(clinical_r1("run", "train", "--set", "simulator=null", "--runs", "/nowhere"), "simulates none")
+
+
+def test_records_may_have_spaces_in_their_names() -> None:
+    words = ("synthesizer_url=https://t/v1", "synthesizer_model=m ", "records= /state/ward 7.csv , /state/b.jsonl,")
+    given = dry("train", *(word for one in words for word in ("--param", one)))["resolved"]
+    assert [one["path"] for one in given["records"]["sources"]] == ["/state/ward 7.csv", "/state/b.jsonl"]
+    assert given["synthesis"]["synthesizer"]["model"] == "m"
 
 
 def test_submit_starts_an_experiment(server: PipelinesServer) -> None:

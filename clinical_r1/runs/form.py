@@ -74,7 +74,8 @@ def default_preset(pipeline: str) -> str:
 def filled_in(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that somebody filled in."""
     empty = ({}, [], *UNSET)
-    return {name: value for name, value in parameters.items() if value not in empty and value is not False}
+    given = {name: value.strip() if isinstance(value, str) else value for name, value in parameters.items()}
+    return {name: value for name, value in given.items() if value not in empty and value is not False}
 
 
 def assembled(
@@ -90,7 +91,8 @@ def assembled(
     """
     given = filled_in(parameters or {})
     whole = preset == WHOLE
-    document = Document(catalogue=RUNS) if whole else Document.read(preset or default_preset(pipeline), RUNS, option)
+    name = preset.strip() or default_preset(pipeline)
+    document = Document(catalogue=RUNS) if whole else Document.read(name, RUNS, option)
     for name, keys in KEYS.items():
         if name in given:
             value = words(given[name]) if name == "languages" else given[name]
@@ -117,7 +119,10 @@ def settle(
     reward_table(config.ppo.reward_table)
     if "records" in given:
         columns = parse_map(str(given["record_map"])) if given.get("record_map") else {}
-        return with_cases(config, words(given["records"]), columns)
+        places = [place.strip() for place in given["records"].split(",") if place.strip()]
+        if not places:
+            raise UserError("parameter records: only commas: write URIs with commas between them")
+        return with_cases(config, places, columns)
     if given.get("record_map"):
         raise UserError(f"parameter record_map {given['record_map']}: it names columns of `records`: fill that in too")
     return config

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from clinical_r1.runs.sources import fingerprint, own_cases, simulated, with_wor
 from clinical_r1.runs.window import with_window
 from clinical_r1.schema import Case, read_jsonl
 from clinical_r1.settings import shown
+from clinical_r1.simulator.beside import ADDRESS_VARIABLE
 from clinical_r1.training.base import check_base_model
 from clinical_r1.version import code_version
 
@@ -45,8 +47,19 @@ class Resolved(NamedTuple):
     """Arguments of the pipeline's steps; which ones, its definition says."""
 
 
+def check_simulated(config: RunConfig) -> None:
+    """Raise UserError for an endpoint that is to be simulated in a run that simulates none."""
+    asked = set(re.findall(rf"\$\{{({ADDRESS_VARIABLE}\w*)\}}", config.model_dump_json()))
+    if missing := sorted(asked - set(simulated(config))):
+        raise UserError(
+            f"endpoint http://${{{missing[0]}}}: this run simulates none of that name: name a real endpoint in its "
+            "place, or keep the simulator section and what stands in `endpoints`"
+        )
+
+
 def check_files(config: RunConfig) -> None:
-    """Raise UserError for a file or model that a late step would miss after hours of work."""
+    """Raise UserError for a file, model or endpoint that a late step would miss after hours of work."""
+    check_simulated(config)
     check_base_model(config.base_model)
     if "://" in config.base_model.folder:
         root, _, place = config.base_model.folder.rstrip("/").partition("/models/")
@@ -128,6 +141,7 @@ def check_teacher(config: RunConfig) -> None:
         )
     if isinstance(config, AuditVerifierConfig) and config.simulator is None and not config.experiment.labelled:
         raise UserError(f"experiment.labelled: empty: give JSONL of graded answers on the claim ({STATE_MOUNT}/...)")
+    check_simulated(config)
 
 
 def page(pipeline: str, resolved: Resolved, parameters: Mapping[str, Any]) -> str:

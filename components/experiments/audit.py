@@ -11,11 +11,17 @@ def audit_one_judge(
     state_dir: str,
     code_version: str,
     audit: dsl.Output[dsl.Dataset],
+    judge_confusion: dsl.Output[dsl.ClassificationMetrics],
     simulator: str = "",
 ):
-    """audit.json and audit.html; `labelled_sha256` keys the cache to the content of the labelled file."""
+    """audit.json and audit.html; `labelled_sha256` keys the cache to the content of the labelled file.
+
+    `judge_confusion` is the picture of the dashboard: what the answers are against what the judge says.
+    """
+    import json
     from pathlib import Path
 
+    from clinical_r1.atomic import write_text
     from clinical_r1.evaluation.audit import audit_judge
     from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, record_step
@@ -25,6 +31,11 @@ def audit_one_judge(
         settings, state = load_settings(JudgeConfig, judge), Path(state_dir) / f"audit-{code_version}"
         found = audit_judge(settings, Path(labelled), Path(audit.path), state)
         record.update(found.model_dump(mode="json", include={"n", "kappa", "sensitivity", "specificity"}))
+        counts = found.confusion
+        rows = [("true_accept", "false_reject"), ("false_accept", "true_reject")]
+        matrix = [[counts[kind] for kind in row] for row in rows]
+        judge_confusion.log_confusion_matrix(["right", "wrong"], matrix)
+        write_text(judge_confusion.path, json.dumps(counts) + "\n")
 
 
 @dsl.component(base_image="clinical-r1-trainer-python", install_kfp_package=False)
