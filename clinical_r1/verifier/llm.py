@@ -14,6 +14,7 @@ from clinical_r1.dialects import AUTO
 from clinical_r1.llm.client import CallFailed, Completion, LLMClient, Message
 from clinical_r1.reasoning import CLOSE
 from clinical_r1.schema import Language, Verdict, VerdictLabel
+from clinical_r1.verifier.choice import chosen_index, read_choice
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.normalise import normalise
 from clinical_r1.verifier.replies import read_verdict
@@ -66,8 +67,17 @@ def judge_messages(item: Judgement) -> tuple[list[Message], str]:
     return [{"role": "system", "content": system}, {"role": "user", "content": content}], version
 
 
+def _read_option(item: Judgement) -> VerdictLabel | None:
+    """Right or wrong where the answer plainly chooses an option: chosen options have one reader, whoever judges."""
+    chosen, right = read_choice(item.answer, item.options).index, chosen_index(item.reference, item.options)
+    if chosen is None or right is None:
+        return None
+    return VerdictLabel.CORRECT if chosen == right else VerdictLabel.INCORRECT
+
+
 class LLMVerifier:
-    """A judge behind an endpoint. An empty answer is incorrect without a call; a call that fails gives INVALID."""
+    """A judge behind an endpoint. An empty answer is incorrect without a call, and a plainly chosen option is read
+    without one; a call that fails gives INVALID."""
 
     def __init__(
         self, client: LLMClient, max_tokens: int | None = None, seed: int = 0, watch: Watch | None = None
@@ -85,6 +95,8 @@ class LLMVerifier:
         """The judge's verdict."""
         if not normalise(item.answer):
             return Verdict(label=VerdictLabel.INCORRECT, judge=self.name, reason="empty")
+        if item.options and (read := _read_option(item)) is not None:
+            return Verdict(label=read, judge=self.name, reason="option")
         try:
             completion = await self._ask(item)
         except CallFailed as failure:

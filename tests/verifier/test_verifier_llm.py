@@ -91,6 +91,15 @@ async def test_an_empty_answer_costs_no_call(serve: Serve) -> None:
     assert endpoint.counts["requests"] == 0
 
 
+@pytest.mark.parametrize(("answer", "label"), [("So the answer is B.", "correct"), ("Final answer: A", "incorrect")])
+async def test_a_plain_choice_costs_no_call(serve: Serve, answer: str, label: str) -> None:
+    entry, endpoint = await serve()
+    async with LLMClient(entry) as client:
+        item = Judgement("q", "Heparin", answer, "en", options=["Aspirin", "Heparin"])
+        assert (await LLMVerifier(client).judge(item)).label is VerdictLabel(label)
+    assert endpoint.counts["requests"] == 0
+
+
 async def test_no_probe_is_accepted_that_must_not_be(serve: Serve) -> None:
     entry, _ = await serve()
     probes = list(generate(per_kind=20, seed=2))
