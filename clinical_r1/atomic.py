@@ -12,17 +12,20 @@ from typing import IO
 
 
 @contextmanager
-def atomic_writer(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO]:
+def atomic_writer(path: str | os.PathLike[str], mode: str = "w", private: bool = False) -> Iterator[IO]:
     """Open `path` for writing through a temporary neighbour; publish it only if the block ends without an exception.
 
-    `mode` is "w" (UTF-8, newline kept) or "wb".
+    `mode` is "w" (UTF-8, newline kept) or "wb". A `private` file (text of records) only its owner may read (0600).
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         text = "b" not in mode
-        with open(temporary, mode, encoding="utf-8" if text else None, newline="\n" if text else None) as handle:
+        opener = _owner_only if private else None
+        with open(
+            temporary, mode, encoding="utf-8" if text else None, newline="\n" if text else None, opener=opener
+        ) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -32,9 +35,13 @@ def atomic_writer(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO]
         raise
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a whole UTF-8 text file atomically."""
-    with atomic_writer(path) as handle:
+def _owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def write_text(path: str | os.PathLike[str], text: str, private: bool = False) -> None:
+    """Write a whole UTF-8 text file atomically; `private` as in `atomic_writer`."""
+    with atomic_writer(path, private=private) as handle:
         handle.write(text)
 
 

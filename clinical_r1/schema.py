@@ -270,9 +270,9 @@ def read_jsonl(path: str | os.PathLike[str], model: type[RecordT]) -> list[Recor
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[BaseModel | dict]) -> int:
-    """Write records atomically, one a line; returns how many."""
+    """Write records atomically, one a line, for the owner alone to read; returns how many."""
     count = 0
-    with atomic_writer(path) as handle:
+    with atomic_writer(path, private=True) as handle:
         for row in rows:
             text = row.model_dump_json() if isinstance(row, BaseModel) else json.dumps(row, ensure_ascii=False)
             handle.write(text + "\n")

@@ -194,6 +194,9 @@ def _print_head(console: Console, name: str, ready: _Ready, run_dir: Path) -> No
         console.print(
             f"{name}: {len(ready.config.records.sources)} source(s), teacher and judge: {where}", markup=False
         )
+        phi = ready.config.records.phi
+        gate = f"off, because the data are {phi.off_because}" if phi.policy == "off" else "on"
+        console.print(f"PHI gate: {gate.replace('_', ' ')}", markup=False)
         if alone := _on_rules_alone(ready.config):
             console.print(f"judged by rules alone: {' and '.join(alone)}; {RULES_ALONE}", style="yellow", markup=False)
     console.print(f"run folder: {short(run_dir)} (full output: log.txt)", markup=False)

@@ -13,6 +13,8 @@ from clinical_r1.evaluation.page import INTENDED_USE, INTENDED_USE_ZH, axis_name
 from clinical_r1.evaluation.sentences import answer_sentence, second_opinion, undecided_sentence
 
 AXES = ("specialty", "language", "icd10_chapter", "sex", "age_band", "site")
+SMALLEST = 10
+"""Groups of fewer patients than this are not given at all: so few could be told apart."""
 SMALL = 100
 """Subgroups below this size are listed as unknown, not as good or bad."""
 
@@ -114,7 +116,12 @@ def _subgroups(metrics: Metrics) -> list[str]:
         groups = metrics.by.get(axis, {})
         if len(groups) < 2:
             continue
+        hidden = sum(group.n < SMALLEST for group in groups.values())
+        if hidden:
+            rows.append(f"| {axis_name(axis)}: {hidden} groups of fewer than {SMALLEST} | not given | | |")
         for name, group in groups.items():
+            if group.n < SMALLEST:
+                continue
             note = " (small: unknown)" if group.n < SMALL else ""
             cells = (f"{axis_name(axis)}: {name}", group.n, percent(group.share) + note)
             rows.append("| " + " | ".join(map(str, (*cells, interval(*group.interval)))) + " |")

@@ -94,7 +94,7 @@ def write_report(inputs: ReportInputs, out_dir: Path) -> dict[str, Any]:
     page = _page(inputs, data, summary)
     out_dir = Path(out_dir)
     write_text(out_dir / SUMMARY, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
-    write_text(out_dir / REPORT, page)
+    write_text(out_dir / REPORT, page, private=True)
     write_model_card(_card(inputs, data, summary), [out_dir])
     return summary
 

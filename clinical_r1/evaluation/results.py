@@ -29,7 +29,7 @@ def write_evaluation(metrics: Metrics, out_dir: Path) -> Path:
         answer_zh=model_sentence_zh(metrics),
         outcomes=outcome_rows(metrics)[0],
     )
-    write_text(Path(out_dir) / EVALUATION_PAGE, page)
+    write_text(Path(out_dir) / EVALUATION_PAGE, page, private=True)
     return Path(out_dir) / EVALUATION_PAGE
 
 
@@ -50,7 +50,7 @@ def write_comparison(
         outcomes=outcome_rows(*metrics),
     )
     write_text(Path(out_dir) / COMPARISON, comparison.model_dump_json(indent=1) + "\n")
-    write_text(Path(out_dir) / COMPARISON_PAGE, page)
+    write_text(Path(out_dir) / COMPARISON_PAGE, page, private=True)
     return Path(out_dir) / COMPARISON_PAGE
 
 

@@ -128,8 +128,8 @@ def write_queue(items: Sequence[ReviewItem], keys: Sequence[KeyRow], out_dir: Pa
     # Names what the browser keeps: two queues opened from one folder must not share their grades.
     queue = hashlib.sha256(data.encode()).hexdigest()[:16]
     page = render("review.html.j2", title="Expert review", data=data, columns=list(COLUMNS), queue=queue)
-    write_text(out_dir / "review.html", page)
-    write_text(out_dir / "review.csv", to_csv(items))
+    write_text(out_dir / "review.html", page, private=True)
+    write_text(out_dir / "review.csv", to_csv(items), private=True)
     write_jsonl(out_dir / "key.jsonl", keys)
 
 

@@ -28,6 +28,8 @@ PLACEHOLDERS = frozenset(
 )
 """What stands in a name or number field where there is none; never looked for in the text."""
 _HONORIFIC = r"(?=\s?(?:某|先生|女士|小姐|医生|医师|主任|老师|氏|阿姨|师傅|大爷|大妈|奶奶|爷爷|教授))"
+_PLAIN_GIVEN = frozenset("健康 平安 安全 正常 安静 平静 明显 成功 康复 清晰 平稳 发展 高兴 精神 自然 文化 方便".split())
+"""Given names that are everyday words: only the whole name goes."""
 _ELEMENTS = frozenset(
     "li na al ca co cr fe mg mn ag au cu zn ba bi br cd cl he hg la ni pb ra se si sn ti an in on to so do he we or as at be by".split()
 )
@@ -233,7 +235,7 @@ def _han_name(name: str) -> Iterator[_Wanted]:
             yield from _han_name(piece)
     length = 2 if whole[:2] in chinese().compound else 1
     surname, given = whole[:length], whole[length:]
-    if len(given) >= 2 and given not in chinese().words:
+    if len(given) >= 2 and given not in _PLAIN_GIVEN:
         yield _Wanted(_bare(given), _letters(given))
     yield _Wanted(surname, surname + _HONORIFIC)
 

@@ -93,6 +93,7 @@ def _listed(text: str, piece: list[Word], given: Word) -> bool:
         is_first(given)
         or (given.text.isupper() and given.letters > 3 and not is_everyday(given))
         or (is_unknown(given) and (surname.text.isupper() or is_pinyin_name(surname.plain, given.plain)))
+        or (is_unknown(given) and bool(DEMOGRAPHIC.match(text[given.end : given.end + 40])))
     ):
         return False
     before, after = text[max(0, piece[0].start - 60) : piece[0].start], text[given.end : given.end + 40]
@@ -247,6 +248,12 @@ def _score(text: str, run: list[Word], before: str, after: str) -> float:
 def _pair(
     text: str, run: list[Word], words: list[Word], verb: bool, relation: bool, agent: bool, opening: bool, after: str
 ) -> float:
+    if (
+        verb
+        and all(word.text.isupper() and word.letters > 3 for word in words)
+        and not all(is_everyday(w) for w in words)
+    ):
+        return 0.85  # `LUDVIG TOFT tolerated`: no abbreviations
     if len(words) > 5:
         return 0.0
     if any("," in text[a.end : b.start] for a, b in pairwise(run)):
@@ -272,7 +279,12 @@ def _pair(
         return 0.85
     if len(strange) == len(words) and not is_abbreviation(words[0]):
         return 0.85
-    if strange and not clinical and (verb or relation or agent):
+    owner = bool(re.match(r"['’]s\s[a-z]", after))
+    if (
+        (strange or (is_first(words[0]) and words[0] not in clinical))
+        and len(clinical) < len(words)
+        and (verb or relation or agent or owner)
+    ):
         return 0.8
     if strange and not clinical and any(is_first(word) and not is_everyday(word) for word in words):
         return 0.8

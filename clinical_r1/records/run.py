@@ -154,7 +154,7 @@ def _nothing_left(taken: Taken) -> str:
 
 
 def _write_split(path: Path, split: list[Facts], taken: Taken) -> None:
-    with atomic_writer(path, "wb") as handle:
+    with atomic_writer(path, "wb", private=True) as handle:
         for facts in split:
             text = taken.spool.text(facts)
             if facts.renamed:

@@ -24,9 +24,14 @@ WORLD = "simulated-world.jsonl"
 
 
 def with_cases(config: ConfigT, paths: Sequence[str], columns: dict[str, str]) -> ConfigT:
-    """The user's records in place of the configuration's."""
+    """The user's records in place of the configuration's. What a shipped configuration says of its simulated patients
+    (the gate is off, because they are synthetic) does not hold for them: the PHI gate is on."""
     sources = [{"path": path, "map": columns} for path in paths]
-    records = RecordsConfig.model_validate(config.records.model_dump() | {"sources": sources})
+    phi = config.records.phi
+    if phi.policy == "off" and phi.off_because == "synthetic":
+        phi = phi.model_copy(update={"policy": "scrub", "off_because": ""})
+    update = {"sources": sources, "phi": phi.model_dump()}
+    records = RecordsConfig.model_validate(config.records.model_dump() | update)
     return config.model_copy(update={"records": records})
 
 

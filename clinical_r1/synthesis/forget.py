@@ -18,6 +18,7 @@ from clinical_r1.atomic import atomic_writer, file_sha256, write_text
 from clinical_r1.errors import UserError
 from clinical_r1.llm.journal import JOURNAL, JOURNAL_KEY, Journal, load_key
 from clinical_r1.privacy.crossing import RECORDS_REPORT
+from clinical_r1.privacy.quotes import quotes, quotes_of, quoting_files
 from clinical_r1.synthesis.dataset import PARQUET, REPORT, TRACES, write_parquet
 from clinical_r1.synthesis.report import SynthesisReport
 
@@ -38,6 +39,11 @@ class Forgotten(BaseModel):
     """Old hash -> new hash of every changed dataset."""
     hashes: list[str] = Field(default_factory=list)
     """Hashes that a model's manifest may name: of all changed files, as they were."""
+    quoting: list[str] = Field(default_factory=list)
+    """Pages and other files that quote the patients' texts or name their cases, removed whole: what wrote them can write
+    them again."""
+    unreached: list[str] = Field(default_factory=list)
+    """What was not searched: files of other kinds by name, and places that no folder holds."""
     models: list[str] = Field(default_factory=list)
     """Models trained on one of them; retrain them, or record why they stay."""
 
@@ -52,7 +58,8 @@ def forget(
 
     `manifests` are model manifests from elsewhere (an object store) by name; those in files named manifest.json below
     the roots are found. `dry_run` counts and changes nothing. Raises UserError where a root is missing, or a journal
-    is in use. Other files than JSON lines, Parquet twins of traces and journals are not searched.
+    is in use. Pages and other
+    files that quote the patients are removed; what cannot be searched is named.
     """
     wanted = {patient for patient in patients if patient}
     if not wanted:
@@ -63,11 +70,13 @@ def forget(
     result = Forgotten()
     ids = set().union(*(_case_ids(path, wanted) for _, path in _files(roots, ".jsonl")))
     result.cases = len(ids)
+    needles = quotes_of(roots, wanted, ids)
+    result.quoting, result.unreached = quoting_files(roots, ids, needles, dry_run)
     hashes: set[str] = set()
     changed: list[tuple[Path, str]] = []
     for root, path in list(_files(roots, ".jsonl")):
         before = file_sha256(path)
-        if removed := _remove(path, wanted, ids, dry_run):
+        if removed := _remove(path, wanted, ids, needles, dry_run):
             result.lines[str(path.relative_to(root))] = removed
             hashes.add(before)
             if not dry_run:
@@ -118,13 +127,17 @@ def _is_about(row: Mapping[str, Any], patients: set[str], ids: set[str]) -> bool
     return row.get("patient") in patients or row.get("case_id") in ids or row.get("id") in ids
 
 
-def _remove(path: Path, patients: set[str], ids: set[str], dry_run: bool) -> int:
+def _remove(path: Path, patients: set[str], ids: set[str], needles: list[str], dry_run: bool) -> int:
     """Take the lines out, whole or not at all; returns how many."""
-    count = sum(_is_about(row, patients, ids) for _, row in _rows(path))
+
+    def about(row: Mapping[str, Any]) -> bool:
+        return _is_about(row, patients, ids) or quotes(row, needles)
+
+    count = sum(about(row) for _, row in _rows(path))
     if count and not dry_run:
-        with atomic_writer(path, "wb") as handle:
+        with atomic_writer(path, "wb", private=True) as handle:
             for line, row in _rows(path):
-                if not _is_about(row, patients, ids):
+                if not about(row):
                     handle.write(line)
     return count
 

@@ -1,5 +1,6 @@
 """Forgetting a patient: cases, traces, journal, and the models that it names."""
 
+import html
 import json
 from pathlib import Path
 
@@ -94,3 +95,24 @@ def test_what_is_left_of_a_gated_split_still_counts_as_gated(world_cases: list[C
     (tmp_path / "report.json").write_text(json.dumps(report))
     assert forget([PATIENT], [tmp_path]).lines
     assert gate_state(split, CrossingPolicy()) == "passed"
+
+
+def test_pages_review_files_and_samples_that_quote_a_patient_go_too(tmp_path: Path) -> None:
+    question = "A 61-year-old woman with <3 days of fever & a painful swelling below the left jaw. What is it?"
+    other = "A 30-year-old man with an itching rash on both forearms since last week. What is it?"
+    cases = [{"id": "c-1", "patient": "p-1", "question": question}, {"id": "c-2", "patient": "p-2", "question": other}]
+    (tmp_path / "sft.jsonl").write_text("".join(json.dumps(case) + "\n" for case in cases))
+    samples = [{"messages": [{"role": "user", "content": "Please:\n" + text}]} for text in (question, other)]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in samples))
+    (tmp_path / "report.html").write_text(f"<p>{html.escape(question)}</p>")
+    (tmp_path / "other.html").write_text(f"<p>{html.escape(other)}</p>")
+    (tmp_path / "review.csv").write_text(f'"item","question"\r\n"1","{question}"\r\n')
+    (tmp_path / "old.jsonl.gz").write_bytes(b"")
+    seen = forget(["p-1"], [tmp_path], dry_run=True)
+    assert (tmp_path / "report.html").is_file() and seen.quoting == ["report.html", "review.csv"]
+    found = forget(["p-1"], [tmp_path])
+    assert found.lines == {"sft.jsonl": 1, "samples.jsonl": 1} and found.quoting == ["report.html", "review.csv"]
+    assert "old.jsonl.gz" in found.unreached and any("backups" in place for place in found.unreached)
+    left = "".join(path.read_text() for path in tmp_path.iterdir() if path.suffix != ".gz")
+    assert "jaw" not in left and "forearms" in left
+    assert (tmp_path / "sft.jsonl").stat().st_mode & 0o777 == 0o600
