@@ -40,8 +40,8 @@ class Forgotten(BaseModel):
     hashes: list[str] = Field(default_factory=list)
     """Hashes that a model's manifest may name: of all changed files, as they were."""
     quoting: list[str] = Field(default_factory=list)
-    """Pages and other files that quote the patients' texts or name their cases, removed whole: what wrote them can write
-    them again."""
+    """Pages and other files that quote the patients' texts or name their cases, removed whole: what wrote them can
+    write them again."""
     unreached: list[str] = Field(default_factory=list)
     """What was not searched: files of other kinds by name, and places that no folder holds."""
     models: list[str] = Field(default_factory=list)
