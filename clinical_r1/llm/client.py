@@ -135,7 +135,9 @@ class LLMClient:
         }
         if seed is not None:
             body["seed"] = seed
-        identity = _canonical(body).encode("utf-8", "replace")
+        # A whole reply is the same in any larger room: another max_tokens pays only for what was cut or never came.
+        told = body if keep_truncated else {name: value for name, value in body.items() if name != "max_tokens"}
+        identity = _canonical(told).encode("utf-8", "replace")
         attempts = Attempts(self, body, response_model, keep_truncated)
         if self.journal is None:
             key = blake2b(identity + f"\x1f{prompt_version}\x1f{sample_index}".encode(), digest_size=16).hexdigest()

@@ -79,6 +79,26 @@ async def test_what_makes_a_call_another_call(start: Start, tmp_path, sample, ve
     assert server.replies == 2
 
 
+async def test_more_room_pays_only_for_what_was_cut(start: Start, tmp_path) -> None:
+    bodies = []
+
+    async def handler(request: web.Request) -> web.Response:
+        bodies.append(await request.json())
+        long = "long" in bodies[-1]["messages"][0]["content"]
+        cut = long and bodies[-1]["max_tokens"] < 500
+        return chat_reply("part" if cut else "whole", "length" if cut else "stop")
+
+    server = await start(handler)
+    asked = [[{"role": "user", "content": text}] for text in ("short", "long")]
+    with Journal(tmp_path / "j.jsonl", KEY) as journal:
+        async with LLMClient(server.entry(max_resamples=0), journal) as client:
+            assert (await client.chat(asked[0], max_tokens=100)).text == "whole"
+            with pytest.raises(CallFailed, match="truncated"):
+                await client.chat(asked[1], max_tokens=100)
+            assert [(await client.chat(one, max_tokens=600)).text for one in asked] == ["whole", "whole"]
+    assert [body["max_tokens"] for body in bodies] == [100, 100, 600]
+
+
 async def test_faults_are_retried_and_change_no_reply(start: Start) -> None:
     texts = []
     for faults in ({}, {"rate_limited": 0.1, "server_error": 0.1, "retry_after": 0.02}):

@@ -37,3 +37,20 @@ def test_raw_newlines_and_braces_within_strings() -> None:
 )  # fmt: skip
 def test_nothing_is_invented(text: str) -> None:
     assert parse_reply(text, Answer) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Draft {"reasoning": "x", "answer": "b"}. No.\n</think>\n' + GOOD,
+        '<thinking>Maybe {"reasoning": "x", "answer": "b"}?</thinking>\n' + GOOD,
+        'For example {"reasoning": "x", "answer": "b"}. Mine: ' + GOOD,
+        'Example:\n```json\n{"reasoning": "x", "answer": "b"}\n```\nMine:\n```json\n' + GOOD + "\n```",
+        "The set {a, b does not fit.\n</think>\n" + GOOD,
+        "The set {a, b does not fit. " + GOOD,
+        "{'reasoning': 'r', 'answer': 'a'}",
+        f"[{GOOD}]",
+    ],
+)
+def test_what_comes_last_and_outside_of_the_thought_is_meant(text: str) -> None:
+    assert parse_reply(text, Answer) == Answer(reasoning="r", answer="a")
