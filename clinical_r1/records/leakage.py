@@ -1,46 +1,74 @@
-"""The reference diagnosis stated in the question: a model could copy it, so the case teaches and tests nothing."""
+"""The reference diagnosis stated in the question: a model could copy it, so the case teaches and tests nothing.
+
+Known by the names room (`clinical_r1.verifier.names`): any synonym, abbreviation or translation, of any of the
+references, denied or not; and by the same words in another order (`diabetes mellitus type 2`).
+"""
 
 import re
 import unicodedata
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Sequence
+
+from clinical_r1.verifier.names import names_in
 
 MASK = {"en": "[withheld]", "zh": "【略】"}
-_PARENTHESES = re.compile(r"[（(]([^（）()]*)[）)]")
 _HAN = re.compile(r"[\u3400-\u9fff]")
+_WORD = re.compile(r"[A-Za-z0-9]+(?:'s)?")
+_LINKING = frozenset(("of", "the", "with", "and", "in", "to", "due", "a", "an", "type", "by", "for", "on"))
 
 
-def names_of(reference: str) -> list[str]:
-    """The reference as written, without its parenthesis, and the abbreviation in it ("... (PID)"); longest first."""
-    text = unicodedata.normalize("NFKC", reference).strip(" .。")
-    inside = [part.strip() for part in _PARENTHESES.findall(text)]
-    outside = " ".join(_PARENTHESES.sub(" ", text).split())
-    found = {text, outside, *(part for part in inside if part.isupper() and len(part) >= 2)}
-    return sorted((name for name in found if _long_enough(name)), key=len, reverse=True)
+def leaks(question: str, references: Sequence[str]) -> list[tuple[int, int]]:
+    """Where the question (NFKC) names one of the references, as [start, end), in order; "no pneumonia" names it too."""
+    text = unicodedata.normalize("NFKC", question)
+    found = [span for reference in references if _long_enough(reference) for span in _spans(text, reference)]
+    return sorted(set(found))
+
+
+def mask(question: str, references: Sequence[str], language: str) -> str:
+    """The question with the diagnoses blanked, and else as it was (where NFKC keeps its length; else in NFKC)."""
+    text = unicodedata.normalize("NFKC", question)
+    text = question if len(question) == len(text) else text
+    end, parts = 0, []
+    for start, stop in leaks(question, references):
+        if stop > end:
+            parts += [text[end : max(start, end)], MASK[language] if start >= end else ""]
+            end = stop
+    return "".join((*parts, text[end:]))
+
+
+def _spans(text: str, reference: str) -> list[tuple[int, int]]:
+    plain = unicodedata.normalize("NFKC", reference).strip(" .。")
+    return [*names_in(text, plain), *_reordered(text, plain)]
+
+
+def _reordered(text: str, reference: str) -> list[tuple[int, int]]:
+    """The words of a Latin name in another order, with linking words between them."""
+    wanted = Counter(word for word in _words(reference) if word not in _LINKING)
+    if not 2 <= sum(wanted.values()) <= 6 or _HAN.search(reference):
+        return []
+    words = [(_word(match[0]), *match.span()) for match in _WORD.finditer(text)]
+    words = [word for word in words if word[0] not in _LINKING]
+    if not wanted.keys() <= {word for word, *_ in words}:
+        return []
+    size = sum(wanted.values())
+    found = []
+    for start in range(len(words) - size + 1):
+        window = words[start : start + size]
+        near = window[-1][2] - window[0][1] <= len(reference) + 12
+        if near and window[0][0] in wanted and Counter(word for word, *_ in window) == wanted:
+            found.append((window[0][1], window[-1][2]))
+    return found
+
+
+def _words(text: str) -> list[str]:
+    return [_word(match[0]) for match in _WORD.finditer(text)]
+
+
+def _word(word: str) -> str:
+    return word.casefold().removesuffix("'s")
 
 
 def _long_enough(name: str) -> bool:
     """Two Han characters or three Latin letters (two in an abbreviation): shorter words match by accident."""
     letters = sum(char.isalpha() for char in name)
     return letters >= (2 if _HAN.search(name) or name.isupper() else 3)
-
-
-@lru_cache(maxsize=8192)
-def _pattern(reference: str) -> re.Pattern[str] | None:
-    parts = []
-    for name in names_of(reference):
-        body = r"[\s-]*".join(re.escape(word) for word in re.split(r"[\s-]+", name))
-        # Latin names end at a word's edge (with a plural s); Chinese has no edges.
-        parts.append(body if _HAN.search(name) else rf"(?<![A-Za-z0-9]){body}(?:e?s)?(?![A-Za-z0-9])")
-    return re.compile("|".join(parts), re.IGNORECASE) if parts else None
-
-
-def leaks(question: str, reference: str) -> bool:
-    """Does the question name the reference (also negated: "no pneumonia" still names it)?"""
-    pattern = _pattern(reference)
-    return bool(pattern and pattern.search(unicodedata.normalize("NFKC", question)))
-
-
-def mask(question: str, reference: str, language: str) -> str:
-    """The question with the diagnosis blanked."""
-    pattern = _pattern(reference)
-    return pattern.sub(MASK[language], unicodedata.normalize("NFKC", question)) if pattern else question

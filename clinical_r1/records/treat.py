@@ -78,11 +78,9 @@ class Treatment:
             return
         case = Case.model_validate(gated.fields)
         # Choices name the reference by design, so only open problems can leak.
-        leaked = [] if case.options else [ref for ref in case.references if leakage.leaks(case.question, ref)]
+        leaked = not case.options and bool(leakage.leaks(case.question, case.references))
         if leaked and self._config.leakage == "mask":
-            question = case.question
-            for reference in leaked:
-                question = leakage.mask(question, reference, case.language)
+            question = leakage.mask(case.question, case.references, case.language)
             case = case.model_copy(update={"question": question})
         if self._config.window.tokens and (length := self._count(case.prompt)) > self._config.window.tokens:
             batch.longest = max(batch.longest, length)
@@ -107,7 +105,7 @@ class Treatment:
             block=_hash(
                 case.language + "\x1f" + normal_form(case.reference) if self._config.dedup.same_reference else ""
             ),
-            leak=bool(leaked),
+            leak=leaked,
             contaminated=bool(
                 self._index and self._index.highest(case.question) >= self._config.contamination.threshold
             ),

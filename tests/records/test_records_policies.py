@@ -101,12 +101,25 @@ def test_contamination_by_containment():
         ("外院诊断为急性阑尾炎。", "急性阑尾炎", True),
         ("右下腹痛", "急性阑尾炎", False),
         ("sodium 95%", "95%", False),
+        ("known COPD, smoker", "Chronic obstructive pulmonary disease", True),
+        ("既往房颤病史", "心房颤动", True),
+        ("heart attack last year", "Myocardial infarction", True),
+        ("diabetes mellitus type 2 for years", "Type 2 diabetes mellitus", True),
+        ("cancer of the lung in 2019", "Lung cancer", True),
+        ("sinusitis, acute", "Acute sinusitis", True),
+        ("chest pain and a fast heart rate", "Heart failure", False),
+        ("No pneumonia seen", "Pneumonia", True),
     ],
 )
 def test_leakage(question, reference, leak):
-    assert leaks(question, reference) is leak
+    assert bool(leaks(question, [reference])) is leak
     if leak:
-        assert not leaks(mask(question, reference, "en"), reference)
+        assert not leaks(mask(question, [reference], "en"), [reference])
+
+
+def test_every_component_of_a_list_counts():
+    found = mask("反复上腹痛，外院诊断慢性胃炎，有高血压病史。", ["胃溃疡", "慢性胃炎", "高血压"], "zh")
+    assert found == "反复上腹痛，外院诊断【略】，有【略】史。"
 
 
 def cases(count=40):
