@@ -14,7 +14,10 @@ def _any(*parts: str) -> str:
 # ---------------------------------------------------------------------------------------------------------- the text
 
 STRUCK = re.compile(r"~~.*?~~|<(s|del|strike)>.*?</\1>|<!--.*?-->", re.DOTALL | re.I)
-WRAPPED = re.compile(r"\\boxed\{(?:\\text\{)?([^{}]*)\}?\}|</?(?:answer|final|diagnosis|b|strong|i|em|p|br) ?/?>", re.I)
+WRAPPED = re.compile(
+    r"\\boxed\{(?:\\text\{)?([^{}]*)\}?\}|</?(?:answer|final|diagnosis|b|strong|i|em|p|br) ?/?>",
+    re.I,
+)
 MARKUP = re.compile(r"[*_`#>|]+")
 BULLET = re.compile(r"^\s*(?:[-•·▪◦]|\(?\d{1,2}[.)、](?!\d)|[(（]\d{1,2}[)）]|[①-⑳]|[(（]?[一二三四五][)）、])\s*")
 END = re.compile(
@@ -111,14 +114,19 @@ WEAK = re.compile(
     rf"{_CLAUSE_START}{OPENERS}{_any(*FRAMES_EN_WEAK)}|(?:^|(?<=[,;:，；：。]))\s*{_any(*FRAMES_ZH_WEAK)}", re.I
 )
 ARTICLE = re.compile(rf"(?:a case of\b|[\s\"'“”‘’「『:]|{_LIKELY} |(?:most likely|an?|the)\b)+", re.I)
-HEADING = re.compile(rf"(?:{_ADJECTIVE} )*(?:diagnosis|answer|conclusion|impression)|(?:{_CN_HOW})*的?{_CN_NOUN}", re.I)
+HEADING = re.compile(
+    rf"(?:{_ADJECTIVE} )*(?:diagnosis|answer|conclusion|impression)|(?:{_CN_HOW})*的?{_CN_NOUN}",
+    re.I,
+)
 
 # ------------------------------------------------------------------------------------------------ what may follow it
 
+_HERE = r"(?: (?:here|in (?:this|the) (?:case|patient|setting)|for (?:this|the) (?:case|patient)))?"
 SETTLED = re.compile(
-    rf"\s*(?:is|remains) (?:the|my|our) (?:{_ADJECTIVE} )*(?:diagnosis|answer|explanation)\b[^,;]*"
-    r"|\s*(?:is|seems) (?:the )?(?:most|very|highly) likely\b[^,;]*|\s*(?:fits|explains)(?: \w+)? best"
-    r"|\s*best explains [^,;]*"
+    rf"\s*(?:is|remains) (?:the|my|our) (?:{_ADJECTIVE} )*(?:diagnosis|answer|explanation)\b{_HERE}"
+    rf"|\s*(?:is|seems) (?:the )?(?:most|very|highly) likely(?: diagnosis)?{_HERE}(?=$|[,;.]| (?:given|because"
+    rf"|since)\b)"
+    r"|\s*(?:fits|explains)(?: \w+)? best|\s*best explains (?:the|his|her|this|these|all)\b[^,;]*"
     r"|(?:的)?(?:可能性(?:最大|很大|较大|大|最高|高)|诊断(?:明确|成立)|最为?(?:符合|可能))",
     re.I,
 )
@@ -160,18 +168,20 @@ UNSURE = re.compile(
 )
 """After a reason, any of these may take the diagnosis back: too much to read by rules."""
 UNSURE_REASON = re.compile(
-    r"\b(?:cannot|can't|unlikely|but|although|though|however|if|unless|might|could|possib\w+|perhaps|maybe"
+    r"\b(?:latter|former|main diagnosis|more likely|referring|not excluded|excluded|cannot|can't|unlikely|but"
+    r"|although|though|however|if|unless|might|could|possib\w+|perhaps|maybe"
     r"|alternativ\w+|equally|versus|vs"
     r"|pending|suspect\w*|doubt\w*|uncertain\w*|until|another|revised|wrong|false|or else|not (?:yet|been|be"
     r"|certain|sure|confirmed|clear))\b"
     r"|但(?!见)|然而|可能(?!性[最较很]?大)|或者?(?!许)|也|亦|其次|待(?:排|查|定|除)|疑|若|如果|误|不(?:能|除|排"
-    r"|考虑|成立|对|确定|支持)|未(?:能|被)|无法|否",
+    r"|考虑|成立|对|确定|支持)|不足|不充分|不够|欠缺|尚早|其实|更正|除外|排除|未(?:能|被)|无法|否",
     re.I,
 )
 UNSETTLED_CONTRAST = re.compile(
-    r"confirm|certain|sure|prove|exclud|rule|likely|establish|definit|known|clear|possib|\byet|only|just"
+    r"present|seen|found|evident|at all|diagnos|confirm|certain|sure|prove|exclud|rule|likely|establish|definit"
+    r"|known|clear|possib|\byet|only|just"
     r"|necessar|typical|other|if\b|but\b|also\b"
-    r"|确|肯定|完全|一定|典型|该|此|其他|但|也",
+    r"|再|后|确|肯定|完全|一定|典型|该|此|其他|但|也",
     re.I,
 )
 

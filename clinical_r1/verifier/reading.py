@@ -169,7 +169,7 @@ def _name(said: str, matches: Matches) -> tuple[str | None, str]:
         return said, reason
     for end in sorted({found.start() for found in _CAN_END.finditer(said)}, reverse=True):
         name = said[:end].strip()
-        if name and (reason := matches(name)):
+        if name and not re.search(r"[,，;；]", name) and (reason := matches(name)):
             return said[:end], reason
     return None, ""
 
