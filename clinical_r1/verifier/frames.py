@@ -168,7 +168,7 @@ UNSURE = re.compile(
 )
 """After a reason, any of these may take the diagnosis back: too much to read by rules."""
 UNSURE_REASON = re.compile(
-    r"\b(?:latter|former|main diagnosis|more likely|referring|not excluded|excluded|cannot|can't|unlikely|but"
+    r"\b(?:latter|former|main diagnosis|more likely|referring|not excluded|cannot|can't|unlikely|but"
     r"|although|though|however|if|unless|might|could|possib\w+|perhaps|maybe"
     r"|alternativ\w+|equally|versus|vs"
     r"|pending|suspect\w*|doubt\w*|uncertain\w*|until|another|revised|wrong|false|or else|not (?:yet|been|be"
