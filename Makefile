@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIPELINE ?= train
 PIPELINE_ARGS ?=
+BASE ?=
 NAME ?=
 EXPERIMENTS ?=
 EXPERIMENTS_ARGS ?=
@@ -29,8 +30,8 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 setup: $(VENV)/.ready  ## make the virtual environment from requirements.lock
 
-run: setup  ## run the whole pipeline on this machine: PIPELINE=train PIPELINE_ARGS="--cases FILE --limit 300"
-	$(BIN)/clinical-r1 run $(PIPELINE) $(PIPELINE_ARGS)
+run: setup  ## run the whole pipeline on this machine: BASE=smollm2 PIPELINE=train PIPELINE_ARGS="--cases FILE --limit 300"
+	$(BIN)/clinical-r1 run $(PIPELINE) $(if $(BASE),--config $(BASE)) $(PIPELINE_ARGS)
 
 experiments-demo: setup  ## the experiments on the simulated world: EXPERIMENTS="audit-verifier held-out-site", none = all six
 	$(BIN)/clinical-r1 experiments $(EXPERIMENTS) $(EXPERIMENTS_ARGS)

@@ -60,7 +60,7 @@ def check_simulated(config: RunConfig) -> None:
 def check_files(config: RunConfig) -> None:
     """Raise UserError for a file, model or endpoint that a late step would miss after hours of work."""
     check_simulated(config)
-    check_base_model(config.base_model)
+    check_base_model(config.base_model, config.sft, config.ppo)
     if "://" in config.base_model.folder:
         root, _, place = config.base_model.folder.rstrip("/").partition("/models/")
         if place.count("/") != 1:

@@ -5,6 +5,7 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.folders import check_model_folder
+from clinical_r1.training.base import check_rates
 from clinical_r1.training.deepspeed import check_attention, check_requirements
 from clinical_r1.training.launcher import launch_job, node_count
 from clinical_r1.training.ppo.config import PPOConfig
@@ -28,7 +29,7 @@ def train_ppo(
             names the log).
         Preempted: stopped by SIGTERM after writing a checkpoint.
     """
-    check_model_folder(model)
+    check_rates(config, check_model_folder(model).parameters)
     check_attention(config.attention, config.dtype)
     check_requirements(config.deepspeed)
     for path in (cases, validation):

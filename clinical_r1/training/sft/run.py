@@ -4,6 +4,7 @@ from pathlib import Path
 
 from clinical_r1.errors import UserError
 from clinical_r1.folders import check_model_folder
+from clinical_r1.training.base import SFT_RATES, check_learning_rate
 from clinical_r1.training.launcher import launch_job
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 
@@ -21,7 +22,8 @@ def train_sft(config: SFTConfig, traces: Path, base_model: Path, out_dir: Path, 
         UserError: unfit settings, traces or model; out of memory; a crash (with the log's path).
         Preempted: stopped by a signal after writing a checkpoint.
     """
-    check_model_folder(base_model)
+    parameters = check_model_folder(base_model).parameters
+    check_learning_rate("sft.learning_rate", config.learning_rate, SFT_RATES, parameters, config.lora is not None)
     if not traces.is_file():
         raise UserError(f"{traces}: no such file; expected the traces.jsonl of the synthesis step")
     job = SFTJob(
