@@ -1,7 +1,8 @@
 """Checkpoints that outlive the step: whole or not at all, the newest whole one wins, old ones go.
 
 A checkpoint is a folder `step-00000040` with a marker file that is written last; a folder without it is a torso left
-by a kill and is removed. The state directory belongs to one run: `claim` empties it when the run's inputs changed.
+by a kill and is removed. The state directory belongs to one run, known by its mathematics (model, data, algorithm,
+optimizer): `claim` refuses another one's checkpoints, or parks them beside where a fork is asked for, and deletes none.
 """
 
 import hashlib
@@ -13,42 +14,80 @@ from pathlib import Path
 from typing import Any
 
 from clinical_r1.atomic import write_text
+from clinical_r1.errors import UserError
 
 MARKER = "complete.json"
 RUN_FILE = "run.json"
+FORK_VARIABLE = "CLINICAL_R1_FORK"
+"""Set by `--fork`: a run that does not match the state it finds starts its own, and that state stays."""
 
 
-def claim(state_dir: Path, identity: dict[str, Any]) -> bool:
+def claim(state_dir: Path, identity: dict[str, Any], layout: dict[str, Any] | None = None) -> bool:
     """Make the directory this run's own; True where it already was (so there may be something to resume).
 
-    `identity` is what determines the result: resolved config, hashes of inputs. Checkpoints of another run are removed.
-    Call in one process, before the others look.
+    `identity` is what determines the result, `layout` how a checkpoint is cut into files (processes, ZeRO stage): it
+    must fit only where there is one. A run that was parked by an earlier fork is taken up again. Call in one process,
+    before the others look. Raises UserError with the difference where checkpoints of another run are there.
     """
-    text = json.dumps(identity, sort_keys=True, indent=1, default=str) + "\n"
-    run_file = state_dir / RUN_FILE
-    if run_file.is_file() and run_file.read_text(encoding="utf-8") == text:
+    ours = json.loads(json.dumps({"identity": identity, "layout": layout or {}}, default=str))
+    theirs = _read(state_dir / RUN_FILE)
+    same = theirs.get("identity") == ours["identity"]
+    held = any(state_dir.rglob(MARKER)) if state_dir.is_dir() else False
+    if same and (theirs.get("layout") == ours["layout"] or not held):
+        write_text(state_dir / RUN_FILE, json.dumps(ours, sort_keys=True, indent=1) + "\n")
         return True
-    if state_dir.is_dir():
-        for path in state_dir.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write_text(run_file, text)
+    parked = _parked(state_dir, ours)
+    if held and not os.environ.get(FORK_VARIABLE) and not parked.is_dir():
+        differences = _differences(theirs, ours)
+        raise UserError(
+            f"{state_dir}: its checkpoints are of another run ({'; '.join(differences[:4])}"
+            f"{f' and {len(differences) - 4} more' if len(differences) > 4 else ''}): set that back to go on, or add "
+            "--fork to start a run of its own; those checkpoints stay either way"
+        )
+    if held:
+        state_dir.rename(_parked(state_dir, theirs))
+    elif state_dir.is_dir():
+        shutil.rmtree(state_dir)  # torsos, and numbers of a run that left its results elsewhere
+    if parked.is_dir():
+        parked.rename(state_dir)
+        return True
+    write_text(state_dir / RUN_FILE, json.dumps(ours, sort_keys=True, indent=1) + "\n")
     return False
 
 
-def folder_hash(folder: Path) -> str:
-    """Cheap identity of a model folder: config and tokenizer bytes, names and sizes of the weights, their headers."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if not path.is_file():
-            continue
-        size = path.stat().st_size
-        digest.update(f"{path.name}\x1f{size}\x1f".encode())
-        with open(path, "rb") as handle:
-            digest.update(handle.read(1 << 20))
-            if size > 2 << 20:
-                handle.seek(-(1 << 20), os.SEEK_END)
-                digest.update(handle.read())
-    return digest.hexdigest()
+def release(state_dir: Path) -> None:
+    """Remove the checkpoints of a run whose results are safe elsewhere; its numbers and its identity stay."""
+    for marker in list(state_dir.rglob(MARKER)):
+        shutil.rmtree(marker.parent, ignore_errors=True)
+    for folder in state_dir.glob("best-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parked(state_dir: Path, run: dict[str, Any]) -> Path:
+    text = json.dumps(run, sort_keys=True)
+    return state_dir.with_name(f"{state_dir.name}.run-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _differences(theirs: Any, ours: Any, name: str = "") -> list[str]:
+    """`key was A, now B` for every leaf that is not the same."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return [
+            text
+            for key in sorted({*theirs, *ours})
+            for text in _differences(theirs.get(key), ours.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    if theirs == ours:
+        return []
+    key = name.removeprefix("identity.").removeprefix("config.")
+    return [f"{key} was {json.dumps(theirs)[:60]}, now {json.dumps(ours)[:60]}"]
 
 
 def step_folder(root: Path, step: int) -> Path:

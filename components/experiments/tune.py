@@ -21,6 +21,7 @@ def fine_tune_further(
 
     from clinical_r1.step import load_settings, publish_metrics, record_step
     from clinical_r1.training.base import model_of
+    from clinical_r1.training.checkpoints import release
     from clinical_r1.training.sft.config import SFTConfig
     from clinical_r1.training.sft.run import train_sft
 
@@ -31,3 +32,4 @@ def fine_tune_further(
         folder = model_of(Path(start.path))
         record.update(train_sft(settings, source, folder, Path(model.path), state))
     publish_metrics(record, metrics)
+    release(state)

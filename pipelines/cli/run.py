@@ -1,5 +1,6 @@
 """`clinical-r1 run PIPELINE`: a whole pipeline on this machine, through kfp.local."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,12 @@ def run(
         ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Reuse no finished step and no checkpoint.")] = False,
+    fork: Annotated[
+        bool,
+        typer.Option(
+            "--fork", help="Where an unfinished training with other settings is found, leave it and start one."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved configuration as YAML and run nothing.")
     ] = False,
@@ -64,6 +71,7 @@ def run(
       clinical-r1 run audit --set store=s3://audit/clinical-r1 --set days=7
     """
     from clinical_r1.settings import shown
+    from clinical_r1.training.checkpoints import FORK_VARIABLE
     from pipelines.runner import Request, run_pipeline, settled
     from pipelines.submit import local_parameters
 
@@ -72,6 +80,8 @@ def run(
         parameters["limit"] = limit
     if seed is not None:
         parameters["seed"] = seed
+    if fork:
+        os.environ[FORK_VARIABLE] = "1"  # the steps, and the training processes in them, inherit it
     request = Request(config, cases or [], map_, parameters, set_ or [], runs, fresh)
     if dry_run:
         typer.echo(shown(settled(pipeline, request)), nl=False)

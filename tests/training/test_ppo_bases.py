@@ -51,7 +51,8 @@ def test_two_processes_under_zero_3_leave_decoding_when_they_like(name, tmp_path
         folder = tmp_path / f"run-{processes}"
         settings = config(
             steps=1, batch_size=8, micro_batch_size=2, minibatches=1, processes=processes,
-            critic={"warmup_batches": 1, "warmup_epochs": 1}, deepspeed={"stage": 3}, keep="last", probe={"every": 0, "cases": 3},
+            critic={"warmup_batches": 1, "warmup_epochs": 1}, deepspeed={"stage": 3}, keep="last",
+            probe={"every": 0, "cases": 3},
             reasoning={"min_reasoning_tokens": 1}, rollout={"max_new_tokens": 24, "batch_tokens": 240},
         )  # fmt: skip
         files = (tmp_path / "rl.jsonl", tmp_path / "validation.jsonl", folder / "out", folder / "state")

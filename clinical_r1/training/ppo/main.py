@@ -80,9 +80,12 @@ def _claim(job: PPOJob) -> None:
     import torch.distributed as dist
 
     if not dist.is_initialized() or dist.get_rank() == 0:
-        checkpoints.claim(job.state_dir, job.identity())
         if job.state_dir.resolve() == job.out_dir.resolve():
             raise UserError(f"{job.out_dir}: state and output folder are the same; give two folders")
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        checkpoints.claim(
+            job.state_dir, job.identity(), {"processes": world, "deepspeed.stage": job.config.deepspeed.stage}
+        )
     if dist.is_initialized():
         dist.barrier()
 

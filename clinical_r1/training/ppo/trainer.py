@@ -56,6 +56,8 @@ class Trainer:
         if state is not None:
             self.step = self.saved_step = state["step"]
             self.beta, self.watch, self.finished = state["beta"], Watch(**state["watch"]), state["finished"]
+            if not self.watch.stop_reason:  # it may have been made longer
+                self.finished = self.finished and self.step >= self.config.steps
         elif rank() == 0:
             (self.state_dir / METRICS_FILE).unlink(missing_ok=True)
         self.metrics = MetricsWriter(self.state_dir, self.step) if rank() == 0 else None

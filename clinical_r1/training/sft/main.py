@@ -13,9 +13,9 @@ from typing import Any
 
 from clinical_r1.atomic import file_sha256, write_text
 from clinical_r1.errors import UserError
-from clinical_r1.folders import check_model_folder
+from clinical_r1.folders import check_model_folder, identity
 from clinical_r1.generation.load import load_config, load_tokenizer, save_model
-from clinical_r1.training.checkpoints import claim, folder_hash, latest, prune, step_of
+from clinical_r1.training.checkpoints import claim, latest, prune, step_of
 from clinical_r1.training.curves import Panel, write_curves
 from clinical_r1.training.deepspeed import check_attention, check_requirements, init_process_group, prepare_environment
 from clinical_r1.training.launcher import RESULT_FILE, report_progress
@@ -101,16 +101,23 @@ def _window(config: SFTConfig, base_model: Path) -> int:
     return config.max_length or window
 
 
+LAYOUT = {
+    "micro_batch_size", "log_steps", "checkpoint_steps", "keep_checkpoints", "tensorboard", "processes", "deepspeed",
+    "activation_checkpointing", "attention",
+}  # fmt: skip
+"""Settings that change how a run is computed and not what: they may change when it goes on."""
+
+
 def _claim(job: SFTJob, world: int) -> None:
-    """The state directory is this run's: same settings, data, base model and number of processes."""
-    job.state_dir.mkdir(parents=True, exist_ok=True)
-    identity = {
-        "config": job.config.model_dump(mode="json"),
+    """The state directory is this run's: the same mathematics, data and base model."""
+    job.state_dir.parent.mkdir(parents=True, exist_ok=True)
+    known = {
+        "config": job.config.model_dump(mode="json", exclude=LAYOUT),
         "traces": file_sha256(job.traces),
-        "base_model": folder_hash(job.base_model),
-        "processes": world,
+        "base_model": identity(job.base_model),
     }
-    claim(job.state_dir, identity)
+    sharding = job.config.deepspeed.stage if job.config.deepspeed else None
+    claim(job.state_dir, known, {"processes": world, "deepspeed.stage": sharding})
 
 
 def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seconds: float) -> dict[str, float]:
