@@ -156,7 +156,7 @@ def script(job: SFTJob, micro: int) -> None:
 
     tokenizer = load_tokenizer(job.base_model)
     prepare_tokenizer(tokenizer)
-    examples = read_examples(job.traces, tokenizer, max_length=10**9)
+    examples, _ = read_examples(job.traces, tokenizer, max_length=10**9)
     model = AutoModelForCausalLM.from_pretrained(job.base_model, dtype=torch.float32).train()
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=job.config.learning_rate, fused=True)

@@ -176,6 +176,11 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], prompt: bool) -> s
         raise UserError(f"{tokenizer.name_or_path}: its chat template refuses these messages: {error}") from None
 
 
+def holds_marker(tokenizer: Any, text: str) -> bool:
+    """Whether a text would open or close a turn or a thought if it were tokenized as it is."""
+    return any(marker in text for marker in (*_markers(tokenizer), *THINK_TOKENS))
+
+
 def _inert(tokenizer: Any, text: str) -> str:
     """The text with every marker of this tokenizer broken apart behind its first character."""
     pattern = _pattern(tuple(sorted({*_markers(tokenizer), *THINK_TOKENS}, key=len, reverse=True)))

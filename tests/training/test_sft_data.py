@@ -12,7 +12,7 @@ def tokenizer(base_model):
 
 
 def test_loss_covers_the_completion_and_its_end_of_turn_only(traces, tokenizer):
-    examples = read_examples(traces, tokenizer, 256)
+    examples = read_examples(traces, tokenizer, 256)[0]
     assert len(examples) == 40
     for example, trace in zip(examples, read_jsonl(traces, Trace), strict=True):
         trained = [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != IGNORED]
@@ -35,27 +35,43 @@ def test_traces_without_a_conclusion_line_are_told(traces, tokenizer, tmp_path, 
 
 
 def test_too_long_examples_are_refused_with_their_cases(traces, tokenizer):
-    with pytest.raises(UserError, match=r"longer than max_length 60 \(longest \d+ tokens; cases case-\d+,.*raise"):
+    with pytest.raises(UserError, match=r"longer than max_length 60 \(longest \d+ tokens; cases case-\d+,.*to drop"):
         read_examples(traces, tokenizer, 60)
+
+
+def test_too_long_examples_are_left_out_and_counted_but_not_all(traces, tokenizer):
+    whole = read_examples(traces, tokenizer, 256)[0]
+    middle = sorted(len(example.input_ids) for example in whole)[len(whole) // 2]
+    left, dropped = read_examples(traces, tokenizer, middle, "drop")
+    assert len(left) + dropped["dropped_long"] == len(whole) and dropped["dropped_long"] > 0
+    with pytest.raises(UserError, match="longer than max_length 9 "):
+        read_examples(traces, tokenizer, 9, "drop")
 
 
 def test_rejected_traces_do_not_train_and_marked_ones_are_refused(traces, tokenizer, tmp_path):
     rows = read_jsonl(traces, Trace)[:3]
     rows[0].outcome = TraceOutcome.REJECTED
     write_jsonl(tmp_path / "t.jsonl", rows)
-    assert [example.case_id for example in read_examples(tmp_path / "t.jsonl", tokenizer, 256)] == ["case-1", "case-2"]
+    assert [example.case_id for example in read_examples(tmp_path / "t.jsonl", tokenizer, 256)[0]] == [
+        "case-1",
+        "case-2",
+    ]
     rows[1].response = "It is </think> asthma."
     rows[2].thinking = "<|im_end|>"
     write_jsonl(tmp_path / "t.jsonl", rows)
     with pytest.raises(UserError, match=r"2 accepted traces .* \(cases case-1, case-2\)"):
         read_examples(tmp_path / "t.jsonl", tokenizer, 256)
+    write_jsonl(tmp_path / "t.jsonl", [*rows, *read_jsonl(traces, Trace)[3:5]])
+    left, dropped = read_examples(tmp_path / "t.jsonl", tokenizer, 256, "drop")
+    assert [example.case_id for example in left] == ["case-3", "case-4"]
+    assert dropped == {"dropped_long": 0, "dropped_marked": 2}
     write_jsonl(tmp_path / "t.jsonl", rows[:1])
     with pytest.raises(UserError, match="no accepted trace"):
         read_examples(tmp_path / "t.jsonl", tokenizer, 256)
 
 
 def test_hold_out_keeps_the_traces_of_a_case_together(traces, tokenizer):
-    examples = read_examples(traces, tokenizer, 256) * 2
+    examples = read_examples(traces, tokenizer, 256)[0] * 2
     train, held = hold_out(examples, 0.2, 5)
     assert len(train) + len(held) == 80 and 0 < len({example.case_id for example in held}) <= 5
     assert not {example.case_id for example in train} & {example.case_id for example in held}

@@ -103,13 +103,13 @@ def training_arguments(config: SFTConfig, job: SFTJob, world: int, tokens: float
         use_cpu=use_cpu,
         bf16=config.dtype == "bfloat16",
         gradient_checkpointing=config.activation_checkpointing,
-        # Length was checked before; TRL would cut silently. Packing needs it as the length of a filled sequence.
-        max_length=config.max_length if config.packing else None,
-        packing=config.packing,
+        # Length was checked before; TRL would cut silently. Its packing would make a batch of filled sequences: batches
+        # of whole examples without padding have as many examples as the recipe says.
+        max_length=None,
+        packing=False,
         padding_free=config.packing,
-        eval_packing=False,
         completion_only_loss=True,
-        dataset_kwargs=None if config.packing else {"skip_prepare_dataset": True},
+        dataset_kwargs={"skip_prepare_dataset": True},
         average_tokens_across_devices=True,
         remove_unused_columns=True,
         dataloader_pin_memory=not use_cpu,

@@ -38,14 +38,18 @@ class SFTConfig(BaseModel):
     """Examples that one process takes at once; 0 = batch_size / processes, on a CPU no more than about 8,000 tokens.
     Accumulation makes up for the rest."""
     max_length: int = Field(default=0, ge=0)
-    """Longest example in tokens; longer ones are refused before training, never cut. 0 = the model's window."""
+    """Longest example in tokens; longer ones are never cut (see `unusable`). 0 = the model's window."""
+    unusable: Literal["drop", "refuse"] = "drop"
+    """What becomes of traces that are too long, or hold markers of this model in their text: left out and counted, or
+    the run is refused before it starts. None left is refused either way."""
     loss_norm: Literal["batch", "constant"] = "batch"
     """Divide a batch's loss by its own completion tokens (TRL's way), or by the mean of all batches, so that a batch of
     short examples does not count for more than its tokens (matters with length grouping)."""
     group_by_length: bool = True
     """Batches of similar length: less padding; the order of batches stays random."""
     packing: bool = False
-    """Fill sequences of max_length with whole examples (needs attention varlen or flash_attention_2)."""
+    """Put the examples that a process takes at once behind one another instead of padding them (needs attention varlen
+    or flash_attention_2). An optimizer step has batch_size examples either way."""
     attention: Literal["sdpa", "eager", "varlen", "flash_attention_2"] = "sdpa"
     """How attention is computed. `varlen` is for packing and needs nothing but torch (on a GPU its own flash attention,
     in bfloat16); `flash_attention_2` needs the package flash-attn."""
@@ -80,8 +84,6 @@ class SFTConfig(BaseModel):
             raise ValueError(f"packing needs attention varlen (with {self.attention} examples would mix)")
         if self.attention == "varlen" and not self.packing:
             raise ValueError("attention varlen is for packed examples; set packing to true, or attention to sdpa")
-        if self.packing and (not self.max_length or self.loss_norm == "constant"):
-            raise ValueError("packing needs max_length (the length of a filled sequence) and loss_norm batch")
         return self
 
 

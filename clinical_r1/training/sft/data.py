@@ -1,6 +1,6 @@
 """Traces become token sequences: the prompt masked out, the thought, answer and end of turn trained.
 
-Nothing is ever cut: an example that does not fit is an error before training, with the ids of its cases.
+Nothing is ever cut: an example that does not fit is left out and counted, or refused before training.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clinical_r1.errors import UserError
-from clinical_r1.generation.chat import completion_ids, prompt_ids
+from clinical_r1.generation.chat import completion_ids, holds_marker, prompt_ids
 from clinical_r1.reasoning import Outcome, conclusion_line, render, split
 from clinical_r1.schema import Trace, iter_jsonl
 
@@ -40,30 +40,43 @@ class Example:
         return len(self.input_ids) - self.prompt_length
 
 
-def read_examples(traces: Path, tokenizer: Any, max_length: int) -> list[Example]:
-    """Accepted traces as examples, in file order.
+def read_examples(
+    traces: Path, tokenizer: Any, max_length: int, unusable: str = "refuse"
+) -> tuple[list[Example], dict[str, int]]:
+    """Accepted traces as examples, in file order, and how many were left out by reason.
+
+    `unusable`: `drop` or `refuse` what is longer than `max_length`, has an empty part, or holds think tags or markers
+    of this tokenizer in its text.
 
     Raises:
-        UserError: none accepted; or some are longer than `max_length`, or their text holds think or turn markers
-            (their case ids are named).
+        UserError: none is left, or one is unusable and that is refused (case ids are named).
     """
     examples: list[Example] = []
-    broken: list[str] = []
+    marked: list[str] = []
+    long: dict[str, int] = {}
     unconcluded = 0
     for trace in iter_jsonl(traces, Trace):
         if not trace.accepted:
             continue
-        if not _well_formed(trace):
-            broken.append(trace.case_id)
+        if not _well_formed(trace) or holds_marker(tokenizer, trace.thinking + trace.response):
+            marked.append(trace.case_id)
             continue
-        unconcluded += conclusion_line(trace.response) is None
         prompt = prompt_ids(tokenizer, trace.question)
         completion = completion_ids(tokenizer, trace.thinking, trace.response)
+        if len(prompt) + len(completion) > max_length:
+            long[trace.case_id] = len(prompt) + len(completion)
+            continue
+        unconcluded += conclusion_line(trace.response) is None
         examples.append(Example(trace.case_id, prompt + completion, len(prompt)))
-    if broken:
+    if marked and (unusable == "refuse" or not examples):
         raise UserError(
-            f"{traces}: {len(broken)} accepted traces have an empty part or hold think or turn markers in their text "
-            f"(cases {_names(broken)}); filter them in synthesis"
+            f"{traces}: {len(marked)} accepted traces have an empty part or hold markers of a thought or of this model "
+            f"in their text (cases {_names(marked)}); filter them in synthesis, or set sft.unusable to drop"
+        )
+    if long and (unusable == "refuse" or not examples):
+        raise UserError(
+            f"{traces}: {len(long)} examples are longer than max_length {max_length} (longest {max(long.values())} "
+            f"tokens; cases {_names(list(long))}); raise sft.max_length, or set sft.unusable to drop"
         )
     if not examples:
         raise UserError(f"{traces}: no accepted trace to train on; look at rejected.jsonl of the synthesis step")
@@ -74,14 +87,7 @@ def read_examples(traces: Path, tokenizer: Any, max_length: int) -> list[Example
             file=sys.stderr,
             flush=True,
         )
-    long = [example for example in examples if len(example.input_ids) > max_length]
-    if long:
-        longest = max(len(example.input_ids) for example in long)
-        raise UserError(
-            f"{traces}: {len(long)} examples are longer than max_length {max_length} (longest {longest} tokens; cases "
-            f"{_names([example.case_id for example in long])}); raise sft.max_length or drop those traces"
-        )
-    return examples
+    return examples, {"dropped_long": len(long), "dropped_marked": len(marked)}
 
 
 def hold_out(examples: list[Example], share: float, most: int) -> tuple[list[Example], list[Example]]:
@@ -130,9 +136,7 @@ class EpochOrder:
 
 
 def _well_formed(trace: Trace) -> bool:
-    return split(render(trace.thinking, trace.response)).outcome is Outcome.OK and not any(
-        "<|" in text for text in (trace.thinking, trace.response)
-    )
+    return split(render(trace.thinking, trace.response)).outcome is Outcome.OK
 
 
 def _position(case_id: str) -> float:

@@ -57,7 +57,7 @@ def train(job: SFTJob, stop: StopRequest) -> None:
     from clinical_r1.generation.chat import prepare_tokenizer
 
     new_tokens = prepare_tokenizer(tokenizer)
-    examples = read_examples(job.traces, tokenizer, _window(config, job.base_model))
+    examples, dropped = read_examples(job.traces, tokenizer, _window(config, job.base_model), config.unusable)
     check_attention(config.attention, config.dtype)
     if config.deepspeed is not None:
         check_requirements(config.deepspeed)
@@ -90,7 +90,8 @@ def train(job: SFTJob, stop: StopRequest) -> None:
         writer.close()
     if watch.stopped and trainer.state.global_step < trainer.state.max_steps:
         raise Stopped
-    _finish(job, trainer, tokenizer, writer, _result(job, trainer, watch, train_set, time.monotonic() - started))
+    result = _result(job, trainer, watch, train_set, time.monotonic() - started) | dropped
+    _finish(job, trainer, tokenizer, writer, result)
 
 
 def _window(config: SFTConfig, base_model: Path) -> int:

@@ -37,16 +37,13 @@ class TraceTrainer(SFTTrainer):
 
     def __init__(self, *args: Any, order: EpochOrder, loss_tokens: float | None, keep: int, **kwargs: Any) -> None:
         """`loss_tokens`: what a step's summed loss is divided by; None = the tokens of its own batch."""
-        self.order, self.loss_tokens, self.keep, self.packed = order, loss_tokens, keep, kwargs["args"].packing
+        self.order, self.loss_tokens, self.keep = order, loss_tokens, keep
         super().__init__(*args, **kwargs)
         causal: Any = self.model
         install(causal.get_base_model() if hasattr(causal, "peft_config") else causal)
         expose_bias(causal)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        if self.packed:  # the rows are filled sequences now, all of about one length
-            rows: Any = self.train_dataset
-            self.order.lengths = [0] * len(rows)
         return self.order
 
     def compute_loss(

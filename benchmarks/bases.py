@@ -1,0 +1,175 @@
+"""Any base model: for each architecture, does SFT teach the tags, does PPO step, ZeRO-3 run, the export load?
+
+    python -m benchmarks.bases [--only llama3 smollm2] [--skip-smollm2]
+
+Tiny random models in the shapes of real ones (tiny_bases.py) and SmolLM2-135M-Instruct, a real pre-trained one:
+
+- `teaches_tags`: adapters and all weights, on 60 traces; the first greedy token opens the thought in >= 18 of 20
+  prompts that were not trained on (SmolLM2: adapters on 24 traces)
+- `ppo_step`: one step of PPO from that model: KL finite, the first update's ratio 1, sampler and trainer agree
+- `zero3_two_processes`: the same step under ZeRO-3 on two processes
+- `export_loads`: transformers loads what was saved, whole, with every end token; the same prompt has the same tokens
+
+The last line is one JSON object: the four for each, and `all`.
+"""
+
+import argparse
+import json
+import math
+import random
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tiny_bases import BASES, make_base
+from clinical_r1.errors import UserError
+from clinical_r1.schema import Case, Trace, TraceOutcome, write_jsonl
+from clinical_r1.training.metrics import read_metrics
+from clinical_r1.training.ppo.config import PPOConfig
+from clinical_r1.training.ppo.run import train_ppo
+from clinical_r1.training.sft.config import SFTConfig
+from clinical_r1.training.sft.run import train_sft
+from clinical_r1.training.smollm2 import NAME, smollm2_folder
+
+FINDINGS = {"fever": "Pneumonia", "dysuria": "Cystitis", "headache": "Migraine", "polyuria": "Diabetes"}
+HELD_OUT, ENOUGH = 20, 18
+OPENED = "r1-distill"
+"""Its template opens the thought itself: there is no tag to teach."""
+
+
+def main() -> None:
+    """Every base in turn; a failure is a false and its reason on the console."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="*", default=[name for name in BASES if name != OPENED] + [NAME])
+    parser.add_argument("--skip-smollm2", action="store_true")
+    arguments = parser.parse_args()
+    found: dict[str, dict[str, bool]] = {}
+    for name in arguments.only:
+        if name == NAME and arguments.skip_smollm2:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.monotonic()
+            found[name] = look(name, Path(folder))
+            print(f"{name:12} {time.monotonic() - began:5.0f} s  {found[name]}", flush=True)
+    everything = all(all(one.values()) for one in found.values())
+    print(json.dumps({"bases": found, "all": everything}))
+
+
+def look(name: str, root: Path) -> dict[str, bool]:
+    """The four answers for one base."""
+    real = name == NAME
+    try:
+        base = smollm2_folder() if real else make_base(name, root / name)
+    except UserError as error:
+        print(f"{name}: {error}")
+        return {"available": False}
+    write_jsonl(root / "traces.jsonl", traces(24 if real else 60, 0))
+    write_jsonl(root / "rl.jsonl", cases(8, 1))
+    write_jsonl(root / "validation.jsonl", cases(3, 2))
+    shared = {"batch_size": 8, "checkpoint_steps": 10**6, "eval_share": 0.0, "tensorboard": False}
+    adapters: dict[str, Any] = {"lora": {"rank": 8, "alpha": 16}, "learning_rate": 5e-3 if real else 1e-2, "epochs": 6}
+    whole: dict[str, Any] = {"learning_rate": 5e-4 if real else 1e-2, "epochs": 6}
+    if not real:
+        adapters["epochs"], whole["epochs"] = 16, 16
+    results = {"teaches_tags": True}
+    for kind, settings in {"adapters": adapters, "whole": whole}.items():
+        out = root / kind
+        train_sft(SFTConfig(**shared | settings), root / "traces.jsonl", base, out, root / f"{kind}.state")
+        taught = opened(out / "model")
+        print(f"{name}: {kind}: {taught} of {HELD_OUT} begin with the thought", flush=True)
+        results["teaches_tags"] &= taught >= ENOUGH
+        shutil.rmtree(root / f"{kind}.state", ignore_errors=True)
+    start = root / "adapters" / "model"
+    results["ppo_step"] = step(root, start, 1, 1, real)
+    results["zero3_two_processes"] = step(root, start, 2, 3, real)
+    results["export_loads"] = loads(start, root / "ppo-1" / "model")
+    return results
+
+
+def cases(count: int, seed: int) -> list[Case]:
+    """Cases of a tiny world: one finding, one disease."""
+    generator = random.Random(seed)
+    rows = []
+    for index in range(count):
+        finding, disease = generator.choice(sorted(FINDINGS.items()))
+        question = f"A {generator.randrange(20, 90)} year old patient has {finding}. What is the diagnosis?"
+        rows.append(Case(id=f"case-{seed}-{index}", language="en", question=question, reference=disease, specialty="x"))
+    return rows
+
+
+def traces(count: int, seed: int) -> list[Trace]:
+    """What a careful teacher would say of such cases."""
+    finding_of = {disease: finding for finding, disease in FINDINGS.items()}
+    return [
+        Trace(
+            case_id=case.id, language="en", question=case.prompt, reference=case.reference,
+            thinking=f"Okay, {finding_of[case.reference]} suggests {case.reference}.",
+            response=f"Final diagnosis: {case.reference}", outcome=TraceOutcome.DIRECT,
+        )
+        for case in cases(count, seed)
+    ]  # fmt: skip
+
+
+def opened(model_folder: Path) -> int:
+    """In how many of the held-out prompts the first greedy token opens the thought."""
+    from clinical_r1.generation.chat import end_ids, prompt_ids, think_ids
+    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.generation.load import load_model
+    from clinical_r1.generation.sampling import SamplingParams
+
+    model, tokenizer = load_model(model_folder)
+    params = SamplingParams(1, 0.0, eos_token_ids=end_ids(tokenizer, model), pad_token_id=tokenizer.pad_token_id)
+    prompts = [prompt_ids(tokenizer, case.prompt) for case in cases(HELD_OUT, 9)]
+    first = build_decoder(model).generate(prompts, params)
+    return sum(rollout.token_ids[0] == think_ids(tokenizer)[0] for rollout in first)
+
+
+def step(root: Path, model: Path, processes: int, stage: int, real: bool) -> bool:
+    """One step of PPO; False, with the reason on the console, where it fails or its numbers are off."""
+    small: dict[str, Any] = {"critic": {"kind": "none"}, "lora": {"rank": 4, "alpha": 8}} if real else {}
+    config = PPOConfig.model_validate(
+        {
+            "steps": 1, "batch_size": 4, "micro_batch_size": 2, "minibatches": 1, "epochs": 1, "warmup_steps": 0,
+            "learning_rate": 1e-5, "rollout": {"max_new_tokens": 24}, "probe": {"every": 0, "cases": 3},
+            "critic": {"warmup_batches": 1, "warmup_epochs": 1}, "keep": "last", "processes": processes,
+            "reasoning": {"min_reasoning_tokens": 1}, "deepspeed": {"stage": stage},
+        } | small
+    )  # fmt: skip
+    out = root / f"ppo-{processes}"
+    try:
+        train_ppo(config, model, root / "rl.jsonl", root / "validation.jsonl", out, root / f"ppo-{processes}.state")
+    except UserError as error:
+        print(f"ppo on {processes} processes: {error}")
+        return False
+    row = next(row for row in read_metrics(out / "metrics.jsonl") if "train/kl" in row)
+    finite = all(math.isfinite(value) for value in row.values())
+    return finite and row["train/sampler_gap"] < 1e-3 and row.get("train/approx_kl", 0) < 1e-6
+
+
+def loads(*folders: Path) -> bool:
+    """Whether transformers alone reads each folder as it was meant."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from clinical_r1.generation.chat import end_ids, prompt_ids
+    from clinical_r1.generation.load import load_model
+
+    for folder in folders:
+        ours, tokenizer = load_model(folder)
+        theirs, loading = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+        plain = AutoTokenizer.from_pretrained(folder)
+        ids = plain.apply_chat_template(
+            [{"role": "user", "content": "Fever?"}], add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+        told = theirs.generation_config.eos_token_id
+        ends = set(told if isinstance(told, list) else [told])
+        if loading["missing_keys"] or loading["unexpected_keys"] or ids != prompt_ids(tokenizer, "Fever?"):
+            return False
+        if not set(end_ids(tokenizer, ours)) <= ends:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
