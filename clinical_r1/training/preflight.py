@@ -140,7 +140,7 @@ def _sft(config: SFTConfig, model: Geometry, world: int) -> Estimate:
     need = Estimate()
     sharding = config.deepspeed or DeepSpeedConfig(stage=0)
     _engine(need, "model", model.total, _trained(config.lora, model, model.total), sharding, size, world, config)
-    need.gpu["activations"] = _activations(model, tokens, size, config.activation_checkpointing)
+    need.gpu["activations"] = activations(model, tokens, size, config.activation_checkpointing)
     need.gpu["logits"] = 3 * 4 * min(tokens, 1_024) * model.vocabulary
     return need
 
@@ -164,8 +164,8 @@ def _ppo(config: PPOConfig, model: Geometry, world: int) -> Estimate:
     else:
         cache = 0.0
     tokens = config.micro_batch_size * length
-    activations = _activations(model, tokens, size, config.activation_checkpointing)
-    need.gpu["activations or KV cache"] = max(cache, activations)
+    kept = activations(model, tokens, size, config.activation_checkpointing)
+    need.gpu["activations or KV cache"] = max(cache, kept)
     need.gpu["logits"] = 3 * 4 * min(tokens, config.logits_chunk) * model.vocabulary
     return need
 
@@ -195,7 +195,7 @@ def _engine(
     need.host["loading"] = need.host.get("loading", 0.0) + (size * total * local if stage != 3 else size * total)
 
 
-def _activations(model: Geometry, tokens: int, size: int, checkpointing: bool) -> float:
+def activations(model: Geometry, tokens: int, size: int, checkpointing: bool) -> float:
     """Kept for the backward pass: per token and layer the inputs of its projections, norms and products."""
     wide = 8 * model.hidden + (2 * model.kv_heads + model.heads) * model.head_dim + 4 * model.intermediate
     layer = float(size * wide * tokens)

@@ -1,10 +1,11 @@
 """Put the pieces of an SFT run together: arguments, model, data sets, trainer. Heavy imports live here."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from clinical_r1.errors import UserError
-from clinical_r1.training.deepspeed import build_config
+from clinical_r1.training.deepspeed import DeepSpeedConfig, build_config
 from clinical_r1.training.lora import lora_config
 from clinical_r1.training.metrics import MetricsWriter
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
@@ -56,11 +57,26 @@ CPU_TOKENS = 8_192
 example waits for a long one (docs/log.md, "Training on a CPU")."""
 
 
-def micro_batch(config: SFTConfig, world: int, tokens: float, use_cpu: bool) -> tuple[int, int]:
-    """(examples a process takes at once, accumulation steps) that make up batch_size; `tokens`: an example's mean."""
+CPU_ACTIVATIONS = 2 * 2**30
+"""Bytes of activations kept for one micro-batch's backward pass on a CPU: 135M weights make 1.4 MB a token."""
+
+
+def cpu_tokens(config: SFTConfig, base_model: Path) -> int:
+    """Tokens that a CPU takes at once, by the base model's activations."""
+    from clinical_r1.training.preflight import Geometry, activations
+
+    one = activations(Geometry.of(base_model), 1, 4, config.activation_checkpointing)
+    return max(1, min(CPU_TOKENS, int(CPU_ACTIVATIONS / one)))
+
+
+def micro_batch(config: SFTConfig, world: int, tokens: float, use_cpu: bool, most: int = CPU_TOKENS) -> tuple[int, int]:
+    """(examples a process takes at once, accumulation steps) that make up batch_size.
+
+    `tokens`: an example's mean; `most`: tokens that a CPU takes at once.
+    """
     micro = config.micro_batch_size or config.batch_size // world
     if use_cpu and not config.micro_batch_size and not config.packing:
-        sizes = (size for size in range(micro, 0, -1) if micro % size == 0 and size * tokens <= CPU_TOKENS)
+        sizes = (size for size in range(micro, 0, -1) if micro % size == 0 and size * tokens <= most)
         micro = next(sizes, 1) if micro else 0
     if not micro or config.batch_size % (micro * world):
         raise UserError(
@@ -76,10 +92,11 @@ def training_arguments(config: SFTConfig, job: SFTJob, world: int, tokens: float
     from trl import SFTConfig as TrlConfig
 
     use_cpu = not torch.cuda.is_available()
-    micro, accumulation = micro_batch(config, world, tokens, use_cpu)
+    most = cpu_tokens(config, job.base_model) if use_cpu else CPU_TOKENS
+    micro, accumulation = micro_batch(config, world, tokens, use_cpu, most)
     sharding = (
         build_config(config.deepspeed, micro, accumulation, config.gradient_clipping, world, config.dtype)
-        if config.deepspeed is not None
+        if config.deepspeed is not None and shards(config.deepspeed, config.dtype, world)
         else None
     )
     cosine = config.schedule == "cosine"
@@ -127,6 +144,11 @@ def training_arguments(config: SFTConfig, job: SFTJob, world: int, tokens: float
         data_seed=config.seed,
         local_rank=int(os.environ.get("LOCAL_RANK", "0")),
     )
+
+
+def shards(sharding: DeepSpeedConfig, dtype: str, world: int) -> bool:
+    """Whether DeepSpeed does anything: one process that keeps all in float32 would only get a second copy of it all."""
+    return world > 1 or dtype == "bfloat16" or sharding.offload_optimizer or sharding.stage == 3
 
 
 def load_trainable(job: SFTJob, tokenizer: Any, new_tokens: list[int]) -> Any:

@@ -35,8 +35,8 @@ class SFTConfig(BaseModel):
     batch_size: int = Field(default=16, ge=1)
     """Examples an optimizer step, over all processes and accumulation steps."""
     micro_batch_size: int = Field(default=0, ge=0)
-    """Examples that one process takes at once; 0 = batch_size / processes, on a CPU no more than about 8,000 tokens.
-    Accumulation makes up for the rest."""
+    """Examples that one process takes at once; 0 = batch_size / processes, on a CPU what 8,000 tokens and 2 GiB
+    of activations allow. Accumulation makes up for the rest."""
     max_length: int = Field(default=0, ge=0)
     """Longest example in tokens; longer ones are never cut (see `unusable`). 0 = the model's window."""
     unusable: Literal["drop", "refuse"] = "drop"
