@@ -64,6 +64,8 @@ class Bench:
     """Folder of a model that does not."""
     probes: list[Case]
     """What a rollout asks the new model: questions that the one that thinks knows how to think about."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """What the pipeline's run is told beside what this machine can give."""
     uris: dict[str, str] = field(default_factory=dict)
     """Published models by what they are: good, better, thoughtless."""
     written: dict[str, str] = field(default_factory=dict)

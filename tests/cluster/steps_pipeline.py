@@ -24,7 +24,7 @@ STEP_SECONDS = 1800
 
 def pipeline_steps(bench: Bench) -> dict[str, Any]:
     """Every step of the run, each with what the ones before it made, to a published model."""
-    run = Run(registered(bench, "train"), SMALL, lambda step: _run(bench, step))
+    run = Run(registered(bench, "train"), SMALL | bench.parameters, lambda step: _run(bench, step))
     program = Path(__file__).with_name("launcher.py").read_text(encoding="utf-8")
     body = {"metadata": {"name": LAUNCHER, "namespace": TEAM}, "data": {"launcher.py": program}}
     bench.api.apply(CONFIG_MAP | body)
@@ -33,7 +33,8 @@ def pipeline_steps(bench: Bench) -> dict[str, Any]:
     name, version = published.rstrip("/").split("/")[-2:]
     assert bench.store("pipelines", "models").get(f"{name}/{version}/manifest.json"), published
     assert bench.store("pipelines").get(key_of(uri_of("prepare-records", "splits")) + "/sft.jsonl")
-    return {"pipeline_steps": {"run": list(run.steps), "published": published}}
+    result = str(run.steps["deploy-published"].parameters["result"])
+    return {"pipeline_steps": {"run": list(run.steps), "published": published, "deploy": result}}
 
 
 def registered(bench: Bench, pipeline: str) -> str:

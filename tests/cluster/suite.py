@@ -76,7 +76,7 @@ def missing() -> list[str]:
     return absent
 
 
-def run(model: Path | None, only: list[str]) -> int:
+def run(model: Path | None, only: list[str], parameters: dict[str, Any]) -> int:
     """Every step inside the namespaces; the JSON object; the exit code."""
     results: dict[str, Any] = {}
     failed: list[str] = []
@@ -88,7 +88,7 @@ def run(model: Path | None, only: list[str]) -> int:
         thoughtless = make_model(made / "thoughtless", thinks=False)
         # A trained model thinks about cases of the world that it was trained in.
         probes = list(sample_records(PROBES, seed=2)) if model else learned_cases(PROBES)
-        bench = Bench(running, model or make_model(made / "thinks", thinks=True), thoughtless, probes)
+        bench = Bench(running, model or make_model(made / "thinks", thinks=True), thoughtless, probes, parameters)
         for step in STEPS:
             if only and step.__name__ not in only:
                 continue
@@ -114,11 +114,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a model folder that thinks, such as runs/latest/model")
     parser.add_argument("--only", nargs="*", default=[], help="these steps only, such as install publish serve stream")
+    parser.add_argument(
+        "--parameters", type=json.loads, default={}, help='run parameters of the pipeline as JSON: {"ppo_steps": 2}'
+    )
     args = parser.parse_args()
     if args.model and not (args.model / "config.json").is_file():
         parser.error(f"--model {args.model}: no model folder (config.json is missing)")
     if "CLUSTER_FOLDER" in os.environ:
-        return run(args.model.resolve() if args.model else None, args.only)
+        return run(args.model.resolve() if args.model else None, args.only, args.parameters)
     if lacking := missing():
         print("error: " + "; ".join(lacking), file=sys.stderr)
         return 2
