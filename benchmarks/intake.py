@@ -254,14 +254,17 @@ def removed(path: Path) -> Iterator[str]:
         text, doubts = _through(
             gate, re.sub(r"\{\{\w+\|(.*?)\}\}", r"\1", body).replace("\\n", "\n"), f"{path.name}:{number}"
         )
-        left = [secret for secret in secrets if _survives(secret, text)]
+        around = re.sub(r"\{\{\w+\|.*?\}\}", " ", body)
+        left = [secret for secret in secrets if _survives(secret, text, around)]
         yield from holds(not left or bool(doubts), f"line {number}: {kind} stays")
 
 
-def _survives(secret: str, text: str) -> bool:
-    """Is the secret, or a part of it of two characters or more that is a word of its own, still there?"""
+def _survives(secret: str, text: str, around: str) -> bool:
+    """Is the secret, or a part of it of two characters or more that is a word of its own and stands nowhere else in the
+    line, still there?"""
     parts = [part for part in re.split(r"[\s,.·]+", secret) if len(part) > 1] if not re.search(r"\d", secret) else []
-    return secret in text or any(re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) for part in parts)
+    words = [rf"(?<!\w){re.escape(part)}(?!\w)" for part in parts]
+    return secret in text or any(re.search(word, text) and not re.search(word, around) for word in words)
 
 
 def known_table(path: Path) -> Iterator[str]:

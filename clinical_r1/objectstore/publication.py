@@ -6,6 +6,7 @@ from typing import Any
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.baseline import FILE_NAME as BASELINE
+from clinical_r1.folders import check_model_folder
 from clinical_r1.objectstore.manifest import GATE, Facts, Gate, ModelManifest
 from clinical_r1.objectstore.models import publish
 from clinical_r1.objectstore.store import open_store
@@ -22,6 +23,7 @@ def publish_run(
     `settings` is a JSON object of the sections that the run was told; `facts` holds run_id, code_version and
     sources_sha256. Card, reasoning baseline and gate travel beside the weights: serving reads the baseline there.
     """
+    check_model_folder(model)
     config: dict[str, Any] = json.loads(settings)
     extra = {file: folders[key] / file for key, files in _BESIDE.items() for file in files}
     base = config.get("base_model", {})

@@ -71,6 +71,8 @@ _PLACE_KIND = (
     r"Nursing Home|Care Home|Rest Home|Retirement (?:Home|Village|Community)|Assisted Living|(?:Primary|High|Middle|Secondary|Grammar|Junior|Infant|Elementary|Boarding|Nursery|Prep|Public|Day|Sunday) School|Elementary|Academy|Kindergarten|"
     r"Church|Parish|Prison|Barracks|Correctional Facility|Penitentiary|Infirmary|Hospital|Hospice|Medical Cent(?:er|re)|Health Cent(?:er|re)|Surgery|Residential Home|Shelter|Group Home|Manor|Court House|Community College|Convent|Monastery|Temple|Mosque|Synagogue|Shipyard|Steelworks|Colliery|Mine|Mill|Farm|Ranch|Air Force Base|Naval Base|Army Base"
 )
+_KINDS_ON = rf"(?:\s(?:{_PLACE_KIND})\b)*"
+"""A place is often called by two kinds: Manor Nursing Home, Church Primary School."""
 _GENERIC = frozenset(
     "the a an this that our my her his their general community local district regional university children's childrens day teaching psychiatric state county private public high primary medical nursing memorial veterans va academic tertiary outside another "
     "current prior previous mental women's women eye heart cancer emergency field military rural city central national royal surgery same-day in-hospital hospital care home foundation in at from to of and".split()
@@ -84,7 +86,7 @@ _NARROW = [
         rf"(?i:\b(?:on|in|at|from|near|off|of|along|to|down|opposite|outside|beside)\s(?:the\s)?)(?P<v>(?:{_NAMED}\s){{1,3}}(?:{_ROAD}|Way|Court|Place|Green|Hill|Park|Row|Walk|Grove|St)\b)",
         rf"\b(?P<v>(?:{_NAMED}\s){{1,3}}(?:Street|Avenue|Road|Boulevard|Crescent|Parkway|Highway)\b)",
         r"\b(?P<v>\d{1,5}[A-Z]?(?:-\d{1,5})?\s(?:[A-Z][\w'’.\-]{1,30}\s){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Close|Way|Court|Ct|Crescent|Place|Pl|Square|Terrace|Gardens|Grove|Park|Hill|Row|Walk|Mews|Parade|Quay|Wharf)\b)",
-        rf"(?P<v>(?:(?:St\.?\s)?{_NAMED}\s){{1,4}}?(?:{_PLACE_KIND})\b)(?!\s(?:Anxiety|Scale|Score|Depression|Elder|Universal))",
+        rf"(?P<v>(?:(?:St\.?\s)?{_NAMED}\s){{1,4}}?(?:{_PLACE_KIND})\b{_KINDS_ON})(?!\s(?:Anxiety|Scale|Score|Depression|Elder|Universal))",
         rf"(?i:\b(?:apt|apartment|flat|unit|suite|room)\s)(?P<v>\d{{1,4}}[A-Z]?,\s{_NAMED}(?:\s{_NAMED}){{0,3}})",
     )
 ]

@@ -153,7 +153,7 @@ class KnownFinder:
                 continue
             for match in re.finditer(one.pattern, skeleton):
                 start, end = origin[match.start()], origin[match.end() - 1] + 1
-                if one.capital and not text[start].isupper():
+                if one.capital and not any(char.isupper() for char in text[start:end]):
                     continue
                 if one.kind is Kind.OTHER and len(one.bare) <= 5 and one.bare.isdigit():
                     values = values or Values(text)

@@ -103,6 +103,9 @@ def doctor(
     endpoint: Annotated[str, typer.Option(help="Check this Kubeflow Pipelines API too.")] = "",
     token_file: TokenOption = None,
     ca_bundle: CaOption = None,
+    ner_model: Annotated[
+        list[str] | None, typer.Option(help="Check a PHI name model as records will load it: en=FOLDER; repeatable.")
+    ] = None,
 ) -> None:
     """Look at a cluster and say what is wrong, and how to mend it; exit code 1 where something must be mended.
 
@@ -114,6 +117,7 @@ def doctor(
     from clinical_r1.cluster.api import Cluster
     from clinical_r1.cluster.doctor import Finding, examine
     from clinical_r1.errors import UserError
+    from clinical_r1.privacy.models import check_model
 
     console, failed = Console(soft_wrap=True, highlight=False), 0
 
@@ -125,6 +129,13 @@ def doctor(
         if finding.state != "ok" and finding.fix:
             console.print(f"      fix: {finding.fix}", markup=False)
 
+    for given in ner_model or []:
+        language, _, folder = given.partition("=")
+        try:
+            check_model(language, folder)
+            show(Finding(f"PHI name model {language}", "ok", folder))
+        except UserError as error:
+            show(Finding(f"PHI name model {language}", "fail", str(error), "correct phi.ner_models"))
     for finding in examine(Cluster(namespace, context), accelerator):
         show(finding)
     if endpoint:

@@ -163,10 +163,18 @@ def import_model(
     """
     import re
 
+    from clinical_r1.errors import UserError
+    from clinical_r1.folders import check_model_folder
     from clinical_r1.objectstore import models
     from clinical_r1.objectstore.manifest import Facts
     from clinical_r1.objectstore.store import open_store
 
+    check_model_folder(folder)
+    code = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
+    if code:
+        raise UserError(
+            f"{folder}: {code[0]} is code, which a model folder may not bring; take it out and import again"
+        )
     commit = folder.resolve().name
     known = revision or (commit if re.fullmatch(r"[0-9a-f]{40}", commit) else "")
     place = open_store(store)
