@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from clinical_r1.cluster.api import INFERENCE_SERVICE, Cluster
 from tests.cluster.api import Api, RefusedError
 from tests.cluster.conftest import OTHER, TEAM, VALUES, Platform
 
@@ -140,6 +141,26 @@ def test_the_other_accounts_have_no_rights_at_all(platform: Platform, account: s
     assert refusal(other.list, POD, TEAM).status == 403
     assert refusal(other.list, SECRET, TEAM).status == 403
     assert refusal(other.find, ISVC, "clinical-r1", TEAM).status == 403
+
+
+def test_an_upgrade_opens_no_model_that_is_kept_in_the_dark(platform: Platform) -> None:
+    cluster = Cluster(TEAM, kubeconfig=str(platform.api.kubeconfig))
+
+    def traffic() -> str:
+        live = cluster.get(INFERENCE_SERVICE, "clinical-r1")
+        assert live is not None
+        return str(live["spec"]["predictor"]["labels"]["clinical-r1/traffic"])
+
+    def switch(value: str) -> None:
+        body = {"spec": {"predictor": {"labels": {"clinical-r1/traffic": value}}}}
+        cluster.patch(INFERENCE_SERVICE, "clinical-r1", body)
+
+    switch("off")
+    platform.helm.install(VALUES)
+    assert traffic() == "off"
+    switch("on")
+    platform.helm.install(VALUES)
+    assert traffic() == "on"
 
 
 def test_secrets_are_made_once_and_survive_upgrade_rollback_and_uninstall(platform: Platform) -> None:

@@ -1,4 +1,4 @@
-{{/* The InferenceService: (dict "ctx" $ "uri" URI "version" VERSION "name" NAME-OF-THE-PREDICTOR); the ConfigMap
+{{/* The InferenceService: (dict "ctx" $ "uri" URI "version" VERSION "name" NAME-OF-THE-PREDICTOR "traffic" on|off); the ConfigMap
      clinical-r1-platform holds it without a model, for the step `deploy` of a pipeline. */}}
 {{- define "clinical-r1.inferenceService" -}}
 {{- $name := include "clinical-r1.name" .ctx -}}
@@ -29,7 +29,7 @@ spec:
       app.kubernetes.io/part-of: clinical-r1
       app.kubernetes.io/component: serving
       sidecar.istio.io/inject: "false"
-      clinical-r1/traffic: "on"
+      clinical-r1/traffic: {{ default "on" .traffic | quote }}
       {{- with $serving.queue }}
       kueue.x-k8s.io/queue-name: {{ . | quote }}
       {{- end }}
