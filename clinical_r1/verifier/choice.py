@@ -46,8 +46,8 @@ _IS = (
 )
 _OPTION = r"(?:(?:option|choice|letter|answer)\s*:?\s*)?"
 _SUBJECT = (
-    r"(?:answer|option|choice|response|diagnosis|treatment|medication|drug|cause|step|next step|management|test"
-    r"|finding|explanation|mechanism|therapy"
+    r"(?:answer|ans\.?|option|choice|letter|response|diagnosis|treatment|medication|drug|cause|step|next step"
+    r"|management|test|finding|explanation|mechanism|therapy"
     r"|action|intervention|organism|agent|pathogen|study|statement)"
 )
 _ASKED = (
@@ -62,6 +62,7 @@ _RIGHT = (
 )
 _FRAME_EN = re.compile(rf"\b{_ADJECTIVE}{_SUBJECT}{_ASKED}{_IS}{_OPTION}", re.I)
 _PICK_EN = re.compile(
+    r"\b(?:actually|correction|wait|no|sorry|scratch that)[,:] (?=[(\[]?[A-J][)\]]?(?:[.,:!]|\s*$))|"
     r"\bit(?:'s| is| must be| has to be| should be) (?=[(\[]?[A-J][)\]]?(?:[.,:]|\s*$))|"
     r"\b(?:(?:i|we)(?: would| will|'d|'ll)? (?:choose|select|pick|go with|answer|opt for|favou?r)|i(?: would"
     r"|'d) say|choose|select|go with) "
@@ -71,13 +72,14 @@ _PICK_EN = re.compile(
 _FRAME_ZH = re.compile(
     r"(?:正确|最佳|最终|本题|最合适|最可能|合适|参考)*的?(?:答案|选项|选择|诊断|治疗|措施|处理|药物"
     r"|原因)(?:应该?|应当)?\s*(?:是|为|选择|选(?!项)|:|=)+\s*(?:选项)?\s*|(?:不是"
-    r"|并非)\s*[A-J][^,，。]{0,30}[,，]?\s*而是\s*|正确的是\s*"
+    r"|并非)\s*[A-J][^,，。]{0,30}?[,，]?\s*而是\s*|(?<![不错误])正确的是\s*|(?:^|\n)\s*答\s*[:：]\s*"
+    r"|(?<![不未])(?:应该?|应当)(?:是|为)\s*(?=[A-J](?![A-Za-z]))"
     r"|(?<![不未])(?:故|因此|所以|应该?|应当|综上|本题|可以?|我|,|，|。|^)\s*选(?:择|项|的是|取)?\s*(?:选项"
     r"|答案)?\s*[:为是]?\s*|(?:答案|选项)\s*[:：]?\s*(?=[A-J])"
 )
 _HEADED = re.compile(
     rf"(?:^|\n)\s*(?:{_ADJECTIVE}(?:answer|option|choice)|(?:正确)?答案)\s*[:：]?\s*\n\s*"
-    r"|\b(?:thus|therefore|so|hence),? (?=[(\[]?[A-J][)\]]?[.\s]*(?:\n|$))",
+    r"|\b(?:thus|therefore|so|hence)[,:]? (?=[(\[][A-J][)\]]|[A-J][.\s]*(?:\n|$))",
     re.I,
 )
 _LETTER_RIGHT_EN = re.compile(
@@ -89,16 +91,37 @@ _LETTER_RIGHT_ZH = re.compile(
     r"|为)?(?:最)?(?:正确|对的|合适|恰当|符合题意)(?!率)"
 )
 _NOT = re.compile(
-    r"\b(?:not|isn't|incorrect|wrong|never|least|neither|except|cannot|rather than|unlikely)\b|不|非|错|排除|误", re.I
+    r"\b(?:not|isn't|incorrect|wrong|never|least|neither|except|cannot|rather than"
+    r"|unlikely|tempting|students?|some|others|might|may)\b|不|非|错|(?<![切摘])除|误|有人|也许|可能(?!的)",
+    re.I,
 )
+_NOT_BUT = re.compile(r"\bnot\b.*?\bbut\b|(?:不是|并非).*?而是", re.I)
+_UNREAL = re.compile(r"\b(?:if|unless|had|were)\b|如果|若|假如|倘若|要是|除非", re.I)
+_DENIED = re.compile(
+    r"\s*(?:选?项|选项)?(?::\s*|\s+-+\s*)?(?:(?:is|was|are|were|can|could|cannot|can't|would|should|may|might|seems|does|has)"
+    r"(?:n't\b)?(?: be| been| very| much| also| clearly| definitely| therefore| a)*)?\s*"
+    r"(?:(?:not|no|incorrect|wrong|false|less|least|unlikely|improbable|excluded|ruled out|eliminated|contraindicated"
+    r"|distractor|impossible|inappropriate|questionable|doubtful|possible|tempting|cannot be|can't be)\b|[✗✘❌×]"
+    r"|有误|错|不|非|误|(?:已|可以?|被)*(?:排除|除外)|的?可能性(?:较|很|极|更)?(?:小|低))",
+    re.I,
+)
+"""What stands behind an option and takes it back."""
+_ASKS = re.compile(r"[^.!;。！；\n]{0,60}\?")
+_NAMED_LETTER = re.compile(
+    r"\b(?:hepatitis|vitamin|influenza|amphotericin|group|type|protein|factor|grade|stage|class|apolipoprotein"
+    r"|immunoglobulin|ha?emophilia|polymyxin|coenzyme|cyclosporine?|interferon|category|[Bb]lood) $",
+    re.I,
+)
+"""Words whose letter belongs to a name (`hepatitis A`), not to an option."""
 _REVISES = re.compile(
     r"\b(?:wait|actually|correction|on reflection|no,|reconsider\w*|rather|instead|therefore|thus|so)\b|更正"
     r"|不对|再想|重新|因此|所以|故|综上",
     re.I,
 )
+_JOINS = r"\s*[(\[]?\s*(?:,|、|/|&|\+|;|and|or|vs\.?|versus|还是|抑或|和|或|及|与)\s*"
 _ALSO = re.compile(
-    r"\s*(?:,|、|/|&|\+|;|and|or|和|或|及|与)\s*(?:also |possibly |option |choice "
-    r"|选项)?[(\[（]?([A-J])(?=\s*(?:$|[.,;:)\]、。]|and\b|or\b|[\u3400-\u9fff]))",
+    rf"{_JOINS}(?:(?:also|possibly|maybe|perhaps|even|option|choice) |选项)*"
+    r"[(\[（]?([A-J])(?=\s*(?:$|[.,;:)\]、。/?&]|and\b|or\b|vs\b|[\u3400-\u9fff]))",
     re.I,
 )
 
@@ -190,7 +213,7 @@ def _decide(text: str, found: list[_Found]) -> Choice:
         return Choice(chosen.pop())
     (before, _), (last, index) = found[-2], found[-1]
     others = {i for at, i in found if at >= last}
-    revised = _REVISES.search(text[before:last]) and len(others) == 1
+    revised = _REVISES.search(text[before : last + 12]) and len(others) == 1
     return Choice(index) if revised else Choice(None, "several")
 
 
@@ -227,7 +250,7 @@ def _stated(text: str, options: _Options) -> Iterator[_Found]:
     for pattern in (_FRAME_EN, _PICK_EN, _FRAME_ZH, _HEADED):
         for found in pattern.finditer(text):
             chosen = _slot(text[found.end() :], options)
-            if chosen is not NOTHING and not _NOT.search(_clause(text, found.end())):
+            if chosen is not NOTHING and not _taken_back(text, found.end()):
                 places.append((found.start(), chosen))
     for pattern in (_LETTER_RIGHT_EN, _LETTER_RIGHT_ZH):
         for found in pattern.finditer(text):
@@ -238,13 +261,15 @@ def _stated(text: str, options: _Options) -> Iterator[_Found]:
             word = re.search(r"\w+ $", text[: found.start("letter")])
             if word and any(_compact(word[0] + found["letter"]) in form for form in options.forms):
                 continue  # amphotericin B is correct
-            if index is None or denied or _NOT.search(_clause(text, found.start())):
+            if _NAMED_LETTER.search(text[: found.start("letter")]):
+                continue
+            if index is None or denied or _taken_back(text, found.start()):
                 continue
             places.append((found.start(), index if not stated or index in stated else None))
     for found in re.finditer(_RIGHT, text):
         line = text[: found.start()].splitlines()[-1] if text[: found.start()].strip() else ""
         named = options.ends(line)
-        if named and not _NOT.search(_clause(text, found.start() - len(options.texts[named[0]]))):
+        if named and not _taken_back(text, found.start() - len(options.texts[named[0]])):
             places.append((found.start(), named[0] if len(named) == 1 else None))
     yield from sorted(places, key=lambda place: place[0])
 
@@ -252,13 +277,16 @@ def _stated(text: str, options: _Options) -> Iterator[_Found]:
 def _opening(text: str, options: _Options) -> Iterator[_Found]:
     """The answer begins with its option, as a letter with a mark or as the text."""
     first = next((line.strip() for line in _MARKUP.sub("", text).splitlines() if line.strip()), "")
-    first = re.sub(r"^(?:option|choice|选项)\s*(?=[(\[]?[A-J]\b)", "", first, flags=re.I)
+    if _echoes(text, options):
+        yield 0, None
+        return
+    first = re.sub(r"^(?:option|choice|letter|选项)\s*(?=[(\[]?[A-J]\b)", "", first, flags=re.I)
     if len(_compact(text)) == 1 and (index := options.letter(_compact(text))) is not None and _compact(text).isalpha():
-        yield 0, index
+        yield 0, None if "?" in text else index
         return
     letter = re.match(
         r"[(\[]?([A-Ja-j])(?:[)\]]\s*[.:]?|[.:、。)])\s*|([A-J])(?=\s*$|,|\s+(?:because|since|as|-)\s)"
-        r"|([A-J])(?=[\u3400-\u9fff])",
+        r"|([A-J])(?=\s?[\u3400-\u9fff])",
         first,
     )
     if letter or options.begins(first):
@@ -289,17 +317,31 @@ def _slot(said: str, options: _Options, alone: bool = False) -> int | None:
         if also and options.letter(also[1]) not in (None, index):
             return None
         stated = options.begins(rest)
-        if not stated and re.match(r"\s*(?:项|选项)?\s*(?:is |was )?(?:not\b|incorrect|wrong|有误|错|不)", rest, re.I):
+        behind = said[found.end() :] if not stated else rest[len(options.texts[stated[0]]) :]
+        if _ASKS.match(behind) or _DENIED.match(behind.lstrip(" .:：、)）]")):
             return NOTHING
         return index if not stated or index in stated else None
     if not by_text:
         return NOTHING
     beyond = said[len(options.texts[by_text[0]]) :]
-    if (also_text := re.match(r"\s*(?:,|、|/|&|\+|;|and|or|和|或|及|与)\s*(.+)", beyond)) and options.begins(
-        also_text[1]
-    ):
+    if (also_text := re.match(rf"{_JOINS}(.+)", beyond)) and options.begins(also_text[1]):
         return None
+    if _ASKS.match(beyond) or _DENIED.match(beyond):
+        return NOTHING
     return by_text[0] if len(by_text) == 1 or len({options.forms[i] for i in by_text}) == 1 else None
+
+
+def _taken_back(text: str, at: int) -> bool:
+    """Does the clause in front of a place deny, or its sentence only suppose, what follows?"""
+    sentence = re.split(r"[.;!?。；！？\n]", text[: max(0, at)])[-1]
+    return bool(_NOT.search(_NOT_BUT.sub("", _clause(text, at))) or _UNREAL.search(sentence))
+
+
+def _echoes(text: str, options: _Options) -> bool:
+    """Does the answer only begin by writing down all options in their order?"""
+    lines = [line.strip() for line in _MARKUP.sub("", text).splitlines() if line.strip()][: len(options.texts)]
+    letters = [found[1].upper() for line in lines if (found := re.match(r"[(\[]?([A-Ja-j])[)\].:、]", line))]
+    return len(letters) > 1 and letters == [chr(ord("A") + place) for place in range(len(options.texts))]
 
 
 def _clause(text: str, at: int) -> str:

@@ -24,6 +24,8 @@ END = re.compile(
     r"(?<!\bst)(?<!\bdr)(?<!\bvs)(?<!\bno)(?<!\be\.g)(?<!\bi\.e)(?<!\b[a-z])\.+(?=\s|$)|[!?。！？]+|\n+", re.I
 )
 """End of a sentence: not the dot of an abbreviation or of a genus (`S. aureus`)."""
+CROSSED = re.compile(r"[✗✘❌❎]|×\s*$", re.M)
+"""A cross that marks what it stands beside as wrong."""
 NO_ANSWER = re.compile(
     r"(?:n/?a|none|unknown|unclear|undetermined|nil|no diagnosis|i (?:do not|don't|cannot|can't) \w+.*|not sure.*"
     r"|无|不详|未知|不明|不清楚|不知道|无法(?:确定|判断|诊断).*|诊断不明)[.。]?",
@@ -174,7 +176,7 @@ UNSURE_REASON = re.compile(
     r"|pending|suspect\w*|doubt\w*|uncertain\w*|until|another|revised|wrong|false|or else|not (?:yet|been|be"
     r"|certain|sure|confirmed|clear))\b"
     r"|但(?!见)|然而|可能(?!性[最较很]?大)|或者?(?!许)|也|亦|其次|待(?:排|查|定|除)|疑|若|如果|误|不(?:能|除|排"
-    r"|考虑|成立|对|确定|支持)|不足|不充分|不够|欠缺|尚早|其实|更正|除外|排除|未(?:能|被)|无法|否",
+    r"|考虑|成立|对|确定|支持)|不足|不充分|不够|欠|缺乏|薄弱|存疑|疑问|尚早|其实|更正|除外|排除|未(?:能|被)|无法|否",
     re.I,
 )
 UNSETTLED_CONTRAST = re.compile(
@@ -236,8 +238,9 @@ BESIDE = re.compile(
     r"|\b(?:second(?:ary)?|third|other|alternative|additional) (?:diagnos[ie]s|possibility|option)\b"
     r"|^(?:second(?:ly)?|third(?:ly)?)\b|\bruns? up\b"
     r"|\balternatively\b|\banother (?:possibility|diagnosis|option)\b|\bor else\b|\bthe (?:second|third) is\b"
-    r"|\bit could be\b|\btoss-?up\b"
-    r"|其次|次之|同样可能|同等可能|另一(?:种|个)?(?:可能|诊断)|也(?:可能|有可能|是|考虑|不能)|(?:次要|第二|其他"
+    r"|\bit could be\b|\btoss-?up\b|\b(?:fits?|explains?|matche?s?|suits?) (?:\w+ )?(?:better|best)\b"
+    r"|\b(?:better|best) (?:explain|fit|match)\w*\b(?! by\b)|\bmore (?:likely|probable|plausible)\b|\bon reflection\b"
+    r"|更(?:符合|支持|像|可能|倾向|应(?:考虑|诊断))|再想|重新考虑|其次|次之|同样可能|同等可能|另一(?:种|个)?(?:可能|诊断)|也(?:可能|有可能|是|考虑|不能)|(?:次要|第二|其他"
     r"|另外)诊断|同时(?:存在|患有|诊断)|或者",
     re.I,
 )

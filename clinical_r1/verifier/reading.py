@@ -48,6 +48,8 @@ def read(answer: str, matches: Matches, question: str = "") -> Reading:
     text = frames.MARKUP.sub("", text).strip()
     if not normalise(text):
         return Reading("empty")
+    if frames.CROSSED.search(text if line is None else line):
+        return Reading("undecided", "crossed")
     if line is not None:
         return _read_line(frames.MARKUP.sub("", line), matches)
     if reason := matches(text.strip(" .。")):
@@ -79,7 +81,9 @@ def after_frame(text: str) -> str:
         return "\n".join(lines[:count])
     first = lines[0] if lines else ""
     end = frames.END.search(first)
-    return first[: end.start()] if end else first
+    if end is None:
+        return first
+    return first[: end.end() if "?" in end.group() else end.start()]  # a question stays one
 
 
 def _read_line(line: str, matches: Matches) -> Reading:

@@ -1,6 +1,7 @@
 """The verdict in a judge's reply: one valid object or word, or the one that is clearly meant, or none.
 
-A draft, an example of the format or a condition ("if it matched I would say ...") may stand before the verdict. Two
+What is only talked about is no verdict, wherever it stands: a condition ("if it matched I would say ..."), a denial
+("not ..."), an example, the alternatives of the instruction ("... or ..."). A draft may stand before the verdict. Two
 verdicts that disagree without such words are no verdict.
 """
 
@@ -34,11 +35,27 @@ _MEANT = re.compile(
 )
 
 
+_TALKED_ABOUT = re.compile(
+    r"\b(?:if|unless|had|were|example|e\.g\.|for instance|such as|format (?:is|was)|(?:would|could|might)(?: have)?"
+    r" (?:say|said|be|been|reply|give|given|answer|write|return|choose))\b"
+    r"|\b(?:not|isn't|cannot|can't|never|than)(?: be)?[\s\"'(]*$"
+    r"|如果|若|假如|示例|例如|比如|会说|(?:不是|并非|而非|不能是|不会是|不应为?)[\s\"'(（]*$",
+    re.IGNORECASE,
+)
+_CONDITION_BEHIND = re.compile(r"^[\s,，`]*(?:if|unless|only if|had|were)\b|^[\s,，`]*(?:如果|的话)", re.IGNORECASE)
+_BETWEEN_ALTERNATIVES = re.compile(r"[\s`,，]*(?:or|/|\||或者?|还是)[\s`]*(?:json\s*)?", re.IGNORECASE)
+_SENTENCE = re.compile(r"[.!?;](?=\s)|[。！？；]|\n")
+
+
 def read_verdict(reply: str) -> Word | None:
     """The verdict of a reply without its thought; None where it holds none, or two that disagree."""
-    found = [(match, word) for match in _OBJECT.finditer(reply) if (word := _WORDS.get(match[3].strip().lower()))]
-    if not found:
+    objects = [(match, word) for match in _OBJECT.finditer(reply) if (word := _WORDS.get(match[3].strip().lower()))]
+    if not objects:
         return _bare(reply)
+    talked = _talked_about(reply, [match for match, _ in objects])
+    found = [pair for pair in objects if pair[0].start() not in talked]
+    if not found:
+        return None
     word = found[-1][1]
     for (earlier, other), (later, _) in pairwise(found):
         if other == word:
@@ -48,6 +65,20 @@ def read_verdict(reply: str) -> Word | None:
         if not (_AN_EXAMPLE.search(before) or _MEANT.search(between)):
             return None
     return word
+
+
+def _talked_about(reply: str, objects: list[re.Match[str]]) -> set[int]:
+    """Where objects begin that their own sentence does not give as the verdict."""
+    found: set[int] = set()
+    for place, match in enumerate(objects):
+        before = reply[objects[place - 1].end() if place else 0 : match.start()]
+        if place and _BETWEEN_ALTERNATIVES.fullmatch(before):
+            found |= {objects[place - 1].start(), match.start()}
+        lead = _SENTENCE.split(re.sub(r"`+(?:json)?", " ", before, flags=re.IGNORECASE).rstrip())[-1]
+        words = list(_TALKED_ABOUT.finditer(lead))
+        if (words and not _MEANT.search(lead[words[-1].end() :])) or _CONDITION_BEHIND.match(reply[match.end() :]):
+            found.add(match.start())
+    return found
 
 
 def _bare(reply: str) -> Word | None:

@@ -27,6 +27,7 @@ REFERENCE = "1.肺炎 2.2型糖尿病"
         ("最终诊断：肺炎或2型糖尿病", False, False, False),
         ("最终诊断：肺炎待排、2型糖尿病", False, False, False),
         ("不考虑肺炎。", False, False, False),
+        ("肺炎？2型糖尿病？", False, False, False),
     ],
 )
 def test_grading(answer: str, principal: bool, any_of: bool, all_of: bool) -> None:

@@ -91,6 +91,15 @@ def test_accepts(reference: str, answer: str, reason: str) -> None:
         ("糖尿病", "无糖尿病"),
         ("高血压", "低血压"),
         ("心绞痛", "不稳定型心绞痛"),
+        # grounds that do not suffice, a cross, another diagnosis that fits better
+        ("肺炎", "肺炎依据不足。"),
+        ("肺炎", "诊断为肺炎依据不充分"),
+        ("肺炎", "肺炎依据欠充分"),
+        ("肺炎", "最终诊断：肺炎缺乏依据"),
+        ("肺炎", "最终诊断：肺炎×"),
+        ("pneumonia", "Final diagnosis: pneumonia ✗"),
+        ("pneumonia", "The diagnosis is pneumonia. On reflection, sepsis fits better."),
+        ("肺炎", "诊断为肺炎。哮喘更符合。"),
     ],
 )
 def test_refuses(reference: str, answer: str) -> None:
