@@ -90,7 +90,13 @@ ENGLISH: dict[str, tuple[str, ...]] = {
         rf"\b{_ME} told (?:that )?(?:(?:it'?s|it is|this is) {_NO_NAME}|(?:\w+ ){{0,3}}(?:is|was|were) {_WRONG})",
         rf"\btold (?:that )?(?:i|we) (?:was|were|am|are|had it|got it) {_WRONG}",
         rf"\b(?:answer|diagnosis)\b[^.;]{{0,60}}\bas {_ME} (?:told|informed|given|shown)\b",
-        rf"\bknow(?:n)? from the {_ANY}answer\b",
+        rf"\bknow(?:n)? from the (?:{_ANY}answer|solution|key)\b",
+        r"\b(?:i|we) (?:was|were|am|are|have been) (?:already )?given the (?:\w+ )?diagnosis of\b",
+        rf"\bthe (?:user|prompt|task|instructions?|examiner) (?:has |have |had |already )*(?:told|tells?) (?:me|us)"
+        rf" (?:that )?(?:(?:it is|it's|this is) {_NO_NAME}|the {_ANY}(?:answer|diagnosis) (?:is|was)\b)",
+        rf"\bthe (?:prompt|task|instructions?) (?:already )?(?:states?|says?) that the {_RIGHT} (?:answer|diagnosis)"
+        r" (?:is|was)\b",
+        r"\blabell?ed (?:answer|diagnosis) (?:is|was)\b",
     ),
     "as_a_premise": (  # given that the final diagnosis is gout, ...
         rf"\b(?:given|since|seeing|now|because|considering|assuming|as) (?:that )?the (?:{_RIGHT}|{_GIVEN}) "
@@ -204,6 +210,8 @@ CHINESE: dict[str, tuple[str, ...]] = {
         r"(?:被|已经?|已被|有人|事先|提前|预先|题目|系统|老师|上级)告[知诉](?:了|过|我|我们)*(?:正确|最终|标准)?的?"
         r"(?:答案|诊断(?:是|为|就是)|结果(?:是|为))",
         r"诊断(?:已经?|早已|既已)(?:被)?(?:明确告知|告知|给出|给定|揭晓|公布)",
+        r"(?:用户|提问者|出题人)(?:已经?|也)?(?:告诉|告知|给出|指出|说)(?:了|过|我|我们)*(?:正确|最终)?的?(?:答案|诊断)(?:是|为)",
+        r"(?<!检查)(?<!结果)(?<!报告)提示说(?:是|为)",
         r"(?:我|我们)(?:已经|早已|早就|事先)?知道了(?:正确|最终|标准)?的?答案",
     ),
     "as_a_premise": (  # 正确诊断是痛风，那么: a premise, where thinking aloud concludes
@@ -215,6 +223,8 @@ CHINESE: dict[str, tuple[str, ...]] = {
         r"(?:(?:最终|最后|正确|标准)的?(?:诊断|答案|结论)(?:结果)?|(?:最终|最后)?确诊(?:结果)?)(?:就)?(?:是|为)[^，,。；;]{1,20}[，,；;。]"
         r"(?:再|现在|那就|我们)?(?:回过?头|倒过?来|反过来|倒推|反推|往回|反着|那么?(?:之前|前面|先前|此前|为什么|为何))",
         rf"(?:由于|因为|鉴于|考虑到|基于){_ZH_RIGHT}(?:诊断|答案|结论)(?:就)?(?:是|为){_ZH_OPEN}",
+        r"正确的?(?:答案|诊断)应该?(?:是|为)[^，,。；;]{1,20}[，,](?:我)?(?:前面|之前|先前|刚才)[^，,。；;]{0,8}(?:错|误|不对)",
+        r"(?:需要|必须|要)(?:推|得|导)出[^，,。；;]{1,20}这[一个](?:结论|答案|诊断)",
         r"答案(?:就)?(?:是|为)[^，,。；;]{1,20}[，,；;。](?:再|现在)?(?:回过?头|倒推|反推|往回)",
     ),
     "turns_out": (  # 实际诊断为痛风

@@ -19,7 +19,17 @@ _ORGANISMS = {
     "pneumoniae", "staphylococcus", "aureus", "escherichia", "coli", "helicobacter", "pylori", "h", "e", "s", "k",
     "epstein", "barr", "virus", "pyogenes", "infection", "related", "associated", "positive",
 }  # fmt: skip
-_ORIGINS = {"biliary", "gallstone", "alcoholic", "alcohol", "community", "acquired", "hospital", "idiopathic"}
+_ORIGINS = {
+    "biliary",
+    "gallstone",
+    "alcoholic",
+    "alcohol",
+    "calculous",
+    "community",
+    "acquired",
+    "hospital",
+    "idiopathic",
+}
 _CAUSES = _ORGANISMS | _SIDES | _SEVERITIES | {
     "chronic", "acute", "recent", "blood", "loss", "gallstone", "stone", "alcohol", "use", "trauma", "fall", "smoking",
     "menorrhagia", "dietary", "deficiency", "intake", "inadequate", "overuse", "bacteria",
@@ -31,7 +41,7 @@ _LIMBS = {
     "eye", "ear", "hand", "wrist", "foot", "leg", "arm", "knee", "hip", "shoulder", "ankle", "elbow", "finger", "toe",
     "thigh", "calf", "breast", "side", "chest", "trunk", "lung", "pulmonary", "renal", "lobe", "upper",
     "middle", "lower",
-    "face", "neck", "limb", "thumb", "forearm",
+    "face", "neck", "limb", "extremity", "thumb", "forearm",
 }  # fmt: skip
 _GRADE = re.compile(r"(?:grade|stage|class|nyha|gold) ?(?:[1-5]|i{1,3}|iv|v)[ab]?$")
 _CAUSE = ("due to", "caused by", "from", "following", "secondary to", "after")
@@ -90,10 +100,13 @@ def _complement_fits(relation: str, rest: list[str], reference: list[str]) -> bo
 
 
 _CN_SIDE = (
-    r"(?:左|右|两侧|单侧)(?:(?:上|下)肢|肺(?:[上中下]叶)?|胸背|头面|[胸腰背腹面颈肩臀髋踝腕肘手足眼耳肾膝]|大腿"
+    r"(?:左|右|两侧|单侧|双(?=[上下]肢|[眼耳肾肺膝手足]))(?:[上中下](?=肺|$)|(?:上|下)肢|肺(?:[上中下]叶)?|胸背|头面|[胸腰背腹面颈肩臀髋踝腕肘手足眼耳肾膝]|大腿"
     r"|小腿|额|颞|季肋)?部?"
 )
-_CN_SITE = r"远端|近端|远段|近段|上段|中段|下段|末端"
+_CN_SITE = (
+    r"(?:大脑[前中后]|椎-?基底|基底)动脉(?:供血)?区|基底节区?|(?:额|顶|颞|枕)叶|丘脑(?!下)"
+    r"|远端|近端|远段|近段|上段|中段|下段|末端"
+)
 _CN_SEVERITY = (
     r"轻度|中度|重度|轻症|重症(?!肌)|轻型|重型|[1-5]级|[1-5]期|非?复杂性(?<!非复杂性)|典型(?<!非典型)(?<!不典型)"
 )
@@ -105,9 +118,12 @@ _CN_ORGANISM = (
 _CN_ORIGIN = r"社区获得性|医院获得性|胆源性|酒精性|原因不明"
 _CN_LEVEL = r"[lcts]\d(?:[lcts]?\d|s1)*"
 _CN_COMPANY = r"伴(?:有)?(?:轻度|中度|重度)?(?:左|右|两侧)?(?:肾积水|发热|咳嗽|疼痛|脱水)"
+_CN_RISK = r"(?:[1-5]级)?(?:[很极]?高危|中危|低危)组?"
+_TNM = r"[cp]?t[1-4][a-d]?n[0-3x][a-c]?m[01x][a-c]?"
 _CN_KINDS = {
-    "side": _CN_SIDE, "site": _CN_SITE, "severity": _CN_SEVERITY, "organism": _CN_ORGANISM, "origin": _CN_ORIGIN,
-    "level": _CN_LEVEL, "company": _CN_COMPANY,
+    "company": _CN_COMPANY, "side": _CN_SIDE, "site": _CN_SITE, "severity": _CN_SEVERITY,
+    "organism": _CN_ORGANISM, "origin": _CN_ORIGIN,
+    "level": _CN_LEVEL,
 }  # fmt: skip
 _CN_DETAIL = {kind: re.compile(pattern) for kind, pattern in _CN_KINDS.items()}
 _CN_OTHER = re.compile(r"[和及与或]|右.*左|左.*右")
@@ -129,7 +145,8 @@ def without_detail(phrase: str, reference: str) -> str:
 def parenthesis_fits(inside: str) -> bool:
     """Is what stands in a parenthesis nothing but detail (`L4/5`, `left`, `重度`)?"""
     compact = re.sub(r"[\s/、,，.-]+", "", inside.lower())
-    if re.fullmatch("|".join(f"(?:{pattern})" for pattern in (_CN_LEVEL, _CN_SIDE + r"侧?", _CN_SEVERITY)), compact):
+    plain_kinds = (_CN_LEVEL, _CN_SIDE + r"侧?", _CN_SEVERITY, _CN_RISK, _TNM)
+    if re.fullmatch("|".join(f"(?:{pattern})" for pattern in plain_kinds), compact):
         return True
     tokens = words(inside)
     return bool(tokens) and (_GRADE.match(" ".join(tokens)) is not None or set(tokens) <= _SIDES | _SEVERITIES)

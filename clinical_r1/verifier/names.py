@@ -117,6 +117,7 @@ class Names:
         said, wanted = self._forms(phrase), self.names_of(reference)
         if not said.isdisjoint(wanted):
             return "equal" if self._spelled(phrase, said & wanted) else ""
+        wanted = self._own(reference, wanted)
         if any(self.table.same(name, other) for name in said for other in wanted) and self._spelled(phrase, said):
             return "synonym"
         if self._same_code(phrase, said, wanted, code):
@@ -131,6 +132,27 @@ class Names:
                 forms.add(normalise(inside))
         return frozenset(forms - {""})
 
+    def _own(self, reference: str, names: frozenset[str]) -> frozenset[str]:
+        """Names of a reference without an abbreviation that the table knows for another disease too (`autism spectrum
+        disorder (ASD)` is no atrial septal defect): no name of such a group has a word in common with the reference."""
+        bare = _content(_PARENTHESIS.sub("", reference))
+        if not bare or CJK.search(reference) or "(" not in reference:
+            return names
+        foreign = {
+            name
+            for name in names
+            if len(name) <= 5
+            and any(
+                all(
+                    bare.isdisjoint(_content(member))
+                    for member in self.table.members[group]
+                    if len(member) > 5 and not CJK.search(member)
+                )
+                for group in self.table.groups.get(name, ())
+            )
+        }
+        return names - foreign
+
     def code(self, phrase: str) -> str:
         """The ICD-10 code of a name or of a written code; "" where nothing tells."""
         if own := clean_code(phrase):
@@ -143,7 +165,7 @@ class Names:
         bare = _PARENTHESIS.sub("", reference).strip()
         inside = [part.strip() for part in _PARENTHESIS.findall(reference) if self._restates(part, bare)]
         found = {reference.strip(" .。"), bare if inside or bare == reference else reference, *inside}
-        for name in self.names_of(plain(reference)):
+        for name in self._own(plain(reference), self.names_of(plain(reference))):
             for group in self.table.groups.get(name, ()):
                 found.update(self.table.written[group])
         return sorted((name for name in found if normalise(name)), key=lambda name: (-len(name), name))

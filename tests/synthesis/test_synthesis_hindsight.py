@@ -12,6 +12,15 @@ We already know it's appendicitis, so the location of the pain is the clue.
 Knowing that the answer is gout, the tophi stand out.
 I was told the answer is pulmonary embolism.
 The true answer is actually pseudogout, as we were told.
+I was given the diagnosis of Wilson disease, so I look for copper.
+The user has told me that it is porphyria.
+The prompt states that the correct diagnosis is porphyria.
+We know from the solution that it is porphyria.
+The labelled diagnosis is porphyria.
+用户告诉我诊断是肺结核。
+提示说是肺结核。
+正确答案应该是肺结核，前面的推理有误。
+需要得出肺结核这一结论。
 Given that the correct diagnosis is Crohn disease, the skip lesions make sense.
 Since the answer turns out to be anaemia, the murmur is a bystander.
 It turned out that the correct diagnosis was porphyria.
@@ -73,6 +82,12 @@ The radiologist noted that the liver was enlarged.
 All of this leads to the final diagnosis of gout.
 If gout is the right answer, crystals should be there.
 After several failed attempts to quit, he still smokes.
+He was given the diagnosis of gout in 2010.
+The question tells us that it is a slow process.
+医生告诉患者诊断为哮喘。
+检查提示是肺结核。
+正确答案应该是C，前面的选项都不能解释咯血。
+需要推出这一诊断的依据。
 所以最终诊断是结节病。
 因此正确答案应为B。
 正确的诊断取决于活检。

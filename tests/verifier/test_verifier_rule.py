@@ -37,6 +37,15 @@ def verdict(reference: str, answer: str, **fields) -> tuple[bool, str]:
         ("pneumonia", "Differential diagnosis: asthma, embolism. The most likely diagnosis is pneumonia.", "equal"),
         ("ST elevation and heart block", "The diagnosis is ST elevation and heart block.", "equal"),
         ("心肌梗死", "最可能的诊断是 心肌梗死。", "equal"),
+        ("肺炎", "右下肺炎", "detail"),
+        ("输尿管结石", "左输尿管结石伴左肾积水", "detail"),
+        ("高血压", "高血压3级（极高危）", "detail"),
+        ("脑梗死", "左侧大脑中动脉供血区急性脑梗死", "detail"),
+        ("胃癌", "胃癌（T3N1M0）", "detail"),
+        ("deep vein thrombosis", "Left lower-extremity deep vein thrombosis", "detail"),
+        ("acute cholecystitis", "Acute calculous cholecystitis", "detail"),
+        ("acute appendicitis", "Acute perforated appendicitis", "detail"),
+        ("Autism Spectrum Disorder (ASD)", "ASD", "equal"),
         ("心肌梗死", "综合考虑，诊断为急性心肌梗死，因为肌钙蛋白升高。", "synonym"),
         ("不稳定型心绞痛", "诊断：不稳定型心绞痛", "equal"),
         ("非霍奇金淋巴瘤", "考虑为非霍奇金淋巴瘤。", "equal"),
@@ -100,6 +109,14 @@ def test_accepts(reference: str, answer: str, reason: str) -> None:
         ("pneumonia", "Final diagnosis: pneumonia ✗"),
         ("pneumonia", "The diagnosis is pneumonia. On reflection, sepsis fits better."),
         ("肺炎", "诊断为肺炎。哮喘更符合。"),
+        # one abbreviation, two diseases
+        ("Autism Spectrum Disorder (ASD)", "Atrial Septal Defect (ASD)"),
+        ("Atrial Septal Defect (ASD)", "Autism spectrum disorder"),
+        # detail of another kind
+        ("肺炎", "右下肺脓肿"),
+        ("高血压（低危）", "高血压（极高危）"),
+        ("输尿管结石", "左肾结石伴左肾积水"),
+        ("acute cholecystitis", "acute acalculous cholecystitis"),
     ],
 )
 def test_refuses(reference: str, answer: str) -> None:
