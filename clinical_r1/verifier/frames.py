@@ -21,7 +21,7 @@ WRAPPED = re.compile(
 MARKUP = re.compile(r"[*_`#>|]+")
 BULLET = re.compile(r"^\s*(?:[-•·▪◦]|\(?\d{1,2}[.)、](?!\d)|[(（]\d{1,2}[)）]|[①-⑳]|[(（]?[一二三四五][)）、])\s*")
 END = re.compile(
-    r"(?<!\bst)(?<!\bdr)(?<!\bvs)(?<!\bno)(?<!\be\.g)(?<!\bi\.e)(?<!\b[a-z])\.+(?=\s|$)|[!?。！？]+|\n+", re.I
+    r"(?<!\bst)(?<!\bdr)(?<!\bvs)(?<!\bno)(?<!\be\.g)(?<!\bi\.e)(?<!\b[a-z])\.+[\"'”’]?(?=\s|$)|[!?。！？]+|\n+", re.I
 )
 """End of a sentence: not the dot of an abbreviation or of a genus (`S. aureus`)."""
 CROSSED = re.compile(r"[✗✘❌❎]|×\s*$", re.M)
@@ -38,11 +38,12 @@ _LIKELY = r"(?:(?:most|very|highly) (?:likely|probable|plausible)|most fitting|b
 _ADJECTIVE = _any(_LIKELY, "final", "correct", "right", "best", "main", "primary", "principal", "clinical", "leading")
 _NOUN = r"(?:diagnosis|answer|conclusion|impression)"
 _SCOPE = (
-    r"(?: (?:here|in (?:this|the) (?:case|patient|scenario|setting)|for (?:this|the|our|a|an) [^;:.]{1,120}?"
+    r"(?: (?:here|in (?:this|the) (?:case|patient|scenario|setting)|for (?:this|the|our|a|an) [^;:.]{1,200}?"
     r"|of (?:this|the) patient"
     r"|(?:given|considering|based on|explaining) [^;:.]{1,120}?|that (?:best )?fits(?: best)?),?)?"
 )
-_IS = rf"(?: is| would be|\s*:|\s*=)\s*(?:{_LIKELY} |therefore |thus |indeed |clearly |a case of |that of"
+_IS = r"(?:(?<!that)(?<!which)(?<!who) is| would be|\s*:|\s*=)\s*"
+_IS += rf"(?:{_LIKELY} |therefore |thus |indeed |clearly |a case of |that of"
 _IS += r"|not (?!only|just|merely|yet|necessarily)[^,;.]{2,60}?,? but (?:rather )?)*"
 _STATES = rf"(?:(?:the|my|our|this|his|her) )?(?:patient's )?(?:{_ADJECTIVE} )*{_NOUN}{_SCOPE}{_IS}"
 _MOST_LIKELY = rf"(?:the )?{_LIKELY} (?:condition|disease|disorder|explanation|cause){_SCOPE}{_IS}"
@@ -115,7 +116,13 @@ STRONG = re.compile(
 WEAK = re.compile(
     rf"{_CLAUSE_START}{OPENERS}{_any(*FRAMES_EN_WEAK)}|(?:^|(?<=[,;:，；：。]))\s*{_any(*FRAMES_ZH_WEAK)}", re.I
 )
-ARTICLE = re.compile(rf"(?:a case of\b|[\s\"'“”‘’「『:]|{_LIKELY} |(?:most likely|an?|the)\b)+", re.I)
+CLOSES = re.compile(
+    r"\b(?:final|finally|therefore|thus|hence|in summary|in conclusion|overall)\b|最终|因此|综上|所以", re.I
+)
+"""Marks the sentence that concludes; what stood before it may have been provisional."""
+ARTICLE = re.compile(
+    rf"(?:a case of\b|(?:the )?presence of\b|[\s\"'“”‘’「『:]|{_LIKELY} |(?:most likely|an?|the)\b)+", re.I
+)
 HEADING = re.compile(
     rf"(?:{_ADJECTIVE} )*(?:diagnosis|answer|conclusion|impression)|(?:{_CN_HOW})*的?{_CN_NOUN}",
     re.I,
@@ -144,6 +151,11 @@ BECAUSE = re.compile(
     r"|因为|由于|基于|依据|根据|考虑到|理由|支持点|诊断依据|结合|建议|需(?!与)|需要(?!与)|应(?!与)|该|其|患者)",
     re.I,
 )
+ALSO_CALLED = re.compile(
+    r"\s*[,(]\s*(?:also|otherwise|commonly|sometimes) (?:known as|called|termed|referred to as) ([^,;:.()]{2,60})"
+    r"(?:[,)]|$)",
+    re.I,
+)
 CONTRAST = re.compile(
     r"\s*[,;]?\s*(?:(?:and|but) )?(?:not|rather than|instead of|as opposed to) (?P<en>[^,;:.()]+)"
     r"|\s*[,;]?\s*(?:而不是|而非|而并非|不是|并非|而不考虑|不考虑|不支持|(?:可|已|基本)?(?:排除"
@@ -164,7 +176,7 @@ UNSURE = re.compile(
     r"|might|could|possib\w+"
     r"|perhaps|maybe|likely|alternativ\w+|equally|also|versus|vs|pending|suspect\w*|exclud\w+|rul(?:e|ed"
     r"|ing) out|doubt\w*|diagnos\w+"
-    r"|uncertain\w*|until|second\w*|another|revised|wrong|false)\b"
+    r"|uncertain\w*|until|second\w*|another|revised|wrong|false|so is|so are|too|as well)\b"
     r"|不|未|无法|没有|非|排除|除外|但|然而|可能|或|也|亦|还|其次|待|疑|若|如果|否|误|诊断",
     re.I,
 )
@@ -193,7 +205,8 @@ HYPOTHETICAL = re.compile(
     r"^(?:should|had|were)\b|如(?![下上])|一旦|倘若|要是|假使|待|"
     r"\b(?:if|unless|assuming|suppos\w+|provided|hypothe\w+|whether|were (?:it|this)|until|pending|initial\w*"
     r"|previous\w*|former\w*|at first"
-    r"|earlier|original\w*|mother|father|brother|sister|parents?|reference|textbook|would say|some|wrong|false"
+    r"|earlier|original\w*|mother|father|brother|sister|parents?|uncle|aunt|cousin|grand\w+|husband|wife|friend|roommate|neighbou?r"
+    r"|colleague|not (?:like|this|the)|reference|textbook|would say|some|wrong|false"
     r"|incorrect|error|mis\w+|deny|denied"
     r"|doubt\w*|least|excluded)\b|如果|若|假如|假设|除非|是否|父|母|兄|姐|参考|标准答案|错误|误诊|否认|请问",
     re.I,
@@ -222,6 +235,15 @@ TURN = re.compile(
     re.I,
 )
 """Begins a sentence that takes back the one before, or goes on listing."""
+HOWEVER = re.compile(
+    r"(?:however|but|yet|nevertheless|nonetheless|alternatively|on the other hand|that said|still)\b", re.I
+)
+ANOTHER = re.compile(
+    r"\b(?:I|we|my|our)\b|(?i:\b(?:better|more (?:closely|likely|commonly|often|probabl[ey])|(?:old|older|newer|newest"
+    r"|former|traditional) (?:view|sources?|texts?)|today|nowadays|outdated|answer|except|is too|are too|as well|so is"
+    r"|so are|in truth|in fact|in reality)\b)"
+)
+"""Beside an answer in the question's words: speaks of another one."""
 BACK = re.compile(
     r"^(?:(?:however|but|yet|still|actually|though|although|nevertheless),? )?(?:this|that|it|the (?:diagnosis"
     r"|former|latter|above|statement"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clinical_r1.reasoning import conclusion_line
-from clinical_r1.verifier import frames
+from clinical_r1.verifier import echo, frames
 from clinical_r1.verifier.normalise import CJK, normalise, plain
 
 Finding = Literal["asserted", "empty", "other", "undecided"]
@@ -57,7 +57,11 @@ def read(answer: str, matches: Matches, question: str = "") -> Reading:
     if frames.NO_ANSWER.fullmatch(text):
         return Reading("empty", "no_answer")
     sentences = _sentences(text)
-    stated = _statements(sentences, matches)
+    strong = _strong(sentences)
+    asked = None if strong else echo.ask(question)
+    if asked and (place := _echoes(sentences, asked, matches)):
+        return place[1] if not _objects(sentences, {place[0]}, matches, asked) else Reading("undecided", "objection")
+    stated = strong or _statements(sentences, matches)
     if not stated:
         return _assess(sentences[0], 0, matches) if len(sentences) == 1 else Reading("undecided", "no_statement")
     readings = {index: _assess(sentences[index], start, matches) for index, start in stated}
@@ -117,17 +121,16 @@ def _sentences(text: str) -> list[_Sentence]:
     return found
 
 
-def _statements(sentences: list[_Sentence], matches: Matches) -> list[tuple[int, int]]:
-    """(index, start of the name) of the sentences that conclude: all that say so in so many words, else the opening."""
+def _strong(sentences: list[_Sentence]) -> list[tuple[int, int]]:
+    """(index, start of the name) of the sentences that conclude in so many words; if some say `finally`, from it on."""
     strong = [(i, found[-1].end()) for i, s in enumerate(sentences) if (found := list(frames.STRONG.finditer(s.text)))]
     strong = [(i, end) for i, end in strong if normalise(sentences[i].text[end:])]
-    if strong:
-        last = [
-            (i, end)
-            for i, end in strong
-            if re.search(r"\b(?:final|finally|therefore|thus)\b|最终|因此|综上|所以", sentences[i].text, re.I)
-        ]
-        return strong if not last else [pair for pair in strong if pair[0] >= last[0][0]]
+    last = [(i, end) for i, end in strong if frames.CLOSES.search(sentences[i].text)]
+    return strong if not last else [pair for pair in strong if pair[0] >= last[0][0]]
+
+
+def _statements(sentences: list[_Sentence], matches: Matches) -> list[tuple[int, int]]:
+    """(index, start of the name) of the sentence that states a diagnosis less expressly: the opening, else another."""
     if weak := list(frames.WEAK.finditer(sentences[0].text)):
         return [(0, weak[-1].end())]
     opener = re.match(frames.OPENERS, sentences[0].text, re.I)
@@ -139,11 +142,48 @@ def _statements(sentences: list[_Sentence], matches: Matches) -> list[tuple[int,
     return []
 
 
+def _echoes(sentences: list[_Sentence], asked: echo.Question, matches: Matches) -> tuple[int, Reading] | None:
+    """The opening or closing sentence that answers in the question's words with the reference, where no other sentence
+    answers it with something else."""
+    last = len(sentences) - 1
+    places = [0, last] if frames.CLOSES.search(sentences[last].text) else [0]
+    read = [(place, reason) for place in places if (reason := _echo(sentences[place], asked, matches))]
+    if not read:
+        return None
+    others = [s.text for place, s in enumerate(sentences) if place not in [found for found, _ in read]]
+    if any(echo.also_says(text, asked, lambda said: _name(_bare(said), matches)[0] is not None) for text in others):
+        return None
+    return read[-1][0], Reading("asserted", read[-1][1])
+
+
+def _echo(sentence: _Sentence, asked: echo.Question, matches: Matches) -> str:
+    """Why a sentence answers the question with the reference; "" where it does not plainly."""
+    if sentence.asks:
+        return ""
+    for start, form in echo.statements(sentence.text, asked):
+        said = _bare(sentence.text[start:])
+        if form == "is":
+            name, reason = _name(said, matches)
+            if name is not None and _tail_stands(said[len(name) :], matches, False, name):
+                return reason
+            continue
+        for copula in re.finditer(r"\s(?=(?:is|are|can|cannot|would be|does|do)\b)", said):
+            tail = said[copula.start() :]
+            if (reason := matches(said[: copula.start()])) and (end := echo.predicate_end(tail, asked)) is not None:
+                return reason if _tail_stands(tail[end:], matches, False) else ""
+    return ""
+
+
+def _bare(said: str) -> str:
+    """What is named, without its article, quotes and full stop."""
+    lead = frames.ARTICLE.match(said)
+    return (said[lead.end() :] if lead else said).rstrip(" .。\"'”」』")
+
+
 def _assess(sentence: _Sentence, start: int, matches: Matches) -> Reading:
     """One statement: is what stands after its frame the reference, alone and affirmed?"""
     before, said = sentence.text[:start], sentence.text[start:]
-    lead = frames.ARTICLE.match(said)
-    said = (said[lead.end() :] if lead else said).rstrip(" .。\"'”」』")
+    said = _bare(said)
     if sentence.asks or frames.HYPOTHETICAL.search(before) or len(list(frames.STRONG.finditer(before))) > 1:
         return Reading("undecided", "doubt")
     name, reason = _name(said, matches)
@@ -151,7 +191,7 @@ def _assess(sentence: _Sentence, start: int, matches: Matches) -> Reading:
         return (
             Reading("asserted", reason)
             if _tail_stands(
-                said[len(name) :], matches, not before.strip() or bool(re.fullmatch(frames.OPENERS, before, re.I))
+                said[len(name) :], matches, not before.strip() or bool(re.fullmatch(frames.OPENERS, before, re.I)), name
             )
             else Reading("undecided", "tail")
         )
@@ -178,13 +218,18 @@ def _name(said: str, matches: Matches) -> tuple[str | None, str]:
     return None, ""
 
 
-def _tail_stands(tail: str, matches: Matches, first: bool) -> bool:
+def _tail_stands(tail: str, matches: Matches, first: bool, name: str = "") -> bool:
     """Does what follows the name within its sentence leave it standing? Only known forms do."""
     tail = tail.strip(" .。)）")
     if not tail:
         return True
     if found := frames.SETTLED.match(tail):
         return _tail_stands(tail[found.end() :], matches, False) if first or CJK.search(found.group()) else False
+    if found := frames.ALSO_CALLED.match(tail):
+        alias = set(normalise(found[1]).split())
+        kin = alias & set(normalise(name).split()) and not any(word.isdigit() for word in alias)
+        stands = bool(kin) and not frames.AGAINST.search(found.group())
+        return stands and _tail_stands(tail[found.end() :], matches, False)
     if found := frames.CONTRAST.match(tail):
         other = next(text for text in found.groups() if text)
         stands = not matches(other.strip()) and not frames.UNSETTLED_CONTRAST.search(other)
@@ -194,7 +239,9 @@ def _tail_stands(tail: str, matches: Matches, first: bool) -> bool:
     return bool(frames.SHOWS_FINDING.match(tail)) and not frames.UNSURE.search(tail)
 
 
-def _objects(sentences: list[_Sentence], stated: set[int], matches: Matches) -> bool:
+def _objects(
+    sentences: list[_Sentence], stated: set[int], matches: Matches, asked: echo.Question | None = None
+) -> bool:
     """Does anything beside the statements deny, doubt or retract them, or put another diagnosis beside them?"""
     last = max(stated)
     following = sentences[last + 1] if last + 1 < len(sentences) else None
@@ -204,13 +251,30 @@ def _objects(sentences: list[_Sentence], stated: set[int], matches: Matches) -> 
         if index in stated:
             continue
         clauses = re.split(r"[,;:，；：]", sentence.text)
-        if any(frames.AGAINST.search(clause) and _mentions(clause, matches) for clause in clauses):
+        if any(
+            frames.AGAINST.search(clause)
+            and _mentions(clause, matches)
+            and not (asked and echo.denies_as_asked(clause, asked))
+            for clause in clauses
+        ):
+            return True
+        if asked and _elsewhere(sentence, index > last):
             return True
         if index > last and (
             frames.TURN.match(sentence.text) or frames.BACK.search(sentence.text) or frames.BESIDE.search(sentence.text)
         ):
             return True
     return False
+
+
+def _elsewhere(sentence: _Sentence, after: bool) -> bool:
+    """Beside an answer in the question's words: a list, a turn, a short word of another answer."""
+    return (
+        sentence.item
+        or bool(frames.ANOTHER.search(sentence.text))
+        or (after and bool(frames.HOWEVER.match(sentence.text)))
+        or (after and len(sentence.text.split()) < 3)
+    )
 
 
 def _mentions(clause: str, matches: Matches) -> bool:

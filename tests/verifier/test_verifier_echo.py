@@ -1,0 +1,102 @@
+"""Answers in the words of an open question: what plainly repeats it is read, what changes it is the judge's."""
+
+import pytest
+
+from clinical_r1.schema import VerdictLabel
+from clinical_r1.verifier.judgement import Judgement
+from clinical_r1.verifier.rule import RuleVerifier
+
+NERVE = "Which nerve is most commonly injured in a fracture of the surgical neck of the humerus?"
+DRUG = "A 60-year-old man takes metformin. Which drug is not used for the long-term treatment of gout?"
+TERM = "What is the name of the angle that is formed by the neck and the shaft of the femur?"
+CAUSE = "A girl has seizures after a fall. Considering the history, what is the most likely cause of her seizures?"
+SIGN = "In which medical condition is Murphy's sign typically observed?"
+CAN = "In planning the operation, which vessel can be spared while considering the supply of the stomach?"
+ARTERY = "Which artery supplies the muscle that flexes the elbow?"
+RIGHT = "The nerve most commonly injured in a fracture of the surgical neck of the humerus is the axillary nerve."
+
+READ = [
+    (NERVE, "Axillary nerve", "The nerve most commonly injured in a fracture of the surgical neck of the humerus is the"
+     " axillary nerve. It winds around the bone there."),
+    (NERVE, "Axillary nerve", "The axillary nerve is most commonly injured in a fracture of the surgical neck of the"
+     " humerus. It supplies the deltoid."),
+    (NERVE, "Axillary nerve", "In a fracture of the surgical neck of the humerus, the nerve most commonly injured is"
+     " the axillary nerve, also known as the circumflex nerve."),
+    (DRUG, "Colchimab", "The drug that is not used for the long-term treatment of gout is colchimab. Colchimab"
+     " is not used for treatment of gout."),
+    (TERM, "Angle of inclination", 'The angle that is formed by the neck and the shaft of the femur is called the'
+     ' "angle of inclination." It is larger in children.'),
+    (CAUSE, "Subdural hematoma", "The most likely cause of the girl's seizures is subdural hematoma. It is seen."),
+    (CAUSE, "Subdural hematoma", "The fall is of note. Therefore, the most likely cause of her seizures would be a"
+     " subdural hematoma."),
+    (SIGN, "Acute cholecystitis", "Murphy's sign is typically observed in pain. Thus, Murphy's sign is typically"
+     " associated with acute cholecystitis."),
+    (CAN, "Inferior artery", "In planning the operation, the inferior artery can be spared. It runs elsewhere."),
+]  # fmt: skip
+
+NOT_READ = [
+    (NERVE, "Axillary nerve", "The nerve least commonly injured in a fracture of the humerus is the axillary nerve."),
+    (NERVE, "Axillary nerve", "The nerve most commonly spared in a fracture of the humerus is the axillary nerve."),
+    (NERVE, "Axillary nerve", "The nerve not injured in a fracture of the humerus is the axillary nerve."),
+    (NERVE, "Axillary nerve", "The second most commonly injured nerve is the axillary nerve."),
+    (NERVE, "Axillary nerve", "The axillary nerve is rarely injured in a fracture of the surgical neck."),
+    (NERVE, "Axillary nerve", "The axillary nerve is not most commonly injured in a fracture of the humerus."),
+    (NERVE, "Axillary nerve", "The nerve most commonly injured in a fracture of the shaft is the axillary nerve."),
+    (NERVE, "Axillary nerve", "The nerve most commonly injured is the axillary nerve or the radial nerve."),
+    (NERVE, "Axillary nerve", "The nerve most commonly injured is the axillary nerve and the radial nerve."),
+    (NERVE, "Axillary nerve", "The nerve most commonly injured is the axillary nerve. However, here it is the radial."),
+    (NERVE, "Axillary nerve", "The nerve most commonly injured is the axillary nerve. Therefore, the nerve most"
+     " commonly injured is the radial nerve."),
+    (NERVE, "Axillary nerve", "The nerve most commonly injured is the axillary nerve. This is wrong."),
+    (NERVE, "Axillary nerve", "The nerve most commonly injured is the axillary nerve?"),
+    (NERVE, "Axillary nerve", "The nerve most commonly injured is close to the axillary nerve."),
+    (NERVE, "Axillary nerve", "In contrast to this case, the nerve most commonly injured is the axillary nerve."),
+    (NERVE, "Axillary nerve", "If displaced, the nerve most commonly injured is the axillary nerve."),
+    (NERVE, "Axillary nerve", "The nerve most commonly injured may be the axillary nerve."),
+    (NERVE, "Axillary nerve", f"{RIGHT} The radial nerve is most commonly injured."),
+    (NERVE, "Axillary nerve", f"{RIGHT} The radial nerve is more commonly injured."),
+    (NERVE, "Axillary nerve", f"{RIGHT} I disagree with that."),
+    (NERVE, "Axillary nerve", f"{RIGHT} So radial."),
+    (NERVE, "Axillary nerve", f"{RIGHT} That was the old view; today it is the radial nerve."),
+    (NERVE, "Axillary nerve", f"{RIGHT}\n\n- radial nerve\n- ulnar nerve"),
+    (NERVE, "Axillary nerve", "The nerve injured in a fracture of the surgical neck is the axillary nerve."),
+    (NERVE, "Axillary nerve", "The nerve most commonly injured in a fracture of the humerus is the axillary nerve."),
+    (ARTERY, "Biceps", "The muscle that flexes the elbow is the biceps."),
+    (ARTERY, "Brachial artery", "The artery that flexes the elbow is the brachial artery."),
+    (DRUG, "Colchimab", "The drug that is used for the long-term treatment of gout is colchimab."),
+    (DRUG, "Colchimab", "Colchimab is used for the long-term treatment of gout."),
+    (DRUG, "Colchimab", "The drug that is not used for the short-term treatment of gout is colchimab."),
+    (DRUG, "Colchimab", "The drug that is not used for the long-term treatment of gout is colchimab. Colchimab is not"
+     " the right answer."),
+    (DRUG, "Metformin", "The drug that the man takes is metformin."),
+    (CAUSE, "Subdural hematoma", "The most likely cause of his seizures in type 2 diabetes is subdural hematoma."),
+    (CAUSE, "Subdural hematoma", "The most likely consequence of her seizures is subdural hematoma."),
+    (CAUSE, "Subdural hematoma", "The most likely cause of her subdural hematoma is seizures."),
+    (CAUSE, "Subdural hematoma", "Her seizures cause subdural hematoma."),
+    (CAUSE, "Subdural hematoma", "The most likely cause of her seizures is chronic subdural hematoma of the brother."),
+    (SIGN, "Acute cholecystitis", "Murphy's sign is rarely associated with acute cholecystitis."),
+    (SIGN, "Acute cholecystitis", "Murphy's sign is associated with not acute cholecystitis but hepatitis."),
+    (CAN, "Inferior artery", "The inferior artery can be ligated. The upper vessel can be spared."),
+    (CAN, "Inferior artery", "The inferior artery cannot be spared."),
+]  # fmt: skip
+
+
+def _label(question: str, reference: str, answer: str) -> VerdictLabel:
+    item = Judgement(question, reference, answer, "en", references=(reference,))
+    return RuleVerifier().judge_sync(item).label
+
+
+@pytest.mark.parametrize(("question", "reference", "answer"), READ)
+def test_an_answer_in_the_words_of_its_question_is_read(question: str, reference: str, answer: str) -> None:
+    assert _label(question, reference, answer) is VerdictLabel.CORRECT
+
+
+@pytest.mark.parametrize(("question", "reference", "answer"), NOT_READ)
+def test_an_answer_that_changes_the_question_is_not_accepted(question: str, reference: str, answer: str) -> None:
+    assert _label(question, reference, answer) is not VerdictLabel.CORRECT
+
+
+def test_without_the_question_nothing_is_an_echo() -> None:
+    question, reference, answer = READ[0]
+    assert _label(question, reference, answer) is VerdictLabel.CORRECT
+    assert _label("", reference, answer) is VerdictLabel.UNDECIDED
