@@ -85,11 +85,14 @@ _NARROW = [
         r"\b(?P<v>[ABCEGHJ-NPRSTVXY]\d[A-Z] \d[A-Z]\d)\b",
         rf"(?i:\b(?:on|in|at|from|near|off|of|along|to|down|opposite|outside|beside)\s(?:the\s)?)(?P<v>(?:{_NAMED}\s){{1,3}}(?:{_ROAD}|Way|Court|Place|Green|Hill|Park|Row|Walk|Grove|St)\b)",
         rf"\b(?P<v>(?:{_NAMED}\s){{1,3}}(?:Street|Avenue|Road|Boulevard|Crescent|Parkway|Highway)\b)",
+        rf"(?i:\b(?:lives|lived|living|resides|residing|staying|address)\s?(?:in|at|:)\s)(?P<v>(?:{_NAMED}\s){{1,3}}(?:Cottage|House|Farmhouse|Farm|Lodge|Villa|Barn|Hall|Towers?|Flats|Mansions?|Bungalow|Rectory|Vicarage|{_ROAD})(?:,\s{_NAMED}(?:\s{_NAMED}){{0,2}}){{0,3}})",
         r"\b(?P<v>\d{1,5}[A-Z]?(?:-\d{1,5})?\s(?:[A-Z][\w'’.\-]{1,30}\s){1,3}(?:Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Close|Way|Court|Ct|Crescent|Place|Pl|Square|Terrace|Gardens|Grove|Park|Hill|Row|Walk|Mews|Parade|Quay|Wharf)\b)",
         rf"(?P<v>(?:(?:St\.?\s)?{_NAMED}\s){{1,4}}?(?:{_PLACE_KIND})\b{_KINDS_ON})(?!\s(?:Anxiety|Scale|Score|Depression|Elder|Universal))",
         rf"(?i:\b(?:apt|apartment|flat|unit|suite|room)\s)(?P<v>\d{{1,4}}[A-Z]?,\s{_NAMED}(?:\s{_NAMED}){{0,3}})",
     )
 ]
+_TOWN = re.compile(rf",\s{{1,2}}(?P<t>{_NAMED}(?:[ \-]{_NAMED}){{0,2}})(?=,?\s{{1,2}}(?:{_UK})\d)")
+"""The town between a street and a postcode."""
 _FROM = re.compile(
     rf"(?i:\b(?:lives|lived|living|resides|residing|resident|resided|born|raised|grew up|native|originally|hails|comes|came here|moved|relocated|emigrated|immigrated|migrated|based|stationed|incarcerated|home|house|flat|farm|ranch|cottage|family|priest|mayor|vicar|pastor|imam|rabbi|town|village|city|suburb|hamlet|borough|municipality|outskirts|citizen|people|refugee|transferred|evacuated|airlifted|shelter|neighbou?rhood|area|parents)"
     rf"(?:\s(?:here|back|recently|alone|down|over|up|out|away|with \w+|by himself|by herself))?\s(?:from|in|of|to|near|at|outside|around|for)\s)(?:the\s)?(?P<v>{_NAMED}(?:[ \-]{_NAMED}){{0,2}})"
@@ -190,7 +193,8 @@ def find_addresses(text: str) -> Iterator[Span]:
         for match in pattern.finditer(text):
             start = _past_generic(text, match.start("v"), match.end("v"))
             if start is not None:
-                yield Span(start, match.end("v"), Kind.ADDRESS)
+                town = _TOWN.match(text, match.end("v")) if re.match(r"\d", match["v"]) else None
+                yield Span(start, town.end("t") if town else match.end("v"), Kind.ADDRESS)
     for match in _FROM.finditer(text) if present(_FROM_STEMS, lowered) else ():
         end = _place_end(match.group("v"))
         if end:

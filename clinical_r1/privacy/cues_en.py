@@ -4,7 +4,7 @@ bear a person's name. Patterns that end in `$` are searched in the text before a
 
 import re
 
-PARTICLES = frozenset("de del la van von der den di da bin bint al el le dos das do du ibn ben af av zu ter ten y ul ur ap st".split())  # fmt: skip
+PARTICLES = frozenset("de del della dello la van von der den di da bin bint al el le dos das do du ibn ben af av zu ter ten y ul ur ap st".split())  # fmt: skip
 TITLES = frozenset(
     "mr mrs ms miss mx dr drs prof professor doctor rev reverend sgt sergeant capt captain nurse sister sir dame lady lord judge officer detective "
     "attorney pastor rabbi imam madam mme mlle monsieur señor señora sr sra srta frau herr dott dra matron father brother midwife paramedic mister master".split()
@@ -39,7 +39,7 @@ LEFT_AGENT = re.compile(
     r"\b(?:spoke|speak|speaking|spoken|discussed|discussion|talked|talks|met|meeting|conversation|conferred|liaised|lives|living|stays|resides|chat|rounded|reviewed|agreed|counselled|call|appointment|visit)\s(?:\w+\s)?with\s|\b(?:spoke|speak|speaking|spoken|talked|explained|handed|given|listening|reported|referred|letter|message|handover|married|thanks|grateful|known)\s(?:\w+\s)?to\s|"
     r"\b(?:history|referral|letter|call|message|interpreter|note|report|handover|information|consent|email|e-mail|fax|update|gift|samples?)\s(?:\w+\s)?from\s|"
     r"\b(?:i|we|they|she|he|team|to|and)\s(?:also\s)?(?:saw|met|see|reviewed|examined|visited|told|asked|called|phoned|rang|paged|consulted|thanked|counselled|informed|advised|contacted|invited|assessed|helped|escorted|woke|found)(?:\swhether|\sif|\sthat|\swhy)?\s|"
-    r"\b(?:asked|told|informed|notified|contacted|phoned|rang|paged|visited|helped|met|saw|seen|discuss|thank|thanks to|inform|notify|contact|ask|tell|discharged|sitting next to|beside)(?:\swhether|\sif|\sthat|\swhen)?\s|\b(?:him|her|them)self as\s|\basking (?:me|us) to (?:see|review|assess)\s|\bobtained from\s|\bdiscussed [\w ]{1,40} with\s|\bthe help of\s|\bper\s|"
+    r"\b(?:asked|told|informed|notified|contacted|phoned|rang|paged|visited|helped|met|saw|seen|discuss|thank|thanks to|inform|notify|contact|ask|tell|discharged|sitting next to|beside)(?:\swhether|\sif|\sthat|\swhen)?\s|\b(?:him|her|them)self as\s|\basking (?:me|us) to (?:see|review|assess)\s|\bobtained from\s|\bthank(?:s| you)(?: very much)? for (?:seeing|reviewing|referring|asking|assessing|accepting)\s|\bdiscussed [\w ]{1,40} with\s|\bthe help of\s|\bper\s|"
     r"\b(?:whether|because|when|while|after|before|since|until|once|if|that|says|said|states|and|but|when|as|so|although|though|then|today|this morning|yesterday|overnight|tonight|hello|hi|dear)\s|"
     r"\bcare of\s|\bc/o\s|\battn:?\s|\bcc:?\s|\bd/w\s|\bs/b\s|\bon behalf of\s|\bre:?\s)$"
 )

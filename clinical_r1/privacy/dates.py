@@ -139,8 +139,25 @@ def find_dates(text: str, shift: Callable[[date], date] | None) -> Iterator[Span
             if _is_reading(layout, match, text):
                 continue
             birth = bool(_BIRTH.search(text[max(0, start - 20) : start]))
+            if layout in ("md_num", "md_cue"):
+                yield from _series(text, match.end(), shift)
             moved = "" if birth or shift is None or layout in ("gone", "md_cue") else _moved(layout, match, shift)
             yield Span(start, match.end("v") if match.groupdict().get("v") else match.end(), Kind.DATE, text=moved)
+
+
+_NEXT = re.compile(
+    r"(?:,|;|,?[ ](?:and|then|or|&))[ ](?:(?P<again>again|on)[ ](?:on[ ])?)?(?P<m>1[0-2]|0?[1-9])/(?P<d>3[01]|[12]\d|0?[1-9])(?![\d/%]|[ ]?(?:nodes?|lymph|positive|points?|strength|power|in[ ]|mm|cm|murmur|at[ ]rest))"
+)
+
+
+def _series(text: str, position: int, shift: Callable[[date], date] | None) -> Iterator[Span]:
+    """`3/14 and again 3/21`: what follows a date in a list of dates. Where it may as well be a grade (4/5), it is none."""
+    while match := _NEXT.match(text, position):
+        if int(match["d"]) <= 12 and not match["again"]:
+            return
+        moved = "" if shift is None else _moved("md_num", match, shift)
+        yield Span(match.start("m"), match.end(), Kind.DATE, text=moved)
+        position = match.end()
 
 
 _GRADE_BEFORE = re.compile(r"(?i)(?:increas|improv|decreas|reduc|strength|grad|scor|power|pain|reflex)\w*[^.;]{0,24}$")

@@ -50,8 +50,16 @@ _SIGNATURE = re.compile(
 )
 
 
+_LOGIN = re.compile(
+    r"(?i)(?:\b(?:author|user(?: ?name| ?id)?|log-?in|operator|initials?)\s?[:=]\s{0,2}|\b(?:dictated|typed|transcribed|e-?signed|signed|entered|charted|authored|verified)(?:\s(?:by|off by))?\s?:?\s{1,2})"
+    r"(?P<v>[a-z]{3,20}\d{1,5})\b"
+)
+
+
 def signatures(text: str) -> Iterator[Span]:
-    """Log-in names under a note: `-- hmurphy 0715`, `Dictated by: SKowalczyk/tr`."""
+    """Log-in names under a note: `-- hmurphy 0715`, `Dictated by: SKowalczyk/tr`, `Author: jsmith42`."""
+    for match in _LOGIN.finditer(text):
+        yield Span(match.start("v"), match.end("v"), Kind.NAME, 0.8)
     for match in _SIGNATURE.finditer(text):
         for group in ("a", "b", "c"):
             if match.group(group) and not all(

@@ -38,6 +38,8 @@ from clinical_r1.privacy.words_en import (
     is_last,
     is_pinyin_name,
     is_unknown,
+    of_family,
+    pieces_of,
     runs_of,
     words_of,
 )
@@ -46,9 +48,9 @@ from clinical_r1.privacy.words_en import (
 def find_names_en(text: str) -> Iterator[Span]:
     """Names in Latin letters in folded text, with a score that says how sure."""
     words = words_of(text)
-    last = 0
+    last, passed = 0, None
     for run in runs_of(text, words):
-        for piece in _pieces(text, run):
+        for piece in pieces_of(text, run):
             found = list(_judge(text, piece))
             joined = (
                 last and piece[0].start - last <= 5 and re.fullmatch(r"\s(?:and|&|und)\s", text[last : piece[0].start])
@@ -61,49 +63,14 @@ def find_names_en(text: str) -> Iterator[Span]:
             ):
                 found = [Span(piece[0].start, piece[-1].end, Kind.NAME, 0.8)]  # `Chase and Summer`
             last = found[-1].end if found and found[-1].score > 0.6 else 0
+            if last and passed and re.fullmatch(r"\s(?:and|&)\s", text[passed.end : found[0].start]):
+                yield Span(passed.start, passed.end, Kind.NAME, 0.8)  # `Tom and Lucy`
             yield from found
+            lone = len(piece) == 1 and not found and is_first(piece[0]) and piece[0].plain not in english().clinical
+            passed = piece[0] if lone and piece[0].letters > 1 else None
     yield from lower_case(text, words)
     yield from signatures(text)
     yield from spelled(text)
-
-
-def _pieces(text: str, run: list[Word]) -> Iterator[list[Word]]:
-    """A run cut at commas, but for `SURNAME, Given`."""
-    piece: list[Word] = []
-    for word in run:
-        if piece and word.plain in TITLES and piece[-1].plain not in TITLES and piece[-1].letters > 1:
-            yield piece  # `Informed Mr. Kowalczuk`
-            piece = []
-        if piece and "," in text[piece[-1].end : word.start]:
-            listed = len(piece) <= 2 and word.letters > 1 and _listed(text, piece, word)
-            if not listed:
-                yield piece
-                piece = []
-        piece = [*piece, word]
-    if piece:
-        yield piece
-
-
-def _listed(text: str, piece: list[Word], given: Word) -> bool:
-    """`Crohn, Peter attended`, `HENDRICKS, LORRAINE M 67F`, `ZHANG, Xiaoming was`: surname, comma, given name."""
-    surname = piece[-1]
-    if not (is_last(surname) or is_unknown(surname) or (surname.plain in english().clinical and is_first(given))):
-        return False
-    if not (
-        is_first(given)
-        or (given.text.isupper() and given.letters > 3 and not is_everyday(given))
-        or (is_unknown(given) and (surname.text.isupper() or is_pinyin_name(surname.plain, given.plain)))
-        or (is_unknown(given) and bool(DEMOGRAPHIC.match(text[given.end : given.end + 40])))
-    ):
-        return False
-    before, after = text[max(0, piece[0].start - 60) : piece[0].start], text[given.end : given.end + 40]
-    person = bool(
-        SURE_VERB.match(after) or WEAK_VERB.match(after) or DEMOGRAPHIC.match(re.sub(r"^\s[A-Z]\b\.?", "", after))
-    )
-    if is_everyday(surname) and is_everyday(given) and not surname.text.isupper():
-        return person or bool(LEFT_FIELD.search(before))
-    ends = bool(re.match(r"\s{0,2}(?:[A-Z]\.?\s{0,2})?(?:$|[\n;|(\[]|\d)", after))
-    return person or ends or bool(LEFT_FIELD.search(before)) or (surname.text.isupper() and not given.text.isupper())
 
 
 def _judge(text: str, run: list[Word]) -> Iterator[Span]:
@@ -132,6 +99,8 @@ def _judge(text: str, run: list[Word]) -> Iterator[Span]:
     after = text[end : end + 60]
     if not strong and THING.match(after):
         return
+    if not strong and _GRADED.match(after) and not any(is_first(word) for word in run):
+        return  # `House-Brackmann IV`
     if titled and THING.match(after) and all(is_clinical(word) for word in run if word.letters > 1):
         return  # `Sister Mary Joseph nodule`
     score = 0.95 if strong else _score(text, run, text[max(0, start - 70) : start], after)
@@ -139,6 +108,7 @@ def _judge(text: str, run: list[Word]) -> Iterator[Span]:
         yield Span(_with_initials(text, start), end, Kind.NAME, score)
 
 
+_GRADED = re.compile(r"\s(?:grade|class|type|stage|score)?\s?(?:I{1,3}|IV|VI{0,3})[abcABC]?\b")
 _FIELD_END = re.compile(r"[:：=,\-#\n]\s{0,3}$|(?:by|is|as)\s{1,2}$")
 _TITLE_BEFORE = re.compile(
     r"(?i)\b(?:(?:mr|mrs|ms|mx|dr|prof|rev|sgt|capt|sra?)\b\.?|(?:miss|doctor|nurse|mme|mlle|frau|herr|señora?)\b)(?:\s(?:and|&)\s(?:mr|mrs|ms|dr)\b\.?)?\s{0,2}$"
@@ -185,11 +155,14 @@ _NOBODY = frozenset(
 
 def _trimmed(text: str, run: list[Word]) -> list[Word]:
     """Without leading and trailing words of prose; those that are names too stay where a name stands beside them."""
+    if of_family(run):
+        return run
     while run and run[0].letters > 1 and is_everyday(run[0]):
+        short = run[0].letters < 5 and not run[0].text.isupper()  # `Ana`: no antibody
         beside = (
             len(run) > 1
             and is_first(run[0])
-            and run[0].plain not in english().clinical
+            and (short or run[0].plain not in english().clinical)
             and (is_last(run[1]) or is_unknown(run[1]) or run[1].letters == 1)
         )
         listed = len(run) > 1 and "," in text[run[0].end : run[1].start]
@@ -227,7 +200,12 @@ def _until_prose(run: list[Word]) -> list[Word]:
 def _score(text: str, run: list[Word], before: str, after: str) -> float:
     """How sure an unlabelled run is a person's name; 0 where nothing says so."""
     words = [word for word in run if word.letters > 1 and not (word.plain in PARTICLES and not word.capital)]
-    if not words or all(is_everyday(word) and not is_first(word) and not is_last(word) for word in words):
+    if of_family(run):
+        return 0.85
+    derived = len(words) == 1 and _is_derived(words[0]) and bool(LEFT_PERSON.search(before))
+    if not words or (
+        not derived and all(is_everyday(word) and not is_first(word) and not is_last(word) for word in words)
+    ):
         return 0.0
     verb = bool(SURE_VERB.match(after) or POSSESSED.match(after) or DEMOGRAPHIC.match(after))
     relation, agent = bool(LEFT_PERSON.search(before)), bool(LEFT_AGENT.search(before))
@@ -312,7 +290,7 @@ def _single(
         strange or (is_last(word) and (not everyday or verb or re.search(r"[a-z,]\s(?:[A-Z]\.\s?)?$", before)))
     ):
         return 0.8
-    if relation and (strange or (name and not is_clinical(word)) or (name and verb)):
+    if relation and (strange or _is_derived(word) or (name and not is_clinical(word)) or (name and verb)):
         return 0.85
     if agent and not weak and (strange or (name and not is_clinical(word))):
         return 0.8
@@ -352,6 +330,17 @@ def _single(
         and re.search(r"\b(?:the|of|by|to|with|for)\s$", before)
         and re.match(r"\s(?:team|family|case|boy|girl|child|baby|household|twins|patient)\b", after)
         else 0.0
+    )
+
+
+def _is_derived(word: Word) -> bool:
+    """A word only by an ending (`Aisling`): beside a kinship it is a name."""
+    return (
+        word.plain not in english().words
+        and not is_clinical(word)
+        and word.letters > 3
+        and word.text.istitle()
+        and not word.plain.endswith("s")
     )
 
 

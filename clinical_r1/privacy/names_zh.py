@@ -19,7 +19,7 @@ _PEOPLE = r"[，,、（(\s]{0,2}(?:性别\s?[:：]?\s?)?[男女](?![性方友朋
 _DOES = (
     r"诉|近[一二三四五六七八九十两半几数\d日来期]|否认|昨|亦|也[出有感觉诉]|病史|自诉|主诉|自述|述|代诉|自称|称[其：，]|表示|反映|说|因[^为此素子]|今日|今晨|今天|昨日|昨晚|昨天|于[\d昨今晚早上下]|要求|拒绝|同意|陪同|陪护|陪伴|签字|签名|就诊|入院|出院|来院|来诊|来我院|复诊|住院|"
     r"精神[可尚好差欠萎]|神志|无(?:药物|明显|发热|过敏)|既往|谈话|查房|会诊|主刀|执刀|接诊|处(?=[，。,.；;]|就|转)|亦|负责|提供|发现|的(?:病|主|家属|床|电话|检|报告|手术|丈夫|妻子|父|母|儿|女|病情|住院)|随访|打电话|电话|手机|病情|目前|现[病年住]|一般情况|家住|住[在于院]|出生|系我|患[有病]|"
-    r"行[^走为]|接受|确诊|被诊断|不慎|突发|突然|自觉|出现|感[到觉]|进食|服[用药]|醒|能[自配]|可[下自配]|生命体征|体检|术后|家属|护理|交代|沟通|签署|探视|联系|告知|代述|死亡|去世|转入|转出|建议|指示|记录|审核|书写|报告|完成|[，,]?身份证|生人|生于"
+    r"行[^走为]|接受|确诊|被诊断|不慎|突发|突然|自觉|出现|感[到觉]|进食|服[用药]|醒|能[自配]|可[下自配]|生命体征|体检|术后|家属|护理|交代|沟通|签署|探视|联系|告知|代述|死亡|去世|转入|转出|建议|指示|记录|审核|书写|报告|完成|[，,]?身份证|生人|生于|宣教|交班|接班|巡视|送[来入医]"
 )
 _EDGE = r"$|[\s，。；：、！？,.;:!?（）()\[\]【】\"“”/|\-]"
 _VERY = re.compile(rf"\s?(?:{_TITLE})|{_PEOPLE}|\s?[（(]\s?[A-Z][a-z]+\s[A-Z]")
@@ -40,7 +40,7 @@ _PETNAME = re.compile(
     rf"(?:乳名|小名|昵称|绰号|外号|化名|别名|艺名|曾用名|网名|诨名)\s?[:：叫为是]?\s?[“\"「]?(?P<v>{_H}{{2,4}}?)(?=[”\"」，。,.；、）)\s]|$)"
 )
 _FIELD = re.compile(
-    r"(?:(?:患者|病人|患儿|产妇|孕妇|家属|亲属|配偶|父亲|母亲|监护人|联系人|医[师生]|护士)?\s?(?:姓\s{0,2}名|名\s{0,2}字|签\s?[名字]|签署人?|签章)|(?:联系|记录|报告|审核|申请|书写|采集|检查|操作|送检|诊断|复核|校对|录入|执行|核对|接诊|陪护|陪同|责任|经办|经手|填表|委托|代理|见证|谈话|告知|被告知)(?:人员?|者|医[师生]|护士)|"
+    r"(?:(?:患者|病人|患儿|产妇|孕妇|家属|亲属|配偶|父亲|母亲|监护人|联系人|医[师生]|护士)?\s?(?:姓\s{0,2}名|名\s{0,2}字|签\s?[名字]|签署人?|签章)|(?:参加|参与|讨论|与会|在场|联系|记录|报告|审核|申请|书写|采集|检查|操作|送检|诊断|复核|校对|录入|执行|核对|接诊|陪护|陪同|责任|经办|经手|填表|委托|代理|见证|谈话|告知|被告知)(?:人员?|者|医[师生]|护士)|"
     r"(?:主[治管]|经治|住院|管床|首诊|值班|上级|会诊|麻醉|手术|主诊|进修|实习|规培)医[师生]|主刀|术\s?者|[一二三]助|助手|麻醉师|紧急联系人|家长|患者|病人|医[师生]|护士|产妇|新生儿父|新生儿母)"
     rf"(?:签[名字])?\s?[:：]\s{{0,3}}(?P<v>{_H}(?:\s?[{_H[1:-1]}·.]){{1,9}}?)(?=$|[^\u3400-\u9fff·.\s]|\s{{1,3}}[^\s\u3400-\u9fff]|\s{{2,}}|\n|\s{_H}{{2}})"
 )
@@ -53,6 +53,10 @@ _NOBODY = re.compile(
 _NICK = re.compile(
     rf"(?P<left>嘱|请|告知|与|和|给|向|护士|医生|大夫|医师|同事|邻居|工友|同村|朋友|室友|病友|老板|师傅|领导|护工|保姆|找|由|叫|的|^|[，。；、\s])(?P<v>[小老阿大](?P<s>{_H}))(?=$|[^\u3400-\u9fff]|{_TITLE}|{_DOES})"
 )
+_CHILD = re.compile(
+    rf"(?:儿子|女儿|孙子|孙女|弟弟|妹妹|患儿|其[子女])(?P<v>小(?![学产时便儿腿肠脑头三中大小指孩]){_H}|(?P<s>(?![天常往渐刚频时慢多少早晚每各日夜偶仅略稍单双]){_H})(?P=s))(?=陪|代[述诉]|主?诉|说|发现|送[来入医]|签)"
+)
+"""Pet names of children, by kinship and by what the child does."""
 _ORDINAL = re.compile(rf"(?P<v>(?P<s>{_H})[老小][大二三四五六七八九幺])(?=$|[^\u3400-\u9fff]|{_DOES}|家|亦|也)")
 _DOTTED = re.compile(
     rf"(?<![\u3400-\u9fff·])(?P<lead>(?:{_PATIENT}|{_KIN}|{_STAFF})?)(?P<v>{_H}{{1,6}}(?:\s?·\s?{_H}{{1,7}}){{1,3}}?)(?=$|[^\u3400-\u9fff·]|{_TITLE}|{_DOES}|{_H}{{0,3}}(?:咳|发热|腹|头|胸|呕))"
@@ -69,13 +73,54 @@ def find_names_zh(text: str) -> Iterator[Span]:
     yield from find_foreign(text)
     if not re.search(_H, text):
         return
-    yield from _han_names(text)
+    found = list(_han_names(text))
+    yield from found
+    yield from _listed(text, found)
     spaced = [match.span() for match in _SPACED.finditer(text)]
     if spaced:  # `林 海 燕`: once more without the spaces between the characters
         dropped = {index for start, end in spaced for index in range(start, end)}
         kept = [index for index in range(len(text)) if index not in dropped]
         for span in _han_names("".join(text[index] for index in kept)):
             yield Span(kept[span.start], kept[span.end - 1] + 1, span.kind, span.score)
+
+
+_NEXT = re.compile(rf"\s?(?P<by>[、/／和与及，,])\s?(?P<v>{_H}{{2,3}})(?=$|[^\u3400-\u9fff]|{_DOES})")
+_PREVIOUS = re.compile(rf"(?:^|[^\u3400-\u9fff]|[由请经])(?P<v>{_H}{{2,3}})\s?[、/／和与及]\s?$")
+
+
+_TOGETHER = re.compile(
+    rf"[由请经与和](?P<v>{_H}{{2,3}}(?:[、和及]{_H}{{2,3}}?){{1,4}})(?=陪[同护]|护送|送[来入医]|代[述诉]|[会查]诊|主刀|签字)"
+)
+
+
+def _listed(text: str, found: list[Span]) -> Iterator[Span]:
+    """Names beside a name: `签名：李华/王明`, `由赵敏、李雷陪同`."""
+    for group in _TOGETHER.finditer(text):
+        for one in re.finditer(rf"{_H}+", group["v"]):
+            if _is_full_name(one.group(), all_typical=False):
+                start = group.start("v") + one.start()
+                yield Span(start, start + len(one.group()), Kind.NAME, 0.8)
+    for span in found:
+        position = span.end
+        while (match := _NEXT.match(text, position)) and _is_full_name(match["v"], all_typical=match["by"] in "，,"):
+            yield Span(match.start("v"), match.end("v"), Kind.NAME, 0.8)
+            position = match.end()
+        before = _PREVIOUS.search(text[max(0, span.start - 8) : span.start])
+        if before and _is_full_name(before["v"], all_typical=True):
+            start = max(0, span.start - 8) + before.start("v")
+            yield Span(start, start + len(before["v"]), Kind.NAME, 0.8)
+
+
+def _is_full_name(value: str, all_typical: bool) -> bool:
+    """A surname that is seldom a word, and a given name; no word of prose or of the clinic."""
+    lists = chinese()
+    typical = sum(char in lists.given for char in value[1:])
+    return (
+        value[0] in lists.surnames - lists.rare
+        and typical >= (len(value) - 1 if all_typical else 1)
+        and not _wordy(value)
+        and not _ETYM.search(value[1:])
+    )
 
 
 _SPACED = re.compile(rf"(?<={_H})[ \t*]{{1,2}}(?={_H})")
@@ -87,6 +132,8 @@ def _han_names(text: str) -> Iterator[Span]:
         for match in pattern.finditer(text):
             if not check or match["s"] in chinese().surnames - chinese().rare:
                 yield Span(match.start("v"), match.end("v"), Kind.NAME, 0.85)
+    for match in _CHILD.finditer(text):
+        yield Span(match.start("v"), match.end("v"), Kind.NAME, 0.8)
     for match in _DOTTED.finditer(text):
         if not re.search(
             r"综合征|病|征|氏|试验|定律|反射|曲线|手术", text[match.end() : match.end() + 4] + match["v"][-3:]
@@ -223,14 +270,15 @@ def _accepts(text: str, start: int, end: int, surname: str, cues: tuple[bool, bo
         return False
     if len(surname) == 2:
         return (strong or very or does) if not ends else (strong or very)
-    if not very and _crosses(text, start, end):
+    sure = strong and typical == len(given) and bool(_ACTS.match(right))
+    if not very and not sure and _crosses(text, start, end):
         return False
     if very and _crosses_left(text, start):
         return False
     if strong:
         return (
             very
-            or (does and (typical > 0 or not rare))
+            or ((does or right.startswith(_TOLD)) and (typical > 0 or not rare))
             or (ends and typical > 0 and not (rare and typical < len(given)))
         )
     if very:
@@ -260,6 +308,11 @@ def _accepts(text: str, start: int, end: int, surname: str, cues: tuple[bool, bo
             )
         )
     )
+
+
+_ACTS = re.compile(r"代[述诉]|陪同|陪护|签字|签名|自诉|主诉|否认|告知|联系")
+_TOLD = ("手术", "风险", "输血", "操作", "用药")
+"""What a patient is told of: `已告知患者某某手术风险`."""
 
 
 _ETYM = re.compile(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clinical_r1.privacy.cues_en import PARTICLES, SHORT_TITLES
+from clinical_r1.privacy.cues_en import DEMOGRAPHIC, LEFT_FIELD, PARTICLES, SHORT_TITLES, SURE_VERB, TITLES, WEAK_VERB
 from clinical_r1.privacy.lexicon import english, is_word, plain
 
 LETTER = r"[^\W\d_\u3400-\u9fff]"
@@ -45,8 +45,13 @@ def is_clinical(word: Word) -> bool:
     )
 
 
+_ACCENTED = frozenset("cafe resume naive fiance fiancee facade debris premiere cliche role regime protege oedema oesophagus anaemia diarrhoea haemorrhage foetal foetus oestrogen aetiology paediatric orthopaedic".split())  # fmt: skip
+
+
 def is_everyday(word: Word) -> bool:
     """A word of prose or of the clinic, whatever else it may be."""
+    if word.capital and not word.text.isascii() and plain(word.text) not in _ACCENTED and not is_clinical(word):
+        return False  # `Ångström`: English has no such word, accent and capital together
     parts = [part for part in re.split(r"['’\-]", word.plain) if part]
     return is_clinical(word) or all(is_word(part) or len(part) < 3 or part in english().common for part in parts)
 
@@ -72,6 +77,24 @@ def is_unknown(word: Word) -> bool:
     mixed = not word.text.isupper() and word.text[1:].lower() != word.text[1:] and "-" not in word.text
     camel = mixed and not re.match(r"(?:Mc|Mac|O['’]|D['’]|De|Di|La|Le|Van|Fitz|[A-Z][a-z]+['’])", word.text)
     return word.letters > 2 and not is_everyday(word) and not is_abbreviation(word) and not camel
+
+
+_OF_FAMILY = PARTICLES - frozenset("de du le al st y el ap ul ur av".split())
+
+
+def of_family(run: list[Word]) -> bool:
+    """`Johannes van der Berg`: only names have such words between capitals, but for what the clinic calls by one."""
+    inner = [word for word in run[1:-1] if not word.capital]
+    return (
+        any(word.plain in _OF_FAMILY for word in inner)
+        and all(word.plain in PARTICLES for word in inner)
+        and run[0].capital
+        and run[0].letters > 1
+        and run[0].plain not in PARTICLES
+        and not is_clinical(run[-1])
+        and not is_abbreviation(run[0])
+        and not (run[0].plain in english().words and not is_first(run[0]))
+    )
 
 
 _JOIN = re.compile(r"(?:[ \t]{1,2}|\.[ \t]{0,2}|,[ \t]{1,2}|[ \t]?[·•/_\-][ \t]?)")
@@ -127,3 +150,42 @@ def is_pinyin_name(one: str, two: str) -> bool:
         and bool(_PINYIN.match(given))
         for surname, given in ((one, two), (two, one))
     )
+
+
+def pieces_of(text: str, run: list[Word]) -> Iterator[list[Word]]:
+    """A run cut at commas, but for `SURNAME, Given`."""
+    piece: list[Word] = []
+    for word in run:
+        if piece and word.plain in TITLES and piece[-1].plain not in TITLES and piece[-1].letters > 1:
+            yield piece  # `Informed Mr. Kowalczuk`
+            piece = []
+        if piece and "," in text[piece[-1].end : word.start]:
+            listed = len(piece) <= 2 and word.letters > 1 and _listed(text, piece, word)
+            if not listed:
+                yield piece
+                piece = []
+        piece = [*piece, word]
+    if piece:
+        yield piece
+
+
+def _listed(text: str, piece: list[Word], given: Word) -> bool:
+    """`Crohn, Peter attended`, `HENDRICKS, LORRAINE M 67F`, `ZHANG, Xiaoming was`: surname, comma, given name."""
+    surname = piece[-1]
+    if not (is_last(surname) or is_unknown(surname) or (surname.plain in english().clinical and is_first(given))):
+        return False
+    if not (
+        is_first(given)
+        or (given.text.isupper() and given.letters > 3 and not is_everyday(given))
+        or (is_unknown(given) and (surname.text.isupper() or is_pinyin_name(surname.plain, given.plain)))
+        or (is_unknown(given) and bool(DEMOGRAPHIC.match(text[given.end : given.end + 40])))
+    ):
+        return False
+    before, after = text[max(0, piece[0].start - 60) : piece[0].start], text[given.end : given.end + 40]
+    person = bool(
+        SURE_VERB.match(after) or WEAK_VERB.match(after) or DEMOGRAPHIC.match(re.sub(r"^\s[A-Z]\b\.?", "", after))
+    )
+    if is_everyday(surname) and is_everyday(given) and not surname.text.isupper():
+        return person or bool(LEFT_FIELD.search(before))
+    ends = bool(re.match(r"\s{0,2}(?:[A-Z]\.?\s{0,2})?(?:$|[\n;|(\[]|\d)", after))
+    return person or ends or bool(LEFT_FIELD.search(before)) or (surname.text.isupper() and not given.text.isupper())

@@ -36,6 +36,22 @@ NAMES = [
     ("患者图尔荪古丽，维吾尔族，头晕。", "图尔荪古丽"),
     ("次仁旺姆，藏族，双膝疼痛。", "次仁旺姆"),
     ("安康同志既往体健。", "安康"),
+    ("Matthias van der Meer takes ramipril.", "Matthias"),
+    ("Gustav von Lindenfels denies pain.", "Lindenfels"),
+    ("Ada María Pérez de la Torre presents with fever.", "Ada"),
+    ("Went home with Jack and Lucy.", "Jack"),
+    ("Seen with her daughter Aisling in clinic.", "Aisling"),
+    ("Thank you for seeing Babajide.", "Babajide"),
+    ("Author: kmills07", "kmills07"),
+    ("Referred by Åsa Ångström, GP.", "Ångström"),
+    ("签名：李静／王磊", "王磊"),
+    ("术者：赵刚、郑强；麻醉师：孙丽", "郑强"),
+    ("由赵敏、李雷陪同入院。", "李雷"),
+    ("同事老李送来。", "老李"),
+    ("其妻陳秀明代述病史。", "陳秀明"),
+    ("已告知患者马云杰手术风险。", "马云杰"),
+    ("护士长胡敏宣教。", "胡敏"),
+    ("女儿小雪陪诊。", "小雪"),
 ]
 
 
@@ -86,6 +102,11 @@ def test_identifiers_go_in_the_forms_of_notes(text: str, secret: str) -> None:
     assert secret not in scrub(text, NOBODY, shifter(200)).text.replace("90+", "")
 
 
+def test_what_follows_a_date_in_a_list_of_dates_is_a_date() -> None:
+    left = scrub("Seen on 3/14 and again 3/21, 3/28; lives at 9 Elm Grove, Bristol BS6 5QA.", NOBODY, shifter(200)).text
+    assert not {"3/21", "3/28", "Bristol"} & set(left.replace(",", " ").replace(";", " ").split())
+
+
 CLEAN = [
     "fever of 103 F and rigors; Tmax 101 F, HR 98",
     "Tc-99m MDP uptake, I-131 100 mCi, F-18 FDG",
@@ -104,6 +125,10 @@ CLEAN = [
     "当地医院予对症治疗，外院CT未见异常，由门诊收入院。",
     "患者安静，高热不退，时有谵妄；何首乌15g，白术10g，金银花9g。",
     "患者家属同意手术并签字；住院医师查房。",
+    "Facial palsy House-Brackmann IV; Hinchey II; Mallampati III; Schatzker VI.",
+    "Café au lait spots; van der Woude syndrome; Cornelia de Lange syndrome; Torsades de pointes.",
+    "Strength 3/5, 4/5 and 5/5; murmur 2/6 and 3/6; pain 3/10 and again 4/10.",
+    "女儿小产一次，儿子小头畸形，妻子小三阳；父亲高血压，母亲糖尿病；告知患者马上手术。",
 ]
 
 

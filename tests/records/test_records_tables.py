@@ -94,6 +94,17 @@ def test_wrong_maps_are_user_errors(tmp_path, mapping, message):
         list(read_source(Source(path=path, format="csv", map=mapping)))
 
 
+def test_objects_may_leave_out_keys_that_others_have(tmp_path):
+    path = tmp_path / "sparse.jsonl"
+    rows = [{"note": "cough for days", "dx": "asthma"}, {"note": "fever for days", "dx": "influenza", "age": "45歲"}]
+    write_table(path, rows)
+    mapping = {"question": "note", "reference": "dx", "age": "age"}
+    found = list(read_source(Source(path=str(path), map=mapping)))
+    assert [row.fields["age_band"] for row in found if isinstance(row, Row)] == ["", "40-49"]
+    with pytest.raises(UserError, match="no such column"):
+        list(read_source(Source(path=str(path), map=mapping | {"sex": "gender"})))
+
+
 def test_map_on_the_command_line():
     assert parse_map("question=a+b, reference=dx") == {"question": "a+b", "reference": "dx"}
     with pytest.raises(UserError, match="FIELD=COLUMN"):

@@ -255,7 +255,7 @@ def _cell(item: dict[str, Any], column: str) -> Any:
 
 
 def check_columns(source: Source, item: dict[str, Any]) -> None:
-    """A mapped column that the first row lacks is a mistake in the map, not in the rows."""
+    """A mapped column that the first rows lack is a mistake in the map, not in the rows."""
     held = ", ".join(list(item)[:20]) or "no columns"
     wrapped = lists_in(item)
     if not own_map(source):

@@ -126,8 +126,7 @@ def check_source(source: Source) -> None:
         check_map(source)
         file = files_of(source.path, source.encoding)[0]
         container = tables.container_of(file)
-        first = next((e for e in _items(file, container, source) if not isinstance(e, Reject)), None)
-        check_columns(source, first[1] if first else {})
+        check_columns(source, _keys_of(_first_of(_items(file, container, source), container)))
 
 
 def read_source(source: Source) -> Iterator[Row | Reject]:
@@ -149,12 +148,42 @@ def _items(file: DataFile, container: str, source: Source) -> Iterator[tables.It
     return tables.CONTAINERS[container](file)
 
 
+_SAMPLE = 200
+"""Objects of JSON leave out what they lack: a key that none of so many has is a mistake in the map."""
+
+
+def _first_of(items: Iterator[tables.Item | Reject], container: str) -> list[tables.Item | Reject]:
+    """The entries that show which columns there are: up to the first row of a table, `_SAMPLE` entries of JSON."""
+    found: list[tables.Item | Reject] = []
+    for entry in items:
+        found.append(entry)
+        if len(found) >= _SAMPLE or (container != "json" and not isinstance(entry, Reject)):
+            break
+    return found
+
+
+def _keys_of(entries: list[tables.Item | Reject]) -> dict[str, Any]:
+    """Every key of these entries with its first value."""
+    keys: dict[str, Any] = {}
+    for entry in entries:
+        if not isinstance(entry, Reject):
+            keys = {**entry[1], **keys}
+    return keys
+
+
 def _rows(files: list[DataFile], form: Form, source: Source) -> Iterator[Row | Reject]:
     reader, checked = form.read, form.read is not mapped
     if not checked:
         check_map(source)
     for file in files:
-        items = _items(file, tables.container_of(file), source)
+        container = tables.container_of(file)
+        items = _items(file, container, source)
+        if not checked:
+            first = _first_of(items, container)
+            if any(not isinstance(entry, Reject) for entry in first):
+                check_columns(source, _keys_of(first))
+                checked = True
+            items = chain(first, items)
         if form.prepare is not None:
             first = list(islice(items, 500))
             reader = partial(form.read, base=form.prepare([e[1] for e in first if not isinstance(e, Reject)]))  # type: ignore[call-arg]
@@ -164,9 +193,6 @@ def _rows(files: list[DataFile], form: Form, source: Source) -> Iterator[Row | R
                 yield entry
                 continue
             line, item = entry
-            if not checked:
-                check_columns(source, item)
-                checked = True
             yield _row(reader, item, source, file.name, line)
 
 
