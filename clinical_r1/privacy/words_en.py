@@ -93,7 +93,7 @@ def of_family(run: list[Word]) -> bool:
         and run[0].plain not in PARTICLES
         and not is_clinical(run[-1])
         and not is_abbreviation(run[0])
-        and not (run[0].plain in english().words and not is_first(run[0]))
+        and not (run[0].plain in english().words and not is_first(run[0]) and is_everyday(run[-1]))
     )
 
 
