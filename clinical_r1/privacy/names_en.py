@@ -97,7 +97,7 @@ def _judge(text: str, run: list[Word]) -> Iterator[Span]:
         return
     start, end = run[0].start, run[-1].end
     after = text[end : end + 60]
-    if not strong and THING.match(after):
+    if not strong and THING.match(after) and not _TELLS.match(after):
         return
     if not strong and _GRADED.match(after) and not any(is_first(word) for word in run):
         return  # `House-Brackmann IV`
@@ -108,6 +108,9 @@ def _judge(text: str, run: list[Word]) -> Iterator[Span]:
         yield Span(_with_initials(text, start), end, Kind.NAME, score)
 
 
+_TELLS = re.compile(
+    r"\s(?:also\s|now\s|still\s)?(?:denie[sd]|report(?:s|ed)|complain(?:s|ed)|describe[sd]|fe(?:els|lt)|experience[sd]|mention(?:s|ed)|admit(?:s|ted))\s"
+)  # `denies pain`: no pain bears the name
 _GRADED = re.compile(r"\s(?:grade|class|type|stage|score)?\s?(?:I{1,3}|IV|VI{0,3})[abcABC]?\b")
 _FIELD_END = re.compile(r"[:：=,\-#\n]\s{0,3}$|(?:by|is|as)\s{1,2}$")
 _TITLE_BEFORE = re.compile(

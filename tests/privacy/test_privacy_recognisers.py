@@ -39,6 +39,7 @@ NAMES = [
     ("Matthias van der Meer takes ramipril.", "Matthias"),
     ("Gustav von Lindenfels denies pain.", "Lindenfels"),
     ("Ada María Pérez de la Torre presents with fever.", "Ada"),
+    ("Kowalewicz denies pain.", "Kowalewicz"),
     ("Went home with Jack and Lucy.", "Jack"),
     ("Seen with her daughter Aisling in clinic.", "Aisling"),
     ("Thank you for seeing Babajide.", "Babajide"),
