@@ -167,7 +167,8 @@ CONTRAST = re.compile(
 """The diagnosis stands, and another one does not."""
 SHOWS_FINDING = re.compile(
     r"\s*[,;]\s*(?:and )?(?:the |his |her |this |these |it )?(?:[\w-]+ ){0,3}?(?:shows?|showed|reveals?"
-    r"|supports?|confirms?|fits?|is|are) [^;]*"
+    r"|supports?|confirms?|fits?) [^;]*"
+    r"|\s*[,;]\s*(?:and )?(?:the|his|her|these) (?:[\w-]+ ){0,3}?(?:is|are) [^;]*"
     r"|\s*[,;]\s*[^,;、]{1,12}(?:示|显示|可见|升高|降低|阳性|阴性|符合|异常)[^;]*",
     re.I,
 )
@@ -205,8 +206,9 @@ HYPOTHETICAL = re.compile(
     r"^(?:should|had|were)\b|如(?![下上])|一旦|倘若|要是|假使|待|"
     r"\b(?:if|unless|assuming|suppos\w+|provided|hypothe\w+|whether|were (?:it|this)|until|pending|initial\w*"
     r"|previous\w*|former\w*|at first"
-    r"|earlier|original\w*|mother|father|brother|sister|parents?|uncle|aunt|cousin|grand\w+|husband|wife|friend|roommate|neighbou?r"
-    r"|colleague|not (?:like|this|the)|reference|textbook|would say|some|wrong|false"
+    r"|earlier|original\w*|mother|father|brother|sister|parents?|uncle|aunt|cousin|grand\w+|husband|wife|friend"
+    r"|roommate|neighbou?r|colleague|except|apart from|aside from|horses|animals|dogs|not (?:like|this|the)"
+    r"|reference|textbook|would say|some|wrong|false"
     r"|incorrect|error|mis\w+|deny|denied"
     r"|doubt\w*|least|excluded)\b|如果|若|假如|假设|除非|是否|父|母|兄|姐|参考|标准答案|错误|误诊|否认|请问",
     re.I,
@@ -244,6 +246,23 @@ ANOTHER = re.compile(
     r"|so are|in truth|in fact|in reality)\b)"
 )
 """Beside an answer in the question's words: speaks of another one."""
+SUPPORTS_THIS = re.compile(
+    r"[\w, -]{3,60} (?:supports?|confirms?|suggests?) (?:this|it|that|the diagnosis)"
+    r"|this (?:fits|explains|matches|is because) (?:the|his|her|all) [\w ]{3,40}",
+    re.I,
+)
+"""Short words for a conclusion."""
+RETRACTS = re.compile(
+    r"\b(?:not sure|unsure|a guess|(?:the|my) (?:choice|answer|truth)|(?:is|are|was|be) (?:the )?(?:right|correct|true"
+    r"|wrong|best)(?! (?:treatment|therapy|test|way|approach|management|side|lung|eye|arm|leg))|misconceptions?|belief"
+    r"|myths?|disprov\w+|disregard|ignore|opposite|trap|is meant|replaced by|true until|was (?:true|once)"
+    r"|(?:in|for) (?:animals|horses|dogs|mice|rats)|previous statement|the above|equally|does the same|the same role"
+    r"|so (?:does|do|is|are)|likewise|qualif\w+|a (?:second|third|further) one|both this|is concluded"
+    r"|(?:authors|guidelines|sources|experts|textbooks?) (?:now |today )?(?:say|name|prefer|state|answer))\b"
+    r"|^[^,]{1,40} cannot be excluded$|^(?:hmm|here,|in this (?:patient|case),? (?:it|this) is)",
+    re.I,
+)
+"""After a conclusion: doubts it as a whole, or answers the question again."""
 BACK = re.compile(
     r"^(?:(?:however|but|yet|still|actually|though|although|nevertheless),? )?(?:this|that|it|the (?:diagnosis"
     r"|former|latter|above|statement"

@@ -258,6 +258,8 @@ def _objects(
             for clause in clauses
         ):
             return True
+        if index > last and (frames.RETRACTS.search(sentence.text) or _short(sentence, matches)):
+            return True
         if asked and _elsewhere(sentence, index > last):
             return True
         if index > last and (
@@ -267,13 +269,24 @@ def _objects(
     return False
 
 
+def _short(sentence: _Sentence, matches: Matches) -> bool:
+    """A short English sentence behind the conclusion that does not name it again: too easily another answer, or a word
+    that takes it back, in more wordings than can be listed."""
+    count = len(re.findall(r"[A-Za-z]+", sentence.text))
+    return (
+        count < 8
+        and not frames.SUPPORTS_THIS.fullmatch(sentence.text)
+        and not CJK.search(sentence.text)
+        and not _mentions(sentence.text, matches)
+    )
+
+
 def _elsewhere(sentence: _Sentence, after: bool) -> bool:
     """Beside an answer in the question's words: a list, a turn, a short word of another answer."""
     return (
         sentence.item
         or bool(frames.ANOTHER.search(sentence.text))
         or (after and bool(frames.HOWEVER.match(sentence.text)))
-        or (after and len(sentence.text.split()) < 3)
     )
 
 

@@ -17,21 +17,23 @@ RIGHT = "The nerve most commonly injured in a fracture of the surgical neck of t
 
 READ = [
     (NERVE, "Axillary nerve", "The nerve most commonly injured in a fracture of the surgical neck of the humerus is the"
-     " axillary nerve. It winds around the bone there."),
+     " axillary nerve. It winds around the bone there and supplies the deltoid."),
     (NERVE, "Axillary nerve", "The axillary nerve is most commonly injured in a fracture of the surgical neck of the"
-     " humerus. It supplies the deltoid."),
+     " humerus. It supplies the deltoid and the skin over that muscle."),
     (NERVE, "Axillary nerve", "In a fracture of the surgical neck of the humerus, the nerve most commonly injured is"
      " the axillary nerve, also known as the circumflex nerve."),
     (DRUG, "Colchimab", "The drug that is not used for the long-term treatment of gout is colchimab. Colchimab"
      " is not used for treatment of gout."),
     (TERM, "Angle of inclination", 'The angle that is formed by the neck and the shaft of the femur is called the'
-     ' "angle of inclination." It is larger in children.'),
-    (CAUSE, "Subdural hematoma", "The most likely cause of the girl's seizures is subdural hematoma. It is seen."),
+     ' "angle of inclination." It is larger in children than it is in adults.'),
+    (CAUSE, "Subdural hematoma", "The most likely cause of the girl's seizures is subdural hematoma. It"
+     " is seen on a CT as a crescent along the skull."),
     (CAUSE, "Subdural hematoma", "The fall is of note. Therefore, the most likely cause of her seizures would be a"
      " subdural hematoma."),
     (SIGN, "Acute cholecystitis", "Murphy's sign is typically observed in pain. Thus, Murphy's sign is typically"
      " associated with acute cholecystitis."),
-    (CAN, "Inferior artery", "In planning the operation, the inferior artery can be spared. It runs elsewhere."),
+    (CAN, "Inferior artery", "In planning the operation, the inferior artery can be spared. It runs on the"
+     " far side of the organ in all people."),
 ]  # fmt: skip
 
 NOT_READ = [
@@ -79,6 +81,27 @@ NOT_READ = [
     (CAN, "Inferior artery", "The inferior artery can be ligated. The upper vessel can be spared."),
     (CAN, "Inferior artery", "The inferior artery cannot be spared."),
 ]  # fmt: skip
+
+
+AFTER = [
+    "Radial is correct.", "This is only a guess.", "This is a common misconception.", "Ignore the above.",
+    "The opposite is true.", "Recent guidelines name the radial nerve.", "This holds for animals only.",
+    "In this patient it is the radial nerve.", "The radial nerve is the right choice.", "It turned out to be radial.",
+    "Only the radial nerve fits.", "Do not trust this.", "The evidence for this is poor.", "So does radial.",
+]  # fmt: skip
+"""What no conclusion survives, however it was stated."""
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize(
+    ("question", "reference", "stated"),
+    [(NERVE, "Axillary nerve", RIGHT), ("", "Pneumonia", "The most likely diagnosis is pneumonia.")],
+)
+def test_a_conclusion_that_is_doubted_as_a_whole_is_not_accepted(
+    question: str, reference: str, stated: str, after: str
+) -> None:
+    assert _label(question, reference, stated) is VerdictLabel.CORRECT
+    assert _label(question, reference, f"{stated} {after}") is VerdictLabel.UNDECIDED
 
 
 def _label(question: str, reference: str, answer: str) -> VerdictLabel:
