@@ -3,8 +3,8 @@
 Rules say *asserted* or nothing. An answer asserts the reference where its conclusion line, or a sentence of a known
 plain form (`frames.STRONG`, `frames.WEAK`), names it and goes on only with a reason, a contrast or nothing
 (`_tail_stands`), and no other sentence takes that back, doubts it or puts another diagnosis beside it (`_objects`).
-What is written in any other way is not wrong: it is `undecided`, and a judge's to read. The wordings are in `frames`;
-all works on `plain` text.
+To an open question it may also answer in the question's own words (`echo`). What is written in any other way is not
+wrong: it is `undecided`, and a judge's to read. The wordings are in `frames`; all works on `plain` text.
 """
 
 import re
