@@ -27,6 +27,8 @@ from clinical_r1.schema import first_problem
 Key = tuple[str, ...]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VERBATIM = re.compile(r"^[-+]?0[0-9_]+$|^(?![\s\[{'\"]).* #")
+"""Option values that YAML would change in silence: 010 is 8 to it, and a path ends before ` #`."""
 _MOST_NODES = 200_000
 _DEEPEST = 20
 """Configurations that extend one another; more is a circle."""
@@ -125,7 +127,7 @@ class Document:
         if not separator or not all(key.split(".")):
             raise UserError(f"--set {option}: write it as section.key=value, such as --set sft.epochs=2")
         try:
-            value = yaml.safe_load(text)
+            value = text if _VERBATIM.search(text) else yaml.safe_load(text)
         except (yaml.YAMLError, ValueError, RecursionError):
             raise UserError(f"--set {option}: the value is not valid YAML: quote it or close its brackets") from None
         return self.put(key, value, f"--set {key}")

@@ -8,6 +8,7 @@ import difflib
 import inspect
 import io
 import json
+import re
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -159,11 +160,15 @@ def submission(pipeline: str, config: str, options: list[str], params: list[str]
     A shipped configuration goes as the preset and `--set` as overrides; a file of the user's goes whole as overrides.
     """
     given = _converted(pipeline, params)
+    for name, value in given.items():
+        _check_placed(name, value)
     if pipeline == "audit":
         store = {} if "store" in given or config or options else {"store": "s3://BUCKET/audit"}
         settled = settle_audit(config, store | given, options)
         document = audit_document(config, given, options)
         return Submission(given | {"overrides": _plain(document.data)}, settled)
+    if config and "preset" in given:
+        raise UserError(f"--param preset={given['preset']}: --config {config} is given too: keep one of them")
     preset = config or given.pop("preset", "") or default_preset(pipeline)
     run = settle(pipeline, preset, given, options, "--config")
     check_teacher(run)
@@ -194,6 +199,27 @@ def _converted(pipeline: str, params: list[str]) -> dict[str, Any]:
             raise UserError(f"--param {name}: {pipeline} has no such parameter: {hint}--help-params lists them")
         given[name] = converted(name, text, known[name].kind)
     return given
+
+
+_QUANTITIES = ("cpu", "memory", "data_cpu", "data_memory")
+_QUANTITY = r"[0-9]+(\.[0-9]+)?(m|[kMGTPE]i?)?"
+_PLACED = {
+    "deploy": ("none|dark|replicas", "write none, dark or replicas"),
+    "model_name": ("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "write small letters, digits and dashes, at most 63"),
+    "models_uri": (r"(s3://[^/\s]+/\S+|/\S+)?", "write s3://BUCKET/models"),
+    "accelerators": ("[0-9]+", "write a whole number, 0 for none"),
+    **dict.fromkeys(_QUANTITIES, (_QUANTITY, "write a Kubernetes quantity, such as 500m, 4 or 32Gi")),
+    "storage_size": (f"({_QUANTITY})?", "write a Kubernetes quantity, such as 100Gi"),
+}
+"""Parameters that only a late step, or the cluster, would look at: what they may be, and the fix."""
+
+
+def _check_placed(name: str, value: Any) -> None:
+    pattern, fix = _PLACED.get(name, (".*", ""))
+    if isinstance(value, str) and not re.fullmatch(pattern, value, re.DOTALL):
+        raise UserError(f"--param {name}={value}: {fix}")
+    if name in ("nodes", "deadline_hours") and not 0 < value < float("inf"):
+        raise UserError(f"--param {name}={value}: write a number above 0")
 
 
 def local_parameters(pipeline: str, params: list[str]) -> dict[str, Any]:

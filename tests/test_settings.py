@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.policy import read_policy
-from clinical_r1.settings import Catalogue, Shelf, load, shown
+from clinical_r1.settings import Catalogue, Document, Shelf, load, shown
 from serving.gateway.__main__ import main as gateway
 from serving.gateway.config import GatewayConfig
 
@@ -137,3 +137,15 @@ def test_gateway_and_gate_policy_speak_with_the_same_words(write, capsys: pytest
     assert gateway(["--config", str(path), "--port", "2", "--set", "limits.messages=7", "--dry-run"]) == 0
     shown_ = yaml.safe_load(capsys.readouterr().out)
     assert (shown_["port"], shown_["limits"]["messages"]) == (2, 7)
+
+
+@pytest.mark.parametrize("text", ["010", "007", "/data/a #b", "ward #7", "-012"])
+def test_an_option_is_not_changed_in_silence(text: str) -> None:
+    assert Document().set(f"name={text}").data == {"name": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0", 0), ("0.10", 0.1), ("[1, 2] # two", [1, 2]), ("'a #b'", "a #b"), ("10", 10)]
+)
+def test_an_option_is_yaml_otherwise(text: str, value: object) -> None:
+    assert Document().set(f"name={text}").data == {"name": value}

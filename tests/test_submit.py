@@ -216,3 +216,39 @@ def test_doctor_asks_the_endpoint_too(profiles: PipelinesServer, token: str, tmp
     assert Endpoint(profiles.url, Path(token)).version() == f"{profiles.url} answers (multi-user)"
     with pytest.raises(UserError, match="HTTP 401"):
         Endpoint(profiles.url).version()
+
+
+@pytest.mark.parametrize(
+    "param",
+    [
+        "deploy=yes",
+        "model_name=Bad Name",
+        "model_name=",
+        "models_uri=http://models.example",
+        "nodes=0",
+        "nodes=-1",
+        "deadline_hours=0",
+        "deadline_hours=nan",
+        "accelerators=-1",
+        "cpu=four",
+        "memory=8GB",
+        "data_memory=lots",
+        "storage_size=big",
+    ],
+)
+def test_what_only_a_late_step_would_look_at_is_refused_before_the_run(param: str) -> None:
+    done = clinical_r1("submit", "train", "--dry-run", "--param", param)
+    assert done.returncode == 2
+    assert f"--param {param.partition('=')[0]}" in done.stderr
+    assert "write" in done.stderr
+
+
+def test_two_presets_are_refused() -> None:
+    done = clinical_r1("submit", "train", "--dry-run", "--config", "small", "--param", "preset=demo")
+    assert done.returncode == 2
+    assert "keep one of them" in done.stderr
+
+
+@pytest.mark.parametrize("param", ["memory=256Gi", "cpu=500m", "storage_size=", "models_uri=s3://b/models", "nodes=2"])
+def test_sound_places_are_taken(param: str) -> None:
+    assert clinical_r1("submit", "train", "--dry-run", "--param", param).returncode == 0
