@@ -96,11 +96,11 @@ def run_pipeline(name: str, request: Request) -> Path:
 
 
 def settled(name: str, request: Request) -> BaseModel:
-    """The configuration of a run, for `--dry-run`: nothing is read but the configuration."""
+    """The configuration of a run with its cases, for `--dry-run`: of these only the first rows are read."""
     if name == "audit":
         _refuse_cases(request)
         return settle_audit(request.config, dict(request.parameters), request.options)
-    return settle(name, request.config, request.parameters, request.options, "--config")
+    return _with_case_files(settle(name, request.config, request.parameters, request.options, "--config"), request)
 
 
 def _audit(request: Request, runs_dir: Path) -> _Ready:

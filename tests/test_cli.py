@@ -127,7 +127,7 @@ def test_preflight_refuses_and_names_what_fits(tmp_path: Path) -> None:
     odd = tmp_path / "odd"
     odd.mkdir()
     for file, text in (
-        ("config.json", '{"model_type": "gpt2"}'),
+        ("config.json", '{"model_type": "qwen2", "hidden_size": 0}'),
         ("tokenizer.json", "{}"),
     ):
         (odd / file).write_text(text, encoding="utf-8")
