@@ -43,7 +43,7 @@ class Placement(NamedTuple):
     """
 
     image: Annotated[str, "Trainer image that every step runs in."] = "clinical-r1-trainer-python"
-    image_pull_secret: Annotated[str, "Secret to pull the image with. Empty: none is needed."] = ""
+    image_pull_secret: Annotated[str, "Secret to pull the image with; it need not be there."] = "clinical-r1-pull"
     accelerator: Annotated[str, "Resource name of the accelerator."] = "nvidia.com/gpu"
     accelerators: Annotated[str, "Accelerators of each training, evaluation and gate step; 0: CPU."] = "0"
     cpu: Annotated[str, "CPU request of those steps."] = "2"

@@ -45,9 +45,11 @@ def references(text: str) -> Iterator[Reference]:
             for entry in settings.get(form, []):
                 keys = {pair.get("secretKey") or pair.get("configMapKey") for pair in entry.get("keyToEnv", [])}
                 name = _resolved(entry, field, defaults)
-                pull = form == "imagePullSecret"  # an empty name is none, and Kubernetes takes it so
-                if not (pull and not name):
-                    yield Reference(step, kind, name, frozenset(keys), bool(entry.get("optional")))
+                if not name:  # as Kubeflow's driver does
+                    raise ValueError(f"{step}: {form}: an empty name")
+                # Kubernetes goes on without a pull Secret that is not there.
+                optional = form == "imagePullSecret" or bool(entry.get("optional"))
+                yield Reference(step, kind, name, frozenset(keys), optional)
 
 
 def images(text: str) -> set[str]:

@@ -175,8 +175,11 @@ def _name(step: Step, entry: Document, field: str) -> str:
     """A name that stands there, or is a run parameter."""
     source = entry.get(f"{field}Parameter", {})
     if "componentInputParameter" in source:
-        return str(step.around[source["componentInputParameter"]])
-    return str(source.get("runtimeValue", {}).get("constant") or entry[field])
+        name = step.around[source["componentInputParameter"]]
+    else:
+        name = source.get("runtimeValue", {}).get("constant") or entry[field]
+    assert name, f"{step.task}: {field}: Kubeflow's driver refuses an empty name"
+    return str(name)
 
 
 def _json(step: Step, source: Document | None, default: Any) -> Any:

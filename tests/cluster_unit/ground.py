@@ -10,7 +10,7 @@ from tests.cluster.control_plane import ControlPlane
 
 RUN_PARAMETERS = {
     "image": "localhost/trainer:1",
-    "image_pull_secret": "",
+    "image_pull_secret": "r1-pull",
     "claim": "r1-state",
     "store_secret": "r1-store-pipelines",
     "endpoint_secret": "r1-endpoints",

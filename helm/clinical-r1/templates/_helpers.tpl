@@ -182,11 +182,12 @@ true
 {{- end -}}
 
 {{/* Run parameters of every pipeline that name things of this installation, as JSON. The registered pipelines carry them as
-     defaults, and `clinical-r1 submit` reads them from the ConfigMap clinical-r1-platform. */}}
+     defaults, and `clinical-r1 submit` reads them from the ConfigMap clinical-r1-platform. None may be empty: Kubeflow's driver
+     refuses an empty name. Kubernetes goes on without a pull Secret that is not there. */}}
 {{- define "clinical-r1.runParameters" -}}
 {{- dict
   "image" (include "clinical-r1.image" (list . "trainer"))
-  "image_pull_secret" (first (concat .Values.global.imagePullSecrets (list "")))
+  "image_pull_secret" (first (concat .Values.global.imagePullSecrets (list (printf "%s-pull" (include "clinical-r1.name" .)))))
   "claim" (include "clinical-r1.stateClaim" .)
   "store_secret" (include "clinical-r1.storeSecret" (list . "pipelines"))
   "endpoint_secret" (include "clinical-r1.endpointSecret" .)
