@@ -35,7 +35,7 @@ KINDS: dict[str, Any] = {
     "LIST": list,
     "STRUCT": dict,
 }
-BY_THE_USER = ("endpoint_secret", "client_key_secret")
+BY_THE_USER = ("endpoint_secret", "client_key_secret", "image_pull_secret")
 """Run parameters that name what only the user can make, or what not every installation has; pods start without."""
 
 
