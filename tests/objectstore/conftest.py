@@ -36,13 +36,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def model_folder(tmp_path: Path) -> Path:
-    """Files in the form of a checkpoint; no tensors that anything could load."""
+    """A checkpoint in three shards of one tensor each, and no model that anything could run."""
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "qwen2"}')
     (folder / "tokenizer.json").write_text("{}")
     for index in (1, 2, 3):
-        (folder / f"model-0000{index}-of-00003.safetensors").write_bytes(bytes([index]) * (300_000 + index))
+        size = 300_000 + index
+        header = json.dumps({f"w{index}": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+        whole = len(header).to_bytes(8, "little") + header + bytes([index]) * size
+        (folder / f"model-0000{index}-of-00003.safetensors").write_bytes(whole)
     weights = {f"w{index}": f"model-0000{index}-of-00003.safetensors" for index in (1, 2, 3)}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
     return folder
