@@ -90,13 +90,13 @@ def release(helm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Re
         plane = plane_module.ControlPlane(folder, daemons).start()
         from tests.cluster.addons import resource_types
 
+        name, version, path = next(crd for crd in CRDS if "kserve" in crd[0])
         kserve = []
-        for name, version, path in (crd for crd in CRDS if "kserve" in crd[0]):
-            for kind in ("inferenceservices", "servingruntimes", "llminferenceservices"):
-                for file in (module(name, version) / path).glob(f"serving.kserve.io_{kind}.yaml"):
-                    document = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)
-                    document.pop("status", None)  # the generator leaves an empty one in
-                    kserve.append(document)
+        for pattern in ("serving.kserve.io_inferenceservices.yaml", "serving.kserve.io_servingruntimes.yaml"):
+            for file in (module(name, version) / path).glob(pattern):
+                document = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)
+                document.pop("status", None)  # the generator leaves an empty one in
+                kserve.append(document)
         plane.api.apply(*kserve, *resource_types())
         plane.api.wait("the resource types are served", lambda: served(plane.api), 60)
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
