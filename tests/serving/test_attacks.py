@@ -139,7 +139,8 @@ BROKEN = {
         "ok",
     ),
     "no finish": ([*OPEN, event(b"[DONE]")], "ok"),
-    "text after the end": ([*OPEN, event(delta("", "stop")), event(delta("late")), event(b"[DONE]")], "late"),
+    # dropped and counted: the answer before it is whole
+    "text after the end": ([*OPEN, event(delta("", "stop")), event(delta("late")), event(b"[DONE]")], "ok"),
     "more after the mark": ([*OPEN, event(delta("", "stop")), event(b"[DONE]"), event(delta("late"))], "ok"),
     "half an event": ([*OPEN, b'data: {"choices": [{"ind'], "aborted"),
     "half a character": ([*OPEN, b'data: {"choices":[{"index":0,"delta":{"content":"\xe4\xbd"}}]}\n\n'], "aborted"),
@@ -185,17 +186,19 @@ async def raw_engine(parts: list[bytes], close: bool = True) -> AsyncIterator[st
 @pytest.mark.parametrize("name", BROKEN)
 async def test_broken_engines(name: str, close: bool, caplog: pytest.LogCaptureFixture) -> None:
     parts, expected = BROKEN[name]
-    outcome = "ok" if expected == "late" else expected  # it had ended before the engine went wrong
     async with raw_engine(parts, close) as url, running(ScriptedEngine(), upstream=url) as r:
         async with r.session.post(f"{r.base}/v1/chat/completions", json={**ASK, "stream": True}) as response:
             text = await asyncio.wait_for(response.read(), 10)
         await r.settled()
-        assert await r.sample("clinical_r1_answers_total", outcome=outcome) == 1
+        assert await r.sample("clinical_r1_answers_total", outcome=expected) == 1
         assert await r.sample("clinical_r1_answers_total") == await r.sample("clinical_r1_answers_started_total") == 1
         if close:  # else the death may come before or after the last event
             assert (b"[DONE]" in text) == (expected == "ok")
         assert (b"[DONE]" in text) != (b'"error"' in text)
         assert await r.sample("clinical_r1_rejections_total", reason="internal") == 0
+        if close:
+            late = await r.sample("clinical_r1_upstream_errors_total", kind="late_text")
+            assert (late, b"late" in text) == (int(name == "text after the end"), False)
 
 
 async def test_an_engine_that_never_ends_is_cut_by_the_total_time() -> None:

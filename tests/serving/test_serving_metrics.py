@@ -40,10 +40,14 @@ PROMISED: dict[str, dict[str, list[str]]] = {
     "clinical_r1_baseline_answers": VERSION,
     "clinical_r1_audit_samples_total": VERSION,
     "clinical_r1_audit_samples_lost_total": VERSION,
+    "clinical_r1_audit_lines_lost_total": VERSION,
+    "clinical_r1_audit_failing": VERSION,
     "clinical_r1_api_key_reloads_total": {"result": ["ok", "failed"]},
     "clinical_r1_gateway_info": VERSION | {"token_method": list(METHODS), "gateway_version": ["0"]},
     "gen_ai_client_token_usage_count": VERSION | {"gen_ai_token_type": ["input", "output"]},
     "gen_ai_server_request_duration_seconds_count": VERSION,
+    "gen_ai_server_time_to_first_token_seconds_count": VERSION,
+    "gen_ai_server_time_per_output_token_seconds_count": VERSION,
 }
 
 
