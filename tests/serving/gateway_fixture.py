@@ -78,6 +78,10 @@ async def running(engine: ScriptedEngine | None = None, **settings: Any) -> Asyn
     base = {"auth": "none", "audit_file": "", "port": 0, "upstream": engine.url}
     listener = Listener(build_gateway(GatewayConfig.model_validate({**base, **settings})))
     await listener.start()
+    for _ in range(250):  # a loaded machine may miss the first probe of a living engine
+        if listener.gateway.upstream.ready or not engine.up or "upstream" in settings:
+            break
+        await asyncio.sleep(0.02)
     try:
         async with aiohttp.ClientSession() as session:
             yield Running(engine, listener, session)
