@@ -214,6 +214,7 @@ def test_records_are_imported_once_with_a_preview_of_the_phi_gate(tmp_path: Path
     other.write_text(NOTES, encoding="utf-8")
     assert_refused(clinical_r1("import-records", str(other), "--name", "ward-7", *words), "holds notes.csv")
     assert_refused(clinical_r1("import-records", str(other), "--name", "a/b", *words), "--name a/b: a name has no '/'")
+    assert_refused(clinical_r1("import-records", str(other), "--name", "a b", *words), "--name 'a b': use letters")
     assert_refused(clinical_r1("import-records", str(tmp_path / "no.csv"), "--name", "a"), "no such file or folder")
 
 

@@ -1,12 +1,13 @@
 """Records into the store, where a run on a cluster takes them; what the PHI gate would do is said first."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.store import check_key, open_store
+from clinical_r1.objectstore.store import open_store
 from clinical_r1.objectstore.transfer import size_text
 from clinical_r1.records.config import PhiConfig, RecordsConfig, Source, SplitConfig
 from clinical_r1.records.report import RecordsReport
@@ -38,7 +39,8 @@ def store_records(path: Path, name: str, store: str, say: Callable[[str], None])
     """
     if "/" in name:
         raise UserError(f"--name {name}: a name has no '/': write one such as ward-7")
-    check_key(name)
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", name):
+        raise UserError(f"--name '{name}': use letters, digits, dots and dashes, at most 63, such as ward-7")
     place = open_store(store)
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     root = path.parent if path.is_file() else path

@@ -31,7 +31,6 @@ def import_records(
       clinical-r1 import-records notes.csv --name ward-7 --map question=note,reference=diagnosis,patient=pid \\
         --store s3://clinical-r1/records
     """
-    import re
     import shlex
 
     from clinical_r1.errors import UserError
@@ -40,8 +39,6 @@ def import_records(
 
     if not path.exists():
         raise UserError(f"{path}: no such file or folder: give a file of cases, or a folder of FHIR files")
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?", name):
-        raise UserError(f"--name '{name}': use lower-case letters, digits, dots and dashes, at most 63, such as ward-7")
     found = preview(path, parse_map(map_) if map_ else {})
     typer.echo(f"{path}: {found.read} rows, {found.cases} cases, {found.malformed} malformed")
     for reason, count in found.reject_reasons.items():
