@@ -5,6 +5,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from clinical_r1.text import has_han
+
 TABLE = Path(__file__).parent / "findings.tsv"
 
 _SENTENCE = re.compile(r"[^.;!?\n。；！？]+(?:\.(?=\d)[^.;!?\n。；！？]+)*")
@@ -115,7 +117,7 @@ def stance(before: str, after: str) -> str:
     if _SUPPOSED_AFTER.search(after):
         return "supposed"
     lowered = before.casefold()
-    turns = [match.end() for match in (_TURN_ZH if _is_chinese(before) else _TURN_EN).finditer(lowered)]
+    turns = [match.end() for match in (_TURN_ZH if has_han(before) else _TURN_EN).finditer(lowered)]
     near = lowered[turns[-1] :] if turns else lowered
     if _DENIED.search(near):
         return "denied"
@@ -136,7 +138,3 @@ def supported(case_text: str) -> tuple[set[str], set[str]]:
     implied = {broader for key in present for broader in findings()[key].broader}
     narrower = {key for key, finding in findings().items() if present & set(finding.broader)}
     return present | implied, denied - present - implied - narrower
-
-
-def _is_chinese(text: str) -> bool:
-    return any("\u4e00" <= char <= "\u9fff" for char in text)

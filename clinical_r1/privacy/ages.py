@@ -1,5 +1,5 @@
 # ruff: noqa: E501  (a pattern or a word list reads best as one piece)
-"""Ages over 89 fold into "90+", and only where the words say that the number is an age.
+"""Age bands, and ages over 89, which fold into "90+" only where the words say that the number is an age.
 
 `fever of 102 F`, `Tc-99m`, `HR 98` and `G2P1 29-year-old` hold numbers that no age is meant by.
 """
@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from clinical_r1.privacy.spans import Kind, Span
 
 _OLD = r"(?P<age>9 ?\d|1[0-2]\d|1 [0-2] \d)"
-_FREE = r"(?<![\w.\-/:,])"
 _WORDS = r"(?P<age>ninety(?:[ \-](?:one|two|three|four|five|six|seven|eight|nine))?|(?:one|a) hundred(?: and (?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve))?)"
 _WHO = r"(?:he|she|who|patient|pt|mother|father|mum|dad|mom|husband|wife|grand(?:mother|father|ma|pa)|aunt|uncle|sister|brother|lady|gentleman|man|woman|resident|widow|widower|centenarian|great-grandmother|great-grandfather|mrs?\.? \w+|ms\.? \w+)"
 _NO_UNIT = r"(?!\d|[.,]\d|\s?(?:%|/|°|kg|lbs?|pounds|cm|mm|mg|ml|bpm|beats|percent|days|weeks|months|hours|minutes|min|degrees|[CF]\b(?! \w)|on (?:room|RA|O2|\d)|to \d|over|systolic|diastolic|mmHg|x\s?10))"
@@ -49,3 +48,16 @@ def find_old_ages(text: str) -> Iterator[Span]:
             start, end = match.span("age")
             if not _HEAT.search(text[max(0, match.start() - 24) : start]):
                 yield Span(start, end, Kind.AGE, text="90+")
+
+
+def age_band(age: int) -> str:
+    """Ten-year band; 90 and over is one band (Safe Harbor)."""
+    return "90+" if age >= 90 else f"{age // 10 * 10}-{age // 10 * 10 + 9}"
+
+
+def safe_age_band(text: str) -> str:
+    """A band as given; a bare age becomes its band; anything that starts at 90 or more is folded."""
+    match = re.match(r"\s*(\d{1,3})", text)
+    if not match:
+        return ""
+    return age_band(int(match.group(1))) if text.strip().isdigit() or int(match.group(1)) >= 90 else text.strip()[:8]

@@ -1,13 +1,16 @@
 """Text as recognizers see it: one width, one script, no invisible characters, and the way back to the original.
 
 Adversarial or sloppy typing (full-width digits, Cyrillic look-alikes, zero-width joiners, exotic dashes) must not hide
-an identifier, and what is not one must come out as it went in. So recognizers match on the folded text and their spans
-are mapped back.
+an identifier, nor must the script (陳曉明 is 陈晓明), and what is not one must come out as it went in. So recognizers
+match on the folded text, in simplified characters, and their spans are mapped back.
 """
 
 import re
 import unicodedata
 from dataclasses import dataclass
+
+from clinical_r1.lexicon import simplified
+from clinical_r1.text import one_width
 
 # Cyrillic and Greek letters that look like Latin ones.
 _LOOKALIKES = str.maketrans(
@@ -51,7 +54,7 @@ def _own_script(text: str) -> set[int]:
 
 def fold(text: str) -> Folded:
     """Fold character by character, so that spans map back."""
-    own = _own_script(text)
+    own, han = _own_script(text), simplified()
     out: list[str] = []
     origin: list[int] = []
     for index, char in enumerate(text):
@@ -62,8 +65,8 @@ def fold(text: str) -> Folded:
         if unicodedata.category(char) in ("Cf", "Mn", "Me"):  # zero-width, marks laid over letters
             continue
         digit = unicodedata.digit(char, None) if not "\u2070" <= char <= "\u209f" and char not in "¹²³" else None
-        plain = str(digit) if digit is not None else unicodedata.normalize("NFKC", char)
-        plain = plain.translate(_DASHES).translate(_DOTS)
+        plain = str(digit) if digit is not None else one_width(char)
+        plain = plain.translate(_DASHES).translate(_DOTS).translate(han)
         plain = plain if index in own else plain.translate(_LOOKALIKES)
         for piece in plain:
             out.append(" " if piece.isspace() and piece != "\n" else piece)

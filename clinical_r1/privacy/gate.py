@@ -5,21 +5,23 @@ are removed wherever they stand, ages over 89 fold.
 """
 
 import re
+import signal
+import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
-from clinical_r1.privacy.bands import safe_age_band
-from clinical_r1.privacy.config import PhiConfig
+from clinical_r1.privacy.ages import safe_age_band
+from clinical_r1.privacy.config import PhiConfig, keyed, need_key, patient_hash
 from clinical_r1.privacy.dates import Shift, shift_iso, shifter
-from clinical_r1.privacy.identity import keyed, need_key, patient_hash
 from clinical_r1.privacy.known import Known, KnownFinder
-from clinical_r1.privacy.limits import time_limit
 from clinical_r1.privacy.models import load_models
 from clinical_r1.privacy.scrub import scrub
 
-_TEXTS = {"question", "reference", "references", "options", "source", "specialty", "problem"}
+_TEXTS = {"question", "reference", "references", "options", "source", "specialty", "problem", "turns", "rubric"}
 """The fields of a case in which text of a record may stand."""
 
 
@@ -96,13 +98,15 @@ class ScrubGate(Gate):
         return gated
 
     def _scrubbed(self, value: Any, known: KnownFinder, shift: Shift | None, gated: Gated, name: str) -> Any:
-        """The text, or each text of a list, without identifiers; anything else as it is."""
+        """The text, or each text of a list or an object, without identifiers; anything else as it is."""
+        if isinstance(value, dict):
+            return {key: self._scrubbed(one, known, shift, gated, name) for key, one in value.items()}
         if isinstance(value, list):
             return [self._scrubbed(one, known, shift, gated, name) for one in value]
         if not isinstance(value, str) or not value:
             return value
         # A model reads prose; in a diagnosis it sees persons where eponyms stand.
-        found = scrub(value, known, shift, model=self._models if name == "question" else None)
+        found = scrub(value, known, shift, model=self._models if name in ("question", "turns") else None)
         gated.counts.update(found.counts)
         gated.doubts += found.doubts
         return found.text
@@ -127,3 +131,30 @@ class ScrubGate(Gate):
 def open_gate(config: PhiConfig, key: bytes | None, sites: set[str]) -> Gate:
     """The gate that the policy asks for."""
     return Gate(config, key) if config.policy == "off" else ScrubGate(config, key, sites)
+
+
+class NoteTooSlowError(Exception):
+    """The recognisers took longer over one note than `phi.seconds_per_note`."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise NoteTooSlowError in the body after `seconds`, also within a regular expression.
+
+    Only the main thread of a process can be interrupted (workers of the records step run there); elsewhere, and with
+    0, the body runs on. A timer that was set before goes on afterwards.
+    """
+    if seconds <= 0 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expired(number: int, frame: FrameType | None) -> None:
+        raise NoteTooSlowError(f"longer than phi.seconds_per_note ({seconds:g} s)")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, left, interval)
+        signal.signal(signal.SIGALRM, before)

@@ -6,18 +6,18 @@ and in parts (half of a hyphenated surname, one part of a name with `·`), with 
 """
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from clinical_r1.privacy.folding import fold
-from clinical_r1.privacy.lexicon import chinese, english, is_word
-from clinical_r1.privacy.spans import HAN, Kind, Span
+from clinical_r1.privacy.lexicon import chinese, english, is_word, plain
+from clinical_r1.privacy.spans import Kind, Span
 from clinical_r1.privacy.values import Values
+from clinical_r1.text import HAN, has_han
 
 _GAP = r"[\s.\-_*·'’‘`´/]{0,3}"
 _BETWEEN = r"[\s,.\-_*·'’/]{0,3}"
+_PARTICLE = r"(?:(?:d[aeiou]s?|del|der|den|v[ao]n|l[ae]|[ae]l)\s?){0,2}"
 _TITLES = frozenset(
     "mr mrs ms miss mx dr prof herr frau mme sir jr sr ii iii iv md phd rn geb nee born van von der den de la le du di da el al bin bint ibn".split()
 )
@@ -33,61 +33,7 @@ _PLAIN_GIVEN = frozenset("健康 平安 安全 正常 安静 平静 明显 成�
 _ELEMENTS = frozenset(
     "li na al ca co cr fe mg mn ag au cu zn ba bi br cd cl he hg la ni pb ra se si sn ti an in on to so do he we or as at be by".split()
 )
-_NICKNAMES = [
-    frozenset(line.split())
-    for line in (
-        "william bill billy will willy liam wm",
-        "katherine catherine kathryn kate kathy cathy katie kat",
-        "elizabeth liz lizzie beth betty betsy eliza",
-        "robert bob bobby rob robbie",
-        "richard dick rick ricky rich",
-        "james jim jimmy jamie jas",
-        "john jack johnny jon jonathan",
-        "margaret maggie meg peggy marge",
-        "peter pete petey",
-        "thomas tom tommy thos",
-        "michael mike mick mickey mikey",
-        "joseph joe joey",
-        "edward ed eddie ted ned",
-        "charles charlie chuck chas",
-        "anthony tony",
-        "david dave davey",
-        "daniel dan danny",
-        "patricia pat patty tricia",
-        "jennifer jen jenny",
-        "susan sue susie",
-        "deborah deb debbie",
-        "barbara barb",
-        "dorothy dot dottie",
-        "alexander alex alec sandy",
-        "benjamin ben benny",
-        "samuel sam sammy",
-        "andrew andy drew",
-        "christopher chris kit",
-        "nicholas nick nicky",
-        "matthew matt",
-        "steven stephen steve",
-        "gregory greg",
-        "jeffrey geoffrey jeff geoff",
-        "kenneth ken kenny",
-        "ronald ron ronnie",
-        "lawrence larry",
-        "theodore ted teddy",
-        "frederick fred freddie",
-        "rebecca becky becca",
-        "pamela pam",
-        "victoria vicky tori",
-        "timothy tim",
-        "francis frank frances fran",
-        "jose pepe",
-        "francisco paco pancho",
-        "guadalupe lupe",
-        "ignacio nacho",
-    )
-]
-"""Short forms of given names: each set is one name."""
 _UMLAUTS = {"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"}
-_STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "ß": "ss"})
 
 
 @dataclass
@@ -99,20 +45,12 @@ class Known:
     """MRN, phone, e-mail, address lines: anything to be removed literally."""
 
 
-@lru_cache(maxsize=4096)
-def _plain_char(char: str) -> str:
-    if char.isascii():
-        return char.lower()
-    bare = "".join(c for c in unicodedata.normalize("NFKD", char.casefold()) if not unicodedata.combining(c))
-    return bare.translate(_STROKES)
-
-
 def _skeleton(text: str) -> tuple[str, list[int]]:
     """Text without case and accents, and for each character the index it came from."""
     out: list[str] = []
     origin: list[int] = []
     for index, char in enumerate(text):
-        for piece in _plain_char(char):
+        for piece in char.lower() if char.isascii() else plain(char):
             out.append(piece)
             origin.append(index)
     return "".join(out), origin
@@ -167,7 +105,7 @@ def _letters(word: str) -> str:
 
 
 def _edges(pattern: str) -> str:
-    return rf"(?<![^\W\d_\u3400-\u9fff]){pattern}(?![^\W\d_\u3400-\u9fff])"
+    return rf"(?<![^\W\d_{HAN}]){pattern}(?![^\W\d_{HAN}])"
 
 
 def _spellings(part: str) -> Iterator[str]:
@@ -182,25 +120,34 @@ def _name(name: str) -> Iterator[_Wanted]:
     """Patterns for a whole name and for its parts; none for a placeholder."""
     if _placeholder(name):
         return
-    if HAN.search(name):
-        yield from _han_name(re.sub(r"[^\u3400-\u9fffA-Za-z·\s]", "", name))
+    if has_han(name):
+        for one in re.split(r"[()（）/,，、;；|]+", name):  # `王芳（王小芳）`
+            yield from _han_name(re.sub(rf"[^{HAN}A-Za-z·\s]", "", one))
         return
-    words = [word for word in re.split(r"[\s,.;()\[\]\"]+", name) if word]
-    words = [word for word in words if _bare(word) and _bare(word) not in _TITLES]
+    words = _words(name)
     if len(words) > 1:
         for order in {tuple(words), tuple(words[::-1]), (words[-1], *words[:-1])}:
             parts = [_bare(word) for word in order]
             yield _Wanted("".join(parts), _edges(_BETWEEN.join(_letters(part) for part in parts)))
-    if len(words) > 1:
-        first, last = (words[-1], words[0]) if "," in name else (words[0], words[-1])
-        yield _Wanted(_bare(first)[0] + _bare(last), _edges(_letters(_bare(first)[0] + _bare(last))))
-        for short in {short for names in _NICKNAMES if _bare(first) in names for short in names} - {_bare(first)}:
+        ahead, _, behind = map(_words, name.partition(","))
+        last, given = (ahead[-1], behind) if ahead and behind else (words[-1], words[:-1])
+        surname, called = _bare(last), {_bare(word) for word in given}
+        for login in (_bare(given[0])[0] + surname, surname + _bare(given[0])[0]):
+            if not is_word(login):
+                yield _Wanted(login, _edges(_letters(login)))
+        for short in {one for names in english().short if names & called for one in names} - called:
             yield _Wanted(short, _edges(short), capital=True)
-            yield _Wanted(short + _bare(last), _edges(_BETWEEN.join((short, _letters(_bare(last))))))
+            yield _Wanted(short + surname, _edges(_BETWEEN.join((short, _letters(surname)))))
     for word in words:
         parts = [word, *(re.split(r"[\-/]", word) if re.search(r"[\-/]", word) else [])]
         for part in dict.fromkeys(parts):
             yield from _part(part)
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name in Latin letters, without titles."""
+    words = re.split(r"[\s,.;()\[\]\"]+", name)
+    return [word for word in words if _bare(word) and _bare(word) not in _TITLES]
 
 
 def _part(part: str) -> Iterator[_Wanted]:
@@ -212,11 +159,8 @@ def _part(part: str) -> Iterator[_Wanted]:
             if bare not in _ELEMENTS:
                 yield _Wanted(bare, _edges(re.escape(bare)), capital=True)
         else:
-            yield _Wanted(
-                bare,
-                _edges(r"(?:(?:d[aeiou]s?|del|der|den|v[ao]n|l[ae]|[ae]l)\s?){0,2}" + _letters(bare)),
-                capital=everyday,
-            )
+            letters = _letters(bare) + ("" if everyday else r"(?:['’]?e?s)?")
+            yield _Wanted(bare, _edges(_PARTICLE + letters), capital=everyday)
 
 
 def _han_name(name: str) -> Iterator[_Wanted]:
@@ -225,12 +169,12 @@ def _han_name(name: str) -> Iterator[_Wanted]:
     if len(whole) < 2:
         return
     yield _Wanted(_bare(whole), _letters(whole.lower()))
-    if "·" in name or not HAN.fullmatch(whole[0]):
+    if "·" in name or not has_han(whole[0]):
         for piece in pieces:
             if len(piece) >= 2 and not _placeholder(piece):
                 yield _Wanted(_bare(piece), _letters(piece.lower()))
         return
-    if len(pieces) > 1 and HAN.search(pieces[0]) and len(pieces[0]) > 1:
+    if len(pieces) > 1 and has_han(pieces[0]) and len(pieces[0]) > 1:
         for piece in pieces:
             yield from _han_name(piece)
     length = 2 if whole[:2] in chinese().compound else 1
@@ -261,7 +205,7 @@ def _places(address: str) -> Iterator[_Wanted]:
         parts = [_bare(part) for part in street.split()]
         if not all(is_word(part) or part in english().clinical for part in parts) or re.search(r"\d", address):
             yield _Wanted("".join(parts), _edges(r"[\s,.]{1,3}".join(map(re.escape, parts))), Kind.ADDRESS)
-    for place in re.split(r"[^\u3400-\u9fff]+|(?<=[省市区县州镇乡村路街号弄栋])", address):
+    for place in re.split(rf"[^{HAN}]+|(?<=[省市区县州镇乡村路街号弄栋])", address):
         name = re.sub(r"[一二三四五六七八九十]?[省市区县州镇乡路街号弄栋]?$", "", place)
         if len(name) >= 3 and not _placeholder(name):
             yield _Wanted(name, re.escape(name), Kind.ADDRESS)

@@ -14,7 +14,8 @@ from typing import Any
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.names_en import is_person
 from clinical_r1.privacy.names_zh import is_person_zh
-from clinical_r1.privacy.spans import HAN, Kind, Span
+from clinical_r1.privacy.spans import Kind, Span
+from clinical_r1.text import main_language
 
 _CHUNK = 20_000
 """Characters a model is given at once, cut at a line's or sentence's end; spaCy refuses more than a million."""
@@ -49,9 +50,7 @@ def load_models(folders: Mapping[Any, str], threshold: float) -> Callable[[str],
         from_language[language] = _analyzer(language, folder, threshold)
 
     def find(text: str) -> Iterator[Span]:
-        language = (
-            "zh" if len(HAN.findall(text)) * 5 > sum(char.isascii() and char.isalpha() for char in text) else "en"
-        )
+        language = main_language(text)
         if language in from_language:
             yield from from_language[language](text)
 

@@ -26,7 +26,7 @@ from clinical_r1.privacy.cues_en import (
     WEAK_AGENT,
     WEAK_VERB,
 )
-from clinical_r1.privacy.forms_en import lower_case, signatures, spelled
+from clinical_r1.privacy.forms_en import find_foreign, han_in_latin, initials, lower_case, signatures, speakers, spelled
 from clinical_r1.privacy.lexicon import english
 from clinical_r1.privacy.spans import Kind, Span
 from clinical_r1.privacy.words_en import (
@@ -70,7 +70,11 @@ def find_names_en(text: str) -> Iterator[Span]:
             passed = piece[0] if lone and piece[0].letters > 1 else None
     yield from lower_case(text, words)
     yield from signatures(text)
+    yield from initials(text)
+    yield from speakers(text)
+    yield from han_in_latin(text)
     yield from spelled(text)
+    yield from find_foreign(text)
 
 
 def _judge(text: str, run: list[Word]) -> Iterator[Span]:
@@ -84,7 +88,7 @@ def _judge(text: str, run: list[Word]) -> Iterator[Span]:
     if not run:
         return
     before = text[max(0, run[0].start - 70) : run[0].start]
-    titled = titled or bool(_TITLE_BEFORE.search(before[-22:]))
+    titled = titled or bool(_TITLE_BEFORE.search(before[-32:]))
     if titled and run[0].plain in NOT_AFTER_TITLE and text[run[0].end : run[0].end + 1] != ".":
         return
     field = bool(_FIELD_END.search(before[-4:]) and LEFT_FIELD.search(before))
@@ -96,11 +100,11 @@ def _judge(text: str, run: list[Word]) -> Iterator[Span]:
     if not run or (len(run) == 1 and run[0].letters == 1):
         return
     start, end = run[0].start, run[-1].end
-    after = text[end : end + 60]
+    after = text[end + (run[-1].letters == 1 and text[end : end + 1] == ".") :][:60]  # `Maria G. is 34`
     if not strong and THING.match(after) and not _TELLS.match(after):
         return
-    if not strong and _GRADED.match(after) and not any(is_first(word) for word in run):
-        return  # `House-Brackmann IV`
+    if not strong and _GRADED.match(after) and not any(is_first(word) and not is_clinical(word) for word in run):
+        return  # `House-Brackmann IV`, `Tanner IV`
     if titled and THING.match(after) and all(is_clinical(word) for word in run if word.letters > 1):
         return  # `Sister Mary Joseph nodule`
     score = 0.95 if strong else _score(text, run, text[max(0, start - 70) : start], after)
@@ -114,7 +118,7 @@ _TELLS = re.compile(
 _GRADED = re.compile(r"\s(?:grade|class|type|stage|score)?\s?(?:I{1,3}|IV|VI{0,3})[abcABC]?\b")
 _FIELD_END = re.compile(r"[:：=,\-#\n]\s{0,3}$|(?:by|is|as)\s{1,2}$")
 _TITLE_BEFORE = re.compile(
-    r"(?i)\b(?:(?:mr|mrs|ms|mx|dr|prof|rev|sgt|capt|sra?)\b\.?|(?:miss|doctor|nurse|mme|mlle|frau|herr|señora?)\b)(?:\s(?:and|&)\s(?:mr|mrs|ms|dr)\b\.?)?\s{0,2}$"
+    r"(?i)\b(?:(?:mr|mrs|ms|mx|dr|prof|rev|sgt|capt|sra?)\b\.?\s{0,2}|(?:miss|doctor|nurse|mme|mlle|frau|herr|señora?)\b[ \t]{0,2})(?:(?:(?:med|habil|dent|phil|rer|nat|univ|h\.?\s?c)\.\s{1,2}){1,3}|(?:and|&)\s(?:mr|mrs|ms|dr)\b\.?\s{0,2})?\Z"
 )
 _CREDENTIALS = frozenset(
     "MD DO RN NP PHD JR SR III II IV MBBS DDS LPN PA ESQ BSN FRCP MRCP CRNA DNP MBCHB FRCS".split()
@@ -137,7 +141,7 @@ def _filled_by_prose(text: str, run: list[Word]) -> bool:
         return True
     known = [word for word in words if is_first(word) or is_last(word)]
     if all(is_everyday(word) for word in words) and not (
-        known and re.match(r"\s{0,2}(?:$|[.,;)\n|]|MD|DOB|,)", text[run[-1].end :][:12])
+        known and re.match(r"\s{0,2}(?:$|[.,;)\n|(+\d]|MD|DOB)", text[run[-1].end :][:12])
     ):
         return True
     return is_abbreviation(words[0]) and len(words) == 1
@@ -146,10 +150,10 @@ def _filled_by_prose(text: str, run: list[Word]) -> bool:
 _FUNCTION = frozenset(
     "he she it they we you i an a the this that these those his her hers its their our my your who what which when where why how if in on at by to of or and but so as for from with "
     "no not do did does has had have is are was were be been might would could should also then than there here all any both each few more most other some such only own same "
-    "patient pt family mother father".split()
+    "patient pt family mother father monday tuesday wednesday thursday friday saturday sunday tomorrow".split()
 )
 _NOT_ONLY_PEOPLE = re.compile(
-    r"\s(?:can|cannot|can't|could|will|won't|would|did|does|did not|does not|doesn't|didn't|started|starts|stopped|stops|becomes|became|helps|helped|takes|took|appears|appeared|found|needs|needed|gives|gave|works|worked|noted|called|comes|came|goes|went|looks|looked|is a|is an|was (?:started|taken|given|found|well|at|in|on|reviewed|able|unable|last)|had (?:a|an|no|to|never|two)|has (?:a|an|two|three|four|no|never|been (?:started|given|increased|decreased|stopped|shown|used|associated|held|continued|tapered|reported|detected|isolated|linked|approved|added|switched|found))|is now|is still)\b"
+    r"\s(?:can|cannot|can't|could|will|won't|would|did|does|did not|does not|doesn't|didn't|started|starts|stopped|stops|becomes|became|helps|helped|takes|took|appears|appeared|found|needs|needed|gives|gave|works|worked|noted|called|comes|came|goes|went|looks|looked|is an?(?! \d{1,3}[ \-]?(?:y|mo|we|day)| (?:pleasant|elderly|young|delightful|lovely|retired|\w+ (?:man|woman|boy|girl|lady|gentleman)))|was (?:started|taken|given|found|well|at|in|on|reviewed|able|unable|last)|had (?:a|an|no|to|never|two)|has (?:a|an|two|three|four|no|never|been (?:started|given|increased|decreased|stopped|shown|used|associated|held|continued|tapered|reported|detected|isolated|linked|approved|added|switched|found))|is now|is still)\b"
 )
 _NOBODY = frozenset(
     "unknown none anonymous unnamed withheld redacted na nil self same other not no yes deceased see refused declined patient test name confidential unavailable".split()
@@ -215,8 +219,8 @@ def _score(text: str, run: list[Word], before: str, after: str) -> float:
     opening = bool(STATIONS.search(before)) or not before
     if (
         CREDENTIAL.match(after)
-        and not any(is_clinical(w) for w in words)
-        and any(is_unknown(w) or is_first(w) or (is_last(w) and not is_everyday(w)) for w in words)
+        and (agent or not any(is_clinical(w) for w in words))
+        and any(is_unknown(w) or is_first(w) or (is_last(w) and (agent or not is_everyday(w))) for w in words)
     ):
         return 0.9
     return (
@@ -260,6 +264,8 @@ def _pair(
         return 0.85
     if len(strange) == len(words) and not is_abbreviation(words[0]):
         return 0.85
+    if words[0].plain in _VIETNAMESE and len(words) > 1 and not clinical:
+        return 0.85
     owner = bool(re.match(r"['’]s\s[a-z]", after))
     if (
         (strange or (is_first(words[0]) and words[0] not in clinical))
@@ -277,6 +283,10 @@ def _pair(
     ):
         return 0.8
     return 0.0
+
+
+_VIETNAMESE = frozenset("nguyen tran pham huynh hoang phan dang bui duong ngo truong".split())
+"""Surnames that stand first."""
 
 
 def _single(
@@ -319,7 +329,7 @@ def _single(
         )
     ):
         return 0.75
-    if is_first(word) and not everyday and word.letters > 3 and not _last_only(word):
+    if is_first(word) and not everyday and word.letters > 3 and word.plain in english().first:
         return 0.7
     if is_first(word) and not everyday and word.letters > 2 and (agent or WEAK_VERB.match(after)):
         return 0.7
@@ -343,12 +353,8 @@ def _is_derived(word: Word) -> bool:
         and not is_clinical(word)
         and word.letters > 3
         and word.text.istitle()
-        and not word.plain.endswith("s")
+        and not word.plain.endswith(("s", "ed"))
     )
-
-
-def _last_only(word: Word) -> bool:
-    return word.plain not in english().first
 
 
 def is_person(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

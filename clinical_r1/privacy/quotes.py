@@ -15,20 +15,11 @@ _LONGEST, _SHORTEST = 160, 24
 _TEXT = {".html", ".htm", ".csv", ".tsv", ".md", ".txt", ".log", ".json", ".yaml", ".yml"}
 _KEPT = {"report.json", "manifest.json", "card.md", "config.json", "config.yaml"}
 """Files of numbers that other code renews."""
-_UNREAD = {
-    ".parquet",
-    ".gz",
-    ".zip",
-    ".tar",
-    ".tgz",
-    ".xlsx",
-    ".db",
-    ".sqlite",
-    ".safetensors",
-    ".pt",
-    ".bin",
-    ".arrow",
-}
+_UNREAD = frozenset(
+    [".parquet", ".gz", ".zip", ".tar", ".tgz", ".xlsx", ".db", ".sqlite", ".safetensors", ".pt", ".bin", ".arrow"]
+)
+_SEARCHED = {"traces.parquet", "journal.sqlite"}
+"""Of those, what `forget` renews by itself."""
 ELSEWHERE = [
     "backups, and other copies of these folders",
     "object stores, with older versions in them, and the artifact store of Kubeflow Pipelines",
@@ -100,7 +91,7 @@ def quoting_files(
     """(removed, not searched): text files that quote the patients or name their cases, and files of other kinds."""
     removed, unread = [], []
     for root, path in _walk(roots):
-        if path.suffix in _UNREAD and path.name != "traces.parquet":
+        if path.suffix in _UNREAD and path.name not in _SEARCHED:
             unread.append(str(path.relative_to(root)))
         elif path.suffix in _TEXT and path.name not in _KEPT:
             raw = path.read_text(encoding="utf-8", errors="replace")

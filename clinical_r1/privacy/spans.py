@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from clinical_r1.text import HAN
+
 
 class Kind(StrEnum):
     """Types of identifiers: HIPAA Safe Harbor's eighteen (45 CFR 164.514(b)(2)) with their Chinese counterparts."""
@@ -49,15 +51,12 @@ class Span:
     """Replacement; empty means the placeholder of its kind."""
 
 
-HAN = re.compile(r"[\u3400-\u9fff]")
-
-
 def stems(alternatives: str) -> tuple[str, ...]:
     """The literal beginnings of a pattern's alternatives: where a text has none of them, the pattern need not be tried
     (a search for a substring is a hundred times as fast). Empty where an alternative begins with no letters."""
     found = []
     for part in re.split(r"\|", re.sub(r"\[[^\]]*\]", ".", alternatives)):
-        literal = re.match(r"(?:\\b|\(\?:)*([a-z\u3400-\u9fff ]+)", part.casefold())
+        literal = re.match(rf"(?:\\b|\(\?:)*([a-z{HAN} ]+)", part.casefold())
         kept = (
             re.sub(r".$", "", literal[1])
             if literal and part.casefold()[literal.end() :][:1] in ("?", "*", "{")

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 from clinical_r1.privacy.cues_en import DEMOGRAPHIC, LEFT_FIELD, PARTICLES, SHORT_TITLES, SURE_VERB, TITLES, WEAK_VERB
 from clinical_r1.privacy.lexicon import english, is_word, plain
+from clinical_r1.text import HAN
 
-LETTER = r"[^\W\d_\u3400-\u9fff]"
+LETTER = rf"[^\W\d_{HAN}]"
 _TOKEN = re.compile(rf"{LETTER}+(?:['’‘`´\-]{LETTER}+)*")
+_ARTICLE = re.compile(r"(?:a[ldnrst]|a[sz]h?|e[ls]|ul|ur|bin|ben)-[A-Z]")
+"""`al-Tamimi`."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ def words_of(text: str) -> list[Word]:
     for match in _TOKEN.finditer(text):
         word = match.group()
         bare = re.sub(r"['’]s$", "", word)
-        found.append(Word(match.start(), match.start() + len(bare), bare, plain(bare), bare[0].isupper(), len(bare)))
+        capital = bare[0].isupper() or bool(_ARTICLE.match(bare))
+        found.append(Word(match.start(), match.start() + len(bare), bare, plain(bare), capital, len(bare)))
     return found
 
 
@@ -169,23 +173,27 @@ def pieces_of(text: str, run: list[Word]) -> Iterator[list[Word]]:
         yield piece
 
 
+_COLUMN = re.compile(r"\s{0,3}\||\s?\t|\s{2}")
+"""A column of a slip or of a letter's head ends."""
+
+
 def _listed(text: str, piece: list[Word], given: Word) -> bool:
     """`Crohn, Peter attended`, `HENDRICKS, LORRAINE M 67F`, `ZHANG, Xiaoming was`: surname, comma, given name."""
     surname = piece[-1]
+    before, after = text[max(0, piece[0].start - 60) : piece[0].start], text[given.end : given.end + 40]
     if not (is_last(surname) or is_unknown(surname) or (surname.plain in english().clinical and is_first(given))):
         return False
     if not (
         is_first(given)
         or (given.text.isupper() and given.letters > 3 and not is_everyday(given))
         or (is_unknown(given) and (surname.text.isupper() or is_pinyin_name(surname.plain, given.plain)))
-        or (is_unknown(given) and bool(DEMOGRAPHIC.match(text[given.end : given.end + 40])))
+        or (is_unknown(given) and bool(DEMOGRAPHIC.match(after) or _COLUMN.match(after) or LEFT_FIELD.search(before)))
     ):
         return False
-    before, after = text[max(0, piece[0].start - 60) : piece[0].start], text[given.end : given.end + 40]
     person = bool(
         SURE_VERB.match(after) or WEAK_VERB.match(after) or DEMOGRAPHIC.match(re.sub(r"^\s[A-Z]\b\.?", "", after))
     )
     if is_everyday(surname) and is_everyday(given) and not surname.text.isupper():
         return person or bool(LEFT_FIELD.search(before))
-    ends = bool(re.match(r"\s{0,2}(?:[A-Z]\.?\s{0,2})?(?:$|[\n;|(\[]|\d)", after))
+    ends = bool(_COLUMN.match(after) or re.match(r"\s{0,2}(?:[A-Z]\.?\s{0,2})?(?:$|[\n;(\[]|\d)", after))
     return person or ends or bool(LEFT_FIELD.search(before)) or (surname.text.isupper() and not given.text.isupper())

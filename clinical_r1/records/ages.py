@@ -1,12 +1,12 @@
 """Ages as people write them: years, months, words, both languages; birth dates of any precision. Unsure is ""."""
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from functools import cache
 
-from clinical_r1.privacy.bands import age_band
+from clinical_r1.privacy.ages import age_band
 from clinical_r1.records.values import is_placeholder, iso_date, word_lists
+from clinical_r1.text import one_width
 
 OLDEST = 125
 _OVER = re.compile(
@@ -42,15 +42,18 @@ def _number_words() -> dict[str, int]:
 
 
 def band_of_age(text: str) -> str:
-    """The ten-year band of an age ("45 years", "18 mo", "67岁3个月", ">89"); "" where it is not sure.
+    """The ten-year band of an age or a band ("45 years", "18 mo", "67岁3个月", ">89", "40s"); "" where it is not sure.
 
     A number without a unit is years. A range is a band only where it is one: "45-50" is "".
     """
-    words = _LEAD.sub("", unicodedata.normalize("NFKC", text).casefold().strip(" .。'\""))
+    words = _LEAD.sub("", one_width(text).casefold().strip(" .。'\""))
+    words = re.sub(r"^半(?=[年岁歲])", "0.5", re.sub(r"([个個])半(月)", r"\1\2半", words))
     if not words or is_placeholder(words):
         return ""
     if words in word_lists()["newborn"]:
         return age_band(0)
+    if decade := re.match(r"^(\d0)\s*(?:'?s|岁?代)$", words):
+        return age_band(int(decade[1]))
     if over := _OVER.match(words):
         return age_band(90) if int(over[1] or over[2]) >= 89 else ""
     if spread := _RANGE.match(words):
@@ -58,17 +61,10 @@ def band_of_age(text: str) -> str:
         return age_band(low) if low % 10 == 0 and high == low + 9 else ""
     if under := _UNDER.match(words):
         return age_band(0) if int(under[1]) <= 10 else ""
-    if duration := re.match(r"^p(\d+)([ymwd])$", words):  # ISO 8601
-        words = duration[1] + duration[2]
+    if re.match(r"^p(?:\d+[ymwd])+$", words):  # ISO 8601
+        words = words[1:]
     years = _years(_digits(words))
     return "" if years is None or not 0 <= years <= OLDEST else age_band(int(years))
-
-
-def band_of_band(text: str) -> str:
-    """A band column: `40-49`, `40–49`, `40s`, `90+`; a bare age becomes its band."""
-    words = unicodedata.normalize("NFKC", text).casefold().strip()
-    decade = re.match(r"^(\d0)\s*(?:'?s|岁?代)$", words)
-    return age_band(int(decade[1])) if decade else band_of_age(words)
 
 
 def _years(words: str) -> float | None:

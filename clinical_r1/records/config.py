@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.config import PhiConfig
 from clinical_r1.schema import SPLITS
+from clinical_r1.settings import Seed
+from clinical_r1.text import Language
 
 
 class Source(BaseModel):
@@ -159,13 +161,13 @@ class RecordsConfig(BaseModel):
 
     sources: list[Source] = Field(min_length=1)
     """Where the cases come from; all sources together make the four splits."""
-    languages: list[Literal["en", "zh"]] = Field(default_factory=list)
+    languages: list[Language] = Field(default_factory=list)
     """Take rows in these languages only; empty takes all."""
     limit: int | None = Field(default=None, ge=1)
     """Take this many well-formed rows of all sources together; None takes all."""
     limit_by: Literal["seeded", "first"] = "seeded"
     """Which ones: drawn by the seed, or the first in file order."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the splits and of `limit`."""
     splits: SplitConfig = Field(default_factory=SplitConfig)
     """Sizes, or shares, of the four splits."""
@@ -181,11 +183,10 @@ class RecordsConfig(BaseModel):
     """A larger share of malformed rows fails the step."""
     icd10_invalid: Literal["reject", "clear"] = "reject"
     """A code of no known form: reject the row, or keep it without a code (counted). Codes of ICD-10-CM that the WHO
-    tree
-    does not have, and of ICD-9, never reject a row."""
+    tree does not have, of ICD-9, ICD-11, ICD-O and SNOMED CT never reject a row."""
     code_map: str = ""
-    """CSV or TSV of two columns, code and icd10: what ICD-9 and SNOMED CT codes become. Codes that it lacks are
-    dropped."""
+    """CSV or TSV of two columns, code and icd10: what codes of other systems (ICD-9, SNOMED CT) become. Codes that it
+    lacks are dropped."""
     specialties: str = ""
     """YAML file that replaces the shipped specialty mapping (clinical_r1/records/specialty.yaml)."""
     dedup: DedupConfig = Field(default_factory=DedupConfig)

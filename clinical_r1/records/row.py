@@ -3,8 +3,8 @@
 Identifiers of the source system live in `Row` only; `Case` gets keyed hashes.
 """
 
-import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict
 from clinical_r1.privacy.known import Known
 
 Kind = Literal["malformed", "unusable", "too_long", "duplicate", "near_duplicate", "contaminated", "leak", "ungrouped"]
+
+
+Wanted = Callable[[str, int], bool]
+"""Is the row at this place (name of the file, line) worth reading? Once it says no of a place it goes on to."""
 
 
 class Reject(BaseModel):
@@ -72,12 +76,3 @@ class RowError(ValueError):
 class UnusableError(RowError):
     """A well-formed row that cannot become a case (several right options, no answer): counted apart, never
     malformed."""
-
-
-_CJK = re.compile(r"[\u3400-\u9fff]")
-_LATIN = re.compile(r"[A-Za-z]")
-
-
-def detect_language(text: str) -> Literal["en", "zh"]:
-    """Chinese where Han characters outweigh Latin words (of about five letters): charts mix in Latin abbreviations."""
-    return "zh" if len(_CJK.findall(text)) * 5 > len(_LATIN.findall(text)) else "en"

@@ -11,6 +11,9 @@ rows.
 
 import hashlib
 import json
+import os
+import secrets
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +29,7 @@ from clinical_r1.records.config import RecordsConfig
 from clinical_r1.records.dedup import Boilerplate
 from clinical_r1.records.intake import Intake, enforce_reject_rate
 from clinical_r1.records.policies import Kept, Policies, apply_policies
-from clinical_r1.records.report import RecordsReport, card, counts
+from clinical_r1.records.report import RecordsReport, account, card, counts
 from clinical_r1.records.row import Quarantined
 from clinical_r1.records.split import Item, assign, groups_of
 from clinical_r1.records.spool import Facts, Spool, spool_beside
@@ -206,18 +209,9 @@ def accounts(
         leaks=taken.policies.leaks,
         phi=phi,
         sources=[
-            {
-                "name": source.name,
-                "format": source.format,
-                "read": source.read,
-                "kept": source.kept,
-                "quarantined": source.quarantined,
-                "limited": source.limited,
-                "rejected": dict(source.rejected.most_common()),
-                "terms": source.terms,
-                "unverified": source.unverified,
-                "sha256": source.sha256,
-            }
+            {name: getattr(source, name) for name in ("name", "format", "read", "kept", "quarantined", "limited")}
+            | {"rejected": dict(source.rejected.most_common())}
+            | {name: getattr(source, name) for name in ("terms", "unverified", "sha256")}
             for source in intake.sources
         ],
         seed=config.seed,
@@ -243,9 +237,27 @@ def _item(kept: Kept, config: RecordsConfig) -> Item:
     )
 
 
-def overlap(splits: dict[str, list[Case]], key: str) -> int:
-    """How many non-empty values of a case field (`patient`, `site`, `id`) occur in more than one split."""
-    homes: Counter[str] = Counter()
-    for cases in splits.values():
-        homes.update({getattr(case, key) for case in cases} - {""})
-    return sum(times > 1 for times in homes.values())
+def preview(config: RecordsConfig, cases: int = 3) -> Iterator[str]:
+    """A look at a source before anything is run: what it is taken for, some of its cases, what became of its rows.
+
+    Lines to print. Nothing is written; where there is no patient key, hashes and shifts are of this look only.
+    """
+    os.environ.setdefault(config.phi.key_env, secrets.token_hex(16))
+    with taken_cases(config, None, strict=False) as taken:
+        report = accounts(taken)
+        yield from account(report)
+        for kept in taken.policies.kept[:cases]:
+            yield ""
+            yield from _shown(taken.case(kept.facts))
+        if taken.intake.rejects:
+            yield ""
+            yield "first rows that were not taken:"
+            yield from (f"  {reject.file}:{reject.line}: {reject.reason}" for reject in taken.intake.rejects[:5])
+
+
+def _shown(case: Case) -> list[str]:
+    tags = [case.language, case.specialty, case.icd10, case.sex, case.age_band, case.site, case.patient, case.recorded]
+    lines = [f"{case.origin}  ({', '.join(tag for tag in tags if tag and tag != 'unknown')})"]
+    lines += textwrap.wrap(case.question, 110, initial_indent="  ", subsequent_indent="  ", max_lines=12)
+    lines += [f"  options: {'; '.join(case.options)}"] if case.options else []
+    return [*lines, f"  -> {'; '.join(case.references)}"]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from clinical_r1.containment import ContainmentIndex, normal_form, shingle_array, tokens
 from clinical_r1.errors import UserError
+from clinical_r1.privacy.config import load_key
 from clinical_r1.privacy.gate import Record, open_gate
-from clinical_r1.privacy.identity import load_key
 from clinical_r1.records import leakage
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.records.readers.registry import read_source

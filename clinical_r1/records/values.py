@@ -2,13 +2,14 @@
 
 import math
 import re
-import unicodedata
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from clinical_r1.text import one_width
 
 _MARKS_ONLY = re.compile(r"^[\W_]*$")
 _BRACKETS = re.compile(r"^[<\[({（【](.*)[>\])}）】]$")
@@ -33,7 +34,7 @@ def _by_word(name: str) -> dict[str, str]:
 
 def plain(text: str) -> str:
     """The text in one width, lower case and single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(one_width(text).casefold().split())
 
 
 class NotText(ValueError):  # noqa: N818  (it is caught, and told as a row's reject)
@@ -92,7 +93,7 @@ def known_text(value: Any) -> str:
 
 def number_key(text: str) -> str:
     """A number that names something without the ".0" that a column with gaps gives it (12345 and 12345.0 are one)."""
-    return re.sub(r"^(\d+)\.0+$", r"\1", unicodedata.normalize("NFKC", text).strip())
+    return re.sub(r"^(\d+)\.0+$", r"\1", one_width(text).strip())
 
 
 def patient_key(value: Any) -> str:
@@ -123,7 +124,7 @@ _DATES = (
 
 def iso_date(text: str) -> str:
     """YYYY-MM-DD of a date that begins with its year; "" for others (3/4/2021 is two dates)."""
-    words = unicodedata.normalize("NFKC", text).strip()
+    words = one_width(text).strip()
     for pattern in _DATES:
         if match := re.match(pattern, words):
             try:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from clinical_r1.privacy.config import PhiConfig
-from clinical_r1.privacy.gate import Record, open_gate
+from clinical_r1.privacy.gate import NoteTooSlowError, Record, open_gate, time_limit
 from clinical_r1.privacy.known import Known, KnownFinder
-from clinical_r1.privacy.limits import NoteTooSlowError, time_limit
 from clinical_r1.privacy.numbers import residue
 from clinical_r1.privacy.scrub import RECOGNISERS
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.privacy.bands import safe_age_band
-from clinical_r1.privacy.config import PhiConfig
+from clinical_r1.privacy.ages import safe_age_band
+from clinical_r1.privacy.config import PhiConfig, hash_of
 from clinical_r1.privacy.dates import shifter
 from clinical_r1.privacy.folding import fold
-from clinical_r1.privacy.identity import hash_of
 from clinical_r1.privacy.known import Known, KnownFinder
 from clinical_r1.privacy.numbers import resident_check, resident_id_ok
 from clinical_r1.privacy.scrub import scrub

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from clinical_r1.errors import UserError
-from pipelines.cli.records import app
+from pipelines.cli.data import records as app
 
 
 def call(*words):

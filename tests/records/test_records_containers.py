@@ -5,13 +5,14 @@ import bz2
 import gzip
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.records.config import Source, parse_map
 from clinical_r1.records.readers.encodings import find_encoding
-from clinical_r1.records.readers.files import files_of
+from clinical_r1.records.readers.files import files_of, safe_name
 from clinical_r1.records.readers.mapping import columns_of
 from clinical_r1.records.readers.registry import check_source, read_source, resolved_format
 from clinical_r1.records.row import Reject, Row
@@ -44,6 +45,19 @@ def test_encodings_are_found(tmp_path, text, encoding):
     assert notes(tmp_path / "a.csv") == [line.rsplit(",", 1)[0] for line in text.splitlines()[1:]]
     (tmp_path / "b.csv").write_bytes(text.encode(encoding))
     assert notes(tmp_path / "b.csv", encoding=encoding) == notes(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("患者は三日前から発熱と咳嗽があり受診した。", "cp932"), ("急性虫垂炎と慢性腎不全です", "euc_jp"), ("頭痛がする", "iso2022_jp"),
+     ("환자는 3일 전부터 발열과 기침이 있었다", "euc_kr"), ("Пациент жалуется на боль", "cp1251"), ("ból w klatce piersiowej i duszność", "cp1250"),
+     ("ผู้ป่วยมีอาการเจ็บหน้าอก", "cp874"), ("Hasta göğüs ağrısından şikayetçi", "cp1254"), ("Müdigkeit über Wochen und Anämie", "mac_roman")],
+)  # fmt: skip
+def test_an_encoding_that_is_not_read_is_not_taken_for_another(tmp_path, text, encoding):
+    (tmp_path / "a.csv").write_bytes(f"note,dx\n{text},x\n".encode(encoding))
+    with pytest.raises(UserError, match=r"a.csv: in no encoding that is known here; give `encoding`"):
+        entries(tmp_path / "a.csv")
+    assert notes(tmp_path / "a.csv", encoding=encoding)[0].startswith(text[:4])
 
 
 def test_an_encoding_that_nobody_knows_is_refused(tmp_path):
@@ -159,6 +173,25 @@ def test_a_workbook_is_known_whatever_its_name(tmp_path, name):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["a.xlsx", "a.csv"])
+def test_titles_above_the_header_are_passed_over(tmp_path, name):
+    rows = [["Ward report"], [""], ["note", "dx", "age"], ["cough", "Flu", "6"], ["Total", "", "1"]]
+    if name == "a.csv":
+        (tmp_path / name).write_text("\n".join(";".join(row) for row in rows))
+    else:
+        sheet(tmp_path / name, rows)
+    found = entries(tmp_path / name, MAP | {"age": "age"})
+    assert [entry.line for entry in found] == [4, 5]
+    assert found[0].fields["question"] == "cough" and found[1].reason == "reference: empty (dx)"
+
+
+def test_a_file_without_a_header_is_refused_without_its_text(tmp_path):
+    (tmp_path / "a.csv").write_text(f"{'She coughs since March and lives alone. ' * 3},Flu\nx,y\n")
+    with pytest.raises(UserError, match="is the header missing") as refused:
+        entries(tmp_path / "a.csv")
+    assert "coughs" not in str(refused.value)
+
+
 def test_shards_globs_and_folders_of_datasets(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -192,12 +225,26 @@ def test_json_lines_under_any_name(tmp_path, name):
         '[{"note": "cough", "dx": "Flu"}, {"note": "rash", "dx": "Measles"}]',
         '[\n  {\n    "note": "cough",\n    "dx": "Flu"\n  },\n  {\n    "note": "rash",\n    "dx": "Measles"\n  }\n]\n',
         '{\n "note": "cough",\n "dx": "Flu"\n}\n{\n "note": "rash",\n "dx": "Measles"\n}\n',
+        '{"note": "cough", "dx": "Flu"}{"note": "rash", "dx": "Measles"}',
         '\ufeff{"note": "cough", "dx": "Flu"}\r\n{"note": "rash", "dx": "Measles"}\r\n',
     ],
 )
 def test_json_of_every_shape(tmp_path, text):
     (tmp_path / "a.json").write_text(text, encoding="utf-8")
     assert notes(tmp_path / "a.json") == ["cough", "rash"]
+
+
+def test_a_line_nested_too_deeply_is_that_lines_reject(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"note": ' + "[" * 9000 + "]" * 9000 + '}\n{"note": "cough", "dx": "Flu"}\n')
+    deep, good = entries(tmp_path / "a.jsonl")
+    assert isinstance(deep, Reject) and "nested too deeply" in deep.reason and good.fields["question"] == "cough"
+
+
+def test_a_list_at_any_depth_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": {"n": 1, "b": [{"note": "cough", "dx": "Flu"}]}}')
+    with pytest.raises(UserError, match=r"--map items=a\.b"):
+        entries(tmp_path / "a.json", {})
+    assert notes(tmp_path / "a.json", MAP | {"items": "a.b"}) == ["cough"]
 
 
 def test_wrapped_lists_are_named_and_reached(tmp_path):
@@ -277,7 +324,7 @@ def test_options_and_references_in_every_spelling(tmp_path):
 def test_names_of_files_that_may_be_patients_are_not_told(tmp_path):
     for name in ("Maria_Garcia.csv", "cases.csv"):
         (tmp_path / name).write_text("note,dx\n,Flu\n")
-    assert [e.file for name in ("cases.csv",) for e in entries(tmp_path / name)] == ["cases.csv"]
+    assert entries(tmp_path / "cases.csv")[0].file == "cases.csv"
     (reject,) = entries(tmp_path / "Maria_Garcia.csv")
     assert "Garcia" not in reject.file and reject.file.endswith(".csv")
     folder = files_of(str(tmp_path))
@@ -287,9 +334,20 @@ def test_names_of_files_that_may_be_patients_are_not_told(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "told"),
+    [("discharge_notes-2021.csv", True), ("DischargeNotes.xlsx", True), ("门诊病历2022年3月.csv", True), ("ward-b.csv", True),
+     ("20210304.csv", True), ("Oyelaran_discharge.csv", False), ("smith.csv", False), ("陳曉明.csv", False), ("Müller.json", False),
+     ("阿依古丽出院小结.csv", False), ("notes_kzh.csv", False), ("MRN0034567.json", False)],
+)  # fmt: skip
+def test_a_file_name_is_told_where_every_word_is_ordinary(name, told):
+    assert (safe_name(Path(name)) == name) is told
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [(b"", "empty"), (b"\x1f\x8b broken", "broken archive"), (b"hello world\n", "malformed JSON"), (b"[1, 2]", "holds no cases"),
-     (b'{"text": "cough"}\n', "--map question=KEY")],
+     (b'{"text": "cough"}\n', "--map question=KEY"), (b"%PDF-1.7 ...", "a PDF; save its tables"), (b"<html><table>", "XML or HTML"),
+     (b"# exported 2024\nnote,dx\ncough,Flu\n", 'x.dat:1: a comment'), (b"SQLite format 3\0", "SQLite database; export")],
 )  # fmt: skip
 def test_files_that_hold_nothing_are_one_sentence(tmp_path, content, message):
     (tmp_path / "x.dat").write_bytes(content)

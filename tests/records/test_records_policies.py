@@ -93,6 +93,10 @@ def test_contamination_by_containment():
 @pytest.mark.parametrize(
     ("question", "reference", "leak"),
     [
+        ("Suspected lung carcinoma.", "Lung cancer", True),
+        ("急性心肌梗塞溶栓后。", "急性心肌梗死", True),
+        ("糖尿病視網膜病變三年。", "糖尿病视网膜病变", True),
+        ("Cancer of unknown site, lung clear.", "Lung cancer", False),
         ("He was told it was Lupus nephritis.", "lupus nephritis", True),
         ("history of chronic-obstructive pulmonary  disease", "Chronic obstructive pulmonary disease", True),
         ("known PID since 2019", "Pelvic inflammatory disease (PID)", True),
@@ -176,9 +180,7 @@ def test_a_row_without_patient_among_others_is_dropped(tmp_path):
 
 
 def test_an_unknown_code_is_a_reject_or_cleared(tmp_path):
-    rows = [{**case, "icd10": "J18.9"} for case in cases(30)[1:]] + [
-        {**cases(1)[0], "question": "q", "icd10": "M8140/3"}
-    ]
+    rows = [{**case, "icd10": "J18.9"} for case in cases(30)[1:]] + [{**cases(1)[0], "question": "q", "icd10": "lungs"}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = RecordsConfig(sources=[Source(path=str(tmp_path / "a.jsonl"))], phi=OFF)
     config.dedup.near = "off"

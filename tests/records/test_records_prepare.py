@@ -1,13 +1,14 @@
 """The records step end to end: splits, groups, rejects, and what a user reads when the input is wrong."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.records.config import PhiConfig, RecordsConfig, Source, SplitConfig
-from clinical_r1.records.run import overlap, prepare
+from clinical_r1.records.run import prepare
 from clinical_r1.schema import SPLITS, Case, read_jsonl
 
 OFF = PhiConfig(policy="off", off_because="synthetic")
@@ -40,6 +41,14 @@ def config(path: str, **fields) -> RecordsConfig:
 
 def splits_of(folder: Path) -> dict[str, list[Case]]:
     return {name: read_jsonl(folder / f"{name}.jsonl", Case) for name in SPLITS}
+
+
+def overlap(splits: dict[str, list[Case]], key: str) -> int:
+    """How many non-empty values of a case field (`patient`, `site`, `id`) occur in more than one split."""
+    homes: Counter[str] = Counter()
+    for cases in splits.values():
+        homes.update({getattr(case, key) for case in cases} - {""})
+    return sum(times > 1 for times in homes.values())
 
 
 def test_exact_counts_are_met_and_stratified(tmp_path):
@@ -182,6 +191,17 @@ def test_limit_is_seeded_or_first(tmp_path):
     )
     assert prepare(config(source, limit=40), tmp_path / "b").limited == 60
     assert {c.question for f in splits_of(tmp_path / "b").values() for c in f} != questions
+
+
+def test_a_seeded_limit_looks_at_what_it_may_take(tmp_path):
+    lines = [json.dumps(row) for row in rows(3000)]
+    lines[1::2] = ["{half a line"] * 1500
+    (tmp_path / "cases.jsonl").write_text("\n".join(lines))
+    report = prepare(config(str(tmp_path / "cases.jsonl"), limit=20, max_reject_rate=0.9), tmp_path / "out")
+    assert report.cases == 20 and report.read == 3000
+    assert 0 < report.malformed < 300  # of 1500: the others were passed over
+    assert 0.3 < report.reject_rate < 0.7  # of those that were looked at
+    assert report.malformed + report.limited + report.cases == 3000
 
 
 def test_off_must_be_stated():

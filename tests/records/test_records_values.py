@@ -4,7 +4,7 @@
 import pytest
 
 from clinical_r1.records import icd10
-from clinical_r1.records.ages import band_at, band_of_age, band_of_band
+from clinical_r1.records.ages import band_at, band_of_age
 from clinical_r1.records.config import PhiConfig, RecordsConfig, Source
 from clinical_r1.records.intake import Intake, load_code_map
 from clinical_r1.records.specialty import load_mapping
@@ -26,7 +26,7 @@ def test_an_age_is_its_band_or_unknown(text, band):
 
 
 def test_bands_as_columns_write_them():
-    assert [band_of_band(text) for text in ("40-49", "40–49", "40s", "45", "90+", "adult")] == [
+    assert [band_of_age(text) for text in ("40-49", "40–49", "40s", "45", "90+", "adult")] == [
         *["40-49"] * 4,
         "90+",
         "",
@@ -108,7 +108,9 @@ def test_dates_that_can_be_read_in_one_way(text, date):
         ("486", "", "icd9"), ("250.00", "", "icd9"), ("4019", "", "icd9"), ("V58.61", "", "icd9"), ("E849.0", "", "icd9"),
         ("E8490", "", "icd9"), ("E9501", "", "icd9"), ("486.0", "", "icd9"), ("V27.0", "", "ambiguous"),
         ("E1165", "E11.6", "coarsened"), ("E8352", "E83.5", "coarsened"), ("E84.9", "E84.9", "who"), ("E119", "E11.9", "who"),
-        ("M8140/3", "", "invalid"), ("flu", "", "invalid"), ("N/A", "", "none"), ("", "", "none"),
+        ("M8140/3", "", "foreign"), ("ICD-O-3: 8500/3", "", "foreign"), ("5A11", "", "foreign"), ("CA40.0Z", "", "foreign"),
+        ("ICD-11: BA41&XK9J", "", "foreign"), ("44054006", "", "foreign"), ("44054006.0", "", "foreign"), ("SNOMED CT: 44054006", "", "foreign"),
+        ("C0011849", "", "foreign"), ("D003924", "", "foreign"), ("C34.101", "C34.1", "coarsened"), ("D12600", "D12.6", "coarsened"), ("flu", "", "invalid"), ("N/A", "", "none"), ("", "", "none"),
     ],
 )  # fmt: skip
 def test_codes_of_every_form(raw, code, kind):

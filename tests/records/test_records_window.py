@@ -9,7 +9,7 @@ from clinical_r1.records.config import PhiConfig, RecordsConfig, Source, WindowC
 from clinical_r1.records.run import prepare
 from clinical_r1.records.treat import token_counter
 from clinical_r1.runs.config import load_config
-from clinical_r1.runs.window import question_room, with_window
+from clinical_r1.runs.resolve import question_room, with_window
 
 OFF = PhiConfig(policy="off", off_because="synthetic")
 

@@ -1,20 +1,21 @@
 """Words and names as data: what a recogniser must know before it calls something a name. Read once, on first use."""
 
 import re
-import unicodedata
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
+from clinical_r1.lexicon import simplified
+from clinical_r1.text import without_accents
+
 _FOLDER = Path(__file__).parent
 
 
 def plain(word: str) -> str:
     """Lower case without accents: the form in which the lists are looked up."""
-    bare = unicodedata.normalize("NFKD", word.casefold().replace("ß", "ss"))
-    return "".join(char for char in bare if not unicodedata.combining(char)).translate(_STROKES)
+    return without_accents(word.casefold().replace("ß", "ss")).translate(_STROKES)
 
 
 _STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d"})
@@ -35,19 +36,25 @@ class English(NamedTuple):
     words: frozenset[str]
     clinical: frozenset[str]
     """Eponyms, drugs, organisms, scores, places: capitalised, and nobody's name."""
+    short: tuple[frozenset[str], ...]
+    """Each set is one given name with its short forms."""
 
 
 @lru_cache(maxsize=1)
 def english() -> English:
     """The English lists."""
-    lines = _lines("names_en.txt")
-    blank = lines.index("")
-    first, last = (
-        frozenset(name.rstrip("*").casefold() for name in block) for block in (lines[:blank], lines[blank + 1 :])
-    )
-    common = frozenset(name[:-1].casefold() for name in lines if name.endswith("*"))
+    names = "\n".join(_lines("names_en.txt"))
+    first, last, short = (block.casefold().split("\n") for block in names.split("\n\n"))
+    common = frozenset(name[:-1] for name in (*first, *last) if name.endswith("*"))
     clinical = frozenset(plain(word) for line in _lines("clinical_en.txt") for word in line.split())
-    return English(first, last, common, frozenset(_lines("words_en.txt")), clinical)
+    return English(
+        frozenset(name.rstrip("*") for name in first),
+        frozenset(name.rstrip("*") for name in last),
+        common,
+        frozenset(_lines("words_en.txt")),
+        clinical,
+        tuple(frozenset(line.split()) for line in short),
+    )
 
 
 _DRUG = re.compile(
@@ -103,5 +110,5 @@ def chinese() -> Chinese:
     raw = yaml.safe_load((_FOLDER / "names_zh.yaml").read_text(encoding="utf-8"))
     surnames, rare, given = (frozenset("".join(raw[key].split())) for key in ("surnames", "rare_surnames", "given"))
     compound, wordlike, minority = (frozenset(raw[key].split()) for key in ("compound", "wordlike", "minority"))
-    words = frozenset(_lines("words_zh.txt")) | frozenset(raw["not_names"].split())
+    words = frozenset(word.translate(simplified()) for word in [*_lines("words_zh.txt"), *raw["not_names"].split()])
     return Chinese(surnames | rare, rare, compound, given, words, wordlike, minority)

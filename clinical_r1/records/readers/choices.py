@@ -12,20 +12,22 @@ from typing import Any
 from clinical_r1.records.config import Source
 from clinical_r1.records.readers.mapping import chosen_option, options_of
 from clinical_r1.records.readers.problems import checked, text_of
-from clinical_r1.records.row import Row, RowError, UnusableError, detect_language
+from clinical_r1.records.row import Row, RowError, UnusableError
 from clinical_r1.records.values import as_text, is_placeholder
+from clinical_r1.text import main_language
 
 _CMEXAM_OPTION = re.compile(r"^\s*([A-Z])[\s.．、:：]+(.+)$", re.MULTILINE)
 _OPTION_LIST = re.compile(r"\s*\n?\s*(?:Answer Choices|Options|选项)\s*[:：].*\Z", re.DOTALL | re.IGNORECASE)
 
 
-def choice_row(question: str, options: dict[str, str], reference: str, source: Source) -> Row:
+def choice_row(question: str, options: dict[str, str], reference: str | list[str], source: Source) -> Row:
     """A row of a question with its options by letter."""
+    references = [reference] if isinstance(reference, str) else reference
     return Row(
         {
-            "language": detect_language(question + reference),
+            "language": main_language(question + references[0]),
             "question": question,
-            "references": [reference],
+            "references": references,
             "options": list(options.values()) if source.closed else [],
         }
     )
@@ -40,6 +42,14 @@ def _by_letter(answer: Any, options: dict[str, str], key: str) -> str:
     if len(letters) > 1 and set(letters) <= set(options) and text not in options.values():
         raise UnusableError(f"{key}: several options are right")
     return chosen_option(text, options)
+
+
+def _by_letters(answer: Any, options: dict[str, str], key: str, source: Source) -> str | list[str]:
+    """The right option, or all of several; asked open (without its choices), such an item cannot be answered."""
+    letters = re.sub(r"[\s,，、;；]", "", as_text(answer).upper())
+    if source.closed and len(letters) > 1 and set(letters) <= set(options):
+        return [options[letter] for letter in sorted(set(letters))]
+    return _by_letter(answer, options, key)
 
 
 def medqa(item: dict[str, Any], source: Source) -> Row:
@@ -97,7 +107,9 @@ def cmb(item: dict[str, Any], source: Source) -> Row:
     """CMB-Exam: `option` by letter and `answer`; questions with several right options are counted as unusable."""
     options = {k: v for k, v in (item.get("option") or {}).items() if as_text(v)}
     choices = options_of(options)
-    return choice_row(text_of(item, "question"), choices, _by_letter(item.get("answer"), choices, "answer"), source)
+    return choice_row(
+        text_of(item, "question"), choices, _by_letters(item.get("answer"), choices, "answer", source), source
+    )
 
 
 def cmexam(item: dict[str, Any], source: Source) -> Row:
@@ -107,7 +119,9 @@ def cmexam(item: dict[str, Any], source: Source) -> Row:
     choices = {k: v.strip() for k, v in options.items()} if len(options) > 1 else options_of(raw)
     if not choices:
         raise RowError("Options: missing")
-    return choice_row(text_of(item, "Question"), choices, _by_letter(item.get("Answer"), choices, "Answer"), source)
+    return choice_row(
+        text_of(item, "Question"), choices, _by_letters(item.get("Answer"), choices, "Answer", source), source
+    )
 
 
 def medxpertqa(item: dict[str, Any], source: Source) -> Row:

@@ -1,9 +1,8 @@
 """Opening what a user names: files, folders, globs, gzip, encodings; each file under a name that may be told.
 
 File names named after patients (Synthea's `Adolfo777_Huels583.json`) must not reach rejects, cases or logs: one of many
-files is the folder's name and its number in order of name; a file that the user named himself keeps its name, unless
-that
-looks like a person's.
+files is the folder's name and its number in order of name; a file that the user named himself keeps its name where
+every word of it is ordinary, and is else told by a hash.
 """
 
 import bz2
@@ -16,14 +15,16 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 from clinical_r1.errors import UserError
-from clinical_r1.privacy.lexicon import chinese, english, is_word, plain
+from clinical_r1.lexicon import simplified
+from clinical_r1.privacy.lexicon import english, is_word
 from clinical_r1.records.readers.encodings import find_encoding
 from clinical_r1.records.values import word_lists
+from clinical_r1.text import HAN, has_han
 
 SAMPLE = 1 << 18
 _PACKED: dict[bytes, Any] = {
@@ -93,29 +94,44 @@ def safe_name(path: Path, known: Iterable[str] = ()) -> str:
     name = unicodedata.normalize("NFC", path.name)
     stem = name.split(".")[0]
     parts = {part.casefold() for one in known for part in re.findall(r"[^\W\d_]{2,}", one)}
-    named = any(part in stem.casefold() for part in parts if len(part) > 2 or part >= "\u3400")
-    if named or _may_be_a_person(stem):
+    named = any(part in stem.casefold() for part in parts if len(part) > 2 or has_han(part))
+    if named or not _tellable(stem):
         ending = "".join(path.suffixes[-2:]) if len(path.suffixes) < 3 else path.suffix
         return f"file-{hashlib.sha256(name.encode()).hexdigest()[:8]}{ending}"
     return name
 
 
-def _may_be_a_person(stem: str) -> bool:
-    """Names beside each other, a name that is no word, two words that nobody knows, or a Chinese name."""
-    tokens = [plain(word) for word in re.findall(r"[^\W\d_\u3400-\u9fff]{2,}", stem)]
-    names = english().first | english().last
-    strange = [word for word in tokens if not is_word(word) and word not in word_lists()["file_words"]]
-    if any(word in names and len(word) > 2 for word in strange) or sum(len(word) > 3 for word in strange) > 1:
-        return True
-    if any(one in names and two in names for one, two in pairwise(tokens)):
-        return True
-    lists = chinese()
-    return any(
-        run[0] in lists.surnames - lists.rare
-        and not {run[:2], run[:3]} & lists.words
-        and any(char in lists.given for char in run[1:3])
-        for run in re.findall(r"[\u3400-\u9fff]{2,}", stem)
-    )
+@cache
+def _han_words() -> re.Pattern[str]:
+    words = sorted(word_lists()["file_words_zh"], key=len, reverse=True)
+    return re.compile(f"(?:{'|'.join(map(re.escape, words))})+")
+
+
+def _tellable(stem: str) -> bool:
+    """Is every word of the file's name ordinary, and no number as long as a patient's? What nobody knows may be
+    somebody."""
+    for run in re.findall(rf"[{HAN}]+", stem.translate(simplified())):
+        if not _han_words().fullmatch(run):
+            return False
+    if any(
+        len(digits) > 5 and not re.fullmatch(r"(?:19|20)\d{4}(?:\d\d)?", digits) for digits in re.findall(r"\d+", stem)
+    ):
+        return False
+    words = [word for part in re.findall(rf"[^\W\d_{HAN}]+", stem) for word in _pieces(part)]
+    return all(len(word) == 1 or _is_ordinary(word.casefold()) for word in words)
+
+
+def _is_ordinary(word: str) -> bool:
+    """A listed word of file names, or a word of the dictionary that nobody is called by."""
+    named = word in english().first or word in english().last
+    return word in word_lists()["file_words"] or (word.isascii() and is_word(word) and not named)
+
+
+def _pieces(part: str) -> list[str]:
+    """`DischargeNotes` as its words, unless it is a listed word as a whole."""
+    if part.casefold() in word_lists()["file_words"]:
+        return [part]
+    return re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])", part)
 
 
 def _plain(name: str) -> str:

@@ -12,22 +12,23 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.records.readers.files import DataFile, encoding_of, head_of, lines_of, open_text
-from clinical_r1.records.row import Reject
+from clinical_r1.records.row import Reject, Wanted
 
 Item = tuple[int, dict[str, Any]]
 _CHUNK = 1 << 18
 _SPACE = " \t\r\n"
 
 
-def json_items(file: DataFile, key: str = "") -> Iterator[Item | Reject]:
+def json_items(file: DataFile, key: str = "", wanted: Wanted | None = None) -> Iterator[Item | Reject]:
     """Objects with the line on which they stand (JSON Lines) or their number (lists), from 1.
 
-    `key` (dots descend, `+` joins) names the list inside of a wrapping object.
+    `key` (dots descend, `+` joins) names the list inside of a wrapping object. A line that is not `wanted` is not
+    parsed: it comes as an empty object.
     """
     if key:
         yield from _wrapped(file, key)
     elif is_lines(file):
-        yield from _lines(file)
+        yield from _lines(file, wanted)
     else:
         for number, value in enumerate(_values(file), 1):
             yield (number, value) if isinstance(value, dict) else _no_object(file, number)
@@ -39,7 +40,14 @@ def is_lines(file: DataFile) -> bool:
     first = [line.strip() for line in sample.split("\n") if line.strip()][:2]
     if not first or not first[0].startswith("{"):
         return len(first) == 2 and all(_parses(line) for line in first)
-    if _parses(first[0]) or len(first) == 1:
+    try:
+        json.loads(first[0])
+    except json.JSONDecodeError as error:
+        if len(first) == 1:
+            return error.msg != "Extra data"  # `{...}{...}`: objects one after another
+    except RecursionError:
+        return True  # the line's reject
+    else:
         return True
     return first[1].startswith("{") and first[0].endswith("}")
 
@@ -47,7 +55,7 @@ def is_lines(file: DataFile) -> bool:
 def _parses(line: str) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
@@ -56,9 +64,12 @@ def _no_object(file: DataFile, number: int) -> Reject:
     return Reject(file=file.name, line=number, reason="not a JSON object")
 
 
-def _lines(file: DataFile) -> Iterator[Item | Reject]:
+def _lines(file: DataFile, wanted: Wanted | None) -> Iterator[Item | Reject]:
     for number, line in lines_of(file):
         if not line.strip():
+            continue
+        if wanted is not None and not wanted(file.name, number):
+            yield number, {}
             continue
         try:
             item = json.loads(line.removeprefix("\ufeff"))
@@ -125,6 +136,8 @@ def _wrapped(file: DataFile, key: str) -> Iterator[Item | Reject]:
             yield (number, value) if isinstance(value, dict) else _no_object(file, number)
 
 
-def lists_in(item: dict[str, Any]) -> list[str]:
-    """Keys of an object whose value is a list of objects: where the cases of a wrapped file lie."""
-    return [k for k, v in item.items() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v[:5])]
+def lists_in(item: dict[str, Any], depth: int = 3) -> list[str]:
+    """Paths in an object to lists of objects: where the cases of a wrapped file lie."""
+    found = [k for k, v in item.items() if isinstance(v, list) and v and all(isinstance(x, dict) for x in v[:5])]
+    below = ((k, v) for k, v in item.items() if isinstance(v, dict) and depth > 1)
+    return found + [f"{key}.{path}" for key, inner in below for path in lists_in(inner, depth - 1)]

@@ -13,10 +13,10 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.known import Known
-from clinical_r1.records.ages import band_at, band_of_age, band_of_band
+from clinical_r1.records.ages import band_at, band_of_age
 from clinical_r1.records.config import Source, split_outside_quotes
 from clinical_r1.records.readers.json_items import lists_in
-from clinical_r1.records.row import Row, RowError, detect_language
+from clinical_r1.records.row import Row, RowError
 from clinical_r1.records.values import (
     NotText,
     as_text,
@@ -30,25 +30,16 @@ from clinical_r1.records.values import (
     sex_of,
 )
 from clinical_r1.references import split_references
+from clinical_r1.text import main_language
+from clinical_r1.verifier.names import same_disease
 
 TEXTS = ("id", "specialty", "icd10", "source", "site")
 FIELDS = (
-    *(
-        "id",
-        "language",
-        "question",
-        "reference",
-        "references",
-        "options",
-        "specialty",
-        "icd10",
-        "source",
-        "site",
-        "sex",
-    ),
-    *("age_band", "recorded", "patient", "department", "age", "birth_date", "name", "phone", "address", "identifier"),
-    *("icd_version", "origin"),
-)
+    "id", "language", "question", "reference", "references", "options", "specialty", "icd10", "source",
+    "site", "sex", "age_band", "recorded", "patient", "department", "age", "birth_date", "name", "phone",
+    "address", "identifier", "icd_version", "origin",
+)  # fmt: skip
+_LONGEST_NAME = 60
 _REQUIRED = ("question", "reference")
 _LETTERED = re.compile(r"^\s*[\[(（]?([A-Za-z])[\])）.．、:：]\s*(.+)$")
 
@@ -104,7 +95,7 @@ def mapped(item: dict[str, Any], source: Source) -> Row:
         raise RowError(f"reference: empty ({'+'.join(columns.get('reference') or columns['references'])})")
     if options:
         references = [chosen_option(answer, options) for answer in references]
-    language = language_of(text.get("language", "")) or detect_language(question + references[0])
+    language = language_of(text.get("language", "")) or main_language(question + references[0])
     if text.get("language") and not language_of(text["language"]):
         raise RowError("language: neither en nor zh")
     fields: dict[str, Any] = {
@@ -195,7 +186,7 @@ def options_of(value: Any) -> dict[str, str]:
 
 
 def chosen_option(answer: str, options: dict[str, str]) -> str:
-    """The text of the option that a letter (or the text itself) names; RowError where it names none."""
+    """The text of the option that a letter, the text or another name of it names; RowError where it names none."""
     plain = answer.strip().strip("()（）.．")
     if answer.strip() in options.values():
         return answer.strip()
@@ -205,11 +196,14 @@ def chosen_option(answer: str, options: dict[str, str]) -> str:
     lettered = _LETTERED.match(answer)
     if lettered and options.get(lettered[1].upper(), "").casefold() == lettered[2].strip().casefold():
         return options[lettered[1].upper()]
-    raise RowError("answer: not one of the options")
+    same = [choice for choice in options.values() if same_disease(choice, answer)]
+    if len(same) == 1:
+        return same[0]
+    raise RowError(f"answer: {'more than' if same else 'not'} one of the options")
 
 
 def _band(text: dict[str, str]) -> str:
-    band = band_of_band(text.get("age_band", "")) or band_of_age(text.get("age", ""))
+    band = band_of_age(text.get("age_band", "")) or band_of_age(text.get("age", ""))
     return band or (band_at(text.get("birth_date", ""), text.get("recorded", "")) if text.get("birth_date") else "")
 
 
@@ -256,7 +250,10 @@ def _cell(item: dict[str, Any], column: str) -> Any:
 
 def check_columns(source: Source, item: dict[str, Any]) -> None:
     """A mapped column that the first rows lack is a mistake in the map, not in the rows."""
-    held = ", ".join(list(item)[:20]) or "no columns"
+    told = list(item)[:20]
+    held = ", ".join(told) or "no columns"
+    if any(len(name) > _LONGEST_NAME for name in told):  # the text of a record is not told
+        held = f"{len(told)} cells of text in its first row; is the header missing?"
     wrapped = lists_in(item)
     if not own_map(source):
         missing = [

@@ -3,13 +3,15 @@ chat transcripts and instruction sets. Each function turns one item into a `Row`
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from clinical_r1.reasoning import split
 from clinical_r1.records.config import Source
 from clinical_r1.records.readers.mapping import mapped, options_of
-from clinical_r1.records.row import Row, RowError, detect_language
+from clinical_r1.records.row import Row, RowError
 from clinical_r1.records.values import NotText, as_text, is_placeholder
+from clinical_r1.text import main_language
 
 _EN = {
     "explicit": "A patient presents with: {}.",
@@ -82,7 +84,7 @@ def dxbench(item: dict[str, Any], source: Source) -> Row:
     explicit, implicit = _symptoms(item, "explicit_symptoms"), _symptoms(item, "implicit_symptoms")
     if not explicit and not implicit:
         raise RowError("explicit_symptoms: no symptom at all")
-    language = detect_language(disease + "".join(name for name, _ in explicit + implicit))
+    language = main_language(disease + "".join(name for name, _ in explicit + implicit))
     choices = [str(name).strip() for name in candidates] if source.candidates else []
     number = checked(item.get("id"), "id")
     fields = {
@@ -95,8 +97,14 @@ def dxbench(item: dict[str, Any], source: Source) -> Row:
     return Row(fields, problem=f"dxbench:{number}", department=str(item.get("department") or ""), keep_id=True)
 
 
-def symptom_slots(item: dict[str, Any], source: Source) -> Row:
-    """Dxy and Muzhi: `goal` with explicit and implicit slots (true, false, else uncertain), and `disease_tag`."""
+def diseases_of(items: Sequence[dict[str, Any]]) -> list[str]:
+    """All diseases of a Dxy or Muzhi file: its doctors choose among them."""
+    return sorted({str(item["disease_tag"]).strip() for item in items if item.get("disease_tag")})
+
+
+def symptom_slots(item: dict[str, Any], source: Source, base: Sequence[str] = ()) -> Row:
+    """Dxy and Muzhi: `goal` with explicit and implicit slots (true, false, else uncertain), and `disease_tag`; with
+    candidates the diseases of the file (`base`) are the choices."""
     disease, goal = text_of(item, "disease_tag"), item.get("goal")
     slots = (
         [goal.get(f"{kind}_inform_slots") or {} for kind in ("explicit", "implicit")] if isinstance(goal, dict) else []
@@ -104,11 +112,13 @@ def symptom_slots(item: dict[str, Any], source: Source) -> Row:
     if not slots or not all(isinstance(found, dict) for found in slots) or not any(slots):
         raise RowError("goal: no explicit_inform_slots and implicit_inform_slots")
     explicit, implicit = ([(str(k).strip(), str(v)) for k, v in found.items()] for found in slots)
-    language = detect_language(disease + "".join(name for name, _ in explicit + implicit))
+    language = main_language(disease + "".join(name for name, _ in explicit + implicit))
+    choices = list(base) if source.candidates and disease in base and len(base) > 1 else []
     fields = {
         "language": language,
-        "question": _symptom_question(explicit, implicit, [], language),
+        "question": _symptom_question(explicit, implicit, choices, language),
         "references": [disease],
+        "options": choices,
     }
     if item.get("consult_id") is not None:
         fields["id"] = f"{item['consult_id']}-{language}"
@@ -118,7 +128,7 @@ def symptom_slots(item: dict[str, Any], source: Source) -> Row:
 def huatuo(item: dict[str, Any], source: Source) -> Row:
     """HuatuoGPT-o1's verifiable problems: open question and ground truth; its chain of thought is left behind."""
     question, reference = text_of(item, "Open-ended Verifiable Question"), text_of(item, "Ground-True Answer")
-    return Row({"language": detect_language(question), "question": question, "references": [reference.rstrip("。. ")]})
+    return Row({"language": main_language(question), "question": question, "references": [reference.rstrip("。. ")]})
 
 
 def plain_keys(item: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +145,7 @@ def diagnosis_arena(item: dict[str, Any], source: Source) -> Row:
     if not parts:
         raise RowError("Case Information: missing")
     reference = checked(plain.get("final_diagnosis"), "Final Diagnosis")
-    language = detect_language("".join(parts))
+    language = main_language("".join(parts))
     fields: dict[str, Any] = {"language": language, "references": [reference.rstrip("。. ")]}
     fields["question"] = "\n".join([*parts, (_ZH if language == "zh" else _EN)["ask"]])
     row = Row(fields, keep_id=True)
@@ -148,6 +158,44 @@ def diagnosis_arena(item: dict[str, Any], source: Source) -> Row:
             raise RowError("Right Option: not one of the options")
         row.fields |= {"options": list(choices.values()), "references": [right]}
     return row
+
+
+def health_bench(item: dict[str, Any], source: Source) -> Row:
+    """HealthBench: the conversation up to the reply that is asked for, and the rubric that the reply earns points by;
+    `theme:` of `example_tags` is the specialty."""
+    turns = item.get("prompt")
+    if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
+        raise RowError("prompt: not a list of messages")
+    *before, last = turns
+    if last.get("role") != "user":
+        raise RowError("prompt: does not end with a message of the user")
+    question = checked(last.get("content"), "prompt")
+    tags = [str(tag) for tag in item.get("example_tags") or []]
+    theme = next((tag.removeprefix("theme:") for tag in tags if tag.startswith("theme:")), "")
+    fields: dict[str, Any] = {
+        "language": main_language(question), "question": question, "references": [],
+        "turns": [{"role": turn.get("role"), "content": as_text(turn.get("content"))} for turn in before],
+        "rubric": rubric_of(item.get("rubrics"), "rubrics"), "specialty": theme or "unknown",
+    }  # fmt: skip
+    if item.get("prompt_id"):
+        fields["id"] = f"healthbench-{item['prompt_id']}"
+    return Row(fields, keep_id=True)
+
+
+def rubric_of(value: Any, key: str) -> list[dict[str, Any]]:
+    """A list of criteria, each with its text (`criterion` or `text`) and its points; RowError names what is wrong."""
+    if not isinstance(value, list) or not value or not all(isinstance(one, dict) for one in value):
+        raise RowError(f"{key}: not a list of criteria")
+    found: list[dict[str, Any]] = []
+    for one in value:
+        points = one.get("points")
+        if isinstance(points, bool) or not isinstance(points, int | float) or not points:
+            raise RowError(f"{key}: a criterion without points")
+        text = checked(one.get("criterion", one.get("text")), key)
+        found.append({"text": text, "points": points, "tags": [str(tag) for tag in one.get("tags") or []]})
+    if not any(one["points"] > 0 for one in found):
+        raise RowError(f"{key}: no criterion earns points")
+    return found
 
 
 _ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"} | {
@@ -175,7 +223,7 @@ def chat(item: dict[str, Any], source: Source) -> Row:
         asked = [names[role] + text for role, text in before]
     answer = checked(_answer(said[last][1]), key)
     question = "\n".join(asked)
-    return Row({"language": detect_language(question), "question": question, "references": [answer]})
+    return Row({"language": main_language(question), "question": question, "references": [answer]})
 
 
 def _said(turn: dict[str, Any], key: str) -> str:
@@ -198,7 +246,7 @@ def instruction(item: dict[str, Any], source: Source) -> Row:
     asked = [as_text(item.get(key)) for key in ("instruction", "input") if as_text(item.get(key))]
     question = checked("\n".join(asked), "instruction")
     reference = checked(_answer(as_text(item.get("output"))), "output")
-    return Row({"language": detect_language(question), "question": question, "references": [reference]})
+    return Row({"language": main_language(question), "question": question, "references": [reference]})
 
 
 _MEDDX = {
@@ -226,4 +274,18 @@ def meddx(item: dict[str, Any], source: Source) -> Row:
 def ours(item: dict[str, Any], source: Source) -> Row:
     """Cases under our own names (`schema.Case`). Identifiers that they carry are hashed later, unless they already
     are."""
-    return mapped(item, source.model_copy(update={"map": {}}))
+    source = source.model_copy(update={"map": {}})
+    if not item.get("rubric"):
+        return mapped(item, source)
+    referred = item.get("reference") or item.get("references")
+    row = mapped(item if referred else {**item, "reference": "rubric"}, source)
+    row.fields |= {"rubric": rubric_of(item["rubric"], "rubric"), "turns": item.get("turns") or []}
+    return row if referred else Row({**row.fields, "references": []}, patient_id=row.patient_id, known=row.known)
+
+
+def specialty_cases(item: dict[str, Any], source: Source) -> Row:
+    """MedBench-Hard's form: our cases, each of a specialty, by which the results are given."""
+    row = ours(item, source)
+    if row.fields.get("specialty", "unknown") == "unknown" and not row.department:
+        raise RowError("specialty: missing; results are given by specialty")
+    return row

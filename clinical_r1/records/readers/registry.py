@@ -8,7 +8,7 @@ content. Records, benchmarks, evaluation and `records preview` all read through 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from clinical_r1.records.readers import choices, fhir, problems, tables
 from clinical_r1.records.readers.files import DataFile, files_of, safe_name
 from clinical_r1.records.readers.json_items import json_items, lists_in
 from clinical_r1.records.readers.mapping import check_columns, check_map, mapped, own_map
-from clinical_r1.records.row import Reject, Row, RowError, UnusableError
+from clinical_r1.records.row import Reject, Row, RowError, UnusableError, Wanted
 
 ItemReader = Callable[[dict[str, Any], Source], Row]
 
@@ -33,6 +33,8 @@ class Form:
     files: tuple[str, ...] = ()
     """Usual names of its files."""
     about: str = ""
+    rule: str = ""
+    """What its publishers count as right, where that is more than naming the reference or choosing the right option."""
     prepare: Callable[[list[dict[str, Any]]], Any] | None = None
     """Looks at the first items for what one alone cannot tell; its result is the reader's third argument."""
 
@@ -41,10 +43,19 @@ FORMS: dict[str, Form] = {
     "huatuo": Form(problems.huatuo, ("Open-ended Verifiable Question", "Ground-True Answer"),
                    about="HuatuoGPT-o1's verifiable problems"),
     "dxbench": Form(problems.dxbench, ("explicit_symptoms", "disease"), ("DxBench_en.json", "DxBench_zh.json"),
-                    "DxBench: symptoms in, one of 423 diseases out; no licence stated"),
-    "dxy": Form(problems.symptom_slots, ("goal", "disease_tag"), ("dxy.json", "muzhi.json"), "Dxy and Muzhi"),
-    "muzhi": Form(problems.symptom_slots, about="the same form as dxy"),
-    "diagnosisarena": Form(problems.diagnosis_arena, about="DiagnosisArena: 1,113 cases from journals"),
+                    "DxBench: symptoms in, one of 423 diseases out; no licence stated",
+                    "its publishers let a doctor choose among the candidates of the item (dxbench:closed)"),
+    "dxy": Form(problems.symptom_slots, ("goal", "disease_tag"), ("dxy.json", "muzhi.json"), "Dxy and Muzhi",
+                "its publishers let a doctor choose among the file's diseases (dxy:closed)", problems.diseases_of),
+    "muzhi": Form(problems.symptom_slots, about="the same form as dxy",
+                  rule="its publishers let a doctor choose among the file's diseases (muzhi:closed)",
+                  prepare=problems.diseases_of),
+    "diagnosisarena": Form(problems.diagnosis_arena, about="DiagnosisArena: 1,113 cases from journals",
+                           rule="a wider category is wrong; its publishers ask for five diagnoses by rank "
+                                "(diagnosisarena:top5: top 1 and top 5)"),
+    "healthbench": Form(problems.health_bench, ("prompt", "rubrics"), about="HealthBench: conversations with rubrics"),
+    "medbench-hard": Form(problems.specialty_cases, about="MedBench-Hard's form: our cases, seven specialties; the set "
+                          "itself is not public", rule="given by specialty"),
     "jsonl": Form(problems.ours, ("question", "reference"), ("cases.jsonl", "test.jsonl"),
                   "our own cases, one JSON object a line"),
     "medmcqa": Form(choices.medmcqa, ("question", "opa", "cop"), about="MedMCQA", prepare=choices.medmcqa_base),
@@ -129,22 +140,25 @@ def check_source(source: Source) -> None:
         check_columns(source, _keys_of(_first_of(_items(file, container, source), container)))
 
 
-def read_source(source: Source) -> Iterator[Row | Reject]:
-    """Rows and rejects of one source, in file order, with the source's defaults filled in."""
+def read_source(source: Source, wanted: Wanted | None = None) -> Iterator[Row | Reject | None]:
+    """Rows and rejects of one source, in file order, with the source's defaults filled in; None for a row that is not
+    `wanted`, which is read no further than it takes to pass over it."""
     kind = kind_of(source)
     files = files_of(source.path, source.encoding)
-    entries = fhir.read_fhir(files, source) if kind.form is None else _rows(files, kind.form, source)
-    met = False
+    entries = fhir.read_fhir(files, source, wanted) if kind.form is None else _rows(files, kind.form, source, wanted)
+    name, met = source_name(source), False
     for entry in entries:
         met = True
-        yield entry if isinstance(entry, Reject) else _with_defaults(entry, source)
+        yield _with_defaults(entry, source, name) if isinstance(entry, Row) else entry
     if not met:
         raise UserError(f"{source.path}: holds no cases")
 
 
-def _items(file: DataFile, container: str, source: Source) -> Iterator[tables.Item | Reject]:
+def _items(
+    file: DataFile, container: str, source: Source, wanted: Wanted | None = None
+) -> Iterator[tables.Item | Reject]:
     if container == "json":
-        return json_items(file, source.map.get("items", ""))
+        return json_items(file, source.map.get("items", ""), wanted)
     return tables.CONTAINERS[container](file)
 
 
@@ -171,29 +185,27 @@ def _keys_of(entries: list[tables.Item | Reject]) -> dict[str, Any]:
     return keys
 
 
-def _rows(files: list[DataFile], form: Form, source: Source) -> Iterator[Row | Reject]:
+def _rows(files: list[DataFile], form: Form, source: Source, wanted: Wanted | None) -> Iterator[Row | Reject | None]:
     reader, checked = form.read, form.read is not mapped
     if not checked:
         check_map(source)
     for file in files:
         container = tables.container_of(file)
-        items = _items(file, container, source)
         if not checked:
-            first = _first_of(items, container)
+            first = _first_of(_items(file, container, source), container)
             if any(not isinstance(entry, Reject) for entry in first):
                 check_columns(source, _keys_of(first))
                 checked = True
-            items = chain(first, items)
         if form.prepare is not None:
-            first = list(islice(items, 500))
-            reader = partial(form.read, base=form.prepare([e[1] for e in first if not isinstance(e, Reject)]))  # type: ignore[call-arg]
-            items = chain(first, items)
-        for entry in items:
+            sample = islice(_items(file, container, source), 500)
+            reader = partial(form.read, base=form.prepare([e[1] for e in sample if not isinstance(e, Reject)]))  # type: ignore[call-arg]
+        for entry in _items(file, container, source, wanted):
             if isinstance(entry, Reject):
                 yield entry
                 continue
             line, item = entry
-            yield _row(reader, item, source, file.name, line)
+            good = wanted is None or wanted(file.name, line)
+            yield _row(reader, item, source, file.name, line) if good else None
 
 
 def _row(reader: ItemReader, item: dict[str, Any], source: Source, name: str, line: int) -> Row | Reject:
@@ -217,10 +229,10 @@ def source_name(source: Source) -> str:
     return source.source or safe_name(Path(source.path)).split(".")[0]
 
 
-def _with_defaults(row: Row, source: Source) -> Row:
+def _with_defaults(row: Row, source: Source, name: str) -> Row:
     if source.language != "auto":
         row.fields["language"] = source.language
-    row.fields.setdefault("source", source_name(source))
+    row.fields.setdefault("source", name)
     row.fields.setdefault("origin", f"{row.file}:{row.line}")
     if source.site:
         row.fields.setdefault("site", source.site)

@@ -1,8 +1,8 @@
 """Rows of tables as objects: CSV in any of its spellings, Excel and OpenDocument sheets, Parquet and Arrow.
 
-A header names columns, so a doubled one is refused: nobody can say which of two "note" columns a map means. A CSV row
-that does not parse is a reject of its first line, and reading goes on with the next: an open quote must not swallow the
-rest of the file.
+Titles above the header (rows of one cell) are passed over. A header names columns, so a doubled one is refused: nobody
+can say which of two "note" columns a map means. A CSV row that does not parse is a reject of its first line, and
+reading goes on with the next: an open quote must not swallow the rest of the file.
 """
 
 import csv
@@ -10,6 +10,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from clinical_r1.errors import UserError
@@ -17,9 +18,11 @@ from clinical_r1.records.readers.files import DataFile, encoding_of, head_of, li
 from clinical_r1.records.row import Reject
 
 Item = tuple[int, dict[str, Any]]
-_DELIMITERS = ",;\t|"
+_DELIMITERS = ",;\t|^"
 _LONGEST = 2000
 """Lines of one quoted cell; a quote that is open for longer was never meant to open."""
+_TITLES = 10
+"""Rows above a header at most."""
 csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 
 
@@ -27,6 +30,7 @@ def csv_items(file: DataFile) -> Iterator[Item | Reject]:
     """Rows of a delimited file with the line on which they begin."""
     lines = _Lines(file)
     delimiter = _delimiter(file, lines)
+    _pass_titles(lines, delimiter, file)
     header: list[str] | None = None
     while lines:
         number, line = lines.take()
@@ -115,16 +119,43 @@ def _cut(cells: list[str], width: int) -> list[str]:
 
 def _delimiter(file: DataFile, lines: _Lines) -> str:
     """The delimiter: of a `sep=` line (taken away), else the one that the header has most of outside of quotes."""
-    while lines:
+    waiting: list[tuple[int, str]] = []
+    while lines and len(waiting) < _TITLES:
         number, line = lines.take()
         if stated := re.fullmatch(r"\ufeff?\"?sep=(.|\\t)\"?", line.strip(" \r"), re.IGNORECASE):
             return "\t" if stated[1] == "\\t" else stated[1]
-        if not line.strip():
-            continue
-        lines.put_back([(number, line)])
+        waiting.append((number, line))
         bare = re.sub(r'"[^"]*"', "", line)
-        return max(_DELIMITERS, key=lambda mark: (bare.count(mark), -_DELIMITERS.index(mark)))
+        if any(mark in bare for mark in _DELIMITERS):
+            lines.put_back(waiting)
+            return max(_DELIMITERS, key=lambda mark: (bare.count(mark), -_DELIMITERS.index(mark)))
+    lines.put_back(waiting)
     return ","
+
+
+def _pass_titles(lines: _Lines, delimiter: str, file: DataFile) -> None:
+    """Take away blank lines and titles before a row of several cells; where there is none, nothing."""
+    taken: list[tuple[int, str]] = []
+    while lines and len(taken) < _TITLES:
+        number, line = lines.take()
+        if line.strip():
+            _no_comment(number, line, delimiter, file)
+        cells, open_quote = _cells(line, delimiter)
+        if open_quote or _filled(cells or line.split(delimiter)) > 1:
+            lines.put_back([(number, line)])
+            return
+        taken.append((number, line))
+    lines.put_back(taken)
+
+
+def _filled(cells: Iterable[Any]) -> int:
+    return sum(bool(str(cell).strip()) for cell in cells)
+
+
+def _no_comment(number: int, line: str, delimiter: str, file: DataFile) -> None:
+    """A `#` line above the header would be taken for it: which rows are comments, the file does not say."""
+    if line.lstrip('\ufeff" ').startswith("#") and (delimiter not in line or re.match(r"[\ufeff\"]*#+\s", line)):
+        raise UserError(f'{file.name}:{number}: a comment (it begins with "#") where the header should be; delete it')
 
 
 def _header(cells: Iterable[Any], file: DataFile) -> list[str]:
@@ -140,7 +171,7 @@ def _named(header: list[str], cells: Iterable[Any]) -> dict[str, Any]:
 
 
 def sheet_items(file: DataFile) -> Iterator[Item | Reject]:
-    """Rows of a workbook's first sheet that has any (xlsx, xls, ods), numbered as the sheet numbers them."""
+    """Rows of a workbook's first sheet that holds a table (xlsx, xls, ods), numbered as the sheet numbers them."""
     import io
 
     from python_calamine import CalamineError, CalamineWorkbook
@@ -150,18 +181,26 @@ def sheet_items(file: DataFile) -> Iterator[Item | Reject]:
             book = CalamineWorkbook.from_filelike(io.BytesIO(handle.read()))
         sheets = [book.get_sheet_by_name(name) for name in book.sheet_names]
     except CalamineError as error:
-        raise UserError(f"{file.name}: no workbook that can be read ({error}); save it as CSV") from None
-    filled = [sheet for sheet in sheets if sheet.height]
-    if not filled:
+        raise UserError(
+            f"{file.name}: no workbook that can be read ({error}); save it as CSV, or unpack the archive"
+        ) from None
+    tables = [sheet.to_python(skip_empty_area=False) for sheet in sheets if sheet.height]
+    if not tables:
         raise UserError(f"{file.name}: holds no cases: no sheet of this workbook has a row")
-    header: list[str] | None = None
-    for number, cells in enumerate(filled[0].to_python(skip_empty_area=False), 1):
-        if not any(str(cell).strip() for cell in cells):
-            continue
-        if header is None:
-            header = _header(cells, file)
-        else:
+    # A sheet of explanations has one column.
+    rows, at = next(
+        ((rows, at) for rows in tables if (at := _header_at(rows, 2))), (tables[0], _header_at(tables[0], 1))
+    )
+    header = _header(rows[at - 1], file)
+    for number, cells in enumerate(rows[at:], at + 1):
+        if _filled(cells):
             yield number, _named(header, cells)
+
+
+def _header_at(rows: list[list[Any]], cells: int) -> int:
+    """Number of the first row, near the top, with so many cells that are filled; 0: none."""
+    near = islice((number for number, row in enumerate(rows, 1) if _filled(row)), _TITLES)
+    return next((number for number in near if _filled(rows[number - 1]) >= cells), 0)
 
 
 def parquet_items(file: DataFile) -> Iterator[Item | Reject]:
@@ -211,9 +250,35 @@ CONTAINERS = {
 }
 
 
+_NO_TABLES = (
+    (b"MSH|", "HL7 v2 messages", "export the encounters as FHIR or CSV"),
+    (b"%PDF", "a PDF", "save its tables as CSV, or its text as JSON Lines"),
+    (b"{\\rtf", "a word processor's text (RTF)", "save its tables as CSV"),
+    (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
+    (b"\x89HDF", "an HDF5 file", "write the table as Parquet"),
+    (b"\x80\x04\x95", "a Python pickle, which is not opened", "write the table as Parquet"),
+    (b"\x80\x05\x95", "a Python pickle, which is not opened", "write the table as Parquet"),
+    (b"Obj\x01", "an Avro file", "write the table as Parquet"),
+    (b"ORC", "an ORC file", "write the table as Parquet"),
+    (b"$FL2", "an SPSS file", "export the table as CSV"),
+    (b"<stata_dta>", "a Stata file", "export the table as CSV"),
+    (b"\x00" * 12, "a SAS file", "export the table as CSV"),
+    (b"\x89PNG", "an image", "records are read from text"),
+    (b"\xff\xd8\xff", "an image", "records are read from text"),
+    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it and name the folder"),
+    (b"Rar!", "an RAR archive", "unpack it and name the folder"),
+    (b"\x28\xb5\x2f\xfd", "packed by Zstandard", "unpack it, or pack it with gzip"),
+)
+"""First bytes of what people have beside tables: what it is, and what helps."""
+_MARKUP = re.compile(r"<(?:\?xml|!doctype|html|[A-Za-z][\w:.\-]*[\s>/])", re.IGNORECASE)
+
+
 def container_of(file: DataFile) -> str:
     """csv, xlsx, parquet, arrow or json: by the first bytes, and only where these are text by what they say."""
     head = head_of(file)
+    for mark, what, fix in _NO_TABLES:
+        if head.startswith(mark):
+            raise UserError(f"{file.name}: {what}; {fix}")
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
@@ -224,6 +289,8 @@ def container_of(file: DataFile) -> str:
     if ending and ending[-1] in ("parquet", "xlsx", "xls", "ods"):
         return "parquet" if ending[-1] == "parquet" else "xlsx"
     text = head.decode(encoding_of(file), errors="replace").lstrip("\ufeff \t\r\n")
+    if _MARKUP.match(text):
+        raise UserError(f"{file.name}: a page or document in XML or HTML; save its tables as CSV, FHIR as JSON")
     if text.startswith("{") or re.match(r"\[\s*(\{|\]|\[|$)", text):
         return "json"
     return "csv" if ending and ending[-1] in ("csv", "tsv", "txt", "tab") else _by_shape(text)
@@ -231,5 +298,5 @@ def container_of(file: DataFile) -> str:
 
 def _by_shape(text: str) -> str:
     """A header with delimiters is a table; anything else is left to the JSON reader, which says what it met."""
-    first = text.split("\n", 1)[0]
+    first = next((line for line in text.split("\n") if not line.startswith("#")), "")
     return "csv" if any(mark in first for mark in _DELIMITERS) and not first.startswith(("{", "[", '"{')) else "json"

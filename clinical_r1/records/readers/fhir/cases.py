@@ -20,10 +20,12 @@ from clinical_r1.records.readers.fhir.diagnosis import Diagnosis, diagnosis_of
 from clinical_r1.records.readers.fhir.people import identifiers, names_of, people_of
 from clinical_r1.records.readers.fhir.store import Resource, Store, Stored
 from clinical_r1.records.readers.files import DataFile, head_of, safe_name
-from clinical_r1.records.row import Reject, Row, RowError, UnusableError, detect_language
+from clinical_r1.records.row import Reject, Row, RowError, UnusableError, Wanted
 from clinical_r1.records.values import NotText, as_text, iso_date, patient_key, sex_of
+from clinical_r1.text import main_language
 
 _ASK = {"en": "What is the most likely diagnosis?", "zh": "最可能的诊断是什么？"}
+_FAMILY = 10
 _HEADS = {
     "en": ("Reason for visit: ", "Findings: ", "Medications: ", "Allergies: "),
     "zh": ("就诊原因：", "检查所见：", "用药：", "过敏："),
@@ -35,12 +37,13 @@ def is_fhir(files: list[DataFile]) -> bool:
     return any(b'"resourceType"' in head_of(file, 65536) for file in files[:50])
 
 
-def read_fhir(files: list[DataFile], source: Source) -> Iterator[Row | Reject]:
+def read_fhir(files: list[DataFile], source: Source, wanted: Wanted | None = None) -> Iterator[Row | Reject | None]:
     """Cases of all files together; `line` is the encounter's line (NDJSON), or its number in its file or bundle."""
     store = Store()
     rejects = [reject for file in files for reject in store.add_file(file)]
     if not store.documents:
-        raise UserError(f"{source.path}: no FHIR resource in it; expected Bundles or NDJSON of resources")
+        why = f" ({rejects[0].file}:{rejects[0].line}: {rejects[0].reason})" if rejects else ""
+        raise UserError(f"{source.path}: no FHIR resource in it{why}; expected Bundles or NDJSON of resources")
     if not store.count("Encounter"):
         raise UserError(f"{source.path}: the source has no Encounter; cases are made from encounters")
     store.finish()
@@ -50,7 +53,8 @@ def read_fhir(files: list[DataFile], source: Source) -> Iterator[Row | Reject]:
     for reject in rejects:
         yield reject.model_copy(update={"file": told.get(reject.file, reject.file)})
     for encounter in store.encounters():
-        yield _entry(encounter, told.get(encounter.file, encounter.file), store, source)
+        file = told.get(encounter.file, encounter.file)
+        yield _entry(encounter, file, store, source) if wanted is None or wanted(file, encounter.line) else None
 
 
 def _entry(encounter: Stored, file: str, store: Store, source: Source) -> Row | Reject:
@@ -142,7 +146,7 @@ def _texts(
                 else:
                     lost["Observation (of a report, not in the source)"] += 1
     reasons = _reasons(encounter, diagnosis, lost)
-    language = detect_language(
+    language = main_language(
         "".join((*written, *reasons, *(concept_text(o.get("code")) for o in observations.values())))
     )
     ordered = sorted(observations.values(), key=lambda o: str(o.get("effectiveDateTime") or ""))
@@ -196,7 +200,8 @@ def _known(patient: Resource, encounter: Resource, linked: list[tuple[str, Resou
     names, numbers = names_of(patient), identifiers(patient)
     for resource in (encounter, *(body for _, body in linked)):
         names += people_of(resource, store, doc)
-    for relative in relatives:
+    beside = store.of_document(doc, "Patient")  # mother and child; a bundle of many patients is no family
+    for relative in [*relatives, *(beside if len(beside) <= _FAMILY else [])]:
         names += names_of(relative)
         numbers += identifiers(relative)
     for contact in each(patient.get("contact")):

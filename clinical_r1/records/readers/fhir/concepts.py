@@ -56,7 +56,7 @@ def concept_text(concept: Any) -> str:
             one = one["concept"]
         names = [one.get("text"), *(coding.get("display") for coding in codings(one)), one.get("display")]
         for name in names:
-            if isinstance(name, str) and not is_placeholder(name):
+            if isinstance(name, str) and (not is_placeholder(name) or name == "Na"):  # sodium
                 return name.strip()
     return ""
 

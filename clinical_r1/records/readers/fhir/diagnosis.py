@@ -144,13 +144,19 @@ def _social() -> re.Pattern[str]:
     return re.compile(rf"\b(?:{english})\b|" + "|".join(terms("social_words_zh")), re.IGNORECASE)
 
 
+@cache
+def _no_disease() -> re.Pattern[str]:
+    return re.compile("|".join(table()["no_disease"]), re.IGNORECASE)
+
+
 def _is_disorder(condition: Resource, name: str) -> bool:
     tags = {tag(text) for text in (name, *(str(c.get("display") or "") for c in codings(condition.get("code"))))} - {""}
     if tags & terms("disorder_tags"):
         return True
     code = _code(condition, "icd10_systems").upper()
     social = bool(_social().search(name)) or bool(_codes(condition) & terms("social_codes"))
-    return not tags and not code.startswith(("Z", "V", "W", "X", "Y")) and (not social or bool(code))
+    stated = not tags and not code.startswith(("Z", "V", "W", "X", "Y"))
+    return stated and (bool(code) or not (social or _no_disease().search(name.strip())))
 
 
 def _is_encounter_diagnosis(condition: Resource) -> bool:

@@ -12,31 +12,10 @@ from clinical_r1.records.readers.fhir.concepts import each, table
 from clinical_r1.records.readers.fhir.findings import stands
 from clinical_r1.records.readers.fhir.store import Resource, Store
 
-_BLOCKS = frozenset(
-    [
-        "p",
-        "div",
-        "br",
-        "li",
-        "tr",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "table",
-        "ul",
-        "ol",
-        "section",
-        "article",
-        "header",
-        "footer",
-        "title",
-        "paragraph",
-        "item",
-    ]
-)
+_BLOCKS = frozenset({
+    "p", "div", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5",
+    "h6", "table", "ul", "ol", "section", "article", "header", "footer", "title", "paragraph", "item",
+})  # fmt: skip
 _CELLS = frozenset({"td", "th"})
 _UNSEEN = frozenset({"script", "style", "head", "template"})
 _META_CHARSET = re.compile(rb"<meta[^>]+charset=[\"']?([\w-]+)|<\?xml[^>]+encoding=[\"']([\w-]+)", re.IGNORECASE)

@@ -6,6 +6,7 @@ from typing import Any
 from clinical_r1.records.readers.fhir.concepts import each, terms
 from clinical_r1.records.readers.fhir.store import Resource, Store
 from clinical_r1.records.values import is_no_person
+from clinical_r1.text import has_han
 
 _ROLES = frozenset({"individual", "actor", "author", "performer", "recorder", "asserter", "informationSource", "party"})
 """Elements that name who did something, also where the reference does not say that it leads to a person."""
@@ -17,7 +18,7 @@ def names_of(resource: Resource) -> list[str]:
     for name in each(resource.get("name")):
         given, family = _texts(name.get("given")), " ".join(_texts(name.get("family")))
         found += [" ".join(filter(None, (*given, family))), *_texts(name.get("text"))]
-        if any("\u3400" <= char <= "\u9fff" for char in family):
+        if has_han(family):
             found.append(family + "".join(given))
     return [name for name in dict.fromkeys(found) if not is_no_person(name)]
 
