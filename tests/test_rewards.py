@@ -74,7 +74,9 @@ def test_own_table_and_rule():
 
 
 def test_unknown_table_names_the_known_ones():
-    with pytest.raises(UserError, match="accuracy, huatuo, icd10_graded, paper"):
+    with pytest.raises(UserError, match="accuracy, choice, huatuo, icd10_graded, paper, rubric, verdict_and_rubric"):
+        reward_table("zzz")
+    with pytest.raises(UserError, match=r"reward_table 'papr': no such table; did you mean 'paper'\?"):
         reward_table("papr")
 
 

@@ -2,17 +2,22 @@
 
 Commitments are looked for from the most to the least formal: the conclusion line (`Final answer: C`, `最终答案：C`), a
 box, `the answer is C`, `C is correct`, `故选C`, an answer that begins with its option. The most formal kind decides;
-where it commits to two different options, or letter and text contradict each other, nothing is decided.
+where it commits to two different options, or letter and text contradict each other, nothing is decided. Of an item with
+several right options the whole set is right and nothing beside it, as the examinations behind CMB and CMExam grade it.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 from clinical_r1.reasoning import conclusion_line
-from clinical_r1.verifier.normalise import CJK, normalise, plain
+from clinical_r1.text import HAN, has_han
+from clinical_r1.verifier.judgement import Judgement
+from clinical_r1.verifier.normalise import normalise, plain
+from clinical_r1.verifier.wordings import load
 
 Problem = Literal["", "empty", "no_choice", "several"]
 
@@ -25,105 +30,8 @@ class Choice:
     problem: Problem = ""
 
 
-_STRUCK = re.compile(r"~~.*?~~|<(s|del|strike)>.*?</\1>", re.DOTALL | re.I)
-_BOXED = re.compile(
-    r"\\boxed\{(?:\\(?:text|textbf|mathrm)\{)?\s*([^{}]*?)\s*\}?\}|<answer>\s*(.*?)\s*</answer>", re.DOTALL | re.I
-)
-_MARKUP = re.compile(r"[*_`#“”\"「」『』【】]+|\\[()]|\$|^\s*>+", re.M)
-_KEPT = re.compile(r"[^a-z0-9\u3400-\u9fff<>=≥≤↑↓→+%±.]+|\.(?!\d)|(?<!\d)\.")
-_LETTER = (
-    r"(?:[(\[（［]\s*(?P<{0}a>[A-Ja-j])\s*[)\]）］]|(?P<{0}b>[A-J])(?![A-Za-z0-9'’-])"
-    r"|(?P<{0}c>[a-j])(?=\s*[).:：、]|\s*$))"
-)
-_ADJECTIVE = (
-    r"(?:(?:final|correct|best|right|single best|most (?:likely|appropriate|accurate|suitable|probable|fitting)"
-    r"|likely|my|our|chosen) )*"
-)
-_IS = (
-    r"(?:\s*(?:is|was|=|:|would be|should be|must be|will be|has to be|therefore is)(?: (?:therefore|thus"
-    r"|clearly|most likely|likely"
-    r"|definitely))?:?\s*(?:not (?:option )?[(\[]?[A-J]\b[^.;]{0,40}?,? but (?:rather )?)?)"
-)
-_OPTION = r"(?:(?:option|choice|letter|answer)\s*:?\s*)?"
-_SUBJECT = (
-    r"(?:answer|ans\.?|option|choice|letter|response|diagnosis|treatment|medication|drug|cause|step|next step"
-    r"|management|test|finding|explanation|mechanism|therapy"
-    r"|action|intervention|organism|agent|pathogen|study|statement)"
-)
-_ASKED = (
-    r"(?: (?:here|to (?:this|the) question|for this (?:question|patient|case)|in this (?:case|patient|scenario)"
-    r"|among the (?:options|choices)))?"
-)
-_RIGHT = (
-    r"(?: \([^()]*\))?,? (?:is|would be|represents|must be|seems to be|appears to be)(?: clearly| therefore"
-    r"| indeed| most likely)? (?:the )?(?:single )?(?:most )?"
-    r"(?:correct|right|best|appropriate|likely|accurate|suitable|probable|fitting|consistent"
-    r"|indicated)\b(?! (?:wrong|incorrect|not))|,? (?:is|would be) the (?:answer|diagnosis)\b"
-)
-_FRAME_EN = re.compile(rf"\b{_ADJECTIVE}{_SUBJECT}{_ASKED}{_IS}{_OPTION}", re.I)
-_PICK_EN = re.compile(
-    r"\b(?:actually|correction|wait|no|sorry|scratch that)[,:] (?=[(\[]?[A-J][)\]]?(?:[.,:!]|\s*$))|"
-    r"\bit(?:'s| is| must be| has to be| should be) (?=[(\[]?[A-J][)\]]?(?:[.,:]|\s*$))|"
-    r"\b(?:(?:i|we)(?: would| will|'d|'ll)? (?:choose|select|pick|go with|answer|opt for|favou?r)|i(?: would"
-    r"|'d) say|choose|select|go with) "
-    rf"(?:the )?{_OPTION}",
-    re.I,
-)
-_FRAME_ZH = re.compile(
-    r"(?:正确|最佳|最终|本题|最合适|最可能|合适|参考)*的?(?:答案|选项|选择|诊断|治疗|措施|处理|药物"
-    r"|原因)(?:应该?|应当)?\s*(?:是|为|选择|选(?!项)|:|=)+\s*(?:选项)?\s*|(?:不是"
-    r"|并非)\s*[A-J][^,，。]{0,30}?[,，]?\s*而是\s*|(?<![不错误])正确的是\s*|(?:^|\n)\s*答\s*[:：]\s*"
-    r"|(?<![不未])(?:应该?|应当)(?:是|为)\s*(?=[A-J](?![A-Za-z]))"
-    r"|(?<![不未])(?:故|因此|所以|应该?|应当|综上|本题|可以?|我|,|，|。|^)\s*选(?:择|项|的是|取)?\s*(?:选项"
-    r"|答案)?\s*[:为是]?\s*|(?:答案|选项)\s*[:：]?\s*(?=[A-J])"
-)
-_HEADED = re.compile(
-    rf"(?:^|\n)\s*(?:{_ADJECTIVE}(?:answer|option|choice)|(?:正确)?答案)\s*[:：]?\s*\n\s*"
-    r"|\b(?:thus|therefore|so|hence)[,:]? (?=[(\[][A-J][)\]]|[A-J][.\s]*(?:\n|$))",
-    re.I,
-)
-_LETTER_RIGHT_EN = re.compile(
-    rf"(?:\b(?:option|choice|answer) |(?<![A-Za-z0-9]))[(\[]?(?P<letter>[A-J])[)\]]?(?P<text>(?:[.:)]"
-    rf"|,? (?=\()) ?[^;!?\n]{{0,300}}?)?(?:{_RIGHT})"
-)
-_LETTER_RIGHT_ZH = re.compile(
-    r"(?:选项)?\s*[(（]?(?P<letter>[A-J])[)）]?(?P<text>[.、:：]?[^。;；,，\n]{0,60}?)(?:选?项)?(?:是"
-    r"|为)?(?:最)?(?:正确|对的|合适|恰当|符合题意)(?!率)"
-)
-_NOT = re.compile(
-    r"\b(?:not|isn't|incorrect|wrong|never|least|neither|except|cannot|rather than"
-    r"|unlikely|tempting|students?|some|others|might|may)\b|不|非|错|(?<![切摘])除|误|有人|也许|可能(?!的)",
-    re.I,
-)
-_NOT_BUT = re.compile(r"\bnot\b.*?\bbut\b|(?:不是|并非).*?而是", re.I)
-_UNREAL = re.compile(r"\b(?:if|unless|had|were)\b|如果|若|假如|倘若|要是|除非", re.I)
-_DENIED = re.compile(
-    r"\s*(?:选?项|选项)?(?::\s*|\s+-+\s*)?(?:(?:is|was|are|were|can|could|cannot|can't|would|should|may|might|seems|does|has)"
-    r"(?:n't\b)?(?: be| been| very| much| also| clearly| definitely| therefore| a)*)?\s*"
-    r"(?:(?:not|no|incorrect|wrong|false|less|least|unlikely|improbable|excluded|ruled out|eliminated|contraindicated"
-    r"|distractor|impossible|inappropriate|questionable|doubtful|possible|tempting|cannot be|can't be)\b|[✗✘❌×]"
-    r"|有误|错|不|非|误|(?:已|可以?|被)*(?:排除|除外)|的?可能性(?:较|很|极|更)?(?:小|低))",
-    re.I,
-)
-"""What stands behind an option and takes it back."""
-_ASKS = re.compile(r"[^.!;。！；\n]{0,60}\?")
-_NAMED_LETTER = re.compile(
-    r"\b(?:hepatitis|vitamin|influenza|amphotericin|group|type|protein|factor|grade|stage|class|apolipoprotein"
-    r"|immunoglobulin|ha?emophilia|polymyxin|coenzyme|cyclosporine?|interferon|category|[Bb]lood) $",
-    re.I,
-)
-"""Words whose letter belongs to a name (`hepatitis A`), not to an option."""
-_REVISES = re.compile(
-    r"\b(?:wait|actually|correction|on reflection|no,|reconsider\w*|rather|instead|therefore|thus|so)\b|更正"
-    r"|不对|再想|重新|因此|所以|故|综上",
-    re.I,
-)
-_JOINS = r"\s*[(\[]?\s*(?:,|、|/|&|\+|;|and|or|vs\.?|versus|还是|抑或|和|或|及|与)\s*"
-_ALSO = re.compile(
-    rf"{_JOINS}(?:(?:also|possibly|maybe|perhaps|even|option|choice) |选项)*"
-    r"[(\[（]?([A-J])(?=\s*(?:$|[.,;:)\]、。/?&]|and\b|or\b|vs\b|[\u3400-\u9fff]))",
-    re.I,
-)
+RULE = load(Path(__file__).with_suffix(".yaml"))
+_KEPT = re.compile(rf"[^a-z0-9{HAN}<>=≥≤↑↓→+%±.]+|\.(?!\d)|(?<!\d)\.")
 
 
 @dataclass(frozen=True)
@@ -164,7 +72,7 @@ def _compact(text: str) -> str:
 
 def _ends(text: str, option: str) -> bool:
     """Does the option end at a word's edge in the text (`ear` is not the beginning of `early`)?"""
-    if CJK.search(option):
+    if has_han(option):
         return True
     wanted, text = len(_compact(option)), plain(text)[: 2 * len(option) + 40]
     end = next((at for at in range(len(text) + 1) if len(_compact(text[:at])) >= wanted), len(text))
@@ -179,10 +87,10 @@ def _prepared(options: tuple[str, ...]) -> _Options:
 def read_choice(answer: str, options: Sequence[str]) -> Choice:
     """The option that an answer commits to."""
     prepared = _prepared(tuple(options))
-    text = _STRUCK.sub(" ", plain(answer))
+    text = RULE["struck"].sub(" ", plain(answer))
     if not _compact(text):
         return Choice(None, "empty")
-    for kind in (_formal, _boxed, _whole, _stated, _opening):
+    for kind in (_formal, _boxed, _whole, _stated, _marked, _opening):
         found = list(kind(text, prepared))
         if found:
             return _decide(text, found)
@@ -201,6 +109,39 @@ def chosen_index(reference: str, options: Sequence[str]) -> int | None:
     return _prepared(tuple(options)).letter(letter[1]) if letter else None
 
 
+def chooses(item: Judgement) -> tuple[bool | None, Problem]:
+    """Does an answer choose the right option, or all of the right ones and no other? None, and why, where it cannot be
+    read: chosen options have one reader, whoever judges."""
+    right = {chosen_index(reference, item.options) for reference in item.wanted}
+    if len(item.wanted) > 1:
+        several = _chosen_set(item.answer, item.options)
+        return (None, "no_choice") if several is None or None in right else (several == right, "")
+    choice = read_choice(item.answer, item.options)
+    return (None, choice.problem) if choice.index is None or None in right else (choice.index in right, "")
+
+
+def _chosen_set(answer: str, options: Sequence[str]) -> frozenset[int] | None:
+    """The chosen options' places; None where the answer states no set, or two different ones."""
+    text = RULE["markup"].sub("", plain(answer)).strip()
+    if (line := conclusion_line(text)) is not None:
+        return _set(line, options)
+    found = [_set(said, options) for _, said in _in_boxes(text)]
+    found = found or [_letters(said["set"], options) for said in RULE["stated_set"].finditer(text)]
+    found = found or [_set(text, options)]
+    return found[0] if len(set(found)) == 1 else None
+
+
+def _set(said: str, options: Sequence[str]) -> frozenset[int] | None:
+    whole = RULE["whole_set"].fullmatch(said.strip())
+    return _letters(whole["set"] if whole else "".join(RULE["lettered"].findall(said)), options)
+
+
+def _letters(said: str, options: Sequence[str]) -> frozenset[int] | None:
+    said = re.sub(r"(?i)\band\b", "", said)
+    places = frozenset(ord(letter) - ord("A") for letter in re.findall(r"[A-J]", said))
+    return places if places and max(places) < len(options) else None
+
+
 _Found = tuple[int, int | None]
 """Place in the text and chosen option; None where letter and text contradict each other, or two are named."""
 
@@ -213,29 +154,34 @@ def _decide(text: str, found: list[_Found]) -> Choice:
         return Choice(chosen.pop())
     (before, _), (last, index) = found[-2], found[-1]
     others = {i for at, i in found if at >= last}
-    revised = _REVISES.search(text[before : last + 12]) and len(others) == 1
+    revised = RULE["revises"].search(text[before + 1 : last + 12]) and len(others) == 1
     return Choice(index) if revised else Choice(None, "several")
 
 
 def _formal(text: str, options: _Options) -> Iterator[_Found]:
     line = conclusion_line(text)
     if line is not None:
-        boxed = _BOXED.search(line)
-        said = _MARKUP.sub("", next((g for g in boxed.groups() if g), "") if boxed else line)
-        frame = _FRAME_EN.match(said) or _FRAME_ZH.match(said)
-        chosen = _slot(said[frame.end() :] if frame else said, options, alone=True)
-        yield 0, chosen if chosen is not NOTHING else None
+        said = next(_in_boxes(line), (0, RULE["markup"].sub("", line)))[1]
+        chosen = _slot(said, options, alone=True)
+        bare = re.sub(r"^(?:the|my) ", "", said, flags=re.I)
+        if chosen is NOTHING and (frame := RULE["frame"].match(bare)):
+            chosen = _slot(bare[frame.end() :], options, alone=True)
+        yield 0, _known(chosen)
 
 
 def _boxed(text: str, options: _Options) -> Iterator[_Found]:
-    for found in _BOXED.finditer(text):
-        said = next((group for group in found.groups() if group), "")
-        yield found.start(), _known(_slot(_MARKUP.sub("", said), options, alone=True))
+    for place, said in _in_boxes(text):
+        yield place, _known(_slot(said, options, alone=True))
+
+
+def _in_boxes(text: str) -> Iterator[tuple[int, str]]:
+    for found in RULE["boxed"].finditer(text):
+        yield found.start(), RULE["markup"].sub("", RULE["tex"].sub("", found["box"] or found["tag"] or "")).strip()
 
 
 def _whole(text: str, options: _Options) -> Iterator[_Found]:
     """The answer is nothing but an option."""
-    said = _MARKUP.sub("", text).strip()
+    said = RULE["markup"].sub("", text).strip()
     form = _compact(said)
     for index, option in enumerate(options.forms):
         if form == option and len(option) > 1:
@@ -244,29 +190,29 @@ def _whole(text: str, options: _Options) -> Iterator[_Found]:
 
 def _stated(text: str, options: _Options) -> Iterator[_Found]:
     """`the answer is C`, `I choose C`, `C is correct`, `答案是C`, `故选C`, `C项正确`."""
-    text = _MARKUP.sub(" ", text)
+    text = RULE["markup"].sub(" ", text)
     text = re.sub(r"[ \t]+", " ", text)
     places: list[tuple[int, int | None]] = []
-    for pattern in (_FRAME_EN, _PICK_EN, _FRAME_ZH, _HEADED):
-        for found in pattern.finditer(text):
+    for kind in ("frame", "picks", "headed"):
+        for found in RULE[kind].finditer(text):
             chosen = _slot(text[found.end() :], options)
             if chosen is not NOTHING and not _taken_back(text, found.end()):
                 places.append((found.start(), chosen))
-    for pattern in (_LETTER_RIGHT_EN, _LETTER_RIGHT_ZH):
-        for found in pattern.finditer(text):
+    for kind in ("letter_right", "letter_right_zh"):
+        for found in RULE[kind].finditer(text):
             index = options.letter(found["letter"])
             said = found["text"] or ""
             stated = options.begins(said.lstrip(" .:()"))
-            denied = not stated and _NOT.search(said)
+            denied = not stated and RULE["denies"].search(said)
             word = re.search(r"\w+ $", text[: found.start("letter")])
             if word and any(_compact(word[0] + found["letter"]) in form for form in options.forms):
                 continue  # amphotericin B is correct
-            if _NAMED_LETTER.search(text[: found.start("letter")]):
+            if RULE["named_letter"].search(text[: found.start("letter")]):
                 continue
             if index is None or denied or _taken_back(text, found.start()):
                 continue
             places.append((found.start(), index if not stated or index in stated else None))
-    for found in re.finditer(_RIGHT, text):
+    for found in RULE["right"].finditer(text):
         line = text[: found.start()].splitlines()[-1] if text[: found.start()].strip() else ""
         named = options.ends(line)
         if named and not _taken_back(text, found.start() - len(options.texts[named[0]])):
@@ -274,22 +220,24 @@ def _stated(text: str, options: _Options) -> Iterator[_Found]:
     yield from sorted(places, key=lambda place: place[0])
 
 
+def _marked(text: str, options: _Options) -> Iterator[_Found]:
+    """Options with a mark each, one of them as the right one."""
+    marks = list(RULE["marked"].finditer(RULE["markup"].sub("", text)))
+    right = [found for found in marks if found["yes"]]
+    if len({found["letter"] for found in marks}) == len(options.texts):
+        yield marks[0].start(), options.letter(right[0]["letter"]) if len(right) == 1 else None
+
+
 def _opening(text: str, options: _Options) -> Iterator[_Found]:
     """The answer begins with its option, as a letter with a mark or as the text."""
-    first = next((line.strip() for line in _MARKUP.sub("", text).splitlines() if line.strip()), "")
+    first = next((line.strip() for line in RULE["markup"].sub("", text).splitlines() if line.strip()), "")
     if _echoes(text, options):
         yield 0, None
         return
-    first = re.sub(r"^(?:option|choice|letter|选项)\s*(?=[(\[]?[A-J]\b)", "", first, flags=re.I)
     if len(_compact(text)) == 1 and (index := options.letter(_compact(text))) is not None and _compact(text).isalpha():
         yield 0, None if "?" in text else index
         return
-    letter = re.match(
-        r"[(\[]?([A-Ja-j])(?:[)\]]\s*[.:]?|[.:、。)])\s*|([A-J])(?=\s*$|,|\s+(?:because|since|as|-)\s)"
-        r"|([A-J])(?=\s?[\u3400-\u9fff])",
-        first,
-    )
-    if letter or options.begins(first):
+    if RULE["begins"].match(first) or options.begins(first):
         chosen = _slot(first, options)
         if chosen is not NOTHING:
             yield 0, chosen
@@ -304,8 +252,10 @@ def _known(chosen: int | None) -> int | None:
 
 def _slot(said: str, options: _Options, alone: bool = False) -> int | None:
     """The option that a slot holds, as letter, text or both; None where it holds two, NOTHING where it holds none."""
-    said = said.strip(" \t\n\"'“”:：")
-    found = re.match(_LETTER.format(""), said) or (re.match(r"(?P<b>[A-Ja-j])\s*[.。]?\s*$", said) if alone else None)
+    said = said.strip(" \t\n\"'“”:")
+    if word := RULE["option_word"].match(said):
+        said = said[word.end() :]
+    found = RULE["letter"].match(said) or (re.match(r"(?P<b>[A-Ja-j])\s*[.。]?\s*$", said) if alone else None)
     by_text = options.begins(said)
     if found and not (by_text and len(options.forms[by_text[0]]) > 1):
         letter = next(value for value in found.groupdict().values() if value)
@@ -313,33 +263,33 @@ def _slot(said: str, options: _Options, alone: bool = False) -> int | None:
         rest = said[found.end() :].lstrip(" .:：、)）]-")
         if index is None:
             return NOTHING
-        also = _ALSO.match(said[found.end() :].lstrip(")）]"))
-        if also and options.letter(also[1]) not in (None, index):
+        also = RULE["also"].match(said[found.end() :].lstrip(")）]"))
+        if also and options.letter(also["other"]) not in (None, index):
             return None
         stated = options.begins(rest)
         behind = said[found.end() :] if not stated else rest[len(options.texts[stated[0]]) :]
-        if _ASKS.match(behind) or _DENIED.match(behind.lstrip(" .:：、)）]")):
+        if RULE["asks"].match(behind) or RULE["denied"].match(behind.lstrip(" .:：、)）]")):
             return NOTHING
         return index if not stated or index in stated else None
     if not by_text:
         return NOTHING
     beyond = said[len(options.texts[by_text[0]]) :]
-    if (also_text := re.match(rf"{_JOINS}(.+)", beyond)) and options.begins(also_text[1]):
+    if (also_text := RULE["also_text"].match(beyond)) and options.begins(also_text["other"]):
         return None
-    if _ASKS.match(beyond) or _DENIED.match(beyond):
+    if RULE["asks"].match(beyond) or RULE["denied"].match(beyond):
         return NOTHING
     return by_text[0] if len(by_text) == 1 or len({options.forms[i] for i in by_text}) == 1 else None
 
 
 def _taken_back(text: str, at: int) -> bool:
     """Does the clause in front of a place deny, or its sentence only suppose, what follows?"""
-    sentence = re.split(r"[.;!?。；！？\n]", text[: max(0, at)])[-1]
-    return bool(_NOT.search(_NOT_BUT.sub("", _clause(text, at))) or _UNREAL.search(sentence))
+    sentence = re.split(r"[.;!?。；！？\n]|(?=本题|此题|这里)", text[: max(0, at)])[-1]
+    return bool(RULE["denies"].search(RULE["not_but"].sub("", _clause(text, at))) or RULE["unreal"].search(sentence))
 
 
 def _echoes(text: str, options: _Options) -> bool:
     """Does the answer only begin by writing down all options in their order?"""
-    lines = [line.strip() for line in _MARKUP.sub("", text).splitlines() if line.strip()][: len(options.texts)]
+    lines = [line.strip() for line in RULE["markup"].sub("", text).splitlines() if line.strip()][: len(options.texts)]
     letters = [found[1].upper() for line in lines if (found := re.match(r"[(\[]?([A-Ja-j])[)\].:、]", line))]
     return len(letters) > 1 and letters == [chr(ord("A") + place) for place in range(len(options.texts))]
 

@@ -1,57 +1,48 @@
 """More detail than the reference gives: which additions to a name leave the diagnosis what it is.
 
-Side, site, organism, severity and a plain cause may be added to a reference that says nothing of them. Everything else
-that stands beside the name (unstable, aspiration, gestational, post-, non-, with empyema) may make another disease of
-it, and is never taken for detail.
+Side, site, organism, severity and a plain cause may be added to a reference that says nothing of them (`detail.yaml`).
+Everything else that stands beside the name (unstable, aspiration, gestational, post-, non-, with empyema) may make
+another disease of it, and is never taken for detail.
 """
 
 import re
+from pathlib import Path
 
-from clinical_r1.verifier.normalise import RELATIONS, words
+import yaml
 
-_SIDES = {"left", "right", "bilateral", "unilateral", "sided"}
-_SEVERITIES = {"mild", "moderate", "severe", "uncomplicated", "symptomatic"}
-_SITES = {"distal", "proximal", "midshaft", "lobe"}
-_LOBES = {"upper", "middle", "lower"}
-_ORGANISMS = {
-    "bacterial", "viral", "streptococcal", "pneumococcal", "staphylococcal", "mycoplasma", "mycoplasmal", "chlamydial",
-    "klebsiella", "pseudomonas", "legionella", "influenzal", "ebv", "hbv", "hcv", "cmv", "hsv", "vzv", "streptococcus",
-    "pneumoniae", "staphylococcus", "aureus", "escherichia", "coli", "helicobacter", "pylori", "h", "e", "s", "k",
-    "epstein", "barr", "virus", "pyogenes", "infection", "related", "associated", "positive",
-}  # fmt: skip
-_ORIGINS = {
-    "biliary",
-    "gallstone",
-    "alcoholic",
-    "alcohol",
-    "calculous",
-    "community",
-    "acquired",
-    "hospital",
-    "idiopathic",
+from clinical_r1.text import has_han
+from clinical_r1.verifier.normalise import RELATIONS, in_order, normalise, words
+
+TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_KINDS = {
+    name: {key: frozenset(words(value)) if isinstance(value, str) else value for key, value in kind.items()}
+    for name, kind in TABLE["english"].items()
 }
-_CAUSES = _ORGANISMS | _SIDES | _SEVERITIES | {
-    "chronic", "acute", "recent", "blood", "loss", "gallstone", "stone", "alcohol", "use", "trauma", "fall", "smoking",
-    "menorrhagia", "dietary", "deficiency", "intake", "inadequate", "overuse", "bacteria",
-}  # fmt: skip
-_COMPANIONS = (
-    _SEVERITIES | _SIDES | {"hydronephrosis", "fever", "cough", "pain", "aura", "dehydration", "itching", "in"}
-)
-_LIMBS = {
-    "eye", "ear", "hand", "wrist", "foot", "leg", "arm", "knee", "hip", "shoulder", "ankle", "elbow", "finger", "toe",
-    "thigh", "calf", "breast", "side", "chest", "trunk", "lung", "pulmonary", "renal", "lobe", "upper",
-    "middle", "lower",
-    "face", "neck", "limb", "extremity", "thumb", "forearm",
-}  # fmt: skip
-_GRADE = re.compile(r"(?:grade|stage|class|nyha|gold) ?(?:[1-5]|i{1,3}|iv|v)[ab]?$")
+_SIDES, _SEVERITIES, _PLACES = (_KINDS[name]["words"] for name in ("side", "severity", "place"))
+_COMPANIONS, _VAGUE = _SEVERITIES | _SIDES | set(TABLE["companions"].split()), set(TABLE["vague"].split())
+_CAUSES = _KINDS["organism"]["words"] | _SIDES | _SEVERITIES | set(TABLE["causes"].split())
+_LEVEL, _MEASURE, _GRADE = (re.compile(TABLE[name]) for name in ("level", "measure", "grade"))
 _CAUSE = ("due to", "caused by", "from", "following", "secondary to", "after")
-_ACUTE_ORIGIN = {"idiopathic": "secondary"}
+_CHINESE = {
+    name: (re.compile(kind["pattern"]), re.compile(kind.get("of", ""))) for name, kind in TABLE["chinese"].items()
+}
+_TWO_THINGS = re.compile(TABLE["two_things"])
+_IN_PARENTHESIS = re.compile(
+    "|".join(
+        f"(?:{pattern})"
+        for pattern in (*TABLE["parenthesis"], f"(?:{_CHINESE['side'][0].pattern})侧?", _CHINESE["severity"][0].pattern)
+    )
+)
+_SIDE_OF = re.compile(r"(?:左|右|两侧|双)([肺肾眼耳膝髋肩乳])(?:[上中下]叶)?")
+"""The organ stays where the name needs it: `左肾多发结石`."""
+_DISC_LEVEL = re.compile(r"(?:l\d|腰\d)(?:[l腰s骶]?\d)*(?=椎间盘)")
 
 
 def fits_english(phrase: list[str], reference: list[str]) -> bool:
     """Are the words of a name (in order; see `normalise.words`) the reference's and nothing but detail beside?"""
-    if not RELATIONS.isdisjoint(reference):
+    if not RELATIONS.isdisjoint(reference) or in_order(reference):
         return False
+    phrase = _MEASURE.sub(" ", " ".join(phrase)).split()
     head, relation, rest = _divide(phrase)
     extras = list(head)
     for word in reference:
@@ -72,21 +63,27 @@ def _divide(phrase: list[str]) -> tuple[list[str], str, list[str]]:
 
 def _additions_fit(extras: list[str], reference: list[str]) -> bool:
     rest = " ".join(extras)
-    graded = re.search(r"\b(?:grade|stage|class|nyha|gold)\b", rest)
-    if graded:
-        if re.search(r"\b(?:grade|stage|class|type)\b", " ".join(reference)):
+    if _GRADE.search(rest):
+        if not {"grade", "stage", "class", "type"}.isdisjoint(reference):
             return False
-        rest = re.sub(r"\b(?:nyha )?(?:grade|stage|class|gold|nyha) ?(?:[1-5]|i{1,3}|iv|v)[ab]?\b", " ", rest)
-    left = rest.split()
+        rest = _GRADE.sub(" ", rest)
+    left = set(rest.split())
+    levels = {word for word in left if _LEVEL.fullmatch(word)}
+    if levels and any(_LEVEL.fullmatch(word) for word in reference):
+        return False
+    left -= levels
     sided = not _SIDES.isdisjoint(left)
-    for word in left:
-        group = next((g for g in (_SIDES, _SEVERITIES, _SITES, _ORGANISMS, _ORIGINS) if word in g), None)
-        if group is None and not (sided and "lobe" in left and word in _LOBES) and not (sided and word in _LIMBS):
-            return False
-        if group is not None and not group.isdisjoint(reference):
+    for kind in _KINDS.values():
+        named = left & kind["words"]
+        if not named or (kind.get("sided") and not sided) or ("of" in kind and kind["of"].isdisjoint(reference)):
+            continue
+        telling = kind["words"] - kind.get("neutral", frozenset())
+        if not kind.get("sided") and not telling.isdisjoint(reference):
             return False  # the reference says something of that kind, and something else
-    kinds = [group for group in (_SIDES, _ORIGINS) if len(group.intersection(left) - {"sided", "acquired"}) > 1]
-    return not kinds
+        if kind.get("one") and len(named & telling) > 1:
+            return False
+        left -= named
+    return not left
 
 
 def _complement_fits(relation: str, rest: list[str], reference: list[str]) -> bool:
@@ -94,46 +91,26 @@ def _complement_fits(relation: str, rest: list[str], reference: list[str]) -> bo
         return False
     if relation in _CAUSE:
         return set(rest) <= _CAUSES
+    if relation == "without":  # what is denied is no part of the name
+        return len(rest) <= 4 and not _VAGUE.intersection(rest) and not set(reference).intersection(rest)
     if relation == "with":
         return set(rest) <= _COMPANIONS
-    return relation in ("in", "on") and not _SIDES.isdisjoint(rest) and set(rest) <= _SIDES | _LIMBS
+    return relation in ("in", "on") and not _SIDES.isdisjoint(rest) and set(rest) <= _SIDES | _PLACES
 
 
-_CN_SIDE = (
-    r"(?:左|右|两侧|单侧|双(?=[上下]肢|[眼耳肾肺膝手足]))(?:[上中下](?=肺|$)|(?:上|下)肢|肺(?:[上中下]叶)?|胸背|头面|[胸腰背腹面颈肩臀髋踝腕肘手足眼耳肾膝]|大腿"
-    r"|小腿|额|颞|季肋)?部?"
-)
-_CN_SITE = (
-    r"(?:大脑[前中后]|椎-?基底|基底)动脉(?:供血)?区|基底节区?|(?:额|顶|颞|枕)叶|丘脑(?!下)"
-    r"|远端|近端|远段|近段|上段|中段|下段|末端"
-)
-_CN_SEVERITY = (
-    r"轻度|中度|重度|轻症|重症(?!肌)|轻型|重型|[1-5]级|[1-5]期|非?复杂性(?<!非复杂性)|典型(?<!非典型)(?<!不典型)"
-)
-_CN_ORGANISM = (
-    r"(?:eb病毒|hbv|hcv|支原体|衣原体|肺炎链球菌|链球菌|金黄色葡萄球菌|葡萄球菌|大肠埃希菌|大肠杆菌|幽门螺杆菌"
-    r"|流感病毒|腺病毒|合胞病毒|细菌|病毒)"
-    r"(?:感染)?(?:所致|引起|导致|相关性?|性)?"
-)
-_CN_ORIGIN = r"社区获得性|医院获得性|胆源性|酒精性|原因不明"
-_CN_LEVEL = r"[lcts]\d(?:[lcts]?\d|s1)*"
-_CN_COMPANY = r"伴(?:有)?(?:轻度|中度|重度)?(?:左|右|两侧)?(?:肾积水|发热|咳嗽|疼痛|脱水)"
-_CN_RISK = r"(?:[1-5]级)?(?:[很极]?高危|中危|低危)组?"
-_TNM = r"[cp]?t[1-4][a-d]?n[0-3x][a-c]?m[01x][a-c]?"
-_CN_KINDS = {
-    "company": _CN_COMPANY, "side": _CN_SIDE, "site": _CN_SITE, "severity": _CN_SEVERITY,
-    "organism": _CN_ORGANISM, "origin": _CN_ORIGIN,
-    "level": _CN_LEVEL,
-}  # fmt: skip
-_CN_DETAIL = {kind: re.compile(pattern) for kind, pattern in _CN_KINDS.items()}
-_CN_OTHER = re.compile(r"[和及与或]|右.*左|左.*右")
+def fits_chinese(phrase: str, reference: str) -> bool:
+    """Is a Chinese name (normalised) the reference (normalised too) and nothing but detail that this leaves open?"""
+    if _TWO_THINGS.search(phrase) and not _TWO_THINGS.search(reference):
+        return False
+    if reference.startswith("腰椎间盘"):
+        phrase = _DISC_LEVEL.sub("腰", phrase)
+    return any(_without_detail(form, reference) == reference for form in (phrase, _SIDE_OF.sub(r"\1", phrase)))
 
 
-def without_detail(phrase: str, reference: str) -> str:
-    """A Chinese name (normalised) without the detail that the reference (normalised too) leaves open."""
-    if _CN_OTHER.search(phrase) and not _CN_OTHER.search(reference):
-        return phrase
-    for kind, pattern in _CN_DETAIL.items():
+def _without_detail(phrase: str, reference: str) -> str:
+    for kind, (pattern, of) in _CHINESE.items():
+        if not of.search(reference):
+            continue
         if kind in ("side", "organism") and reference in phrase:
             before, _, after = phrase.rpartition(reference)
             phrase = pattern.sub("", before) + reference + pattern.sub("", after)
@@ -144,9 +121,8 @@ def without_detail(phrase: str, reference: str) -> str:
 
 def parenthesis_fits(inside: str) -> bool:
     """Is what stands in a parenthesis nothing but detail (`L4/5`, `left`, `重度`)?"""
-    compact = re.sub(r"[\s/、,，.-]+", "", inside.lower())
-    plain_kinds = (_CN_LEVEL, _CN_SIDE + r"侧?", _CN_SEVERITY, _CN_RISK, _TNM)
-    if re.fullmatch("|".join(f"(?:{pattern})" for pattern in plain_kinds), compact):
+    compact = re.sub(r"[\s/、,，-]+", "", normalise(inside) if has_han(inside) else inside.lower())
+    if _IN_PARENTHESIS.fullmatch(compact):
         return True
     tokens = words(inside)
-    return bool(tokens) and (_GRADE.match(" ".join(tokens)) is not None or set(tokens) <= _SIDES | _SEVERITIES)
+    return bool(tokens) and (_GRADE.fullmatch(" ".join(tokens)) is not None or set(tokens) <= _SIDES | _SEVERITIES)

@@ -1,58 +1,42 @@
-"""Answers in the words of their question: `The neurotransmitter released at the node is X`, `X is classified as ...`.
+"""Answers in the words of their question. English only.
 
-A sentence is an echo where all that stands beside the name was asked (or says nothing), in the order of the question,
-with the question's own denials and no other. What adds a word of its own is not read here. English only.
+A sentence answers an open question where all that stands beside the name was asked (or says nothing), in the order of
+the question, with the question's own denials and superlatives and no other. Where the name may stand:
+
+| claim | question | answer |
+|---|---|---|
+| is | which nerve is injured in X | the nerve injured in X is NAME |
+| first | which drug cannot be used for X | NAME cannot be used for X |
+| last | what mode does the wire belong to | the wire belongs to the NAME mode |
+| to do | which test is most appropriate | it would be most appropriate to order NAME |
+| made | what is the least likely cause | this makes NAME the least likely cause |
+
+What adds a word of its own, leaves a gap or replaces a word is not read: it may answer another question.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from clinical_r1.verifier import frames
-from clinical_r1.verifier.normalise import CJK, plain, words
+from clinical_r1.text import has_han
+from clinical_r1.verifier.normalise import plain, words
+from clinical_r1.verifier.wordings import RULE
 
 _FILLER = frozenset(words(
     "this that these those it its his her their the patient patients case scenario setting context situation condition"
     " presentation described presented presenting symptoms symptom observed findings most likely probable typically"
-    " usually commonly generally specifically primarily heavily clearly therefore responsible for of in at on to with"
-    " from by and as is are was were be been being has have had would will can does do did which who what where when"
-    " used use called known termed named referred associated appropriate particular specific"
+    " usually often commonly generally specifically primarily heavily clearly therefore responsible for of in at on to"
+    " with from by and as is are was were be been being has have had would will can does do did which who what where"
+    " when used use called known termed named referred associated appropriate particular specific among following"
 )) | {"a", "s", "response", "there"}  # fmt: skip
 """Words that say nothing of their own about which thing is meant."""
 _THINGS = frozenset(("condition", "symptom", "finding", "presentation"))
 """Of these, what may itself be asked for."""
 _PERSONS = frozenset(("man", "woman", "girl", "boy", "infant", "newborn", "male", "female"))
-_ASKS = re.compile(r"\b(?:what|which|identify|name)\b", re.I)
-_HEAD_START = re.compile(
-    r"\b(?:what|which|identify|name)\s+(?:(?:is|are|was|would be)\s+)?(?:(?:the|an?|one)\s+)?"
-    r"(?:(?:name|term|type|kind) (?:of|for|used to describe) )?(?:(?:the|an?)\s+)?",
-    re.I,
-)
-_HEAD_END = re.compile(
-    r"[,?.]|\s(?:is|are|was|were|can|cannot|does|do|has|have|would|should|will|of|for|in|at|on|to|with|from|by|that"
-    r"|which|who|where|when|after|during|associated|responsible|involved|used|released|known|innervated"
-    r"|\w+ing|\w+ly released)\b",
-    re.I,
-)
-_COPULA = re.compile(
-    r"\s(?:is|are|would be)(?: (?:most likely|likely|typically|usually|therefore|indeed|clearly|most commonly))*"
-    r"(?: (?:called|known as|termed|named|referred to as|(?:most )?(?:closely |commonly )?associated with))?\s+",
-    re.I,
-)
-_LEAD = re.compile(r"(?:in|for|to|during|based on|given|considering|according to|after|when|among)\b", re.I)
-_FREE_LEAD = re.compile(r"(?:based on|given|considering)\b", re.I)
-_PLACED = re.compile(
-    r" (?:located|situated) (?:under|in|on|at|near|behind|above|below) (?:the )?\w+(?: \w+)?(?= (?:in|of|from)\b)", re.I
-)
+_KIN = frozenset(("mother", "father", "brother", "sister", "husband", "wife", "parent"))
 _SUPERLATIVE = frozenset(words("most least best first next last preferred greatest highest lowest earliest only main"))
-_ASIDE = re.compile(
-    r", (?:(?:particularly|especially) )?(?:given|considering|characterized by|based on) [^;:.]*?,(?= )"
-)
-_CORE_END = re.compile(r" (?:while|considering|given|based on)\b", re.I)
-_OTHER_CASE = re.compile(
-    r"\b(?:contrast|unlike|other|another|different|than|second\w*|third|alternativ\w+|outdated|old|former\w*)\b", re.I
-)
-_POLAR = re.compile(rf"{frames.AGAINST.pattern}|{frames.HYPOTHETICAL.pattern}|\b(?:except|least|fails?|lacks?)\b", re.I)
+_CHOICE = frozenset(words("best preferred recommended optimal ideal suitable appropriate advisable excellent choice"))
+"""Of what is to be done one says any of these where another says `best`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,125 +49,187 @@ class Question:
     """`most`, `first`, `best`: what the answer must say too."""
     head: frozenset[str]
     """What is asked for: `the pelvic diameter`."""
+    subject: str
+    """Where the question is inverted, the first word of who or what does it; else ""."""
     sentence: frozenset[str]
     """All words of the sentence that asks, and what the question calls the patient."""
     known: frozenset[str]
     """All words of the question."""
     polar: tuple[str, ...]
-    """Its denials and conditions, sorted."""
+    """Denials and conditions of what is asked, sorted."""
+    around: frozenset[str]
+    """Those of the whole sentence, and whom of the family the question names."""
+
+    def chooses(self) -> bool:
+        """Does it ask what is best to do?"""
+        return not _CHOICE.isdisjoint(self.sentence)
+
+    def superlative_in(self, text: str) -> bool:
+        """Does a text say the question's superlative, or another word for the best choice?"""
+        said, wanted = set(words(text)), self.superlative
+        if self.chooses() and said & _CHOICE:
+            wanted = wanted - _CHOICE - {"most"}
+        return wanted <= said
 
 
 def ask(question: str) -> Question | None:
     """The question as `Question`; None where it is not a plain English one."""
     text = plain(question).strip()
-    sentences = [part for part in re.split(r"(?<=[.?!])\s+", text) if _ASKS.search(part)]
-    if CJK.search(text) or not sentences:
+    sentences = [part for part in re.split(r"(?<=[.?!])\s+", text) if RULE["question_word"].search(part)]
+    if has_han(text) or not sentences:
         return None
     sentence = sentences[-1]
-    start = list(_HEAD_START.finditer(sentence))[-1]
-    rest = sentence[start.end() :]
-    end = _HEAD_END.search(rest)
+    heads = list(RULE["head_start"].finditer(sentence))
+    if not heads:
+        return None
+    rest = sentence[heads[-1].end() :]
+    end, inverted = RULE["head_end"].search(rest), RULE["inverted"].search(rest)
     head = frozenset(words(rest[: end.start()] if end else rest))
     head = (head - _FILLER) | (_THINGS & head)
     if not head:
         return None
-    core = _PLACED.sub("", _ASIDE.sub("", _CORE_END.split(sentence[start.end() :])[0]))
+    core = RULE["placed"].sub("", RULE["aside"].sub("", RULE["core_end"].split(rest)[0]))
     known = frozenset(words(text))
     return Question(
-        _content(core),
-        _SUPERLATIVE & set(words(core)),
-        head,
-        frozenset(words(sentence)) | (_PERSONS & known),
-        known,
-        _polar(sentence),
+        asked=_content(core),
+        superlative=frozenset(_SUPERLATIVE & set(words(re.sub(r"\bto last\b", "", core)))),
+        head=head,
+        subject=next((w for w in words(rest[inverted.end() :]) if w not in ("this", "that", "these")), "")
+        if inverted
+        else "",
+        sentence=frozenset(words(sentence)) | (_PERSONS & known),
+        known=known,
+        polar=_polar(core),
+        around=frozenset(_polar(sentence)) | (_KIN & known),
     )
 
 
-def statements(sentence: str, question: Question) -> Iterator[tuple[int, str]]:
-    """(start of what is named, form) of the places where a sentence may name what was asked: `is` or `first`."""
+def claims(sentence: str, question: Question) -> Iterator[tuple[str, str | None]]:
+    """What a sentence may say in answer: (the name, what stands behind its claim), or (a text that begins with the
+    name, None)."""
     for start in _starts(sentence, question):
-        body = sentence[start:]
-        for copula in _COPULA.finditer(body):
-            if _frames(body[: copula.start()], copula.group(), question):
-                yield start + copula.end(), "is"
-        yield start, "first"
-
-
-def predicate_end(tail: str, question: Question) -> int | None:
-    """Where the predicate behind a name in front ends: it says all that was asked, in the question's order."""
-    for end in [len(tail), *(found.start() for found in reversed(list(re.finditer(",", tail))))]:
-        said = tail[:end]
-        rest = [word for word in question.asked if word not in question.head]
-        content = _content(said)
-        if (
-            re.match(r"\s*(?:is|are|can|cannot|would be|does|do)\b", said)
-            and (len(content) >= 2 or set(content) == set(rest))
-            and _run_of(content, question.asked)
-            and question.superlative <= set(words(said))
-            and len(set(content) & set(rest)) >= 0.6 * len(set(rest))
-            and set(words(said)) <= question.sentence | _FILLER
-            and _polar(said) == question.polar
-        ):
-            return end
-    return None
+        lead, body = sentence[:start], sentence[start:]
+        for copula in RULE["copula"].finditer(body):
+            if _is_asked(body[: copula.start()], copula.group(), question):
+                yield body[copula.end() :], None
+        for copula in RULE["predicate"].finditer(body):
+            end = _predicate_end(body[copula.start() :], lead, question)
+            if end is not None:
+                yield body[: copula.start()], body[copula.start() + end :]
+        if question.subject and question.subject in words(body)[:3]:
+            for slot in RULE["slot"].finditer(body):
+                if _only_asked(re.sub(r"\bis considered\b", "is", body[: slot.end()]), question):
+                    said = body[slot.end() :]
+                    yield said, None
+                    name, of, rest = said.partition(" of ")
+                    known = [word in question.sentence for word in _content(rest)]
+                    if of and known and sum(known) >= 0.5 * len(known) and not _polar(rest):
+                        yield name, ""  # the window period of hepatitis B
+        if question.chooses() and (found := RULE["to_do"].match(body)):
+            yield body[found.end() :], None
+        if (found := RULE["made"].search(body)) and question.superlative_in(body[found.end() :]):
+            behind, denied = words(body[found.end() :]), RULE["polar_wide"].search(sentence[: start + found.start()])
+            if not denied and not question.head.isdisjoint(behind) and set(behind) <= question.sentence | _FILLER:
+                yield found["name"], ""
 
 
 def also_says(sentence: str, question: Question, matches: Callable[[str], bool]) -> bool:
     """Does a sentence state something else in answer to the question (a second candidate)?"""
-    for start, form in statements(sentence, question):
-        if form == "is" and not matches(sentence[start:]):
+    for said, tail in claims(sentence, question):
+        if tail is None and not matches(said):
             return True
+    for start in _starts(sentence, question):
         for copula in re.finditer(r"\s(?:is|are|can|would be|does|do)\s", sentence[start:]):
             tail = sentence[start + copula.start() :]
-            said = set(_content(tail)) & set(question.asked)
-            if not question.superlative <= set(words(tail)):
+            shared = set(_content(tail)) & set(question.asked)
+            if not question.superlative_in(tail):
                 continue
             subject = sentence[start : start + copula.start()]
-            kind = bool(said and question.superlative) and not question.head.isdisjoint(words(subject)[-1:])
-            if (kind or len(said) >= 0.5 * len(question.asked)) and not matches(subject):
+            kind = bool(shared and question.superlative) and not question.head.isdisjoint(words(subject)[-1:])
+            if subject.rpartition(",")[2].strip().lower() in ("it", "this", "that", "they", "these"):
+                continue
+            if re.match(r"(?:while|although|though)\b[^,]*$", subject, re.I):
+                continue  # concedes something
+            if (kind or len(shared) >= 0.5 * len(question.asked)) and not matches(subject):
                 return True
     return False
 
 
 def denies_as_asked(clause: str, question: Question) -> bool:
-    """Does a clause deny just what the question denies (`which does not form X?`: `it does not form X`)?"""
+    """Does a clause deny just what the question denies (`which does not form X?`: `it does not form X`), or
+    what it asks for as the least likely?"""
+    if "least" in question.polar:
+        return True  # what is denied is least likely
     shared = {word for word in _content(clause) if word in question.asked}
     return bool(question.polar) and _polar(clause) == question.polar and len(shared) >= 2
 
 
+def denies_of(sentence: str, question: Question) -> bool:
+    """Does a sentence go on to deny something of what was asked, where the question denies too (`which finding is not
+    associated with X?`: `this does not go with X`)?"""
+    return "not" in question.polar and not {*_content(sentence)}.isdisjoint({*question.asked} - {"not"})
+
+
 def _starts(sentence: str, question: Question) -> list[int]:
     """Where the statement may begin: behind an opener and an adverbial that only repeats the question."""
-    opener = re.match(frames.OPENERS, sentence, re.I)
+    opener = RULE["openers"].match(sentence)
     first = opener.end() if opener else 0
     found = [first]
-    if _LEAD.match(sentence[first:]):
+    if RULE["adverbial"].match(sentence[first:]):
         for comma in re.finditer(r", ", sentence[first:]):
             lead = sentence[first : first + comma.start()]
             content = [word for word in words(lead) if word not in _FILLER]
             fits = sum(word in question.known for word in content) >= 0.5 * len(content)
             new_number = any(word not in question.known for word in content if any(c.isdigit() for c in word))
-            if _OTHER_CASE.search(lead) or set(_polar(lead)) - set(question.polar) or new_number:
+            other = any(found.group().lower() not in question.known for found in RULE["other_case"].finditer(lead))
+            if other or set(_polar(lead)) - question.around or new_number:
                 continue
-            if fits or _FREE_LEAD.match(lead):
+            if fits or RULE["free_adverbial"].match(lead):
                 found.append(first + comma.end())
     return found
 
 
-def _frames(subject: str, copula: str, question: Question) -> bool:
+def _is_asked(subject: str, copula: str, question: Question) -> bool:
     """Is the subject what was asked, in the question's words?"""
-    subject = _ASIDE.sub("", subject + " ").rstrip(" ,")
-    end = _HEAD_END.search(subject)
+    subject = RULE["among"].sub("", RULE["aside"].sub("", subject + " ").rstrip(" ,"))
+    end = RULE["head_end"].search(subject)
     head = set(words(subject[: end.start()] if end else subject))
     content = _content(subject)
-    if set(words(subject)) - question.sentence - _FILLER or _polar(subject + copula) != question.polar:
+    if not _only_asked(subject, question) or _polar(subject + copula) != question.polar:
         return False
-    if not question.superlative <= set(words(subject + copula)):
+    if not question.superlative_in(subject + copula):
         return False
     if "associated with" in copula:  # holds in either direction
         return len(set(content) & set(question.asked)) >= 0.5 * len(set(question.asked))
-    inside = [word for word in content if word in question.asked]
-    begins = not inside or inside[0] == question.asked[0]
-    return not question.head.isdisjoint(head) and begins and _run_of(inside, question.asked)
+    inside = [word for word in content if word in question.asked and word not in _CHOICE]
+    asked = [word for word in question.asked if word not in _CHOICE]
+    begins = not inside or inside[0] == asked[0]
+    return not question.head.isdisjoint(head) and begins and _run_of(inside, asked)
+
+
+def _only_asked(text: str, question: Question) -> bool:
+    chosen = _CHOICE if question.chooses() else frozenset()
+    return set(words(text)) <= question.sentence | _FILLER | chosen
+
+
+def _predicate_end(tail: str, lead: str, question: Question) -> int | None:
+    """Where the predicate behind a name in front ends: it says all that was asked, in the question's order."""
+    asked = [word for word in question.asked if word not in _CHOICE]
+    rest = {word for word in asked if word not in question.head}
+    led = set(_content(lead)) & rest
+    for end in [len(tail), *(found.start() for found in reversed(list(re.finditer(",", tail))))]:
+        said = tail[:end]
+        content = [word for word in _content(said) if word not in _CHOICE]
+        if (
+            (len(content) >= 2 or set(content) - question.head == rest)
+            and _run_of(content, asked)
+            and question.superlative_in(said)
+            and len(set(content) & rest | led) >= 0.6 * len(rest)
+            and _only_asked(said, question)
+            and _polar(said) == question.polar
+        ):
+            return end
+    return None
 
 
 def _content(text: str) -> tuple[str, ...]:
@@ -191,11 +237,11 @@ def _content(text: str) -> tuple[str, ...]:
 
 
 def _polar(text: str) -> tuple[str, ...]:
-    found = (match.group().lower() for match in _POLAR.finditer(text))
+    found = (match.group().lower() for match in RULE["polar"].finditer(text))
     return tuple(sorted("not" if word in ("cannot", "can't", "isn't") else word for word in found))
 
 
-def _run_of(said: list[str] | tuple[str, ...], asked: tuple[str, ...]) -> bool:
+def _run_of(said: list[str] | tuple[str, ...], asked: list[str] | tuple[str, ...]) -> bool:
     """Do the words stand in the question in this order and without a gap? What is left out may make it another one."""
     length = len(said)
-    return any(tuple(said) == asked[at : at + length] for at in range(len(asked) - length + 1))
+    return any(tuple(said) == tuple(asked[at : at + length]) for at in range(len(asked) - length + 1))

@@ -10,9 +10,9 @@ from clinical_r1.verifier.judgement import Grading
 from clinical_r1.verifier.names import Names
 from clinical_r1.verifier.normalise import plain
 from clinical_r1.verifier.reading import after_frame
+from clinical_r1.verifier.wordings import RULE
 
 _BETWEEN = re.compile(r"[,，、;；+&\n]|\band\b|\bwith\b|和|及|以及|与|伴有?|合并")
-_MARK = re.compile(r"^\s*(?:[-•·*]|\(?\d{1,2}[.)、．](?!\d)|[(（]\d{1,2}[)）]|[①-⑳])\s*")
 _NOT_STATED = re.compile(
     r"\b(?:not|no|without|possib\w+|suspect\w*|exclud\w+|ruled out|unlikely|or|versus|vs|differential"
     r"|history)\b|[?？]|待|疑|排除|除外|不|或|鉴别|可能|史$",
@@ -31,11 +31,18 @@ def stated_diagnoses(answer: str) -> list[str]:
     items = [part.strip() for part in block.splitlines() if part.strip()]
     if len(items) == 1:
         items = split_references(items[0])
-    items = [_MARK.sub("", item).strip(" .。*_`#") for item in items]
+    items = [RULE["bullet"].sub("", item).strip(" .。*_`#") for item in items]
     if len(items) == 1:
         items = [part.strip(" .。") for part in _BETWEEN.split(items[0])]
     items = [item for item in items if item]
     return [] if any(_NOT_STATED.search(item) or len(item) > 120 for item in items) else items
+
+
+def ranked_diagnoses(answer: str, most: int) -> list[str]:
+    """The first diagnoses of an answer that lists them by rank, one a numbered line; [] where it holds no such list."""
+    lines = [line.strip() for line in plain(answer).splitlines()]
+    items = [RULE["bullet"].sub("", line).strip(" .;。；*_`#") for line in lines if RULE["bullet"].match(line)]
+    return [item for item in items if item][:most]
 
 
 def grade_list(

@@ -1,30 +1,26 @@
 """The LLM judge: one call at temperature 0 that sees question, reference and final answer, never the reasoning."""
 
-import hashlib
-import re
-from functools import cache
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 from pydantic import BaseModel
 
 from clinical_r1.asking import problem
 from clinical_r1.dialects import AUTO
-from clinical_r1.llm.client import CallFailed, Completion, LLMClient, Message
+from clinical_r1.errors import UserError
+from clinical_r1.llm.client import CallFailed, Completion, LLMClient
+from clinical_r1.llm.prompts import Prompt, filled
 from clinical_r1.reasoning import CLOSE
 from clinical_r1.schema import Language, Verdict, VerdictLabel
-from clinical_r1.verifier.choice import chosen_index, read_choice
+from clinical_r1.verifier.choice import chooses
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.normalise import normalise
 from clinical_r1.verifier.replies import read_verdict
-from clinical_r1.verifier.watch import Watch
 
 PROMPTS = Path(__file__).parent / "prompts"
 PLAIN_ROOM, THINKING_ROOM = 256, 4096
 """Tokens of a reply: of a judge that answers at once, and of one that thinks before."""
-SEPARATOR = "=== user ===\n"
-_TAG = re.compile(r"<(/?)(case|previous|reference|thinking|answer)>", re.IGNORECASE)
 
 
 class Judged(BaseModel):
@@ -39,45 +35,56 @@ class Judged(BaseModel):
         return cls(verdict=said) if said else None
 
 
-def _inert(text: str) -> str:
-    """Our block tags disarmed: an answer cannot close its block and speak as the prompt."""
-    return _TAG.sub(r"‹\1\2›", text.strip())
+def prompt(task: Literal["judge", "rubric"], language: Language, **blocks: Any) -> Prompt:
+    """What is asked in one call."""
+    return filled(PROMPTS / f"{task}_{language}.md.j2", f"{task}-{language}", **blocks)
 
 
-@cache
-def _prompt(language: Language) -> tuple[str, jinja2.Template, str]:
-    """System message, template of the user message, and the version that journal keys carry."""
-    source = (PROMPTS / f"judge_{language}.md.j2").read_text(encoding="utf-8")
-    system, user = source.split(SEPARATOR)
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
-    environment.filters["inert"] = _inert
-    return (
-        system.strip(),
-        environment.from_string(user),
-        f"judge-{language}-{hashlib.sha256(source.encode()).hexdigest()[:12]}",
-    )
-
-
-def judge_messages(item: Judgement) -> tuple[list[Message], str]:
+def judge_messages(item: Judgement) -> Prompt:
     """Messages and prompt version of one judgement."""
-    system, user, version = _prompt(item.language)
     question = problem(item.question, item.options)
     reference = "\n".join(item.wanted) if len(item.wanted) > 1 else item.reference
-    content = user.render(question=question, reference=reference, answer=item.answer).strip()
-    return [{"role": "system", "content": system}, {"role": "user", "content": content}], version
+    return prompt("judge", item.language, question=question, reference=reference, answer=item.answer)
 
 
-def _read_option(item: Judgement) -> VerdictLabel | None:
-    """Right or wrong where the answer plainly chooses an option: chosen options have one reader, whoever judges."""
-    chosen, right = read_choice(item.answer, item.options).index, chosen_index(item.reference, item.options)
-    if chosen is None or right is None:
-        return None
-    return VerdictLabel.CORRECT if chosen == right else VerdictLabel.INCORRECT
+class Watch:
+    """The last judgements of one judge. Not for judgements that were decided without it."""
+
+    def __init__(self, judge: str, limit: float, window: int) -> None:
+        self._judge, self._limit = judge, limit
+        self._last: deque[str] = deque(maxlen=window)
+        """Why each had no verdict; "" where it had one."""
+        self._shapes: deque[str] = deque(maxlen=3)
+
+    def gave_verdict(self) -> None:
+        """One more judgement with a verdict."""
+        self._last.append("")
+
+    def gave_none(self, reason: str, shape: str = "") -> None:
+        """One more without; raises UserError where they are more than the limit of a full window.
+
+        `shape` is the structure of the reply (llm.parse), where there was one.
+        """
+        self._last.append(reason)
+        if shape and shape not in self._shapes:
+            self._shapes.append(shape)
+        reasons = Counter(one for one in self._last if one)
+        if len(self._last) < (self._last.maxlen or 0) or reasons.total() <= self._limit * len(self._last):
+            return
+        why = ", ".join(f"{name} {count}" for name, count in reasons.most_common())
+        shown = f"; its replies look like: {' | '.join(self._shapes)}" if self._shapes else ""
+        raise UserError(
+            f"judge {self._judge}: no verdict in {reasons.total()} of its last {len(self._last)} judgements ({why}; "
+            f"most allowed: {self._limit:.0%}){shown}. Nothing is concluded from this: give the judge more room "
+            "(verifier.max_tokens) or another json_mode, or name another judge, and run the same command again"
+        )
 
 
 class LLMVerifier:
     """A judge behind an endpoint. An empty answer is incorrect without a call, and a plainly chosen option is read
     without one; a call that fails gives INVALID."""
+
+    shape: type[BaseModel] = Judged
 
     def __init__(
         self, client: LLMClient, max_tokens: int | None = None, seed: int = 0, watch: Watch | None = None
@@ -89,26 +96,31 @@ class LLMVerifier:
         known_to_think = client.endpoint.thinking not in (AUTO, "none")
         self._room = max_tokens or (THINKING_ROOM if known_to_think else PLAIN_ROOM)
         self._seed = seed
-        self._watch = watch
+        self.watch = watch
 
     async def judge(self, item: Judgement) -> Verdict:
         """The judge's verdict."""
         if not normalise(item.answer):
             return Verdict(label=VerdictLabel.INCORRECT, judge=self.name, reason="empty")
-        if item.options and (read := _read_option(item)) is not None:
-            return Verdict(label=read, judge=self.name, reason="option")
+        if item.options and (right := chooses(item)[0]) is not None:
+            label = VerdictLabel.CORRECT if right else VerdictLabel.INCORRECT
+            return Verdict(label=label, judge=self.name, reason="option")
         try:
-            completion = await self._ask(item)
+            completion = await self.ask(item)
         except CallFailed as failure:
-            if self._watch is not None:
-                self._watch.gave_none(failure.reason, failure.shape)
+            if self.watch is not None:
+                self.watch.gave_none(failure.reason, failure.shape)
             return Verdict(label=VerdictLabel.INVALID, judge=self.name, reason=failure.reason)
-        if self._watch is not None:
-            self._watch.gave_verdict()
+        if self.watch is not None:
+            self.watch.gave_verdict()
         label = VerdictLabel(completion.parsed.verdict)
         return Verdict(label=label, judge=f"llm:{completion.model or self.client.endpoint.model}")
 
-    async def _ask(self, item: Judgement) -> Completion:
+    def messages(self, item: Judgement) -> Prompt:
+        """Messages and prompt version of what is asked about one item."""
+        return judge_messages(item)
+
+    async def ask(self, item: Any) -> Completion:
         """The judge's reply; one that was cut off is asked for once more with the room of a judge that thinks, which
         all later ones get as well."""
         try:
@@ -122,8 +134,8 @@ class LLMVerifier:
             self._room = THINKING_ROOM
         return completion
 
-    async def _call(self, item: Judgement) -> Completion:
-        messages, version = judge_messages(item)
+    async def _call(self, item: Any) -> Completion:
+        messages, version = self.messages(item)
         # A wrapping client may know the subject better.
         known: dict[str, Any] = {"subject": item.subject} if item.subject else {}
         return await self.client.chat(
@@ -132,6 +144,6 @@ class LLMVerifier:
             temperature=0.0,
             max_tokens=self._room,
             seed=self._seed,
-            response_model=Judged,
+            response_model=self.shape,
             **known,
         )

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from clinical_r1.errors import UserError
+from clinical_r1.text import HAN, has_han
 from clinical_r1.verifier import detail
 from clinical_r1.verifier.icd import STATED, IcdLevel, clean_code, code_of_title, same_at
-from clinical_r1.verifier.normalise import CJK, RELATIONS, initials, normalise, plain, words
+from clinical_r1.verifier.normalise import RELATIONS, chosen, initials, normalise, plain, words
 
 OWN = Path(__file__).with_name("synonyms.tsv")
 Match = Literal["", "equal", "synonym", "icd10", "detail"]
@@ -136,7 +137,7 @@ class Names:
         """Names of a reference without an abbreviation that the table knows for another disease too (`autism spectrum
         disorder (ASD)` is no atrial septal defect): no name of such a group has a word in common with the reference."""
         bare = _content(_PARENTHESIS.sub("", reference))
-        if not bare or CJK.search(reference) or "(" not in reference:
+        if not bare or has_han(reference) or "(" not in reference:
             return names
         foreign = {
             name
@@ -146,7 +147,7 @@ class Names:
                 all(
                     bare.isdisjoint(_content(member))
                     for member in self.table.members[group]
-                    if len(member) > 5 and not CJK.search(member)
+                    if len(member) > 5 and not has_han(member)
                 )
                 for group in self.table.groups.get(name, ())
             )
@@ -158,7 +159,7 @@ class Names:
         if own := clean_code(phrase):
             return own
         found = next((c for name in sorted(self._forms(plain(phrase))) if (c := self.table.code(name))), "")
-        return found or (code_of_title(phrase) if not CJK.search(phrase) and len(phrase) > 3 else "")
+        return found or (code_of_title(phrase) if not has_han(phrase) and len(phrase) > 3 else "")
 
     def written(self, reference: str) -> list[str]:
         """All names of a reference as they are written: its own parts and those of its groups, longest first."""
@@ -178,12 +179,25 @@ class Names:
         said, others = _content(phrase), [_content(name) for name in {reference, *self.names_of(plain(reference))}]
         return all(said.isdisjoint(other) for other in others)
 
+    def another_in(self, text: str, reference: str, code: str = "") -> bool:
+        """Does a text name a disease (no symptom, no injury) that surely is not the reference?"""
+        latin = re.findall(r"[A-Za-z0-9'-]+", text)
+        spans = [" ".join(latin[i:j]) for i in range(len(latin)) for j in range(i + 1, min(i + 6, len(latin)) + 1)]
+        for run in re.findall(f"[{HAN}]+", text):
+            spans += [run[i:j] for i in range(len(run)) for j in range(i + 2, min(i + 12, len(run)) + 1)]
+        known = (
+            span for span in spans if len(span) > (1 if has_han(span) else 4) and self.code(span)[:1] not in "RSTUVWXYZ"
+        )
+        return any(self.differs(span, reference, code) for span in known)
+
     def _forms(self, phrase: str) -> frozenset[str]:
         """Normalised forms of a name: as it stands, and without a parenthesis that only restates it."""
-        forms = {normalise(phrase)}
+        forms = {normalise(phrase), normalise(chosen(phrase))}
         parentheses = _PARENTHESIS.findall(phrase)
         if parentheses:
             bare = _PARENTHESIS.sub("", phrase)
+            if len(parentheses) == 1 and re.fullmatch("[甲乙丙丁戊]型", parentheses[0]):
+                forms.add(normalise(parentheses[0] + bare))
             if all(self._restates(inside, bare) for inside in parentheses):
                 forms.add(normalise(bare))
         return frozenset(forms - {""})
@@ -195,7 +209,7 @@ class Names:
             return True
         if not inside or normalise(inside) == normalise(name) or self.table.same(normalise(inside), normalise(name)):
             return True
-        if CJK.search(inside) or not inside.replace("-", "").isalnum():
+        if has_han(inside) or not inside.replace("-", "").isalnum():
             return False
         short = re.sub(r"\W", "", inside).lower()
         return short == initials(name) or (inside.isupper() and len(short) <= 5 and _abbreviates(short, name))
@@ -213,7 +227,7 @@ class Names:
         terms = self.table.terms
         if {terms.get(name, "") for name in said} & {terms.get(name, "") for name in wanted} - {""}:
             return True
-        own = clean_code(phrase) or ("" if CJK.search(phrase) or len(phrase) <= 3 else code_of_title(phrase))
+        own = clean_code(phrase) or ("" if has_han(phrase) or len(phrase) <= 3 else code_of_title(phrase))
         return same_at("code", clean_code(code), own)
 
     def _is_detail(self, phrase: str, said: frozenset[str], wanted: frozenset[str]) -> bool:
@@ -240,15 +254,15 @@ class Names:
     def _adds(self, phrase: str, wanted: frozenset[str]) -> bool:
         """Is the phrase a name of the reference (or of its group) with fitting detail?"""
         form = normalise(phrase)
-        if form in wanted or any(self.table.same(form, name) for name in wanted):
-            return True
         groups = {group for name in wanted for group in self.table.groups.get(name, ())}
         known = wanted.union(*(self.table.members[group] for group in groups))
         known |= {name for name, above in self.table.narrower.items() if not groups.isdisjoint(above)}
-        if CJK.search(form):
-            return any(CJK.search(name) and detail.without_detail(form, name) == name for name in known)
+        if form in known:
+            return True
+        if has_han(form):
+            return any(has_han(name) and detail.fits_chinese(form, name) for name in known)
         said = words(phrase)
-        return any(not CJK.search(name) and len(name) > 3 and detail.fits_english(said, name.split()) for name in known)
+        return any(not has_han(name) and len(name) > 3 and detail.fits_english(said, name.split()) for name in known)
 
 
 def _abbreviates(short: str, name: str) -> bool:
@@ -268,7 +282,7 @@ def _content(name: str) -> set[str]:
     """What two names of related diseases would share: longer words, or pairs of Chinese characters; not what any two
     diseases may share."""
     form = normalise(name)
-    if CJK.search(form):
+    if has_han(form):
         form = _ANY_DISEASE_ZH.sub("　", form)
         return {form[i : i + 2] for i in range(len(form) - 1) if "　" not in form[i : i + 2]}
     return {word for word in form.split() if word not in RELATIONS and word not in _ANY_DISEASE and len(word) > 2}
@@ -298,7 +312,7 @@ def names_in(text: str, reference: str, table: Table | None = None) -> list[tupl
 def _mention_pattern(reference: str, table: Table | None) -> re.Pattern[str] | None:
     parts = []
     for name in _names(table).written(reference):
-        if CJK.search(name):
+        if has_han(name):
             parts.append(r"\s*".join(re.escape(character) for character in name if not character.isspace()))
         elif sum(character.isalnum() for character in name) >= 2:
             body = r"[\s-]*".join(re.escape(word) for word in re.split(r"[\s-]+", name))

@@ -1,10 +1,10 @@
 """What an answer states: a conclusion in its line, its opening or its headings, or nothing that rules can read.
 
 Rules say *asserted* or nothing. An answer asserts the reference where its conclusion line, or a sentence of a known
-plain form (`frames.STRONG`, `frames.WEAK`), names it and goes on only with a reason, a contrast or nothing
+plain form (`strong`, `weak`), names it and goes on only with a reason, a contrast or nothing
 (`_tail_stands`), and no other sentence takes that back, doubts it or puts another diagnosis beside it (`_objects`).
 To an open question it may also answer in the question's own words (`echo`). What is written in any other way is not
-wrong: it is `undecided`, and a judge's to read. The wordings are in `frames`; all works on `plain` text.
+wrong: it is `undecided`, and a judge's to read. The rules are in `wordings.yaml`; all works on `plain` text.
 """
 
 import re
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clinical_r1.reasoning import conclusion_line
-from clinical_r1.verifier import echo, frames
-from clinical_r1.verifier.normalise import CJK, normalise, plain
+from clinical_r1.text import HAN, has_han
+from clinical_r1.verifier import echo
+from clinical_r1.verifier.normalise import normalise, plain, words
+from clinical_r1.verifier.wordings import RULE
 
 Finding = Literal["asserted", "empty", "other", "undecided"]
 Matches = Callable[[str], str]
@@ -41,20 +43,22 @@ class _Sentence:
     """A short line of its own that says nothing: in a list without bullets, another diagnosis."""
 
 
-def read(answer: str, matches: Matches, question: str = "") -> Reading:
-    """Read an answer against one reference, given as the function that recognises it."""
-    text = frames.WRAPPED.sub(r"\n\1\n", frames.STRUCK.sub("\n", plain(answer)))
+def read(answer: str, matches: Matches, question: str = "", another: Callable[[str], bool] | None = None) -> Reading:
+    """Read an answer against one reference, given as the function that recognises it; `another` knows where a text
+    names a disease that the reference surely is not."""
+    text = RULE["wrapped"].sub(r"\n\1\n", RULE["struck"].sub("\n", plain(answer)))
     line = conclusion_line(text)
-    text = frames.MARKUP.sub("", text).strip()
+    text = RULE["markup"].sub("", text).strip()
     if not normalise(text):
         return Reading("empty")
-    if frames.CROSSED.search(text if line is None else line):
+    if RULE["crossed"].search(text if line is None else line):
         return Reading("undecided", "crossed")
     if line is not None:
-        return _read_line(frames.MARKUP.sub("", line), matches)
+        behind = text.rpartition(RULE["markup"].sub("", line))[2]
+        return _read_line(RULE["markup"].sub("", line), _sentences(behind) if behind != text else [], matches)
     if reason := matches(text.strip(" .。")):
         return Reading("undecided", "question") if "?" in text else Reading("asserted", reason)
-    if frames.NO_ANSWER.fullmatch(text):
+    if RULE["no_answer"].fullmatch(text):
         return Reading("empty", "no_answer")
     sentences = _sentences(text)
     strong = _strong(sentences)
@@ -68,7 +72,7 @@ def read(answer: str, matches: Matches, question: str = "") -> Reading:
     if any(reading.finding != "asserted" for reading in readings.values()):
         other = next(iter(readings.values()))
         return other if len(sentences) == 1 else Reading("undecided", other.reason or "several")
-    if _objects(sentences, set(readings), matches):
+    if _objects(sentences, set(readings), matches) or _goes_on(sentences[max(readings) + 1 :], matches, another):
         return Reading("undecided", "objection")
     return next(iter(readings.values()))
 
@@ -76,25 +80,29 @@ def read(answer: str, matches: Matches, question: str = "") -> Reading:
 def after_frame(text: str) -> str:
     """What stands behind the first plain statement of a diagnosis (or the whole of an answer without one), up to the
     end of its paragraph; a list that begins there is whole."""
-    text = frames.MARKUP.sub("", frames.STRUCK.sub("", text)).strip()
-    frame = frames.STRONG.search(text) or frames.WEAK.match(text)
+    text = RULE["markup"].sub("", RULE["struck"].sub("", text)).strip()
+    frame = RULE["strong"].search(text) or RULE["weak"].match(text)
     rest = text[frame.end() :].strip() if frame else text
     lines = [line for line in rest.splitlines() if line.strip()]
-    count = next((n for n, line in enumerate(lines) if not frames.BULLET.match(line)), len(lines))
+    count = next((n for n, line in enumerate(lines) if not RULE["bullet"].match(line)), len(lines))
     if count:
         return "\n".join(lines[:count])
     first = lines[0] if lines else ""
-    end = frames.END.search(first)
+    end = RULE["end"].search(first)
     if end is None:
         return first
     return first[: end.end() if "?" in end.group() else end.start()]  # a question stays one
 
 
-def _read_line(line: str, matches: Matches) -> Reading:
-    """The conclusion line: with it, the verdict is about it alone."""
-    items = [frames.BULLET.sub("", part).strip() for part in line.splitlines() if part.strip()]
+def _read_line(line: str, behind: list[_Sentence], matches: Matches) -> Reading:
+    """The conclusion line: with it, the verdict is about it alone, unless what stands behind it concludes again or
+    takes it back."""
+    items = [RULE["bullet"].sub("", part).strip() for part in line.splitlines() if part.strip()]
     if len(items) != 1:
         return Reading("undecided", "several")
+    kinds = ("strong", "retracts", "back", "beside")
+    if any(RULE["turn"].match(s.text) or any(RULE[kind].search(s.text) for kind in kinds) for s in behind):
+        return Reading("undecided", "objection")
     return _assess(_Sentence(items[0], False, "?" in items[0], False), 0, matches)
 
 
@@ -102,10 +110,10 @@ def _sentences(text: str) -> list[_Sentence]:
     """Sentences in order; a heading such as `Diagnosis:` joins what follows it."""
     found: list[_Sentence] = []
     for line in text.splitlines():
-        item = bool(frames.BULLET.match(line))
-        rest = frames.BULLET.sub("", line)
+        item = bool(RULE["bullet"].match(line))
+        rest = RULE["bullet"].sub("", line)
         while rest:
-            end = frames.END.search(rest)
+            end = RULE["end"].search(rest)
             part, mark = (rest[: end.start()], end.group()) if end else (rest, "")
             rest = rest[end.end() :] if end else ""
             if not part.strip():
@@ -114,40 +122,43 @@ def _sentences(text: str) -> list[_Sentence]:
             if found and found[-1].text.endswith((":", "=")):
                 heading = found.pop()
                 part, item, asks = f"{heading.text} {part.strip()}", heading.item or item, heading.asks or asks
-            elif frames.HEADING.fullmatch(part.strip()) and not mark:
+            elif not mark and any(RULE[name].fullmatch(part.strip()) for name in ("heading", "section")):
                 part += ":"
-            bare = part == line and not mark and not frames.VERB.search(part) and len(part) <= 60
+            bare = part == line and not mark and not RULE["verb"].search(part) and len(part) <= 60
             found.append(_Sentence(part.strip(), item, asks, bare))
     return found
 
 
 def _strong(sentences: list[_Sentence]) -> list[tuple[int, int]]:
     """(index, start of the name) of the sentences that conclude in so many words; if some say `finally`, from it on."""
-    strong = [(i, found[-1].end()) for i, s in enumerate(sentences) if (found := list(frames.STRONG.finditer(s.text)))]
-    strong = [(i, end) for i, end in strong if normalise(sentences[i].text[end:])]
-    last = [(i, end) for i, end in strong if frames.CLOSES.search(sentences[i].text)]
+    strong = [(i, found[-1].end()) for i, s in enumerate(sentences) if (found := list(RULE["strong"].finditer(s.text)))]
+    strong = [
+        (i, e) for i, e in strong if normalise(said := sentences[i].text[e:]) and not RULE["reasoned"].match(said)
+    ]
+    last = [(i, end) for i, end in strong if RULE["closes"].search(sentences[i].text)]
     return strong if not last else [pair for pair in strong if pair[0] >= last[0][0]]
 
 
 def _statements(sentences: list[_Sentence], matches: Matches) -> list[tuple[int, int]]:
     """(index, start of the name) of the sentence that states a diagnosis less expressly: the opening, else another."""
-    if weak := list(frames.WEAK.finditer(sentences[0].text)):
+    if weak := list(RULE["weak"].finditer(sentences[0].text)):
         return [(0, weak[-1].end())]
-    opener = re.match(frames.OPENERS, sentences[0].text, re.I)
-    if _name(sentences[0].text[opener.end() if opener else 0 :], matches)[0]:
-        return [(0, opener.end() if opener else 0)]
+    opener = RULE["openers"].match(sentences[0].text)
+    opened = opener.end() if opener else 0
+    lead = RULE["lead"].match(sentences[0].text, opened)
+    for start in (opened, lead.end() if lead else opened):
+        if _name(sentences[0].text[start:], matches)[0]:
+            return [(0, start)]
     for index, sentence in enumerate(sentences[1:], 1):
-        if (weak := list(frames.WEAK.finditer(sentence.text))) and _name(sentence.text[weak[-1].end() :], matches)[0]:
+        if (weak := list(RULE["weak"].finditer(sentence.text))) and _name(sentence.text[weak[-1].end() :], matches)[0]:
             return [(index, weak[-1].end())]
     return []
 
 
 def _echoes(sentences: list[_Sentence], asked: echo.Question, matches: Matches) -> tuple[int, Reading] | None:
-    """The opening or closing sentence that answers in the question's words with the reference, where no other sentence
+    """The first or last sentence that answers in the question's words with the reference, where no other sentence
     answers it with something else."""
-    last = len(sentences) - 1
-    places = [0, last] if frames.CLOSES.search(sentences[last].text) else [0]
-    read = [(place, reason) for place in places if (reason := _echo(sentences[place], asked, matches))]
+    read = [(place, reason) for place, s in enumerate(sentences) if (reason := _echo(s, asked, matches))]
     if not read:
         return None
     others = [s.text for place, s in enumerate(sentences) if place not in [found for found, _ in read]]
@@ -160,42 +171,44 @@ def _echo(sentence: _Sentence, asked: echo.Question, matches: Matches) -> str:
     """Why a sentence answers the question with the reference; "" where it does not plainly."""
     if sentence.asks:
         return ""
-    for start, form in echo.statements(sentence.text, asked):
-        said = _bare(sentence.text[start:])
-        if form == "is":
-            name, reason = _name(said, matches)
+
+    def named(phrase: str) -> str:
+        """As `matches`, also with what is asked for behind the name (`the maintenance stage`)."""
+        rest, _, last = phrase.rpartition(" ")
+        return matches(phrase) or (matches(rest) if rest and asked.head.issuperset(words(last)) else "")
+
+    for said, tail in echo.claims(sentence.text, asked):
+        said = _bare(said)
+        if tail is None:
+            name, reason = _name(said, named)
             if name is not None and _tail_stands(said[len(name) :], matches, False, name):
                 return reason
-            continue
-        for copula in re.finditer(r"\s(?=(?:is|are|can|cannot|would be|does|do)\b)", said):
-            tail = said[copula.start() :]
-            if (reason := matches(said[: copula.start()])) and (end := echo.predicate_end(tail, asked)) is not None:
-                return reason if _tail_stands(tail[end:], matches, False) else ""
+        elif reason := named(said):
+            return reason if _tail_stands(tail, matches, False) else ""
     return ""
 
 
 def _bare(said: str) -> str:
     """What is named, without its article, quotes and full stop."""
-    lead = frames.ARTICLE.match(said)
+    lead = RULE["article"].match(said)
     return (said[lead.end() :] if lead else said).rstrip(" .。\"'”」』")
 
 
 def _assess(sentence: _Sentence, start: int, matches: Matches) -> Reading:
     """One statement: is what stands after its frame the reference, alone and affirmed?"""
-    before, said = sentence.text[:start], sentence.text[start:]
-    said = _bare(said)
-    if sentence.asks or frames.HYPOTHETICAL.search(before) or len(list(frames.STRONG.finditer(before))) > 1:
+    before, said = sentence.text[:start], _bare(sentence.text[start:])
+    if sentence.asks or RULE["hypothetical"].search(before) or len(list(RULE["strong"].finditer(before))) > 1:
         return Reading("undecided", "doubt")
     name, reason = _name(said, matches)
+    opens = not before or before.rstrip().endswith((":", "："))
+    if name is None and opens and (frame := RULE["weak"].match(sentence.text, start)):
+        said = _bare(sentence.text[frame.end() :])  # `Conclusion: this is ...`
+        name, reason = _name(said, matches)
     if name is not None:
-        return (
-            Reading("asserted", reason)
-            if _tail_stands(
-                said[len(name) :], matches, not before.strip() or bool(re.fullmatch(frames.OPENERS, before, re.I)), name
-            )
-            else Reading("undecided", "tail")
-        )
-    if not frames.AGAINST.search(said) and not re.search(r"[、/,，;；+&?]|\b(?:and|or|versus|vs)\b|或|和|及|与", said):
+        first = RULE["openers"].fullmatch(RULE["lead"].sub("", before)) is not None
+        stands = _tail_stands(said[len(name) :], matches, first, name)
+        return Reading("asserted", reason) if stands else Reading("undecided", "tail")
+    if not RULE["against"].search(said) and not re.search(r"[、/,，;；+&?]|\b(?:and|or|versus|vs)\b|或|和|及|与", said):
         return Reading("other", said=said)
     return Reading("undecided", "different")
 
@@ -223,48 +236,61 @@ def _tail_stands(tail: str, matches: Matches, first: bool, name: str = "") -> bo
     tail = tail.strip(" .。)）")
     if not tail:
         return True
-    if found := frames.SETTLED.match(tail):
-        return _tail_stands(tail[found.end() :], matches, False) if first or CJK.search(found.group()) else False
-    if found := frames.ALSO_CALLED.match(tail):
+    if found := RULE["settled"].match(tail):
+        return _tail_stands(tail[found.end() :], matches, False) if first or has_han(found.group()) else False
+    if found := RULE["also_called"].match(tail):
         alias = set(normalise(found[1]).split())
         kin = alias & set(normalise(name).split()) and not any(word.isdigit() for word in alias)
-        stands = bool(kin) and not frames.AGAINST.search(found.group())
+        stands = bool(kin) and not RULE["against"].search(found.group())
         return stands and _tail_stands(tail[found.end() :], matches, False)
-    if found := frames.CONTRAST.match(tail):
+    if found := RULE["contrast"].match(tail):
         other = next(text for text in found.groups() if text)
-        stands = not matches(other.strip()) and not frames.UNSETTLED_CONTRAST.search(other)
+        stands = not matches(other.strip()) and not RULE["unsettled_contrast"].search(other)
         return stands and _tail_stands(tail[found.end() :], matches, False)
-    if frames.BECAUSE.match(tail):
-        return not frames.UNSURE_REASON.search(tail)
-    return bool(frames.SHOWS_FINDING.match(tail)) and not frames.UNSURE.search(tail)
+    if RULE["because"].match(tail):
+        return not RULE["unsure_reason"].search(tail)
+    return bool(RULE["shows_finding"].match(tail)) and not RULE["unsure"].search(tail)
 
 
 def _objects(
     sentences: list[_Sentence], stated: set[int], matches: Matches, asked: echo.Question | None = None
 ) -> bool:
     """Does anything beside the statements deny, doubt or retract them, or put another diagnosis beside them?"""
-    last = max(stated)
+    first, last = min(stated), max(stated)
+    closed = len(stated) == 1 and RULE["closes"].search(sentences[last].text)
     following = sentences[last + 1] if last + 1 < len(sentences) else None
-    if following and (following.bare or (following.item and sentences[last].item)):
+    listed = following and (following.bare or (following.item and sentences[last].item))
+    if following and listed and not RULE["section"].search(following.text):
         return True
     for index, sentence in enumerate(sentences):
-        if index in stated:
-            continue
+        if index in stated or (closed and index < first):
+            continue  # what stands before a closing sentence was weighed
         clauses = re.split(r"[,;:，；：]", sentence.text)
         if any(
-            frames.AGAINST.search(clause)
+            RULE["against"].search(clause)
             and _mentions(clause, matches)
             and not (asked and echo.denies_as_asked(clause, asked))
             for clause in clauses
         ):
             return True
-        if index > last and (frames.RETRACTS.search(sentence.text) or _short(sentence, matches)):
+        if index > last and (RULE["retracts"].search(sentence.text) or _short(sentence, matches)):
             return True
         if asked and _elsewhere(sentence, index > last):
             return True
-        if index > last and (
-            frames.TURN.match(sentence.text) or frames.BACK.search(sentence.text) or frames.BESIDE.search(sentence.text)
-        ):
+        if index > last and (RULE["turn"].match(sentence.text) or RULE["beside"].search(sentence.text)):
+            return True
+        if index > last and RULE["back"].search(sentence.text) and not (asked and echo.denies_of(sentence.text, asked)):
+            return True
+    return False
+
+
+def _goes_on(after: list[_Sentence], matches: Matches, another: Callable[[str], bool] | None) -> bool:
+    """Does what follows a conclusion tell of something else that came out, or affirm another disease?"""
+    for text in (sentence.text for sentence in after):
+        if RULE["revises"].search(text) and not _mentions(text, matches):
+            return True
+        told = any(RULE[name].search(text) for name in ("against", "weighs", "of_it"))
+        if another and not told and another(text):
             return True
     return False
 
@@ -275,8 +301,9 @@ def _short(sentence: _Sentence, matches: Matches) -> bool:
     count = len(re.findall(r"[A-Za-z]+", sentence.text))
     return (
         count < 8
-        and not frames.SUPPORTS_THIS.fullmatch(sentence.text)
-        and not CJK.search(sentence.text)
+        and not any(RULE[name].fullmatch(sentence.text) for name in ("supports_this", "denies_other"))
+        and not RULE["section"].search(sentence.text)
+        and not has_han(sentence.text)
         and not _mentions(sentence.text, matches)
     )
 
@@ -285,8 +312,8 @@ def _elsewhere(sentence: _Sentence, after: bool) -> bool:
     """Beside an answer in the question's words: a list, a turn, a short word of another answer."""
     return (
         sentence.item
-        or bool(frames.ANOTHER.search(sentence.text))
-        or (after and bool(frames.HOWEVER.match(sentence.text)))
+        or bool(RULE["another"].search(sentence.text))
+        or (after and bool(RULE["however"].match(sentence.text)))
     )
 
 
@@ -297,7 +324,7 @@ def _mentions(clause: str, matches: Matches) -> bool:
         matches(" ".join(tokens[i:j])) for i in range(len(tokens)) for j in range(i + 1, min(i + 7, len(tokens) + 1))
     ):
         return True
-    runs = re.findall(r"[\u3400-\u4dbf\u4e00-\u9fff0-9A-Za-z-]+", clause) if CJK.search(clause) else []
+    runs = re.findall(f"[{HAN}0-9A-Za-z-]+", clause) if has_han(clause) else []
     return any(
         matches(run[i:j]) for run in runs for i in range(len(run)) for j in range(i + 2, min(i + 17, len(run) + 1))
     )

@@ -1,7 +1,10 @@
 """The rule verifier: what plainly is the reference is correct, what surely is not is incorrect, the rest undecided."""
 
+from functools import cache
+from typing import Literal
+
 from clinical_r1.schema import Verdict, VerdictLabel
-from clinical_r1.verifier.choice import chosen_index, read_choice
+from clinical_r1.verifier.choice import chooses
 from clinical_r1.verifier.icd import IcdLevel
 from clinical_r1.verifier.judgement import Grading, Judgement
 from clinical_r1.verifier.lists import grade_list, stated_diagnoses
@@ -51,7 +54,10 @@ class RuleVerifier:
         return (correct or undecided or verdicts)[0]
 
     def _read(self, item: Judgement, reference: str, code: str) -> Reading:
-        return read(item.answer, lambda phrase: self.names.match(phrase, reference, code), item.question)
+        def another(text: str) -> bool:
+            return self.names.another_in(text, reference, code)
+
+        return read(item.answer, lambda phrase: self.names.match(phrase, reference, code), item.question, another)
 
     def _of(self, reading: Reading, item: Judgement, reference: str) -> Verdict:
         if reading.finding == "asserted":
@@ -65,18 +71,36 @@ class RuleVerifier:
         return self._verdict(VerdictLabel.UNDECIDED, reading.reason)
 
     def _choice(self, item: Judgement) -> Verdict:
-        right, choice = chosen_index(item.reference, item.options), read_choice(item.answer, item.options)
-        if choice.index is not None and right is not None:
-            label = VerdictLabel.CORRECT if choice.index == right else VerdictLabel.INCORRECT
-            return self._verdict(label, "option")
-        if choice.problem == "empty":
+        right, problem = chooses(item)
+        if right is not None:
+            return self._verdict(VerdictLabel.CORRECT if right else VerdictLabel.INCORRECT, "option")
+        if problem == "empty":
             return self._verdict(VerdictLabel.INCORRECT, "empty")
-        if choice.problem == "several":
-            return self._verdict(VerdictLabel.UNDECIDED, "several")
-        reading = self._read(item, item.reference, item.icd10)  # options that are diagnoses are named like diagnoses
-        if reading.finding == "asserted":
-            return self._verdict(VerdictLabel.CORRECT, reading.reason)
-        return self._verdict(VerdictLabel.UNDECIDED, choice.problem or "no_choice")
+        if problem != "several" and len(item.wanted) == 1:  # options that are diagnoses are named like diagnoses
+            reading = self._read(item, item.reference, item.icd10)
+            if reading.finding == "asserted":
+                return self._verdict(VerdictLabel.CORRECT, reading.reason)
+        return self._verdict(VerdictLabel.UNDECIDED, problem or "no_choice")
 
     def _verdict(self, label: VerdictLabel, reason: str) -> Verdict:
         return Verdict(label=label, judge=self.name, reason=reason)
+
+
+@cache
+def _at(level: IcdLevel) -> RuleVerifier:
+    return RuleVerifier(level)
+
+
+def chooses_right(item: Judgement) -> float:
+    """1 where the answer plainly chooses the right options of a multiple-choice item, else 0; asks no model."""
+    return float(_at("code").judge_sync(item).label is VerdictLabel.CORRECT)
+
+
+def near_miss(item: Judgement) -> Literal["category", "block"] | None:
+    """How near a wrong diagnosis is: the closest ICD-10 level at which it is the reference's, by name or code.
+
+    A right answer shares the category as well: ask the verifier first whether it is right. Names that the synonym
+    table and the WHO titles do not know have no code, and no level.
+    """
+    levels: tuple[Literal["category", "block"], ...] = ("category", "block")
+    return next((level for level in levels if _at(level).judge_sync(item).label is VerdictLabel.CORRECT), None)

@@ -1,15 +1,18 @@
 """Build the verifier that a config names, and the ensemble of rule and judge."""
 
+from typing import TypeVar
+
 from clinical_r1.errors import UserError
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.verifier.config import VerifierConfig
 from clinical_r1.verifier.judgement import Judgement, Verifier
+from clinical_r1.verifier.llm import LLMVerifier, Watch
 from clinical_r1.verifier.names import load_names
+from clinical_r1.verifier.rubric import RubricJudge
 from clinical_r1.verifier.rule import RuleVerifier
-from clinical_r1.verifier.watch import Watch
 
-__all__ = ["EnsembleVerifier", "Judgement", "RuleVerifier", "Verifier", "VerifierConfig", "build_verifier"]
+JudgeT = TypeVar("JudgeT", bound=LLMVerifier)
 
 
 class EnsembleVerifier:
@@ -45,10 +48,21 @@ def build_verifier(config: VerifierConfig, client: LLMClient | None = None) -> V
     rule = RuleVerifier(config.icd_level, load_names(config.synonyms, config.terminology), config.grading)
     if config.kind == "rule":
         return rule
+    llm = _judge(LLMVerifier, config, client)
+    return llm if config.kind == "llm" else EnsembleVerifier(rule, llm, config.ensemble)
+
+
+def build_rubric_judge(config: VerifierConfig, client: LLMClient | None) -> RubricJudge:
+    """The judge of rubrics; raises UserError where no model is to judge."""
+    if config.kind == "rule":
+        raise UserError(
+            "these cases have rubrics, which a model grades: set the judge's verifier.kind to llm and name its endpoint"
+        )
+    return _judge(RubricJudge, config, client)
+
+
+def _judge(kind: type[JudgeT], config: VerifierConfig, client: LLMClient | None) -> JudgeT:
     if client is None:
         raise UserError(f"verifier: kind {config.kind!r} needs a judge endpoint; set one, or kind: rule")
-    from clinical_r1.verifier.llm import LLMVerifier
-
     watch = Watch(client.endpoint.name, config.max_invalid_share, config.invalid_window)
-    llm = LLMVerifier(client, config.max_tokens, config.seed, watch)
-    return llm if config.kind == "llm" else EnsembleVerifier(rule, llm, config.ensemble)
+    return kind(client, config.max_tokens, config.seed, watch)

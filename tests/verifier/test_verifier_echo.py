@@ -3,6 +3,7 @@
 import pytest
 
 from clinical_r1.schema import VerdictLabel
+from clinical_r1.verifier.echo import ask
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.rule import RuleVerifier
 
@@ -13,6 +14,11 @@ CAUSE = "A girl has seizures after a fall. Considering the history, what is the 
 SIGN = "In which medical condition is Murphy's sign typically observed?"
 CAN = "In planning the operation, which vessel can be spared while considering the supply of the stomach?"
 ARTERY = "Which artery supplies the muscle that flexes the elbow?"
+MODE = "When the width of a wire is greater than its height, what mode does the wire belong to?"
+STAGE = "Based on the results, what stage of hepatitis B infection does the patient appear to be in?"
+MANIA = "Considering her pregnancy, what is the preferred medication for managing her current manic episode?"
+LEAST = "A stain of an aspirate shows yeast-like morphology. What is the least likely diagnosis?"
+NEXT = "What is the most appropriate next step in the management of this patient?"
 RIGHT = "The nerve most commonly injured in a fracture of the surgical neck of the humerus is the axillary nerve."
 
 READ = [
@@ -34,6 +40,19 @@ READ = [
      " associated with acute cholecystitis."),
     (CAN, "Inferior artery", "In planning the operation, the inferior artery can be spared. It runs on the"
      " far side of the organ in all people."),
+    (MODE, "Edgewise mode", "When the width of a wire is greater than its height, the wire belongs to the"
+     " edgewise mode."),
+    (MODE, "Edgewise", "The wire is considered to be in the edgewise mode."),
+    (STAGE, "Window period", "Based on the results, the patient appears to be in the window period."),
+    (MANIA, "Haloperidol", "Considering her pregnancy, haloperidol is a suitable medication for managing her current"
+     " manic episode. It has been used in pregnancy for many decades with good results."),
+    (LEAST, "Aspergillus", "This makes aspergillus the least likely diagnosis."),
+    (NEXT, "CT of the chest", "The next best step is to order a CT scan of the chest."),
+    (NEXT, "Perform a CT of the chest", "The most appropriate next step is obtaining a CT of the chest."),
+    (NEXT, "CT of the chest", "It would be most appropriate to order a CT of the chest."),
+    (NEXT, "Bilateral gonadectomy", "The picture suggests androgen insensitivity. Given the risk of cancer, the most"
+     " appropriate next step in management is a bilateral gonadectomy. The removed gland is then examined closely for"
+     " the cancer that one fears."),
 ]  # fmt: skip
 
 NOT_READ = [
@@ -80,6 +99,26 @@ NOT_READ = [
     (SIGN, "Acute cholecystitis", "Murphy's sign is associated with not acute cholecystitis but hepatitis."),
     (CAN, "Inferior artery", "The inferior artery can be ligated. The upper vessel can be spared."),
     (CAN, "Inferior artery", "The inferior artery cannot be spared."),
+    (MODE, "Edgewise mode", "The wire does not belong to the edgewise mode."),
+    (MODE, "Edgewise mode", "The wire belongs to the flatwise mode, from the edgewise mode."),
+    (MODE, "Edgewise mode", "The wire belongs to the edgewise mode or the ribbon mode."),
+    (STAGE, "Window period", "The patient appears to be past the window period."),
+    (STAGE, "Window period", "The patient may be in the window period."),
+    (MANIA, "Haloperidol", "Haloperidol is a suitable alternative medication for managing her current manic episode."),
+    (MANIA, "Haloperidol", "Haloperidol is the least suitable medication for managing her current manic episode."),
+    (MANIA, "Haloperidol", "Haloperidol is a suitable medication for managing her current manic episode, but lithium"
+     " is preferred."),
+    (LEAST, "Aspergillus", "This makes aspergillus the most likely diagnosis."),
+    (LEAST, "Aspergillus", "This does not make aspergillus the least likely diagnosis."),
+    (LEAST, "Aspergillus", "Nothing makes aspergillus the least likely diagnosis."),
+    (NEXT, "CT of the chest", "The most appropriate next step is to avoid a CT of the chest."),
+    (NEXT, "CT of the chest", "The most appropriate next step is to repeat the CT of the chest in six months."),
+    (NEXT, "CT of the chest", "The most appropriate next step is to order an MRI after a CT of the chest."),
+    (NEXT, "CT of the chest", "The most appropriate next step is to order a CT of the abdomen."),
+    (NEXT, "CT of the chest", "It would be inappropriate to order a CT of the chest."),
+    (NEXT, "Aspirin", "The most appropriate next step is to start aspirin and heparin."),
+    (NEXT, "25/250", "The most appropriate next step is 250/25."),
+    (NEXT, "Increased calcium, decreased phosphate", "The next best step is decreased calcium, increased phosphate."),
 ]  # fmt: skip
 
 
@@ -123,3 +162,7 @@ def test_without_the_question_nothing_is_an_echo() -> None:
     question, reference, answer = READ[0]
     assert _label(question, reference, answer) is VerdictLabel.CORRECT
     assert _label("", reference, answer) is VerdictLabel.UNDECIDED
+
+
+def test_a_question_of_one_word_is_none_to_read_an_echo_by():
+    assert ask("Which?\n\nA. Asthma\nB. Gout") is None

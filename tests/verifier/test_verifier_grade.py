@@ -2,8 +2,8 @@
 
 import pytest
 
-from clinical_r1.verifier.grade import near_miss
 from clinical_r1.verifier.judgement import Judgement
+from clinical_r1.verifier.rule import near_miss
 
 
 @pytest.mark.parametrize(

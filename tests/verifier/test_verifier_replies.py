@@ -35,7 +35,32 @@ RIGHT, WRONG = '{"verdict": "correct"}', '{"verdict": "incorrect"}'
         (f"I was asked for {WRONG} or {RIGHT}; my verdict: {RIGHT}", "correct"),
         (f"If in doubt choose {WRONG}. Here there is none: {RIGHT}", "correct"),
         (f"Here is the verdict in the requested format:\n```json\n{RIGHT}\n```", "correct"),
+        # a sentence that is over does not govern the next one; the schema of the instruction is no verdict
+        (f'The schema is {{"verdict": "correct" | "incorrect"}}.\n{WRONG}', "incorrect"),
+        (f"If the sides agreed, that would do.\n{WRONG}", "incorrect"),
+        (f"Allowed: {RIGHT}, {WRONG}\nMine: {WRONG}", "incorrect"),
+        # words that mark a draft or its revision, and what takes an object back from behind
+        (f"Tentatively {RIGHT}. The stages compared: {WRONG}", "incorrect"),
+        (f"初步：{RIGHT}\n复核：{WRONG}", "incorrect"),
+        (f"Is that {RIGHT}? The type differs: {WRONG}", "incorrect"),
+        (f"{WRONG}\n{RIGHT} would need the same type.", "incorrect"),
+        (f"与其{RIGHT}，不如{WRONG}", "incorrect"),
+        # other spellings of an object: braces in its texts, curly quotes, full width, no quotes, no text
+        ('As asked: {"reason": "not {acute}, so no", "verdict": "incorrect"}', "incorrect"),
+        ('{"draft": "{\\"verdict\\": \\"correct\\"}", "verdict": "incorrect"}', "incorrect"),
+        ("{“verdict”：“correct”}", "correct"),
+        ("｛＂verdict＂：＂incorrect＂｝", "incorrect"),
+        ("{verdict: Incorrect.}", "incorrect"),
+        ('{"verdict": false}', "incorrect"),
+        ("最终判定：错误", "incorrect"),
+        # what follows the last thought
+        (f"No.\n</think>\n{RIGHT}\n</think>\n{WRONG}", "incorrect"),
         # no verdict
+        (f"Is it {RIGHT}?", None),
+        (f"I refuse to say {RIGHT}.", None),
+        (f"Do not output {RIGHT}", None),
+        (f"很难判为{RIGHT}", None),
+        (f"不应输出{RIGHT}", None),
         (f"I would say {RIGHT} if it matched, but it does not.", None),
         (f"Reply with {WRONG} or {RIGHT}.", None),
         (f"The format is {RIGHT}. I cannot tell.", None),

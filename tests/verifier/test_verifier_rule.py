@@ -266,3 +266,50 @@ def test_plain_right_answers_in_many_layouts(reference: str, answer: str) -> Non
 )
 def test_refuses_disguised_answers(reference: str, answer: str) -> None:
     assert not verdict(reference, answer)[0]
+
+
+LATER = [
+    ("pneumonia", "The most likely diagnosis is pneumonia. The patient was seen again, and in the end it proved to be"
+     " sarcoidosis."),
+    ("pneumonia", "The most likely diagnosis is pneumonia. A review of the slides by another pathologist changed"
+     " this to sarcoidosis."),
+    ("pneumonia", "The most likely diagnosis is pneumonia. Everybody on the ward agreed the next morning that this had"
+     " been heart failure from the start."),
+    ("pneumonia", "The most likely diagnosis is pneumonia. On balance the findings speak more for an infarction of the"
+     " lung than for an infection."),
+    ("肺炎", "最可能的诊断是肺炎。随访两周后，最后证实为结节病。"),
+    ("肺炎", "最可能的诊断是肺炎。死亡证明上写的是肺栓塞。"),
+    ("肺炎", "最可能的诊断是肺炎。事后看来，整个病程用肺栓塞来解释更合理。"),
+]  # fmt: skip
+STANDS = [
+    ("pneumonia", "The most likely diagnosis is pneumonia. Asthma would cause wheezing, which is absent here, and would"
+     " not explain the fever and the sputum."),
+    ("pneumonia", "The most likely diagnosis is pneumonia. This condition can lead to sepsis in frail people and"
+     " calls for early treatment."),
+    ("pneumonia", "The most likely diagnosis is pneumonia. It was later confirmed by a sputum culture that grew"
+     " Streptococcus pneumoniae in large numbers."),
+    ("pneumonia", "1. Diagnosis: pneumonia\n2. Supporting evidence: fever and cough\n3. Treatment: antibiotics"),
+    ("pneumonia", "## Diagnosis\nPneumonia\n## Plan\nAntibiotics"),
+    ("acute appendicitis", "This is acute appendicitis without perforation."),
+    ("gout", "Given these findings, gout is the most likely diagnosis."),
+    ("gout", "The single most likely diagnosis is gout."),
+    ("gout", "Diagnosis \u2014 gout"),
+    ("痛风", "结论：本例为痛风。"),
+    ("痛风", "诊断明确为痛风。"),
+    ("Pneumonia; Hypertension", "The diagnoses are pneumonia and hypertension."),
+    ("肺炎", "一、诊断：肺炎\n二、依据：发热、咳嗽，胸片示实变\n三、治疗：抗感染"),
+    ("肺炎", "最可能的诊断是肺炎。肺结核多有午后低热、盗汗，与本例不符。"),
+    ("急性阑尾炎", "急性阑尾炎不伴穿孔"),
+    ("病毒性肝炎（乙型）", "乙肝"),
+    ("urinary tract infection", "E. coli urinary tract infection"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reference", "answer"), LATER)
+def test_what_came_out_later_leaves_a_conclusion_to_the_judge(reference: str, answer: str) -> None:
+    assert RULE.judge_sync(Judgement("", reference, answer, "en")).label is VerdictLabel.UNDECIDED
+
+
+@pytest.mark.parametrize(("reference", "answer"), STANDS)
+def test_what_explains_or_goes_on_lets_it_stand(reference: str, answer: str) -> None:
+    assert verdict(reference, answer)[0]

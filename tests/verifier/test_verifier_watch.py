@@ -1,20 +1,22 @@
 """A judge that does not judge ends the run with a sentence that shows the shape of its replies and no word of them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 from aiohttp import web
 
+import clinical_r1
 from clinical_r1.errors import UserError
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.shape import shape
+from clinical_r1.llm.parse import shape
 from clinical_r1.schema import VerdictLabel
 from clinical_r1.verifier.config import tell_of_rules_alone
 from clinical_r1.verifier.judgement import Judgement
-from clinical_r1.verifier.llm import PLAIN_ROOM, THINKING_ROOM
+from clinical_r1.verifier.llm import PLAIN_ROOM, THINKING_ROOM, Watch
 from clinical_r1.verifier.verifier import VerifierConfig, build_verifier
-from clinical_r1.verifier.watch import Watch
 
 SECRET = "Mrs Hathaway with her lacunar infarct 腔隙性脑梗死"
 Judge = Callable[..., Awaitable[tuple[EndpointConfig, list[dict]]]]
@@ -133,3 +135,25 @@ def test_a_run_on_rules_alone_is_told_what_that_means(capsys: pytest.CaptureFixt
     told = capsys.readouterr().err
     assert "judged by rules alone" in told
     assert "leave the rest undecided; an undecided answer earns nothing" in told
+
+
+def test_no_shipped_configuration_runs_on_rules_alone() -> None:
+    """But the demo's independent judge, and the arm of the audit that is the rules."""
+    folder = Path(clinical_r1.__file__).parent
+    found = []
+    for path in sorted(folder.glob("**/configs/**/*.yaml")):
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        kinds = dict(_verifiers(settings))
+        if path.name.startswith("ppo-"):
+            assert kinds["judge.verifier"] != "rule"
+        found += [(path.name, place) for place, kind in kinds.items() if kind == "rule"]
+    assert found == [("demo.yaml", "evaluation.independent_judge.verifier"), ("audit-verifier.yaml", found[-1][1])]
+
+
+def _verifiers(settings: object, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            where = f"{place}.{key}".lstrip(".")
+            if key == "verifier" and isinstance(value, dict):
+                yield where, value.get("kind", "rule")
+            yield from _verifiers(value, where)
