@@ -12,7 +12,7 @@ class CallFailed(Exception):  # noqa: N818
 
     `reason` is a short code for counters and reject files: timeout, connection, rate_limited, http_<status>,
     bad_reply (not the protocol), oversized, unparseable (not the schema), truncated, and the REFUSALS. `usage` is what
-    the attempts cost all the same; `shape` is the structure of the last reply that was no use (llm.shape), without its
+    the attempts cost all the same; `shape` is the structure of the last reply that was no use (llm.parse), without its
     text.
     """
 

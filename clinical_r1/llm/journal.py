@@ -1,23 +1,70 @@
-"""Append-only log of finished calls, so that nothing is lost and no finished call is paid twice.
+"""Finished calls in one SQLite file, so that nothing is lost and no finished call is paid twice.
 
-One JSON object a line (`lines.py`). A call is finished when its line is fsynced; many calls share one fsync (group
-commit). Keys and tags are keyed hashes: without the key file nobody can test whether a given text was sent. Replies
-are in the journal in full; it lives under its own prefix with its own retention.
+A call is finished when its row is committed; many calls share one commit (one fsync). Keys and tags are keyed hashes:
+without the key file nobody can test whether a given text was sent. Replies are in the journal in full; it lives under
+its own prefix with its own retention.
+
+Write-ahead logging lets any number of processes of one machine read and write it at once; it needs their common
+memory, so a process of another machine (a shared volume) is refused.
 """
 
 import asyncio
 import fcntl
 import hashlib
 import os
+import platform
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from clinical_r1.atomic import atomic_writer
 from clinical_r1.errors import UserError
-from clinical_r1.llm.index import OffsetIndex
-from clinical_r1.llm.lines import HEAD, WASTE, Entry, entry_line, journaled_keys, line_at, parse_entry, usage_of
+from clinical_r1.recognise import CUT
 from clinical_r1.schema import Usage
+
+JOURNAL, JOURNAL_KEY = "journal.sqlite", "journal.key"
+"""A folder's journal and the secret of its hashes; `forget` finds journals by these names."""
+NO_ROOM = "no_room"
+"""What finish_reason says where the prompt did not fit beside the wanted room: nothing was asked."""
+PATIENCE = 60.0
+"""Seconds to wait for other processes of this machine that are writing."""
+GATHER = 0.005
+"""Seconds that a commit waits for others to share it: a thread and an fsync for each call cost more than the call."""
+_TABLE = """CREATE TABLE IF NOT EXISTS calls (
+    key BLOB UNIQUE, subject BLOB, calls INTEGER, prompt_tokens INTEGER, completion_tokens INTEGER, cost REAL,
+    model TEXT, prompt_version TEXT, finish_reason TEXT, room INTEGER, reasoning_tokens INTEGER, text TEXT,
+    reasoning TEXT)"""
+"""A row without a key is what was paid and is of no use any more."""
+_INSERT = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_Row = tuple[bytes | None, bytes | None, *tuple[object, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A finished call as it is kept."""
+
+    text: str
+    model: str
+    finish_reason: str
+    usage: Usage
+    prompt_version: str = ""
+    reasoning: str | None = None
+    """The thought, where it came in a field of its own."""
+    reasoning_tokens: int | None = None
+    """As usage stated them."""
+    room: int = 0
+    """Tokens that the reply was given."""
+
+    def fits(self, room: int, keep_cut: bool) -> bool:
+        """Whether it is the reply to the same call with this much room: a whole one is, in any room that it fits in;
+        one that was cut is where the same cut is wanted again."""
+        if self.finish_reason in (*CUT, NO_ROOM):
+            return keep_cut and self.room == room
+        return not keep_cut or self.room <= room or self.usage.completion_tokens <= room
 
 
 def load_key(path: str | os.PathLike[str]) -> bytes:
@@ -38,13 +85,18 @@ def load_key(path: str | os.PathLike[str]) -> bytes:
     return key
 
 
-JOURNAL, JOURNAL_KEY = "journal.jsonl", "journal.key"
-"""A folder's journal and the secret of its hashes; `forget` finds journals by these names."""
-
-
 def open_journal(folder: str | os.PathLike[str]) -> "Journal":
     """The journal of a folder, which is made where it is missing."""
     return Journal(Path(folder) / JOURNAL, load_key(Path(folder) / JOURNAL_KEY))
+
+
+def journaled_keys(path: str | os.PathLike[str]) -> list[str]:
+    """Keys of the finished calls, while others write."""
+    found = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE)
+    try:
+        return [key.hex() for (key,) in found.execute("SELECT key FROM calls WHERE key IS NOT NULL ORDER BY rowid")]
+    finally:
+        found.close()
 
 
 class _AbandonedError(Exception):
@@ -52,34 +104,48 @@ class _AbandonedError(Exception):
 
 
 class Journal:
-    """One file, one process. `key` is the secret of the keyed hashes (`load_key`).
-
-    Raises UserError where another process has it open. A last line torn by a crash is cut off; other unreadable lines
-    are skipped and counted in `damaged`. Not for use from several threads at once.
-    """
+    """The calls of one file. `key` is the secret of the keyed hashes (`load_key`). For one event loop at a time."""
 
     def __init__(self, path: str | os.PathLike[str], key: bytes) -> None:
         self.path = Path(path)
         self._key = key[:64]
-        self.usage = Usage()
-        self.damaged = 0
-        self.appended = 0
-        self._index = OffsetIndex()
         self._in_flight: dict[str, asyncio.Future[Entry]] = {}
-        self._pending: list[tuple[str, bytes, asyncio.Future[None]]] = []
+        self._pending: list[tuple[_Row, asyncio.Future[None]]] = []
         self._flusher: asyncio.Task[None] | None = None
-        self._interrupted = False
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.path)
+        self._machine = _share(self.path)
         try:
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            self._end = self._recover()
+            with self._told():
+                _make(self.path)
+                self._writer, self._reader = self._connect(), self._connect()
+                self.usage = self._sum()
         except BaseException:
-            os.close(self._lock)
+            os.close(self._machine)
             raise
 
+    def _connect(self) -> sqlite3.Connection:
+        # Autocommit, and two of them: a look-up never waits for a commit.
+        made = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+            made.execute(f"PRAGMA {setting}")
+        made.execute(_TABLE)
+        return made
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise UserError(
+                f"{self.path}: cannot use the journal ({error}); mend that (is the disk full?) and run again"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise UserError(
+                f"{self.path}: the journal is damaged ({error}); restore it, or move it away and pay again"
+            ) from None
+
     def __len__(self) -> int:
-        return len(self._index)
+        return self._reader.execute("SELECT count(key) FROM calls").fetchone()[0]
 
     def __enter__(self) -> "Journal":
         return self
@@ -88,11 +154,12 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Release the file and the lock. Calls still pending must have been awaited."""
-        if self._file >= 0:
-            os.close(self._file)
-            os.close(self._lock)
-            self._file = -1
+        """Release the file. Calls still pending must have been awaited."""
+        if self._machine >= 0:
+            self._reader.close()
+            self._writer.close()
+            os.close(self._machine)
+            self._machine = -1
 
     # ---------------------------------------------------------------------------------------------------------- keys
 
@@ -102,25 +169,28 @@ class Journal:
         digest.update(f"\x1f{prompt_version}\x1f{sample_index}".encode())
         return digest.hexdigest()
 
-    def subject_tag(self, subject: str) -> str:
-        """Keyed hash of whom a call is about (patient or case), for `forget`: 16 hex digits, empty for no subject."""
+    def subject_tag(self, subject: str) -> bytes | None:
+        """Keyed hash of whom a call is about (patient or case), for `forget`; None for no subject."""
         if not subject:
-            return ""
-        return hashlib.blake2b(subject.encode(), digest_size=8, key=self._key, person=b"llm-subject").hexdigest()
+            return None
+        return hashlib.blake2b(subject.encode(), digest_size=8, key=self._key, person=b"llm-subject").digest()
 
     # ---------------------------------------------------------------------------------------------------- read, write
 
     def get(self, key: str) -> Entry | None:
         """The finished call of a key, or None."""
-        prefix = f'{{"k":"{key}"'.encode()
-        for offset in self._index.find(int(key[:16], 16)):
-            line = line_at(self._file, offset)
-            if line.startswith(prefix) and (entry := parse_entry(line)) is not None:
-                return entry
-        return None
+        with self._told():
+            row = self._reader.execute("SELECT * FROM calls WHERE key = ?", (bytes.fromhex(key),)).fetchone()
+        if row is None:
+            return None
+        calls, prompt, completion, cost, model, version, finish, room, tokens, text, reasoning = row[2:]
+        usage = Usage(calls=calls, prompt_tokens=prompt, completion_tokens=completion, cost=cost)
+        return Entry(text, model, finish, usage, version, reasoning, tokens, room)
 
-    async def once(self, key: str, subject: str, call: Callable[[], Awaitable[Entry]]) -> tuple[Entry, bool]:
-        """The journaled call, or the result of `call` once it is fsynced; with True where nothing was called.
+    async def once(
+        self, key: str, subject: str, call: Callable[[], Awaitable[Entry]], fits: Callable[[Entry], bool]
+    ) -> tuple[Entry, bool]:
+        """The journaled call that fits, or the result of `call` once it is on disk; with True where nothing was called.
 
         The same key is never called twice at once: later askers wait for the first one's result or exception.
         """
@@ -129,7 +199,7 @@ class Journal:
                 return await asyncio.shield(running), True
             except _AbandonedError:
                 continue
-        if (entry := self.get(key)) is not None:
+        if (entry := self.get(key)) is not None and fits(entry):
             return entry, True
         mine = self._in_flight[key] = asyncio.get_running_loop().create_future()
         try:
@@ -146,125 +216,126 @@ class Journal:
             del self._in_flight[key]
 
     async def append(self, key: str, entry: Entry, subject: str = "") -> None:
-        """Write a line; returns when it is on disk."""
-        self._count(entry.usage)
-        await self._write(key, entry_line(key, self.subject_tag(subject), entry))
+        """Keep a call, in place of one of the same key that was cut; returns when it is on disk."""
+        await self._write(self._row(key, entry, subject))
 
     async def append_waste(self, usage: Usage) -> None:
         """Account for attempts that were paid and gave nothing usable, so that a budget survives a restart."""
         if usage.calls:
-            self._count(usage)
-            await self._write(WASTE, entry_line(WASTE, "", Entry("", "", "waste", usage)))
+            await self._write(self._row("", Entry("", "", "waste", usage), ""))
 
-    def _count(self, usage: Usage) -> None:
-        self.usage = self.usage + usage
+    def append_now(self, calls: Iterable[tuple[str, Entry, str]]) -> None:
+        """Keep calls (key, entry, subject) outside of an event loop."""
+        with self._told():
+            self._commit([self._row(*call) for call in calls])
 
-    async def _write(self, key: str, line: bytes) -> None:
+    def _row(self, key: str, entry: Entry, subject: str) -> _Row:
+        self.usage = self.usage + entry.usage
+        usage = entry.usage
+        return (
+            bytes.fromhex(key) or None, self.subject_tag(subject), usage.calls, usage.prompt_tokens,
+            usage.completion_tokens, usage.cost, entry.model, entry.prompt_version, entry.finish_reason, entry.room,
+            entry.reasoning_tokens, _whole(entry.text), entry.reasoning and _whole(entry.reasoning),
+        )  # fmt: skip
+
+    async def _write(self, row: _Row) -> None:
         done = asyncio.get_running_loop().create_future()
-        self._pending.append((key, line, done))
+        self._pending.append((row, done))
         if self._flusher is None or self._flusher.done():
-            if (
-                self._interrupted
-            ):  # an event loop ended within a commit: what reached the disk is known from the disk only
-                self._rescan()
             self._flusher = asyncio.create_task(self._flush())
         await asyncio.shield(done)
 
     async def _flush(self) -> None:
-        """Write and fsync what is pending until nothing is; what arrives during one fsync shares the next."""
+        """Commit what is pending until nothing is; what arrives during one commit shares the next."""
         while self._pending:
+            if len(self._in_flight) > len(self._pending):  # others are about to end
+                await asyncio.sleep(GATHER)
             batch, self._pending = self._pending, []
+            problem = None
             try:
-                await asyncio.to_thread(self._commit, [line for _, line, _ in batch])
-            except OSError as error:
-                problem = UserError(
-                    f"{self.path}: cannot write the journal ({error.strerror}); free space and run again"
-                )
-                for _, _, done in batch:
-                    if not done.done():
-                        done.set_exception(problem)
-                continue
-            except asyncio.CancelledError:
-                self._interrupted = True
-                raise
-            for key, line, done in batch:
-                if key != WASTE:
-                    self._index.add(int(key[:16], 16), self._end)
-                self._end += len(line)
-                self.appended += 1
+                with self._told():
+                    await asyncio.to_thread(self._commit, [row for row, _ in batch])
+            except Exception as error:  # whatever it is, nobody waits for ever
+                problem = error
+            for _, done in batch:
                 if not done.done():
-                    done.set_result(None)
+                    done.set_exception(problem) if problem else done.set_result(None)
 
-    def _commit(self, lines: list[bytes]) -> None:
-        data = memoryview(b"".join(lines))
-        start = self._end
+    def _commit(self, rows: Sequence[_Row]) -> None:
+        self._writer.execute("BEGIN IMMEDIATE")
         try:
-            while data:
-                data = data[os.write(self._file, data) :]
-            os.fsync(self._file)
-        except OSError:
-            os.ftruncate(self._file, start)
+            # What a new reply replaces stays as what it cost.
+            self._writer.executemany(
+                "UPDATE calls SET key = NULL, text = '', reasoning = NULL WHERE key = ?", ((row[0],) for row in rows)
+            )
+            self._writer.executemany(_INSERT, rows)
+            self._writer.execute("COMMIT")
+        except BaseException:
+            if self._writer.in_transaction:  # a full disk has rolled it back already
+                self._writer.execute("ROLLBACK")
             raise
 
-    # ------------------------------------------------------------------------------------------------ recovery, forget
+    def _sum(self) -> Usage:
+        sums = self._reader.execute(
+            "SELECT total(calls), total(prompt_tokens), total(completion_tokens), total(cost) FROM calls"
+        ).fetchone()
+        calls, prompt, completion = map(int, sums[:3])
+        return Usage(calls=calls, prompt_tokens=prompt, completion_tokens=completion, cost=sums[3])
 
-    def _recover(self) -> int:
-        """Scan the file into the index; cut a torn last line; returns the end of the good part."""
-        end = 0
-        with open(self.path, "rb") as handle:
-            for line in handle:
-                if not line.endswith(b"\n"):
-                    break
-                head = HEAD.match(line)
-                if head is None or not line.endswith(b"}\n"):
-                    self.damaged += 1
-                else:
-                    self._count(usage_of(head))
-                    if (key := head[1].decode()) != WASTE:
-                        self._index.add(int(key[:16], 16), end)
-                end += len(line)
-        if os.fstat(self._file).st_size > end:
-            os.ftruncate(self._file, end)
-            os.fsync(self._file)
-        return end
+    # ---------------------------------------------------------------------------------------------------------- forget
 
-    def keys(self) -> Iterator[str]:
-        """Keys of all finished calls, in the order of the file."""
-        yield from journaled_keys(self.path)
-
-    def forget(self, subjects: Iterable[str]) -> int:
-        """Remove all lines about the given subjects (patients, cases); returns how many. Whole or not at all."""
-        tags = {self.subject_tag(subject).encode() for subject in subjects if subject}
-        removed = 0
-        with open(self.path, "rb") as old, atomic_writer(self.path, "wb") as new:
-            os.fchmod(new.fileno(), 0o600)
-            for line in old:
-                head = HEAD.match(line)
-                if head is not None and head[2] in tags:
-                    removed += 1
-                else:
-                    new.write(line)
-        os.close(self._file)
-        self._file = os.open(self.path, os.O_RDWR | os.O_APPEND)
-        self._rescan()
-        return removed
-
-    def _rescan(self) -> None:
-        self._index, self.usage, self.damaged, self._interrupted = OffsetIndex(), Usage(), 0, False
-        self._end = self._recover()
+    def forget(self, subjects: Iterable[str], dry_run: bool = False) -> int:
+        """Remove all calls about the given subjects (patients, cases), so that no byte of them is left in the file;
+        returns how many."""
+        tags = [(tag,) for tag in map(self.subject_tag, set(subjects)) if tag]
+        with self._told():
+            found = sum(self._reader.execute("SELECT count(*) FROM calls WHERE subject = ?", tag).fetchone()[0]
+                        for tag in tags)  # fmt: skip
+            if found and not dry_run:
+                self._writer.executemany("DELETE FROM calls WHERE subject = ?", tags)
+                self._writer.execute("VACUUM")  # pages that were split or moved may hold old text
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self.usage = self._sum()
+        return found
 
 
-def _lock(path: Path) -> int:
-    """Hold `<journal>.lock` while the process lives; the kernel frees it when the process dies, however it dies."""
-    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+def _whole(text: str) -> str:
+    """The text without halves of surrogate pairs, which can be in a reply, but not in a file."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _make(path: Path) -> None:
+    """Private from the first byte. Never open the file of a journal beside SQLite: the end of any handle on it drops
+    the locks of all (POSIX)."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _share(path: Path) -> int:
+    """Hold `<journal>.lock`, which names the machine whose processes use the journal, until they all have ended."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        machine = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
     except OSError:
-        holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
-        os.close(handle)
-        raise UserError(
-            f"{path}: another process (id {holder}) has this journal open; wait for it, or use another state folder"
-        ) from None
-    os.ftruncate(handle, 0)
-    os.write(handle, str(os.getpid()).encode())
-    return handle
+        machine = platform.node().encode()
+    handle = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    until = time.monotonic() + 5
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody else: it is this machine's from now on
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, machine, 0)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        except OSError:
+            pass
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if os.pread(handle, 256, 0) == machine:
+                return handle
+        except OSError:  # another process is at the lines above
+            pass
+        if time.monotonic() > until:
+            os.close(handle)
+            raise UserError(
+                f"{path}: a process of another machine has this journal open; wait for it, or use another state folder"
+            )
+        time.sleep(0.05)

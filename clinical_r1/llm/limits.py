@@ -1,5 +1,5 @@
-"""How hard an endpoint is pushed: a concurrency limit that finds its level, and pacing by requests and tokens a
-minute."""
+"""How hard an endpoint is pushed: a concurrency limit that finds its level, pacing by requests and tokens a minute,
+and a limit on money or tokens that stops a run cleanly and lets it go on later."""
 
 import asyncio
 import math
@@ -8,6 +8,14 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Self
+
+from clinical_r1.llm.config import BudgetConfig
+from clinical_r1.llm.failures import BudgetExhausted
+from clinical_r1.schema import Usage
+
+if TYPE_CHECKING:
+    from clinical_r1.llm.journal import Journal
 
 
 class Gate:
@@ -112,3 +120,54 @@ def backoff(attempt: int, first: float, most: float, asked: float | None, rng: r
         return min(asked, most) * (1 + 0.25 * rng.random())
     step = min(most, first * 2.0**attempt)
     return step * (0.5 + 0.5 * rng.random())
+
+
+class Budget:
+    """Shared by any number of clients. What the journal already holds counts: a resumed run goes on from there.
+
+    The check comes before a call, so the overshoot is at most what is in flight at that moment.
+    """
+
+    @classmethod
+    def of(cls, config: BudgetConfig, sharers: int = 1) -> Self:
+        """The budget that a configuration sets; `sharers` processes with a part of it each write one journal."""
+        return cls(config.max_cost, config.max_tokens, sharers)
+
+    def __init__(self, max_cost: float | None = None, max_tokens: int | None = None, sharers: int = 1) -> None:
+        self.max_cost = max_cost
+        self.max_tokens = max_tokens
+        self._sharers = sharers
+        self.spent = Usage()
+        self._adopted: set[str] = set()
+
+    def adopt(self, journal: "Journal") -> None:
+        """Count what a journal's earlier calls have cost, once a journal."""
+        if str(journal.path) not in self._adopted:
+            self._adopted.add(str(journal.path))
+            earlier = journal.usage
+            self.charge(
+                Usage(
+                    calls=earlier.calls // self._sharers,
+                    prompt_tokens=earlier.prompt_tokens // self._sharers,
+                    completion_tokens=earlier.completion_tokens // self._sharers,
+                    cost=earlier.cost / self._sharers,
+                )
+            )
+
+    def charge(self, usage: Usage) -> None:
+        """Count a call."""
+        self.spent = self.spent + usage
+
+    def check(self) -> None:
+        """Raise BudgetExhausted where nothing is left."""
+        tokens = self.spent.prompt_tokens + self.spent.completion_tokens
+        if self.max_cost is not None and self.spent.cost >= self.max_cost:
+            raise BudgetExhausted(
+                f"budget: {self.spent.cost:.4f} of max_cost {self.max_cost:g} is spent; "
+                "finished calls are kept: raise max_cost and run the same command again"
+            )
+        if self.max_tokens is not None and tokens >= self.max_tokens:
+            raise BudgetExhausted(
+                f"budget: {tokens} of max_tokens {self.max_tokens} are used; "
+                "finished calls are kept: raise max_tokens and run the same command again"
+            )

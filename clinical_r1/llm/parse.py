@@ -1,4 +1,4 @@
-"""Structured replies from models that wrap, decorate or slightly break their JSON."""
+"""Structured replies from models that wrap, decorate or slightly break their JSON; the shape of the useless ones."""
 
 import ast
 import json
@@ -8,8 +8,10 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from clinical_r1.dialects import Dialect
+from clinical_r1.dialects import CLOSE, Dialect
+from clinical_r1.reasoning import Outcome
 from clinical_r1.recognise import Answer, read
+from clinical_r1.text import HAN
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -21,7 +23,8 @@ MOST_BRACES = 200
 
 def parse_reply(text: str, model: type[ModelT], dialect: Dialect | None = None) -> ModelT | None:
     """The reply as `model`, or None. Strict JSON first; else, outside of any thought, the last object in a code fence
-    or amid prose, repaired if need be: what comes last is what was meant, drafts and examples stand before it.
+    or amid prose, repaired if need be: what comes last is what was meant, drafts and examples stand before it. Of
+    several thoughts the last one ends where the reply begins.
 
     Nothing is invented: an object that is cut off, or lacks a required key, does not parse. A model with a
     `read_reply(text)` of its own reads what stands outside of the thought itself.
@@ -30,7 +33,8 @@ def parse_reply(text: str, model: type[ModelT], dialect: Dialect | None = None) 
         return model.model_validate_json(text)
     except ValidationError:
         pass
-    said = read(Answer(text), dialect).response
+    parts = read(Answer(text), dialect)
+    said = text.rpartition(CLOSE)[2] if parts.outcome is Outcome.MULTIPLE and CLOSE in text else parts.response
     if (reader := getattr(model, "read_reply", None)) is not None:
         return reader(said)
     for candidate in _candidates(said):
@@ -89,3 +93,49 @@ def _loads(text: str) -> object:
         return ast.literal_eval(text)  # a Python dictionary, with single quotes
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None
+
+
+KEPT = frozenset(
+    ("verdict", "correct", "incorrect", "told", "true", "false", "null", "yes", "no", "json", "answer", "reasoning",
+     "thinking", "response", "正确", "错误", "不正确", "是", "否")
+)  # fmt: skip
+"""Words that a protocol of ours may put into a reply; every other word is only counted."""
+_PIECE = re.compile(
+    rf"(?P<tag></?\|?[a-z_]{{1,16}}\|?>)|(?P<fence>```)|(?P<mark>[{{}}\[\]:,\"])|(?P<cjk>[{HAN}]+)|(?P<word>[^\W_]+)",
+    re.IGNORECASE,
+)
+LONGEST = 120
+
+
+def shape(text: str, cut: bool = False) -> str:
+    """Tags, fences, braces and the words of our protocol as they stand, all else as counts; e.g.
+    `<think> 212 words, cut off`, `9 words {"verdict": 3 words}`."""
+    parts = list(_parts(text))
+    if not parts:
+        return "empty, cut off" if cut else "empty"
+    line = re.sub(r"(?<=[{\[\"]) | (?=[}\]\":,])", "", " ".join(parts))
+    if len(line) > LONGEST:
+        half = LONGEST // 2
+        line = f"{line[:half].rstrip()} ... {line[-half:].lstrip()}"
+    return f"{line}, cut off" if cut else line
+
+
+def _parts(text: str) -> Iterator[str]:
+    words = characters = 0
+    for found in _PIECE.finditer(text):
+        piece = found.group()
+        if found.lastgroup in ("word", "cjk") and piece.lower() not in KEPT:
+            words += found.lastgroup == "word"
+            characters += len(piece) if found.lastgroup == "cjk" else 0
+            continue
+        yield from _counted(words, characters)
+        words = characters = 0
+        yield piece.lower()
+    yield from _counted(words, characters)
+
+
+def _counted(words: int, characters: int) -> Iterator[str]:
+    if words:
+        yield f"{words} word{'s' * (words > 1)}"
+    if characters:
+        yield f"{characters} Chinese character{'s' * (characters > 1)}"

@@ -15,13 +15,18 @@ from clinical_r1.sampling import UNUSUAL
 _REFUSED = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|not permitted|not allowed|extra (?:fields|inputs)|"
     r"invalid (?:parameter|argument|field)|only the default|deprecated|forbidden|use '?max_|cannot be|not available|"
-    r"not (?:a )?valid|unable to|must be|不支持|未知|无效",
+    r"not (?:a )?valid|unable to|must be|should be|n't support|extraneous|invalid|\bonly\b|cannot both|no longer|"
+    r"不支持|未知|无效|仅支持|不能",
     re.IGNORECASE,
 )
 _OPTIONAL = ("seed", "temperature", "top_p", "stop")
 _TOO_LONG = re.compile(
-    r"context[ _]length|context window|maximum context|too many tokens|prompt is too long|max_model_len", re.I
-)
+    r"context[ _](?:length|window|size)|maximum context|too many tokens|(?:prompt|input) is too long|max_model_len|"
+    r"token count|range of input length|request too large|exceeds the max\w* (?:number of tokens|length)|input length|"
+    r"max_(?:new_|completion_|output_)?tokens\b.{0,60}(?:<=|less than|at most|too large|valid range|exceed|maximum|"
+    r"cannot be greater)|(?:at most|maximum of) \d+ (?:completion|output) tokens|输入(?:过长|长度)|超过.{0,6}长度", re.I
+)  # fmt: skip
+_EXCLUSIVE = re.compile(r"\b(?:both|together|alongside|only one)\b|同时", re.IGNORECASE)
 _SECRET = re.compile(r"\b[A-Za-z0-9_\-]{20,}\b")
 LONGEST = 240
 """Characters of an endpoint's message that are shown."""
@@ -47,38 +52,36 @@ class Quirks:
 
     def learn(self, error: AttemptError, request: dict[str, Any]) -> bool:
         """Whether the same call, sent otherwise, is worth another attempt."""
-        if error.status not in (400, 404, 422) or not _REFUSED.search(error.message):
+        if error.status not in (400, 404, 422) or not _REFUSED.search(error.message) or _TOO_LONG.search(error.message):
             return False
         for other in ("max_completion_tokens", "max_tokens"):
             if other not in request and other in error.message and self.token_field in error.message:
                 self.token_field = other
-                return self._tell(self.token_field, f"token_field: {other}")
+                return self.tell(f"token_field: {other}")
         if any(name in request and name in error.message for name in UNUSUAL):  # not OpenAI's: none of them, then
             self.omitted.update(UNUSUAL)
             return True
-        for name in _OPTIONAL:
+        exclusive = _EXCLUSIVE.search(error.message) and "temperature" in error.message
+        for name in ("top_p",) if exclusive else _OPTIONAL:
             if name in request and re.search(rf"(?<![\w-]){name}(?![\w-])", error.message):
                 self.omitted.add(name)
-                setting = f"send_{name}: false" if name in ("seed", "temperature") else f"sampling.{name} left out"
-                return self._tell(name, setting)
-        # A request that was on its way when another one learnt this.
-        return self.fields(request) != request or self.token_field not in request
+                return self.tell(
+                    f"send_{name}: false" if name in ("seed", "temperature") else f"sampling.{name} left out"
+                )
+        return False
 
-    def drop_unusual(self, request: dict[str, Any], answered: int) -> bool:
-        """Leave out the fields that are not OpenAI's, before anything was answered; whether there were any."""
+    def drop_unusual(self, request: dict[str, Any]) -> bool:
+        """Leave out the fields that are not OpenAI's; whether there were any."""
         unusual = [name for name in UNUSUAL if name in request]
-        if answered or not unusual:
-            return False
         self.omitted.update(unusual)
-        return True
+        return bool(unusual)
 
-    def _tell(self, name: str, setting: str) -> bool:
-        self.learnt.append(setting)
-        print(
-            f"endpoint {self._name}: it refuses the request as sent; goes on with {setting}",
-            file=sys.stderr,
-            flush=True,
-        )
+    def tell(self, setting: str) -> bool:
+        """Say once what is sent from now on, also where many calls were on their way; True."""
+        if setting not in self.learnt:
+            self.learnt.append(setting)
+            line = f"endpoint {self._name}: it refuses the request as sent; goes on with {setting}"
+            print(line, file=sys.stderr, flush=True)
         return True
 
 

@@ -27,8 +27,12 @@ class Statistics:
         """The endpoint's own words on each kind of failure, the last ones; nothing of what was sent."""
         self.answered = 0
         """Calls that gave something usable, from the journal or not."""
-        self.replies = self.cut = 0
-        """Replies, and those of them that reached their bound."""
+        self.attempts = self.replies = 0
+        """What the endpoint was asked, repeated and failed attempts included; and what it replied to."""
+        self.cut: Counter[int] = Counter()
+        """Replies that reached their bound, by the bound."""
+        self.useless = 0
+        """Calls given up and replies that did not parse: with nothing usable beside them, the endpoint is no use."""
         self.models: Counter[str] = Counter()
         """Replies by the model id that the endpoint returned."""
         self.usage = Usage()
@@ -45,11 +49,7 @@ class Statistics:
 
     def charged(self, usage: Usage) -> None:
         """Count what an attempt consumed."""
-        total = self.usage
-        total.calls += usage.calls
-        total.prompt_tokens += usage.prompt_tokens
-        total.completion_tokens += usage.completion_tokens
-        total.cost += usage.cost
+        self.usage = self.usage + usage
         self._completion_mean += 0.05 * (usage.completion_tokens - self._completion_mean)
 
     def succeeded(self) -> None:
@@ -66,12 +66,14 @@ class Statistics:
     def gave_up(self, reason: str) -> None:
         """Count a call that came to nothing."""
         self.failures[reason] += 1
+        self.useless += 1
 
     def told(self) -> str:
         """What went wrong most often, in the endpoint's words where there are any, and what mends it."""
-        if not self.failures:
+        wrong = self.failures or self.retries
+        if not wrong:
             return ""
-        reason = self.failures.most_common(1)[0][0]
+        reason = wrong.most_common(1)[0][0]
         words = f': "{self.said[reason]}"' if self.said.get(reason) else ""
         return f"{reason}{words}" + (f"; {ADVICE[reason]}" if reason in ADVICE else "")
 
@@ -87,12 +89,14 @@ class Statistics:
             "models": sorted(self.models),
             "calls": self.calls,
             "from_journal": self.cached,
-            "calls_per_minute": round(60 * self.calls / seconds, 1),
+            "attempts": self.attempts,
+            "calls_per_minute": round(60 * self.attempts / seconds, 1),
             "retries": dict(sorted(self.retries.items())),
             "failures": dict(sorted(self.failures.items())),
             "said": dict(sorted(self.said.items())),
             "replies": self.replies,
-            "cut": self.cut,
+            "cut": self.cut.total(),
+            "cut_at": max(self.cut, key=self.cut.__getitem__, default=0),
             "prompt_tokens": self.usage.prompt_tokens,
             "completion_tokens": self.usage.completion_tokens,
             "cost": round(self.usage.cost, 6),

@@ -7,7 +7,8 @@ from pydantic import BaseModel
 
 Mode = Literal["schema", "object", "text"]
 _WEAKER: dict[Mode, Mode] = {"schema": "object", "object": "text", "text": "text"}
-_HINTS = ("response_format", "json_schema", "json_object", "json mode", "structured output", "guided")
+_HINTS = ("response_format", "json_schema", "json schema", "json_object", "json mode", "structured output", "guided",
+          "grammar", "json_validate_failed", "generate json")  # fmt: skip
 
 
 class JsonMode:
@@ -27,7 +28,7 @@ class JsonMode:
 
     def refused(self, status: int, message: str, tried: Mode) -> bool:
         """Did the endpoint refuse the form `tried`? If so fall back to the next weaker one; True means: try again."""
-        if tried == "text" or status not in (400, 404, 415, 422, 501):
+        if tried == "text" or status not in (400, 404, 415, 422, 500, 501):
             return False
         if not any(hint in message.lower() for hint in _HINTS):
             return False

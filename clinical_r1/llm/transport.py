@@ -18,7 +18,7 @@ from yarl import URL
 from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.limits import retry_after
-from clinical_r1.llm.reply import AttemptError, Reply, error_in, read_reply
+from clinical_r1.llm.reply import AttemptError, Reply, error_of, read_reply
 
 MAX_REPLY = 1 << 24
 """Bytes of the largest reply that is read; a chat completion has some thousands."""
@@ -108,7 +108,7 @@ class Transport:
         if 300 <= response.status < 400:
             raise AttemptError("redirected", response.status)
         if response.status != 200:
-            raise _status_error(response.status, response.headers, content)
+            raise error_of(content, response.status, retry_after(response.headers))
         return content
 
 
@@ -148,15 +148,3 @@ def _check_proxy(base: URL) -> None:
         f"the environment's proxy for {host} is {url.partition('://')[0]}://… (or set by all_proxy); set "
         f"{base.scheme}_proxy to an http:// proxy, or list {host} in no_proxy"
     )
-
-
-def _status_error(status: int, headers: Mapping[str, str], content: bytes) -> AttemptError:
-    """The error of a reply; the endpoint's own words are in `error.message` and `error.code`, where it sends any."""
-    try:
-        row = json.loads(content)
-        error = row.get("error") or row.get("detail") or row.get("message")
-    except (ValueError, AttributeError, RecursionError):
-        error = None
-    if isinstance(error, list):  # FastAPI's form
-        error = "; ".join(f"{part.get('loc', [''])[-1]}: {part.get('msg')}" for part in error if isinstance(part, dict))
-    return error_in(error, status, retry_after(headers), content[:500].decode("utf-8", "replace"))

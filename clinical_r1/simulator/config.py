@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from clinical_r1.settings import Seed
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -31,7 +33,7 @@ class SimulatorConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    seed: int = 0
+    seed: Seed = 0
     """All randomness derives from it and from the request."""
     model: str = "simulated-clinician"
     """The model id that it lists and returns."""

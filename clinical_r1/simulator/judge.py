@@ -6,11 +6,11 @@ from `clinical_r1.verifier`, so that each can show up the other's mistakes.
 """
 
 import re
-import unicodedata
 from functools import lru_cache
 
 from clinical_r1.reasoning import conclusion_line
 from clinical_r1.simulator.diseases import PAIRS
+from clinical_r1.text import one_width
 
 _CUE = re.compile(
     r"(?:diagnosis|answer|conclusion|condition|disease)(?: here| in this case| for this patient)?\s*(?:is|:|=)\s*"
@@ -46,11 +46,11 @@ _TOLD = re.compile(
     r"|参考答案|标准答案|给定的?(?:答案|诊断)|已知(?:诊断|答案)|既然诊断已经?明确|上一次尝试|题目(?:的|提示)答案|被?告知",
     re.IGNORECASE,
 )
-_NOTHING = re.compile(r"[^\w一-鿿]+")
+_NOTHING = re.compile(r"\W+")
 
 
 def _plain(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text).lower().replace("'s ", " ").replace("’s ", " ")
+    text = one_width(text).lower().replace("'s ", " ").replace("’s ", " ")
     return " ".join(_NOTHING.sub(" ", text).split())
 
 
@@ -73,7 +73,7 @@ def is_right(reference: str, answer: str) -> bool:
     names = _names(reference)
     if (line := conclusion_line(answer.rstrip().rpartition("\n")[2])) is not None:
         return _plain(line) in names
-    text = unicodedata.normalize("NFKC", answer)
+    text = one_width(answer)
     if "?" in text:
         return False
     if _plain(text) in names:
@@ -119,4 +119,4 @@ def _takes_back(sentence: str, names: frozenset[str]) -> bool:
 
 def was_told(thinking: str) -> bool:
     """Does a thought speak of an answer that it was handed, or of a reviewer?"""
-    return bool(_TOLD.search(unicodedata.normalize("NFKC", thinking)))
+    return bool(_TOLD.search(one_width(thinking)))

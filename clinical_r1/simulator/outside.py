@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from clinical_r1.asking import asks_for
 from clinical_r1.reasoning import CONCLUSION_LABELS, with_conclusion
 from clinical_r1.schema import Case
-from clinical_r1.simulator.diseases import Language
+from clinical_r1.simulator.diseases import Language, phrases_of
 
 DEFAULT_COMPETENCE = 0.6
 _SENTENCES = re.compile(r"(?<=[a-z0-9)%])[.?!]\s+|[。！？；\n]+")
@@ -24,46 +24,7 @@ _ASKS = re.compile(
 )
 """A sentence that asks is no finding."""
 
-_PHRASES: dict[Language, dict[str, list[str]]] = {
-    "en": {
-        "open": [
-            "Okay, let me go through this case.",
-            "Let me take this step by step.",
-            "Alright, what do we have here?",
-        ],
-        "next": ["First, {s}.", "Also, {s}.", "And then, {s}.", "It is also stated that {s}."],
-        "turn": [
-            "Hmm, what fits all of this?",
-            "Hmm, let me put these together.",
-            "Hmm, which explanation covers them all?",
-        ],
-        "not": ["Wait, {w} does not explain everything."],
-        "end": ["Taken together, {a} fits best.", "So this comes down to {a}.", "All of it points to {a}."],
-        "exploring_new_paths": ["Wait, let me take a different path."],
-        "backtracking": ["Wait, let me go back to an earlier step."],
-        "verification": ["Wait, let me verify each point against the case."],
-        "corrections": ["Wait, that last step was wrong; let me correct it."],
-        "guided": ["Okay, let me see what these findings lead to."],
-        "diagnosis": ["The most likely diagnosis is {a}."],
-        "answer": ["The answer is {a}."],
-        "unknown": ["I do not know"],
-    },
-    "zh": {
-        "open": ["好的，先把这个病例过一遍。", "我们一步一步来看。", "先看看有哪些信息。"],
-        "next": ["首先，{s}。", "另外，{s}。", "还有，{s}。", "同时提到，{s}。"],
-        "turn": ["嗯，什么能解释这一切呢？", "嗯，把这些放在一起想一想。", "嗯，哪种解释最全面？"],
-        "not": ["等等，{w} 并不能解释全部表现。"],
-        "end": ["综合来看，{a} 最符合。", "所以归结为 {a}。", "这些都指向 {a}。"],
-        "exploring_new_paths": ["等等，换一个思路。"],
-        "backtracking": ["等等，回到前面的一步。"],
-        "verification": ["等等，逐条核对一下病例。"],
-        "corrections": ["等等，刚才那一步不对，需要更正。"],
-        "guided": ["好的，看看这些线索指向什么。"],
-        "diagnosis": ["最可能的诊断是 {a}。"],
-        "answer": ["答案是 {a}。"],
-        "unknown": ["无法确定"],
-    },
-}
+_PHRASES = phrases_of("outside")
 
 
 def _plain(text: str) -> str:

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 
 from aiohttp import web
@@ -21,10 +22,39 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, read_jsonl
 from clinical_r1.simulator.config import Failures, SimulatorConfig
-from clinical_r1.simulator.failures import Fault, draw_fault, spoil
 from clinical_r1.simulator.outside import AnswerKey
 from clinical_r1.simulator.protocol import BadRequestError, Request, error_body, read_request, reply_body
 from clinical_r1.simulator.responder import Responder
+
+
+class Fault(StrEnum):
+    """What can be made to go wrong."""
+
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    HANG = "hang"
+    MALFORMED = "malformed"
+    TRUNCATED = "truncated"
+
+
+def draw_fault(failures: Failures, seed: int, request: bytes, attempt: int) -> Fault | None:
+    """The fault of one attempt, or None. `attempt` is what the client states in `x-stainless-retry-count`."""
+    digest = hashlib.blake2b(request, digest_size=8, person=b"sim-fault", salt=attempt.to_bytes(4, "big"))
+    digest.update(seed.to_bytes(8, "big", signed=True))
+    draw = int.from_bytes(digest.digest(), "big") / 2**64
+    for fault in Fault:
+        draw -= getattr(failures, fault.value)
+        if draw < 0:
+            return fault
+    return None
+
+
+def spoil(content: str, fault: Fault) -> str:
+    """A reply as a faulty model would leave it: without its end (truncated) or with its quotes lost (malformed)."""
+    if fault is Fault.TRUNCATED:
+        return content[: max(1, len(content) // 2)]
+    return content.replace('"', "", 3) if '"' in content else content[: len(content) // 3]
+
 
 JSON = "application/json"
 _ACCEPTED = {"schema": ("text", "json_object", "json_schema"), "object": ("text", "json_object"), "refused": ("text",)}

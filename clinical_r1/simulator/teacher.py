@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clinical_r1.reasoning import CONCLUSION_LABELS
-from clinical_r1.simulator.diseases import PAIRS, POINTS_TO, Language, finding_name
+from clinical_r1.simulator.diseases import PAIRS, POINTS_TO, Language, finding_name, phrases_of
 from clinical_r1.simulator.world import FINDING_LABELS, P_RARE, Chart, lab_name, lab_result
 
 Care = Literal["direct", "hasty", "medium", "careful"]
@@ -47,26 +47,7 @@ def draw_care(rng: random.Random, mix: dict[Care, float]) -> Care:
 
 # --- sentences
 
-_PHRASES = {
-    "en": {
-        "first": "Okay, {label} {finding} suggests {names}. ", "next": "Also, {label} {finding} suggests {names}. ",
-        "aside": "Also, {test}, no help. ", "maybe": "Hmm, maybe {name}. ", "check": "Wait, check the look-alikes. ",
-        "for": "{test} speaks for {name}. ", "undone": "{test} was not done. ",
-        "against": "{test} speaks against {name}. ",
-        "so": "So {name} fits best.", "separator": ", ",
-        "exploring_new_paths": "But take another path. ", "backtracking": "But go back to {label}. ",
-        "corrections": "But not {name}. ",
-    },
-    "zh": {
-        "first": "好的， {label} {finding} 提示 {names}。", "next": "另外， {label} {finding} 提示 {names}。",
-        "aside": "另外， {test} ，无助于判断。", "maybe": "嗯，可能是 {name}。", "check": "等等，检查相似病。",
-        "for": " {test} 支持 {name}。", "against": " {test} 不支持 {name}。", "undone": " {test} 未做。",
-        "so": "所以 {name} 最符合。",
-        "separator": "、 ",
-        "exploring_new_paths": "不过换个思路。", "backtracking": "不过回到 {label} 。",
-        "corrections": "不过不是 {name}。",
-    },
-}  # fmt: skip
+_PHRASES = phrases_of("world")
 
 
 def _say(language: Language, phrase: str, **values: str) -> str:

@@ -15,8 +15,7 @@ from datetime import date, timedelta
 from typing import Literal
 
 from clinical_r1.schema import Case
-from clinical_r1.simulator.dialect import DIALECT, local_name
-from clinical_r1.simulator.diseases import FINDINGS, PAIRS, Disease, Language, finding_name
+from clinical_r1.simulator.diseases import DIALECT, FINDINGS, PAIRS, Disease, Language, finding_name, local_name
 
 Sex = Literal["female", "male"]
 _SEXES: tuple[Sex, Sex] = ("female", "male")
@@ -265,14 +264,15 @@ def sample_records(
     """
     if not twins:
         for case in sample_cases(n, seed, zh_share, dialect_site):
-            yield _record(case)
+            yield record_of(case)
         return
     for number, case in enumerate(sample_cases(n // 2, seed, zh_share=0.0)):
         for one in (case, twin(case)):
-            yield _record(one).model_copy(update={"id": f"w-{number}-{one.chart.language}"})
+            yield record_of(one).model_copy(update={"id": f"w-{number}-{one.chart.language}"})
 
 
-def _record(case: WorldCase) -> Case:
+def record_of(case: WorldCase) -> Case:
+    """The record of a drawn case."""
     return Case(
         language=case.chart.language,
         question=case.question,
@@ -286,3 +286,45 @@ def _record(case: WorldCase) -> Case:
         age_band=age_band(case.chart.age),
         recorded=case.recorded.isoformat(),
     )
+
+
+P_LOOK_ALIKE = 0.6  # a wrong answer is the pair's other member so often, else any disease
+P_CLOSED = 0.25  # rows that come with a list of choices
+
+
+def sample_judgements(
+    n: int, seed: int, right_share: float = 0.5, zh_share: float = 0.5
+) -> Iterator[dict[str, object]]:
+    """n answers with a grade that is known by construction: what experts' grades are for a real audit of a verifier.
+
+    Rows of `clinical_r1.evaluation.judging.audit.LabelledJudgement`, languages mixed. Answers are bare names: the audit
+    puts them into sentences itself.
+    """
+    rng = random.Random(f"labelled-{seed}")
+    for case in sample_cases(n, seed=seed + 7919, zh_share=zh_share):
+        right = rng.random() < right_share
+        said = case.disease if right else _wrong(case, rng)
+        language = case.chart.language
+        yield {
+            "question": case.question,
+            "reference": case.reference,
+            "answer": said.name(language),
+            "language": language,
+            "correct": right,
+            "icd10": case.disease.icd10,
+            "options": _options(case, said, rng) if rng.random() < P_CLOSED else [],
+        }
+
+
+def _wrong(case: WorldCase, rng: random.Random) -> Disease:
+    pair = PAIRS[case.disease.pair]
+    if rng.random() < P_LOOK_ALIKE:
+        return pair.common if case.disease.rare else pair.rare
+    return rng.choice([disease for disease in _DISEASES if disease.pair != case.disease.pair])
+
+
+def _options(case: WorldCase, said: Disease, rng: random.Random) -> list[str]:
+    others = rng.sample([disease for disease in _DISEASES if disease not in (case.disease, said)], 2)
+    listed = list(dict.fromkeys((case.disease, said, *others)))
+    rng.shuffle(listed)
+    return [disease.name(case.chart.language) for disease in listed]

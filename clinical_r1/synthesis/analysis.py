@@ -1,23 +1,20 @@
 """Two datasets of traces side by side: how their chains of thought differ, as effect sizes with intervals.
 
-    python -m clinical_r1.synthesis.analysis A/traces.jsonl B/traces.jsonl --out comparison
-
 Intervals come from a bootstrap over cases: where both datasets were made from the same cases the comparison is paired
 by itself, and several traces of a case count as what they are, one case. p-values: Mann-Whitney for amounts, Fisher for
-shares, Holm over all measures of a section.
+shares, Holm over all measures of a section. `analyse` writes it as one self-contained HTML page, without record text.
 """
 
-import argparse
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
-from scipy.stats import fisher_exact, mannwhitneyu
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
+from clinical_r1.page import render
 from clinical_r1.schema import Trace, read_jsonl
 from clinical_r1.stats import Interval, holm
 from clinical_r1.synthesis.chains import MEASURES, Measure
@@ -203,12 +200,14 @@ def _interval(resampled: np.ndarray) -> Interval:
 
 
 def _p_value(measure: Measure, a: np.ndarray, b: np.ndarray) -> float:
+    from scipy import stats  # seconds to import, and most who load this module test nothing
+
     if measure.share:
         table = [[int(v.sum()), int(len(v) - v.sum())] for v in (a, b)]
-        return float(fisher_exact(table).pvalue)
+        return float(stats.fisher_exact(table).pvalue)
     if np.ptp(np.concatenate((a, b))) == 0:
         return 1.0
-    return float(mannwhitneyu(a, b).pvalue)
+    return float(stats.mannwhitneyu(a, b).pvalue)
 
 
 def _strategies(a: Sequence[Trace], b: Sequence[Trace]) -> dict[str, tuple[float, float]]:
@@ -229,15 +228,19 @@ def _words(a: Sequence[Trace], b: Sequence[Trace], most: int = 12) -> dict[str, 
     return {word: (1000 * counts[0][word] / len(a), 1000 * counts[1][word] / len(b)) for word in common}
 
 
+REACH = 2.0
+"""Effects beyond ±REACH are drawn at the edge."""
+
+
 def analyse(a: Path, b: Path, out_dir: Path, names: tuple[str, str] | None = None, seed: int = 0) -> Comparison:
     """Compare two traces.jsonl; writes `out_dir`/{chains.html, chains.json}."""
-    from clinical_r1.synthesis.analysis_report import render_html
-
     names = names or _names(Path(a), Path(b))
     kept = [[trace for trace in read_jsonl(path, Trace) if trace.accepted] for path in (a, b)]
     comparison = compare(kept[0], kept[1], names, seed)
     write_text(Path(out_dir) / "chains.json", comparison.model_dump_json(indent=1) + "\n")
-    write_text(Path(out_dir) / "chains.html", render_html(comparison))
+    title = f"Chains of thought: {names[0]} (A) and {names[1]} (B)"
+    page = render("chains.html.j2", title=title, c=comparison, amount=amount, reach=REACH)
+    write_text(Path(out_dir) / "chains.html", page)
     return comparison
 
 
@@ -247,25 +250,6 @@ def _names(a: Path, b: Path) -> tuple[str, str]:
     return (a.stem, b.stem) if a.stem != b.stem else ("A", "B")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point; 2 for wrong input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m clinical_r1.synthesis.analysis", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("a", type=Path, help="traces.jsonl of the first dataset")
-    parser.add_argument("b", type=Path, help="traces.jsonl of the second dataset")
-    parser.add_argument("--out", type=Path, required=True, help="folder for chains.html and chains.json")
-    parser.add_argument("--names", nargs=2, help="how to call the two; folder names otherwise")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(argv)
-    try:
-        analyse(given.a, given.b, given.out, tuple(given.names) if given.names else None, given.seed)
-    except UserError as error:
-        print(error)
-        return 2
-    print(f"{given.out / 'chains.html'}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def amount(value: float, row: Row) -> str:
+    """A value as the measure is read: shares in percent."""
+    return f"{100 * value:.1f}%" if row.share else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

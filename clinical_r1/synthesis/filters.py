@@ -7,13 +7,37 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.schema import Trace
-from clinical_r1.synthesis.hindsight import told
 from clinical_r1.synthesis.text import cjk_share as share_of_chinese
 from clinical_r1.synthesis.text import coverage, fold, sentences, ungrounded_numbers, units
+from clinical_r1.verifier.names import names_in
+from clinical_r1.verifier.wordings import load
+
+HINDSIGHT = Path(__file__).with_name("hindsight.yaml")
+BETRAYS = load(HINDSIGHT)
+BETRAYS_IN_ASCII = load(HINDSIGHT, ("en",))
+"""The same without their Chinese forms, which a sentence of ASCII cannot hold: half the time."""
+UNLESS: dict[str, str] = {
+    name: row.get("unless", "")
+    for name, row in yaml.safe_load(HINDSIGHT.read_text(encoding="utf-8")).items()
+    if "matches" in row
+}
+"""The kinds, and the rule whose sentences each leaves out."""
+
+
+def told(text: str) -> str:
+    """The kind of the first phrase that betrays that the writer was told the answer (`given_answer`, ...), or ""."""
+    for sentence in sentences(fold(text).replace("’", "'")):
+        rule = BETRAYS_IN_ASCII if sentence.isascii() else BETRAYS
+        for kind, unless in UNLESS.items():
+            if rule[kind].search(sentence) and not (unless and rule[unless].search(sentence)):
+                return kind
+    return ""
 
 
 class FilterConfig(BaseModel):
@@ -76,7 +100,8 @@ def foreign_numbers(trace: Trace, config: FilterConfig) -> bool:
 
 
 def disagreement(trace: Trace, config: FilterConfig) -> bool:
-    """The thought ends elsewhere than the response: its last third (at least 100 units) hardly mentions the answer."""
+    """The thought ends elsewhere than the response: its last third (at least 100 units) hardly mentions the answer,
+    by none of its known names."""
     if not trace.attempts:
         return False
     answer = trace.attempts[-1].answer
@@ -88,7 +113,8 @@ def disagreement(trace: Trace, config: FilterConfig) -> bool:
         size += len(units(sentence))
         if size >= wanted:
             break
-    return coverage(answer, " ".join(reversed(tail)), trace.language) < config.min_answer_coverage
+    end = " ".join(reversed(tail))
+    return coverage(answer, end, trace.language) < config.min_answer_coverage and not names_in(end, answer)
 
 
 def hindsight(trace: Trace, config: FilterConfig) -> bool:

@@ -1,6 +1,6 @@
 """Forget patients: take their records out of every file under a folder, and name the models that were trained on them.
 
-Cases and traces are JSON lines that carry the patient's hash or the id of one of the patient's cases; journal lines
+Cases and traces are JSON lines that carry the patient's hash or the id of one of the patient's cases; journal rows
 carry a keyed hash of either. A dataset that loses lines is another dataset: its hash, report and immutable address
 change, and models whose manifest names the old hash (or that of any changed file) are listed, since no deletion undoes
 training.
@@ -8,7 +8,7 @@ training.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from clinical_r1.atomic import atomic_writer, file_sha256, write_text
 from clinical_r1.errors import UserError
-from clinical_r1.llm.journal import JOURNAL, JOURNAL_KEY, Journal, load_key
+from clinical_r1.llm.journal import JOURNAL, JOURNAL_KEY, open_journal
 from clinical_r1.privacy.crossing import RECORDS_REPORT
 from clinical_r1.privacy.quotes import quotes, quotes_of, quoting_files
 from clinical_r1.synthesis.dataset import PARQUET, REPORT, TRACES, write_parquet
@@ -57,9 +57,9 @@ def forget(
     """Remove all lines about `patients` (keyed hashes, as `Case.patient` has them) below `roots`.
 
     `manifests` are model manifests from elsewhere (an object store) by name; those in files named manifest.json below
-    the roots are found. `dry_run` counts and changes nothing. Raises UserError where a root is missing, or a journal
-    is in use. Pages and other
-    files that quote the patients are removed; what cannot be searched is named.
+    the roots are found. `dry_run` counts and changes nothing. Raises UserError where a root is missing, or a process
+    of another machine uses a journal. Pages and other files that quote the patients are removed; what cannot be
+    searched is named.
     """
     wanted = {patient for patient in patients if patient}
     if not wanted:
@@ -86,10 +86,8 @@ def forget(
                 changed.append((path.parent, before))
     for _, path in list(_files(roots, ".key")):
         if path.name == JOURNAL_KEY and path.with_name(JOURNAL).is_file():
-            result.journal_lines += _forget_calls(path.with_name(JOURNAL), path, wanted | ids, dry_run)
-    if not dry_run:
-        for _, path in list(_files(roots, ".spool")):
-            path.unlink()  # text of a run that was killed; the next run makes it again from the journal
+            with open_journal(path.parent) as journal:
+                result.journal_lines += journal.forget(wanted | ids, dry_run)
     for folder, old in changed:
         if folder.name == old[:SHORTEST_HASH]:
             folder.rename(folder.with_name(result.datasets[old][:SHORTEST_HASH]))
@@ -99,12 +97,12 @@ def forget(
 
 
 def _files(roots: Sequence[Path], ending: str) -> Iterator[tuple[Path, Path]]:
-    """(root, file) for every file below the roots with the ending; links are not followed; journals are left out."""
+    """(root, file) for every file below the roots with the ending; links are not followed."""
     for root in roots:
         for folder, _, names in os.walk(root):
             for name in sorted(names):
                 path = Path(folder, name)
-                if name.endswith(ending) and not path.is_symlink() and not (ending == ".jsonl" and name == JOURNAL):
+                if name.endswith(ending) and not path.is_symlink():
                     yield root, path
 
 
@@ -172,15 +170,6 @@ def _renew_dataset(folder: Path, old: str, result: Forgotten) -> None:
             "\nTraces of patients who were forgotten have been removed since; the counts above are those from before.\n"
         )
         write_text(card, text if text.endswith(note) else text + note)
-
-
-def _forget_calls(journal: Path, key: Path, subjects: Iterable[str], dry_run: bool) -> int:
-    with Journal(journal, load_key(key)) as opened:
-        if not dry_run:
-            return opened.forget(subjects)
-        tags = {opened.subject_tag(subject) for subject in subjects}
-    with open(journal, encoding="utf-8", errors="replace") as handle:
-        return sum(any(f'"s":"{tag}"' in line[:80] for tag in tags) for line in handle)
 
 
 def _trained_on(hashes: set[str], roots: Sequence[Path], manifests: Mapping[str, Any]) -> set[str]:

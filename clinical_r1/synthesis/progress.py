@@ -80,7 +80,7 @@ class SynthesisProgress:
         """Rates, cost, outcomes and what went wrong, in one short text."""
         seconds = max(1e-9, time.monotonic() - self._started)
         told = [client.statistics for client in self._clients]
-        calls, journaled = sum(one.usage.calls for one in told), sum(one.cached for one in told)
+        calls, journaled = sum(one.attempts for one in told), sum(one.cached for one in told)
         in_flight = sum(client.gate.in_flight for client in self._clients)
         cost = sum(one.usage.cost for one in told)
         retries: Counter[str] = sum((one.retries for one in told), Counter())

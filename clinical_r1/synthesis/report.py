@@ -71,6 +71,8 @@ class SynthesisReport(BaseModel):
     """Did the cases pass the PHI gate?"""
     synthesizers: dict[str, int]
     """Accepted traces by endpoint and model id that the endpoint returned."""
+    imported: dict[str, int] = Field(default_factory=dict)
+    """Rows by the form that they were read in, where the traces are of others; empty for a search of our own."""
     shard: str = ""
     """`index/count` of a part of a fanned-out run; empty for a whole dataset."""
     endpoints: list[dict[str, object]] = Field(default_factory=list)
@@ -87,9 +89,8 @@ class SynthesisReport(BaseModel):
         for one in self.endpoints:
             replies, cut = int(str(one.get("replies", 0))), int(str(one.get("cut", 0)))
             if cut > 0.02 * replies:
-                text += (
-                    f"; {cut / replies:.0%} of the replies of {one['endpoint']} were cut at their bound (max_tokens)"
-                )
+                text += f"; {cut / replies:.0%} of the replies of {one['endpoint']} were cut, most at "
+                text += f"{one.get('cut_at', 'their bound of')} tokens"
             said = one.get("said")
             for reason, words in said.items() if isinstance(said, dict) else ():
                 text += f'; {one["endpoint"]}, {reason}: "{words}"' if words else ""
@@ -119,7 +120,7 @@ class Tally:
         if not trace.accepted:
             counts["reasons"][trace.reason] += 1
             return
-        counts["strategies"][trace.attempts[-1].strategy.value] += 1
+        counts["strategies"][trace.attempts[-1].strategy.value if trace.attempts else "imported"] += 1
         counts["attempts"].update(attempt.strategy.value for attempt in trace.attempts)
         counts["languages"][trace.language] += 1
         counts["specialties"][trace.specialty] += 1

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import cast
 
 from clinical_r1.errors import UserError
-from clinical_r1.llm.budget import Budget
-from clinical_r1.llm.client import LLMClient
+from clinical_r1.llm.client import LLMClient, run_calls
 from clinical_r1.llm.failures import BudgetExhausted
 from clinical_r1.llm.journal import Journal, open_journal
-from clinical_r1.llm.loop import run_calls
+from clinical_r1.llm.limits import Budget
 from clinical_r1.schema import Case, Trace, iter_jsonl
 from clinical_r1.synthesis.choices import shard_of
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.dataset import write_dataset
+from clinical_r1.synthesis.imported import import_traces
 from clinical_r1.synthesis.progress import SynthesisProgress
 from clinical_r1.synthesis.report import SynthesisReport, check_yield
 from clinical_r1.synthesis.search import Search, rejected
@@ -38,19 +38,36 @@ def synthesize(config: SynthesisConfig, cases: Path, out_dir: Path, state_dir: P
     `state_dir`, which outlives the run. Raises UserError for wrong input, an unusable endpoint, or a spent budget.
     """
     started = time.monotonic()
+    if config.traces is not None:
+        return take_traces(config, Path(cases), Path(out_dir), Path(state_dir))
     config.check_privacy(Path(cases))
     tell_of_rules_alone(config.verifier, "a case whose answers stay undecided is rejected; set verifier.kind: ensemble")
     total = _count_units(config, Path(cases))
-    state_dir = Path(state_dir)
-    state_dir.mkdir(parents=True, exist_ok=True)
-    with (
-        open_journal(state_dir) as journal,
-        Spool(state_dir / "traces.spool", config.seed) as spool,
-    ):
+    with open_journal(state_dir) as journal, Spool(Path(state_dir), config.seed) as spool:
         endpoints = run_calls(_synthesize(config, Path(cases), total, journal, spool))
         seconds = time.monotonic() - started
         whole = config.shard.count == 1
         report = write_dataset(spool, config, Path(cases), Path(out_dir), endpoints, seconds, whole)
+    print(report.told(), file=sys.stderr, flush=True)
+    check_yield(report, config)
+    return report
+
+
+def take_traces(config: SynthesisConfig, cases: Path | None, out_dir: Path, state_dir: Path) -> SynthesisReport:
+    """The dataset of `config.traces` in place of a search; of several shards the first takes all.
+
+    `cases` is sft.jsonl, beside which lie the splits that no trace may come from; None holds nothing out.
+    """
+    assert config.traces is not None
+    started = time.monotonic()
+    with Spool(state_dir / "traces.spool", config.seed) as spool:
+        if config.shard.index:
+            return write_dataset(spool, config, cases or Path(config.traces.path), out_dir, [], 0.0, whole=False)
+        found = import_traces(config, config.traces, cases, state_dir)
+        for position, trace in enumerate(found.traces):
+            spool.put(position, trace)
+        seconds = time.monotonic() - started
+        report = write_dataset(spool, config, found.source, out_dir, found.endpoints, seconds, True, found.forms)
     print(report.told(), file=sys.stderr, flush=True)
     check_yield(report, config)
     return report
@@ -89,13 +106,11 @@ async def _synthesize(
     parts = config.shard.count  # limits and budget are those of the whole job
     budget = Budget.of(config.budget.shared(parts))
     async with AsyncExitStack() as stack:
-        synthesizer = await stack.enter_async_context(LLMClient(config.synthesizer.shared(parts), journal, budget))
+        synthesizer = await stack.enter_async_context(LLMClient(config.writer.shared(parts), journal, budget))
         clients, judge = [synthesizer], synthesizer
-        if config.verifier.kind != "rule" and config.judge_endpoint != config.synthesizer:
+        if config.verifier.kind != "rule" and config.judge_endpoint != config.writer:
             judge = await stack.enter_async_context(LLMClient(config.judge_endpoint.shared(parts), journal, budget))
             clients.append(judge)
-        for client in clients:
-            await client.check()
         metered = None if config.verifier.kind == "rule" else Metered(judge)
         verifier = build_verifier(config.verifier, cast(LLMClient | None, metered))
         examiner = Writer(metered, config) if metered is not None else None
@@ -135,7 +150,7 @@ async def _work(
             trace = await one(case, sample)
             if trace is None or spent:
                 return
-            spool.put(position, trace, watch_copies=config.samples_per_case > 1)
+            spool.put(position, trace)
             progress.finished(trace)
 
     try:

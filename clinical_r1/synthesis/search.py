@@ -42,7 +42,7 @@ class Search:
 
     async def trace(self, case: Case, sample: int) -> Trace:
         """Search, rewrite, verify and filter; never raises for what concerns this case alone."""
-        account = open_account(case.patient or case.id)
+        account = open_account(case.unit)
         trace = rejected(case, sample, "")
         try:
             await self._attempts(case, sample, trace.attempts)
@@ -56,7 +56,7 @@ class Search:
         except CallFailed as failure:
             trace.outcome, trace.reason = TraceOutcome.REJECTED, f"call_failed:{failure.reason}"
         trace.usage = account.usage
-        trace.synthesizer = f"{self._config.synthesizer.name} / {account.model or self._config.synthesizer.model}"
+        trace.synthesizer = f"{self._config.writer.name} / {account.model or self._config.writer.model}"
         return trace
 
     # ----------------------------------------------------------------------------------------------------- attempts

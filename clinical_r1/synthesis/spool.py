@@ -1,87 +1,74 @@
 """Finished traces on disk in the order of arrival, read back in the order of the cases: memory stays flat.
 
-The spool lives for one run. What survives a crash is the journal, from which the same traces are made again.
+The spool is a database without a name: it ends with its process, whatever ends that. What survives a crash is the
+journal, from which the same traces are made again.
 """
 
-from array import array
+import sqlite3
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from clinical_r1.errors import UserError
-from clinical_r1.llm.lines import line_at
 from clinical_r1.schema import Trace, TraceOutcome
 from clinical_r1.synthesis.choices import draw
 
+_TABLE = "CREATE TABLE traces (position INTEGER PRIMARY KEY, case_id TEXT, digest BLOB, guided INTEGER, line TEXT)"
+"""`digest` of the text of an accepted trace; `guided`: the rank of one that was guided."""
+
 
 class Spool:
-    """Traces by position; keeps 17 bytes a trace in memory, and a little more for guided ones and repeated samples."""
+    """Traces by position, which orders the dataset."""
 
-    def __init__(self, path: Path, seed: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
+    def __init__(self, folder: Path, seed: int) -> None:
+        """`folder`: on the file system that the spool may fill."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "traces.spool"
+        self._path.unlink(missing_ok=True)
         self._seed = seed
-        self._file = open(path, "wb+")  # noqa: SIM115 - closed by __exit__
-        self._positions = array("q")
-        self._offsets = array("q")
-        self._end = 0
-        self._guided: list[tuple[int, int]] = []
-        self._digests: dict[int, tuple[str, int]] = {}
-        self.accepted = 0
+        self._rows = sqlite3.connect(self._path, isolation_level=None)
+        for statement in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", _TABLE, "BEGIN"):
+            self._rows.execute(statement)
+        self._path.unlink()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+    def __exit__(self, *_: object) -> None:
+        self._rows.close()
 
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def put(self, position: int, trace: Trace, watch_copies: bool = False) -> None:
-        """Keep a trace; `position` orders the dataset, `watch_copies` notes what finds identical samples."""
-        line = trace.model_dump_json().encode() + b"\n"
-        try:
-            self._file.write(line)
-        except OSError as error:
-            raise UserError(f"{self._path}: cannot write ({error.strerror}); free space and run again") from None
-        self._positions.append(position)
-        self._offsets.append(self._end)
-        self._end += len(line)
-        if not trace.accepted:
-            return
-        self.accepted += 1
+    def put(self, position: int, trace: Trace) -> None:
+        """Keep a trace."""
+        digest = guided = None
+        if trace.accepted:
+            digest = blake2b(f"{trace.thinking}\0{trace.response}".encode(), digest_size=16).digest()
         if trace.outcome is TraceOutcome.GUIDED:
-            self._guided.append((draw("guided", self._seed, trace.case_id, trace.sample), position))
-        if watch_copies:
-            self._digests[position] = (trace.case_id, hash((trace.thinking, trace.response)))
+            guided = draw("guided", self._seed, trace.case_id, trace.sample)
+        row = (position, trace.case_id, digest, guided, trace.model_dump_json())
+        try:
+            self._rows.execute("INSERT INTO traces VALUES (?, ?, ?, ?, ?)", row)
+        except sqlite3.OperationalError as error:
+            raise UserError(f"{self._path}: cannot write ({error}); free space and run again") from None
 
     def copies(self) -> set[int]:
         """Positions of accepted traces whose text an earlier sample of the same case already has."""
-        seen: set[tuple[str, int]] = set()
-        found = set()
-        for position in sorted(self._digests):
-            if self._digests[position] in seen:
-                found.add(position)
-            seen.add(self._digests[position])
-        return found
+        rows = self._rows.execute(
+            "SELECT position, row_number() OVER (PARTITION BY case_id, digest ORDER BY position) FROM traces "
+            "WHERE digest IS NOT NULL"
+        )
+        return {position for position, number in rows if number > 1}
 
     def guided_over(self, share: float, without: set[int]) -> set[int]:
         """Positions of guided traces above the largest allowed share of the dataset; which stay is decided by hash."""
-        guided = sorted((rank, position) for rank, position in self._guided if position not in without)
-        others = self.accepted - len(without) - len(guided)
+        rows = self._rows.execute("SELECT position FROM traces WHERE guided IS NOT NULL ORDER BY guided, position")
+        guided = [position for (position,) in rows if position not in without]
+        accepted = self._rows.execute("SELECT count(digest) FROM traces").fetchone()[0] - len(without)
         if share >= 1:
             return set()
-        keep = int(others * share / (1 - share) + 1e-9)
-        return {position for _, position in guided[keep:]}
+        return set(guided[int((accepted - len(guided)) * share / (1 - share) + 1e-9) :])
 
     def ordered(self) -> Iterator[tuple[int, Trace]]:
         """(position, trace) by position."""
-        self._file.flush()
-        number = self._file.fileno()
-        for index in sorted(range(len(self._positions)), key=self._positions.__getitem__):
-            yield self._positions[index], Trace.model_validate_json(line_at(number, self._offsets[index]))
+        for position, line in self._rows.execute("SELECT position, line FROM traces ORDER BY position"):
+            yield position, Trace.model_validate_json(line)

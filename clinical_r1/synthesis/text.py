@@ -1,45 +1,28 @@
 """Reading a chain of thought, English or Chinese: units of length, numbers, sentences, the small words of thinking."""
 
 import re
-import unicodedata
 from collections import Counter
 from functools import lru_cache
+from pathlib import Path
+
+import yaml
 
 from clinical_r1.schema import Language
+from clinical_r1.text import HAN_CHARACTER, han_of, one_width
 
-_CJK = "\u3400-\u4dbf\u4e00-\u9fff"
-_UNIT = re.compile(rf"[{_CJK}]|[A-Za-z]+(?:['’-][A-Za-z]+)*|\d+(?:[.,]\d+)*")
-_CJK_CHAR = re.compile(rf"[{_CJK}]")
+_UNIT = re.compile(rf"{HAN_CHARACTER}|[A-Za-z]+(?:['’-][A-Za-z]+)*|\d+(?:[.,]\d+)*")
 _LATIN_WORD = re.compile(r"[A-Za-z]{2,}")
 _SENTENCE = re.compile(r"[^.!?。！？；;\n]+[.!?。！？；;]?")
 _NUMBER = re.compile(r"(?<![A-Za-z\d.])\d+(?:,\d{3})*(?:\.\d+)?(?![A-Za-z]*\d)")
 
-TRANSITIONS: dict[Language, tuple[str, ...]] = {
-    "en": (
-        "hmm", "okay", "ok", "alright", "also", "wait", "actually", "but then", "however", "so", "now", "let me",
-        "let's", "maybe", "oh", "well", "besides", "on the other hand", "then again", "hold on", "right",
-    ),
-    "zh": (
-        "嗯", "好的", "好，", "另外", "等等", "不过", "那么", "所以", "再看", "先看", "再想想", "也许", "可能是",
-        "其实", "还有", "哦", "对了", "但是", "然而", "话说回来", "仔细想想", "换个思路",
-    ),
-}  # fmt: skip
-CORRECTIONS: dict[Language, tuple[str, ...]] = {
-    "en": (
-        "wait", "hold on", "actually", "on second thought", "let me check", "let me reconsider", "let me double",
-        "that doesn't fit", "that does not fit", "doesn't explain", "does not explain", "i was wrong", "not right",
-        "go back", "take another path", "so not", "reconsider", "rethink", "scratch that",
-    ),
-    "zh": (
-        "等等", "不对", "其实", "重新", "再核对", "回过头", "回到", "换个思路", "说不通", "解释不了", "不符合",
-        "所以不是", "推翻", "修正", "再想想", "仔细一想",
-    ),
-}  # fmt: skip
+_WORDS: dict[str, dict[Language, list[str]]] = yaml.safe_load(
+    Path(__file__).with_name("words.yaml").read_text(encoding="utf-8")
+)
 
 
 def fold(text: str) -> str:
     """One spelling for comparison: full-width forms to half-width, lower case."""
-    return unicodedata.normalize("NFKC", text).lower()
+    return one_width(text).lower()
 
 
 def units(text: str) -> list[str]:
@@ -54,14 +37,13 @@ def sentences(text: str) -> list[str]:
 
 def cjk_share(text: str) -> float:
     """Share of Chinese characters among letters (Latin letters counted by word, as a Chinese character is one)."""
-    chinese, latin = len(_CJK_CHAR.findall(text)), len(_LATIN_WORD.findall(text))
+    chinese, latin = len(han_of(text)), len(_LATIN_WORD.findall(text))
     return chinese / (chinese + latin) if chinese + latin else 0.0
 
 
 @lru_cache(maxsize=8)
 def _phrases(language: Language, kind: str) -> re.Pattern[str]:
-    words = (TRANSITIONS if kind == "transitions" else CORRECTIONS)[language]
-    pattern = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    pattern = "|".join(re.escape(word) for word in sorted(_WORDS[kind][language], key=len, reverse=True))
     return re.compile(rf"\b(?:{pattern})\b" if language == "en" else f"(?:{pattern})")
 
 
@@ -121,7 +103,7 @@ def content_units(text: str, language: Language) -> set[str]:
     """What carries meaning in a short answer: words without the small ones; in Chinese pairs of characters."""
     folded = fold(text)
     if language == "zh":
-        characters = "".join(_CJK_CHAR.findall(folded))
+        characters = han_of(folded)
         pairs = {characters[i : i + 2] for i in range(len(characters) - 1)} or set(characters)
         return pairs | set(re.findall(r"[a-z0-9]{2,}", folded))
     return {_stem(word) for word in re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", folded) if word not in _SMALL_WORDS}

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from clinical_r1.llm.client import Completion, LLMClient
+from clinical_r1.llm.client import Completion, LLMClient, Message
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.failures import CallFailed
+from clinical_r1.llm.prompts import Prompt
 from clinical_r1.reasoning import CLOSE, OPEN
 from clinical_r1.schema import Attempt, Case, Strategy, Usage
 from clinical_r1.synthesis import prompts
@@ -97,7 +98,7 @@ def open_account(subject: str) -> Account:
 class ChatClient(Protocol):
     """The one method of `LLMClient` that synthesis and verifier use."""
 
-    async def chat(self, messages: list[prompts.Message], **settings: Any) -> Completion: ...
+    async def chat(self, messages: list[Message], **settings: Any) -> Completion: ...
 
 
 class Metered:
@@ -111,7 +112,7 @@ class Metered:
         """The endpoint behind it."""
         return self._client.endpoint
 
-    async def chat(self, messages: list[prompts.Message], **settings: Any) -> Completion:
+    async def chat(self, messages: list[Message], **settings: Any) -> Completion:
         """As `LLMClient.chat`; journal lines carry the subject, so that `forget` finds them."""
         account = _account.get()
         if account is None:
@@ -171,7 +172,7 @@ class Writer:
 
     async def _ask(
         self,
-        prompt: prompts.Prompt,
+        prompt: Prompt,
         reply: type[ReplyT],
         place: tuple[str, int, int | str, int],
         temperature: float,

@@ -9,10 +9,10 @@ from aiohttp import web
 from llm_server import Answer, Start, attempt_messages, chat_reply, error_reply
 
 from clinical_r1.errors import UserError
-from clinical_r1.llm.budget import Budget
 from clinical_r1.llm.client import BudgetExhausted, CallFailed, EndpointUnusable, LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.journal import Journal
+from clinical_r1.llm.limits import Budget
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing
 from clinical_r1.sampling import NEUTRAL
 
@@ -97,6 +97,22 @@ async def test_more_room_pays_only_for_what_was_cut(start: Start, tmp_path) -> N
                 await client.chat(asked[1], max_tokens=100)
             assert [(await client.chat(one, max_tokens=600)).text for one in asked] == ["whole", "whole"]
     assert [body["max_tokens"] for body in bodies] == [100, 100, 600]
+
+
+async def test_a_cut_answer_counts_and_is_asked_again_where_the_room_changes(start: Start, tmp_path) -> None:
+    rooms = []
+
+    async def handler(request: web.Request) -> web.Response:
+        rooms.append((await request.json())["max_tokens"])
+        return chat_reply("a " * min(rooms[-1], 50), "length" if rooms[-1] < 50 else "stop")
+
+    server = await start(handler)
+    for room in (20, 20, 80, 200, 20):  # cut; from the journal; asked again; whole, so from the journal; cut anew
+        with Journal(tmp_path / "j.jsonl", KEY) as journal:
+            async with LLMClient(server.entry(max_resamples=0), journal) as client:
+                answer = await client.chat(attempt_messages(), max_tokens=room, keep_truncated=True)
+                assert len(answer.text.split()) == min(room, 50)
+    assert rooms == [20, 80, 20]
 
 
 async def test_faults_are_retried_and_change_no_reply(start: Start) -> None:

@@ -1,12 +1,14 @@
 """What endpoints refuse is sent otherwise where their words are unambiguous, and told to the user where not."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from aiohttp import web
 from llm_server import QUESTION, Answer, Start, attempt_messages, chat_reply, error_reply
 
-from clinical_r1.llm.client import FIRST_CALLS, CallFailed, EndpointUnusable, LLMClient
+from clinical_r1.llm.channel import FIRST_CALLS
+from clinical_r1.llm.client import CallFailed, EndpointUnusable, LLMClient
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.llm.journal import open_journal
 from clinical_r1.llm.quirks import said
@@ -20,8 +22,8 @@ FUSSY = {
         "temperature", "send_temperature: false"),
     "Unknown parameter: 'seed'": ("seed", "send_seed: false"),
     "seed: Extra inputs are not permitted": ("seed", "send_seed: false"),
-    "response_format is not supported": ("response_format", ""),
-    "Invalid request body": ("response_format", ""),
+    "response_format is not supported": ("response_format", "json_mode: text"),
+    "Invalid request body": ("response_format", "json_mode: text"),
 }  # fmt: skip
 
 
@@ -42,9 +44,12 @@ async def test_a_refused_field_is_found_out_once_and_remembered(start: Start, ca
     # schema and object are refused; without a reason given, also the attempt without the fields that are not OpenAI's
     expected = 3 if words == "Invalid request body" else 2 if field == "response_format" else 1
     assert refused == expected and len(bodies) == 3 + refused
-    if setting:
-        assert setting in client.quirks.learnt
-        assert capsys.readouterr().err.count(setting) == 1
+    assert setting in client.quirks.learnt
+    assert capsys.readouterr().err.count(setting) == 1
+    async with LLMClient(server.entry()) as client:  # many on their way at once learn the same
+        calls = (client.chat(attempt_messages(), sample_index=n, seed=5, response_model=Answer) for n in range(20))
+        await asyncio.gather(*calls)
+    assert capsys.readouterr().err.count(setting) == 1
 
 
 async def test_fastapi_words_are_read(start: Start) -> None:
@@ -95,11 +100,13 @@ async def test_a_refusal_is_asked_once_also_by_the_next_run(start: Start, tmp_pa
         return web.json_response({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
 
     server = await start(handler)
-    for _ in range(2):
+    for run in range(2):
         with open_journal(tmp_path) as journal:
             async with LLMClient(server.entry(), journal) as client:
                 with pytest.raises(CallFailed) as failure:
                     await client.chat(attempt_messages(), response_model=Answer)
+        if kind == "azure" and run == 0:
+            assert "content management policy" in client.statistics.told()
         assert failure.value.reason == ("refused" if kind == "declared" else "content_filter")
     assert len(asked) == 1
 
@@ -119,6 +126,23 @@ async def test_an_endpoint_whose_first_calls_all_fail_ends_the_step_with_its_wor
             await client.chat(attempt_messages(), sample_index=FIRST_CALLS)
     assert "none of the first 50 calls" in str(failure.value)
     assert "maximum context length is 4096" in str(failure.value) and "lower max_tokens" in str(failure.value)
+
+
+async def test_replies_of_no_use_are_such_calls_also_while_they_are_asked_again(start: Start) -> None:
+    asked = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append((await request.json())["seed"])
+        return chat_reply("Let us talk about the weather.")
+
+    server = await start(handler)
+    async with LLMClient(server.entry(max_concurrency=4)) as client:
+        calls = (client.chat(attempt_messages(), sample_index=n, seed=n, response_model=Answer) for n in range(40))
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert FIRST_CALLS <= len(asked) <= FIRST_CALLS + 4, "no call begins after the first 50"
+    assert len(set(asked)) == len(asked) == client.statistics.attempts
+    stopped = [error for error in results if isinstance(error, EndpointUnusable)]
+    assert stopped and "most often unparseable" in str(stopped[0])
 
 
 def test_what_an_endpoint_says_never_carries_what_was_sent() -> None:
@@ -146,7 +170,7 @@ async def test_a_cut_reply_gets_room_at_once(start: Start) -> None:
             await client.chat(attempt_messages(), max_tokens=64, seed=1, response_model=Answer)
         ).parsed.answer == "a"
     assert [body["max_tokens"] for body in bodies] == [64, 128, 256]
-    assert client.statistics.summary()["cut"] == 2
+    assert client.statistics.summary()["cut"] == 2 and client.statistics.summary()["cut_at"]
 
 
 def test_limits_hold_for_the_whole_job() -> None:

@@ -18,10 +18,9 @@ from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.simulator import outside, teacher
 from clinical_r1.simulator.config import Failures, SimulatorConfig
-from clinical_r1.simulator.failures import Fault, draw_fault
 from clinical_r1.simulator.judge import is_right
 from clinical_r1.simulator.outside import AnswerKey
-from clinical_r1.simulator.server import Endpoint, configuration, main, parse_arguments, routes
+from clinical_r1.simulator.server import Endpoint, Fault, configuration, draw_fault, main, parse_arguments, routes
 from clinical_r1.simulator.world import sample_cases
 
 WORLD = list(sample_cases(60, seed=3))

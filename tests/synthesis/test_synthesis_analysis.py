@@ -4,12 +4,14 @@ import random
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Attempt, Strategy, Trace, TraceOutcome, Verdict, VerdictLabel, write_jsonl
-from clinical_r1.synthesis.analysis import Row, analyse, compare, main
+from clinical_r1.synthesis.analysis import Row, analyse, compare
 from clinical_r1.synthesis.chains import findings, first_mention, lexical_diversity, ungrounded_findings
 from clinical_r1.synthesis.text import self_corrections, transitions, units
+from pipelines.cli.main import app
 
 THOUGHTS = {
     "en": [
@@ -81,6 +83,9 @@ def test_first_mention_is_a_position_or_none() -> None:
     early = trace(1).model_copy(update={"thinking": "Pneumonia at once. Fever. Cough. Done."})
     assert first_mention(early) == 0.0
     assert first_mention(trace(1).model_copy(update={"thinking": "Fever. Cough."})) is None
+    chain = trace(1).model_copy(update={"thinking": "Pain. A heart attack? ECG. Done."})
+    chain.attempts[-1] = chain.attempts[-1].model_copy(update={"answer": "Acute myocardial infarction"})
+    assert first_mention(chain) == pytest.approx(1 / 3)
 
 
 def test_lexical_diversity_does_not_depend_on_length() -> None:
@@ -127,19 +132,20 @@ def test_report_stands_alone_and_holds_no_record_text(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_jsonl(tmp_path / name / "traces.jsonl", [trace(n, seed=len(name)) for n in range(30)])
     arguments = [str(tmp_path / name / "traces.jsonl") for name in ("one", "two")]
-    assert main([*arguments, "--out", str(tmp_path / "report")]) == 0
+    done = CliRunner().invoke(app, ["chains", *arguments, "--out", str(tmp_path / "report")])
+    assert done.exit_code == 0, done.output
     page = (tmp_path / "report/chains.html").read_text()
     assert "one (A) and two (B)" in page
     assert "<svg" in page
-    assert "http" not in page
+    assert "://" not in page
     assert "A man with fever" not in page
     first = (tmp_path / "report/chains.json").read_text()
     analyse(tmp_path / "one/traces.jsonl", tmp_path / "two/traces.jsonl", tmp_path / "report")
     assert (tmp_path / "report/chains.json").read_text() == first
 
 
-def test_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_input(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no accepted traces"):
         compare([], [trace(1)], ("a", "b"))
-    assert main([str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"), "--out", str(tmp_path)]) == 2
-    assert "no such file" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no such file"):
+        analyse(tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path)

@@ -58,6 +58,8 @@ def test_filter_objects_and_can_be_switched_off(name: str, bad: Trace) -> None:
               "CT和MRI未做。等等，再看看，所以肺炎最符合。", "肺炎", "zh", CASE_ZH),
         trace("So pneumonia fits best."),
         trace("This all points to nitroglycerin.", "Nitroglycerine"),
+        trace("Pain and ST elevation, so a heart attack fits best.", "Myocardial infarction"),
+        trace("肌钙蛋白升高，心梗最符合。", "急性心肌梗死", "zh", CASE_ZH),
     ],
 )  # fmt: skip
 def test_ordinary_chains_pass(good: Trace) -> None:

@@ -1,10 +1,60 @@
 """Thoughts that betray that the answer was told, and thoughts that only think aloud."""
 
 import pytest
+import yaml
 
-from clinical_r1.synthesis.hindsight import CHINESE, ENGLISH, told
+from clinical_r1.synthesis.filters import BETRAYS, HINDSIGHT, UNLESS, told
 
 TOLD = """
+They told me that it's lymphoma.
+The user provided the final diagnosis with the case.
+The solution is lymphoma, as stated.
+With the diagnosis already known, only the reasons are missing.
+I remember from the prompt that the node was taken out.
+After being told the answer, the fever fits.
+Having been corrected, I start again.
+题目里写的答案是淋巴瘤。
+人家说是淋巴瘤，因此从发热说起。
+既然知道了就是淋巴瘤，倒着想。
+最终诊断既然为淋巴瘤。
+任务提供了标准答案。
+说明一下为什么诊断是淋巴瘤。
+我被纠正后再想。
+核查者没有同意。
+The answer turned out to be sarcoidosis.
+The task gives the diagnosis as sarcoidosis.
+It was disclosed to me that this is sarcoidosis.
+The true diagnosis is sarcoidosis, so why did I miss it?
+The conclusion has to be sarcoidosis, as requested.
+The conclusion we were given explains the hilar nodes.
+My first guess of lymphoma was marked wrong.
+I earlier answered lymphoma, which was incorrect.
+The verification failed, so it is no lymphoma.
+The right answer, sarcoidosis, was overlooked.
+The problem tells us that the answer is sarcoidosis.
+As the answer is sarcoidosis, the nodes come first.
+By the supplied reference it is sarcoidosis.
+事实证明诊断为结节病。
+按任务要求，结论必须是结节病。
+审阅者认为答案不对。
+验证未通过，换个方向。
+上一轮的结论有误。
+我答了淋巴瘤，被判错误。
+正确答案结节病被漏掉了。
+目标诊断为结节病。
+从已知的诊断出发。
+I am supposed to end up at gout here, so let me build the case for it.
+With gout as the target, the tophi are the natural starting point.
+I have to make the reasoning land on gout.
+My last try was judged incorrect, so I go another way.
+The case is labelled gout, so I should find the clues for it.
+According to the answer sheet, gout.
+I must not mention that I was told it is gout.
+题目要我得出痛风，所以要往这边推。
+标签写的是痛风。
+以痛风为目标，从痛风石说起。
+我得让推理落到痛风上。
+有人纠正我说是痛风。
 The supplied diagnosis is Wilson disease, so the tremor and the liver must belong together.
 Okay, the final answer, sarcoidosis, has been given; let me see how one gets there.
 The right diagnosis is known to be lupus nephritis.
@@ -58,6 +108,30 @@ Turns out the right diagnosis was lupus.
 """.strip().splitlines()
 
 ALOUD = """
+The given diagnosis of measles as a child is doubtful.
+They said it was a cold.
+低钠血症被纠正后意识好转。
+家属说是受凉，所以没有就诊。
+The last attempt to place a drain failed.
+Two attempts at cannulation were needed.
+The reference range of calcium is given below.
+He takes the tablets as instructed.
+已知诊断为结节病的病人常有高钙血症。
+按照要求空腹抽血。
+治疗目标是降低血钙。
+There is a specific term for what they want here, let me think.
+The question wants the next step in management.
+My task is to explain why he fainted, and it is to argue against ischemia if I can.
+The label says to take it with food, and the label on the bottle reads 500 mg.
+My first guess was found to be unlikely once the CT was read.
+She was given to us as a transfer at night.
+I am asked to find the most likely diagnosis.
+题目要求给出最可能的诊断。
+题目让我们判断下一步检查。
+分诊标签写的是急诊。
+CT提示指向胰头占位。
+以降压为目标，先用硝普钠。
+药师纠正我说剂量是一百毫克。
 So the final diagnosis is sarcoidosis, because of the hilar nodes.
 Hence the correct answer is B.
 I would say the correct diagnosis is porphyria.
@@ -111,7 +185,7 @@ The question tells us that it is a slow process.
 
 @pytest.mark.parametrize("text", TOLD)
 def test_told_answers_are_found(text: str) -> None:
-    assert told(f"Hmm, fever and cough. {text}") in (ENGLISH if text[0].isascii() else CHINESE)
+    assert told(f"Hmm, fever and cough. {text}") in UNLESS
 
 
 @pytest.mark.parametrize("text", ALOUD)
@@ -119,8 +193,11 @@ def test_thinking_aloud_passes(text: str) -> None:
     assert told(text) == ""
 
 
-def test_both_languages_know_the_same_kinds() -> None:
-    assert ENGLISH.keys() == CHINESE.keys()
+def test_both_languages_know_the_same_kinds_and_each_kind_its_examples() -> None:
+    rows = yaml.safe_load(HINDSIGHT.read_text(encoding="utf-8"))
+    for kind, unless in UNLESS.items():
+        assert rows[kind]["en"] and rows[kind]["zh"] and unless in {"", *rows}
+        assert len(rows[kind]["matches"]) >= 2 and all(BETRAYS[kind].search(text) for text in rows[kind]["matches"])
 
 
 def test_the_place_and_the_spelling_do_not_matter() -> None:

@@ -105,7 +105,7 @@ def test_too_many_rejects_are_an_error_that_can_be_waved_through(server, world_c
 async def test_a_slow_model_shows_its_calls_before_the_first_trace(monkeypatch) -> None:
     monkeypatch.setattr("clinical_r1.synthesis.progress.FIRST_LINE", 0.02)
     client = LLMClient(EndpointConfig(name="slow", base_url="http://127.0.0.1:9/v1", model="m"))
-    client.statistics.usage.calls = 3
+    client.statistics.attempts = 3
     client.statistics.retries["truncated"] = 2
     out = io.StringIO()
     with SynthesisProgress(10, [client], Console(file=out)) as progress:

@@ -14,6 +14,7 @@ import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.journal import JOURNAL, journaled_keys
 from clinical_r1.schema import Case, Trace, TraceOutcome, read_jsonl, write_jsonl
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.dataset import merge_shards, read_report, store_dataset
@@ -105,8 +106,7 @@ def test_kill_and_rerun_ends_with_the_same_dataset(simulate: Simulate, cases: Pa
         (tmp_path / "config.json").write_text(config(entry, concurrency=4).model_dump_json())
         command = [sys.executable, "-c", program, str(tmp_path), str(cases)]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        journal = tmp_path / "state/journal.jsonl"
-        while not (journal.is_file() and journal.stat().st_size > 4000):
+        while not (log := tmp_path / f"state/{JOURNAL}-wal").is_file() or log.stat().st_size < 40_000:
             assert process.poll() is None
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
@@ -149,13 +149,13 @@ def test_budget_stops_cleanly_and_goes_on(endpoint: EndpointConfig, cases: Path,
     with pytest.raises(UserError, match="max_tokens"):
         synthesize(small, cases, out, state)
     assert not out.exists()
-    spent = (state / "journal.jsonl").stat().st_size
+    spent = journaled_keys(state / JOURNAL)
     published = synthesize(
         config(endpoint, budget={"max_tokens": 20_000, "when_spent": "publish"}, concurrency=4), cases, out, state
     )
     assert published.traces > 0
     assert published.reasons["budget"] > 0
-    assert (state / "journal.jsonl").stat().st_size == spent
+    assert journaled_keys(state / JOURNAL) == spent
     whole = synthesize(config(endpoint, concurrency=4), cases, out, state)
     fresh = synthesize(config(endpoint, concurrency=4), cases, tmp_path / "fresh", tmp_path / "fresh-state")
     assert whole.dataset_hash == fresh.dataset_hash
