@@ -1,1 +1,1 @@
-"""Text from a local checkpoint: own static-KV loop, HF fallback, vLLM client; used by training, evaluation, serving."""
+"""Text from a local checkpoint, by transformers' forward pass; used by training, evaluation and serving."""

@@ -11,10 +11,10 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from clinical_r1.dialects import Dialect
+from clinical_r1.dialects import AUTO, THINK, Dialect, opened_form
 from clinical_r1.errors import UserError
 from clinical_r1.reasoning import CLOSE, OPEN, Split, count_reasoning_tokens, render
-from clinical_r1.recognise import of_template
+from clinical_r1.recognise import Answer, Reader, of_template
 
 TURN_START, TURN_END, PADDING = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 SPECIAL_TOKENS = (PADDING, TURN_START, TURN_END)
@@ -22,15 +22,17 @@ THINK_TOKENS = (OPEN, CLOSE)
 PADS = ("<pad>", "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>", "<|vision_pad|>", PADDING, "<unk>")
 """Tokens that a tokenizer without a padding token may pad with, the best first."""
 
-# Qwen2.5's template without its default system message and tools.
+# Qwen2.5's template without its default system message and tools; split and join, since llama.cpp's minja knows no
+# filter `replace`.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{- '<|im_start|>' + message['role'] + '\n' -}}"
     "{%- if message['role'] == 'assistant' -%}"
     "{{- message['content'] + '<|im_end|>\n' -}}"
     "{%- else -%}"
-    "{{- message['content'] | replace('<|', '< |') | replace('<think>', '< think>')"
-    " | replace('</think>', '< /think>') + '<|im_end|>\n' -}}"
+    "{%- set text = message['content'].split('<|') | join('< |') -%}"
+    "{%- set text = text.split('<think>') | join('< think>') -%}"
+    "{{- text.split('</think>') | join('< /think>') + '<|im_end|>\n' -}}"
     "{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"
@@ -85,12 +87,30 @@ def think_ids(tokenizer: Any) -> tuple[int, int]:
     return vocabulary.get(OPEN, -1), vocabulary.get(CLOSE, -1)
 
 
-def reasoning_tokens(tokenizer: Any, token_ids: list[int], parts: Split, opened: bool) -> int:
-    """Tokens of the thought, tags excluded; counted anew where the tags are no single tokens."""
-    first, last = think_ids(tokenizer)
-    if first >= 0 and last >= 0:
-        return count_reasoning_tokens(token_ids, first, last, opened)
-    return len(tokenizer(parts.thinking, add_special_tokens=False)["input_ids"]) if parts.thinking else 0
+class CompletionReader:
+    """Takes the completions of one model apart, in whatever dialect its folder's template or its answers speak."""
+
+    def __init__(self, tokenizer: Any, who: str, thinking: str = AUTO, strict: bool = False) -> None:
+        """`strict`: our own tags count letter for letter also where the template opens them, as they are rewarded."""
+        self.tokenizer, self.reader = tokenizer, Reader(who, thinking)
+        found = None if self.reader.fixed else folder_dialect(tokenizer)
+        if strict and found is not None and found.name == "opened" and prompt_opens_thinking(tokenizer):
+            found = opened_form(THINK)
+        if found is not None:
+            self.reader.settle(found)
+            self.reader.fixed = True
+
+    def read(self, token_ids: list[int], finish_reason: str) -> tuple[str, Split, int]:
+        """(text, parts, tokens of the thought, tags excluded)."""
+        dialect = self.reader.dialect
+        text = completion_text(self.tokenizer, token_ids, keep_special=dialect is not None and dialect.special)
+        parts = self.reader.read(Answer(text, finish_reason=finish_reason))
+        dialect, tags = self.reader.dialect, think_ids(self.tokenizer)
+        if dialect is not None and dialect.name in ("think", "opened") and min(tags) >= 0:
+            return text, parts, count_reasoning_tokens(token_ids, *tags, opened=dialect.opened)
+        # Counted anew where the tags are no single tokens.
+        thought = self.tokenizer(parts.thinking, add_special_tokens=False)["input_ids"] if parts.thinking else ()
+        return text, parts, len(thought)
 
 
 def prompt_opens_thinking(tokenizer: Any) -> bool:

@@ -1,195 +1,227 @@
-"""StaticDecoder: Qwen2 decoding on one static KV buffer with fused weights; `build_decoder` picks it or the fallback.
+"""Decoding with a local checkpoint: transformers' forward pass and cache, a loop of our own around them.
 
-HF generate spends most of a small model's step outside of the matrix products, and keeps ended rows to the end of the
-batch. Here a layer is two fused projections, one attention and one fused MLP, and ended rows leave the batch.
+Hugging Face's `generate` would keep rows that ended to the end of the batch, draw a row's text by what else is in its
+batch, and stop no row on request. Here the prompts are read left-padded, each step appends one token a row, and rows
+leave when they end; log-probabilities, streaming and splitting by memory come with it.
 """
 
-import itertools
-from dataclasses import dataclass
-from typing import Any, cast
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 
-from clinical_r1.generation.kernels import paired, rms_norm, rotate, rotation
-from clinical_r1.generation.loop import Decoder
-from clinical_r1.generation.weights import causal_of, gathered, weight_of
+from clinical_r1.errors import UserError
+from clinical_r1.generation.sampling import Rollout, SamplingParams, draw, penalised, row_seeds, row_uniforms
+from clinical_r1.generation.weights import causal_of, is_sharded, whole_copy
 
-
-@dataclass
-class _Layer:
-    """A layer's weights: matrices (in, out), the query's and key's numbers that rotate together `paired`."""
-
-    norm1: torch.Tensor
-    qkv: torch.Tensor
-    qkv_bias: torch.Tensor | None
-    out: torch.Tensor
-    norm2: torch.Tensor
-    gate_up: torch.Tensor
-    down: torch.Tensor
+OnToken = Callable[[int, int], bool | None]
+"""Called as (row, token id) for each new token; returning True stops that row."""
 
 
-def supports(model: Any) -> bool:
-    """Whether the model is a Qwen2 that this file computes exactly: full attention, SiLU, fixed rotary frequencies."""
-    config = causal_of(model).config
-    layer_types = getattr(config, "layer_types", None) or []
-    rope = getattr(config, "rope_parameters", None) or {}
-    return (
-        config.model_type == "qwen2"
-        and config.hidden_act == "silu"
-        and all(kind == "full_attention" for kind in layer_types)
-        and rope.get("rope_type", "default") in ("default", "linear", "yarn", "llama3")
-    )
+class Decoder:
+    """Continues prompts with any causal model of transformers, wrapped or not; not thread-safe (one call at a time).
 
-
-def build_decoder(model: Any, batch_tokens: int = 65_536) -> Decoder:
-    """The fastest decoder that computes this model exactly."""
-    if supports(model):
-        return StaticDecoder(model, batch_tokens)
-    from clinical_r1.generation.fallback import HFDecoder
-
-    return HFDecoder(model, batch_tokens)
-
-
-class StaticDecoder(Decoder):
-    """Runs the weights of an HF Qwen2ForCausalLM (plain, LoRA-wrapped, or sharded by ZeRO-3) of any size.
-
-    Weights that need no fusing are shared with the model; the fused ones (and all of them under ZeRO-3 or LoRA) are
-    copies that `refresh` renews, so call it after each optimizer step before generating.
+    Under ZeRO-3 it decodes with a whole copy of the weights, which `refresh` renews: forward passes of the sharded
+    model are collective, and processes whose rows end at different times would wait for each other for ever.
     """
 
     def __init__(self, model: Any, batch_tokens: int = 65_536) -> None:
+        """`batch_tokens`: rows x (longest prompt + max_new_tokens) that one batch may take in the KV cache; more rows
+        wait."""
         self.model = model
-        self.config = causal_of(model).config
         self.batch_tokens = batch_tokens
-        self.window = self.config.max_position_embeddings
-        self.heads, self.kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
-        self.head_dim = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.heads
-        self._layers: list[_Layer] = []
-        self.device, self.dtype = torch.device("meta"), torch.float32
+        causal = causal_of(model)
+        self.window: int = getattr(causal.config.get_text_config(), "max_position_embeddings", None) or 2**31
+        """Longest sequence (prompt and completion) that the model was made for."""
+        taken = inspect.signature(causal.forward).parameters
+        self._takes_positions, self._takes_count = "position_ids" in taken, "logits_to_keep" in taken
+        self._whole: Any = None
+        self._cache: Any = None
         self.refresh()
 
-    @torch.no_grad()
     def refresh(self) -> None:
+        """Take over the model's current weights. A collective call under ZeRO-3: every process must make it."""
         causal = causal_of(self.model)
-        body = causal.model
-        fresh: list[_Layer] = []
-        for layer, old in itertools.zip_longest(body.layers, self._layers):
-            attention, mlp = layer.self_attn, layer.mlp
-            parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-            with gathered(layer.parameters()) as own:
-                bias = [_bias(part) for part in parts]
-                fresh.append(
-                    _Layer(
-                        own(layer.input_layernorm.weight),
-                        _fuse(self._paired([weight_of(part) for part in parts]), _buffer(old, "qkv")),
-                        _fuse(self._paired(bias), _buffer(old, "qkv_bias")) if bias[0] is not None else None,
-                        own(weight_of(attention.o_proj)).t(),
-                        own(layer.post_attention_layernorm.weight),
-                        _fuse([weight_of(mlp.gate_proj), weight_of(mlp.up_proj)], _buffer(old, "gate_up")),
-                        own(weight_of(mlp.down_proj)).t(),
-                    )
+        self.device = next(causal.parameters()).device
+        if is_sharded(causal):
+            self._whole = whole_copy(causal, self._whole)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        on_token: OnToken | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Rollout]:
+        """Continue each prompt until an end token or `max_new_tokens`; results in the order of the prompts.
+
+        Raises:
+            UserError: a prompt leaves no room for `max_new_tokens` in the model's window.
+        """
+        if not prompts:
+            return []
+        self._check(prompts, params)
+        streams = list(seeds) if seeds is not None else row_seeds(params.seed, len(prompts))
+        results: list[Rollout] = [Rollout() for _ in prompts]
+        for rows in self._batches(prompts, params.max_new_tokens):
+            batch = self._decode([prompts[row] for row in rows], [streams[row] for row in rows], params, on_token, rows)
+            for row, rollout in zip(rows, batch, strict=True):
+                results[row] = rollout
+        return results
+
+    def _check(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> None:
+        if params.max_new_tokens < 1:
+            raise UserError(f"max_new_tokens is {params.max_new_tokens}; set it to at least 1")
+        for row, prompt in enumerate(prompts):
+            if not len(prompt):
+                raise ValueError(f"prompt {row} is empty")
+            if len(prompt) + params.max_new_tokens > self.window:
+                raise UserError(
+                    f"prompt {row} has {len(prompt)} tokens and max_new_tokens is {params.max_new_tokens}, more than "
+                    f"the model's window of {self.window} together; shorten the prompt or lower max_new_tokens"
                 )
-        self._layers = fresh
-        embeddings, head = body.embed_tokens, causal.lm_head
-        with gathered([*embeddings.parameters(), *head.parameters(), *body.norm.parameters()]) as own:
-            self._embedding, self._norm = own(weight_of(embeddings)), own(body.norm.weight)
-            self._head = self._embedding if self.config.tie_word_embeddings else own(weight_of(head))
-        if self._embedding.dtype != self.dtype or self._embedding.device != self.device:
-            self.device, self.dtype = self._embedding.device, self._embedding.dtype
-            self._turns = torch.empty(0, dtype=torch.complex64)  # the model's own table is rounded to its type
 
-    def _paired(self, parts: list[Any]) -> list[torch.Tensor]:
-        """Query's and key's rows of three projections (weights or biases) reordered."""
-        query, key, value = parts
-        return [paired(query, self.head_dim), paired(key, self.head_dim), value]
+    def _batches(self, prompts: Sequence[Sequence[int]], new: int) -> Iterator[list[int]]:
+        """Row numbers of batches that fit `batch_tokens`; rows of similar length go together."""
+        order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+        start = 0
+        while start < len(order):
+            size = max(1, self.batch_tokens // (len(prompts[order[start]]) + new))
+            yield order[start : start + size]
+            start += size
 
-    def _prefill(self, ids: torch.Tensor, real: torch.Tensor, capacity: int) -> torch.Tensor:
-        rows, length = ids.shape
-        self._rotary(capacity)
-        shape = (len(self._layers), 2, rows, self.kv_heads, capacity, self.head_dim)
-        self._cache = torch.empty(shape, dtype=self.dtype, device=self.device)
-        self._hidden: torch.Tensor | None = None
-        mask = None
-        if not bool(real.all()):
-            # What is added to the scores: as booleans every layer of every step would turn them into numbers again.
-            self._hidden = torch.zeros((rows, capacity), dtype=self.dtype, device=self.device)
-            self._hidden[:, :length].masked_fill_(~real, -torch.inf)
-            causal = torch.ones((length, length), dtype=torch.bool, device=self.device).tril()
-            # A padding position sees itself, or its softmax would be 0/0.
-            own = torch.eye(length, dtype=torch.bool, device=self.device)
-            mask = ((causal & real[:, None, :]) | own)[:, None]
+    def _decode(
+        self,
+        prompts: list[Sequence[int]],
+        streams: list[int],
+        params: SamplingParams,
+        on_token: OnToken | None,
+        names: list[int],
+    ) -> list[Rollout]:
+        model = self.model if self._whole is None else self._whole
+        was_training = model.training
+        model.eval()
+        try:
+            logits = self._prefill(*left_pad(prompts, params.pad_token_id, self.device))
+            return self._continue(logits, prompts, streams, params, on_token, names)
+        finally:
+            model.train(was_training)
+            self._cache = None
+
+    def _continue(
+        self,
+        logits: torch.Tensor,
+        prompts: list[Sequence[int]],
+        streams: list[int],
+        params: SamplingParams,
+        on_token: OnToken | None,
+        names: list[int],
+    ) -> list[Rollout]:
+        count, new, device = len(logits), params.max_new_tokens, self.device
+        uniform = torch.from_numpy(row_uniforms(streams, new)).to(device) if params.temperature > 0 else None
+        ends = torch.tensor(params.eos_token_ids, device=device, dtype=torch.long)
+        tokens = torch.full((count, new), params.pad_token_id, dtype=torch.long, device=device)
+        logprobs = torch.zeros((count, new), device=device)
+        lengths = torch.full((count,), new, device=device)
+        finished = torch.zeros(count, dtype=torch.bool, device=device)
+        rows = torch.arange(count, device=device)
+        over = torch.zeros(count, dtype=torch.bool, device=device)
+        seen = _seen(prompts, logits) if params.repetition_penalty != 1.0 else None
+        for position in range(new):
+            if seen is not None:
+                logits = penalised(logits, seen[rows], params.repetition_penalty)
+            token, logprob = draw(logits, uniform[rows, position] if uniform is not None else None, params)
+            if seen is not None:
+                seen[rows, token] = True
+            tokens[rows, position], logprobs[rows, position] = token, logprob
+            ended = torch.isin(token, ends) & ~over
+            stopped = _notify(on_token, names, rows, token, over) if on_token else None
+            leaving = ended if stopped is None else (ended | stopped) & ~over
+            if bool(leaving.any()):
+                finished[rows[ended]] = True
+                lengths[rows[leaving]] = position + 1
+                over = over | leaving
+                live = int((~over).sum())
+                if live == 0:
+                    break
+                # Rows that ended ride along until an eighth of the batch has: a step costs nearly the same either way.
+                if (len(rows) - live) * 8 >= len(rows):
+                    holes = over[:live].nonzero()[:, 0]
+                    sources = (~over[live:]).nonzero()[:, 0] + live
+                    self._compact(holes, sources, live)
+                    for state in (rows, token):
+                        state[holes] = state[sources]
+                    rows, token, over = rows[:live], token[:live], torch.zeros(live, dtype=torch.bool, device=device)
+            if position + 1 < new:
+                logits = self._step(token)
+        return [
+            Rollout(token_row[:length], logprob_row[:length], done)
+            for token_row, logprob_row, length, done in zip(
+                tokens.tolist(), logprobs.tolist(), lengths.tolist(), finished.tolist(), strict=True
+            )
+        ]
+
+    def _prefill(self, ids: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Read prompts; ids and real (False on padding) are (rows, length). Returns logits (rows, vocabulary)."""
+        from transformers import DynamicCache
+
+        self._cache = DynamicCache(config=causal_of(self.model).config)
+        self._real = real
         positions = (real.long().cumsum(1) - 1).clamp(min=0)
-        self._next, self._end = positions[:, -1] + 1, length
-        return self._forward(ids, positions, mask, 0)
+        self._next = positions[:, -1] + 1
+        return self._forward(ids, positions)
 
     def _step(self, tokens: torch.Tensor) -> torch.Tensor:
-        start, self._end = self._end, self._end + 1
-        mask = self._hidden[:, None, None, : self._end] if self._hidden is not None else None
-        logits = self._forward(tokens[:, None], self._next[:, None], mask, start)
+        """Append one token to each live row, (rows,); returns the next logits (rows, vocabulary)."""
+        self._real = torch.cat([self._real, torch.ones_like(self._real[:, :1])], dim=1)
+        logits = self._forward(tokens[:, None], self._next[:, None])
         self._next = self._next + 1
         return logits
 
     def _compact(self, holes: torch.Tensor, sources: torch.Tensor, live: int) -> None:
-        self._cache[:, :, holes, :, : self._end] = self._cache[:, :, sources, :, : self._end]
-        self._cache = self._cache[:, :, :live]
-        for state in (self._next, *([self._hidden] if self._hidden is not None else [])):
-            state[holes] = state[sources]
-        self._next = self._next[:live]
-        self._hidden = self._hidden[:live] if self._hidden is not None else None
+        """Move rows `sources` into `holes`, then keep the first `live` rows."""
+        order = torch.arange(live, device=self.device)
+        order[holes] = sources
+        self._cache.batch_select_indices(order)
+        self._real, self._next = self._real[order], self._next[order]
 
-    def _forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, start: int
-    ) -> torch.Tensor:
-        """ids, positions (rows, n) go to cache places start..start+n; returns the last position's logits."""
-        rows, count = ids.shape
-        heads, kv_heads, end, epsilon = self.heads, self.kv_heads, start + count, self.config.rms_norm_eps
-        x = F.embedding(ids.flatten(), self._embedding)
-        turns = self._turns[positions.flatten()][:, None].expand(-1, heads + kv_heads, -1)
-        turns = torch.cat((turns, turns.new_ones(len(x), kv_heads, turns.shape[-1])), dim=1)  # values stay as they are
-        seen, fresh = self._cache[..., :end, :].unbind(), self._cache[..., start:end, :].unbind()
-        for layer, (keys, values), place in zip(self._layers, seen, fresh, strict=True):
-            normed = rms_norm(x, layer.norm1, epsilon)
-            fused = normed @ layer.qkv if layer.qkv_bias is None else torch.addmm(layer.qkv_bias, normed, layer.qkv)
-            states = rotate(fused.float(), turns.flatten(1)).to(self.dtype).view(rows, count, -1, self.head_dim)
-            query, both = states.split((heads, 2 * kv_heads), dim=2)
-            place.copy_(both.unflatten(2, (2, kv_heads)).permute(2, 0, 3, 1, 4))
-            if count == 1:  # the query heads of a group become its query positions: no repeated keys and values
-                query = query.view(rows, kv_heads, heads // kv_heads, self.head_dim)
-                mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-            else:
-                mixed = F.scaled_dot_product_attention(
-                    query.transpose(1, 2), keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=True
-                ).transpose(1, 2)
-            x = torch.addmm(x, mixed.reshape(len(x), -1), layer.out)
-            gate, up = (rms_norm(x, layer.norm2, epsilon) @ layer.gate_up).chunk(2, -1)
-            x = torch.addmm(x, F.silu(gate).mul_(up), layer.down)
-        return F.linear(rms_norm(x.view(rows, count, -1)[:, -1], self._norm, epsilon), self._head)
-
-    def _rotary(self, length: int) -> None:
-        """A table of rotations for at least `length` positions, from the model's own rotary module."""
-        if self._turns.shape[0] >= length:
-            return
-        size = min(max(length, 512), max(length, self.window))
-        probe = torch.empty(0, dtype=self.dtype, device=self.device)
-        rotary = causal_of(self.model).model.rotary_emb
-        cos, sin = rotary(probe, torch.arange(size, device=self.device)[None])
-        self._turns = rotation(cos[0].float(), sin[0].float(), 1)
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        extra: dict[str, Any] = {"position_ids": positions} if self._takes_positions else {}
+        if self._takes_count:  # the logits of a whole prompt would take prompt x vocabulary numbers a row
+            extra["logits_to_keep"] = 1
+        model = self.model if self._whole is None else self._whole
+        output = model(
+            input_ids=ids, attention_mask=self._real.long(), past_key_values=self._cache, use_cache=True, **extra
+        )
+        self._cache = output.past_key_values
+        return output.logits[:, -1]
 
 
-def _bias(module: Any) -> torch.Tensor | None:
-    bias = getattr(module, "base_layer", module).bias
-    return None if bias is None else bias.data
+def left_pad(prompts: list[Sequence[int]], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts as one (rows, longest) tensor with padding on the left, and the mask of real tokens."""
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts], dtype=torch.long)
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    real = torch.arange(longest)[None] >= longest - lengths[:, None]
+    return ids.to(device), real.to(device)
 
 
-def _buffer(layer: Any, name: str) -> torch.Tensor | None:
-    """The fused tensor of the previous refresh."""
-    return cast(torch.Tensor | None, getattr(layer, name)) if layer else None
+def _seen(prompts: list[Sequence[int]], logits: torch.Tensor) -> torch.Tensor:
+    """Which tokens each prompt holds: (rows, vocabulary)."""
+    seen = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+    for row, prompt in enumerate(prompts):
+        seen[row, torch.tensor(prompt, device=logits.device)] = True
+    return seen
 
 
-def _fuse(parts: list[torch.Tensor], buffer: torch.Tensor | None) -> torch.Tensor:
-    """Transposes side by side along the output dimension, in the previous buffer where there is one."""
-    parts = [part.t() for part in parts]
-    if buffer is not None and buffer.dtype == parts[0].dtype and buffer.device == parts[0].device:
-        return torch.cat(parts, dim=-1, out=buffer)
-    return torch.cat(parts, dim=-1)
+def _notify(
+    on_token: OnToken, names: list[int], rows: torch.Tensor, token: torch.Tensor, over: torch.Tensor
+) -> torch.Tensor:
+    """Tell the caller of each new token; returns which live rows it wants stopped."""
+    wanted = [
+        not done and on_token(names[row], value) is True
+        for row, value, done in zip(rows.tolist(), token.tolist(), over.tolist(), strict=True)
+    ]
+    return torch.tensor(wanted, device=rows.device)

@@ -1,7 +1,7 @@
 """A model's weights as decoders need them: inside of wrappers, with adapters' products added, whole under ZeRO-3."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,17 +23,16 @@ def is_sharded(model: Any) -> bool:
 
 
 @contextmanager
-def gathered(parameters: Iterable[torch.nn.Parameter]) -> Iterator[Any]:
-    """Under ZeRO-3 whole parameters exist only inside; the yielded function keeps a tensor beyond it."""
+def gathered(parameters: Iterable[torch.nn.Parameter], writer: int | None = None) -> Iterator[None]:
+    """Under ZeRO-3 whole parameters exist only inside; what process `writer` changes there, all of them get."""
     sharded = [parameter for parameter in parameters if hasattr(parameter, "ds_id")]
     if not sharded:
-        with nullcontext():
-            yield lambda tensor: tensor.data
+        yield
         return
     import deepspeed
 
-    with deepspeed.zero.GatheredParameters(sharded):
-        yield lambda tensor: tensor.data.clone()
+    with deepspeed.zero.GatheredParameters(sharded, modifier_rank=writer):
+        yield
 
 
 def weight_of(module: Any) -> torch.Tensor:
@@ -51,3 +50,25 @@ def weight_of(module: Any) -> torch.Tensor:
         if adapter in module.lora_A:
             weight = weight + module.get_delta_weight(adapter).to(weight.dtype)
     return weight
+
+
+@torch.no_grad()
+def whole_copy(causal: Any, old: Any = None) -> Any:
+    """A plain model with the weights of a sharded one, adapters' products added; `old` is filled anew. Collective."""
+    whole = old
+    if whole is None:
+        first = next(causal.parameters())
+        with first.device:
+            whole = type(causal)(causal.config).to(first.dtype).eval().requires_grad_(False)
+        whole.generation_config = causal.generation_config
+    buffers = dict(causal.named_buffers())
+    for name, buffer in whole.named_buffers():
+        if name in buffers:
+            buffer.copy_(buffers[name])
+    for name, target in whole.named_parameters():
+        owner, _, leaf = name.rpartition(".")
+        module = causal.get_submodule(owner)
+        with gathered(module.parameters()):
+            plain = getattr(module, "base_layer", module)
+            target.copy_(weight_of(module) if leaf == "weight" else plain.get_parameter(leaf))
+    return whole

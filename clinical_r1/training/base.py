@@ -1,9 +1,10 @@
 """Where SFT starts from: a folder with a pretrained model, or a tiny model made on the spot."""
 
 import json
+import re
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from clinical_r1.errors import UserError
 from clinical_r1.folders import check_model_folder
@@ -33,6 +34,18 @@ class BaseModelConfig(BaseModel):
     tiny: TinyModelConfig = Field(default_factory=TinyModelConfig)
     """Size and seed of the tiny model; used only where `folder` is empty."""
 
+    @field_validator("folder")
+    @classmethod
+    def _named_whole(cls, folder: str) -> str:
+        if published(folder) and not re.fullmatch(r"[^:]+://.+/[^/]+/v-[0-9a-f]+/?", folder):
+            raise ValueError(f"{folder}: write s3://BUCKET/models/NAME/VERSION, as `import-model` printed it")
+        return folder
+
+
+def published(folder: str) -> bool:
+    """Whether this is the URI of a model in a store."""
+    return "://" in folder and not folder.startswith("hf:")
+
 
 def resolve_base_model(config: BaseModelConfig, texts: list[Path], out_dir: Path) -> Path:
     """The folder that SFT loads.
@@ -44,7 +57,7 @@ def resolve_base_model(config: BaseModelConfig, texts: list[Path], out_dir: Path
     if not config.folder:
         make_base_model(config.tiny, texts, out_dir)
         return out_dir
-    if "://" in config.folder and not config.folder.startswith("hf:"):
+    if published(config.folder):
         root, name, version = config.folder.rstrip("/").rsplit("/", 2)
         fetch(open_store(root), name, version, out_dir)
         check_model_folder(out_dir)
@@ -59,7 +72,7 @@ def local_folder(config: BaseModelConfig) -> Path | None:
     """The base model on this machine; None where it is made, or fetched, later."""
     if config.folder == smollm2.NAME:
         return smollm2.smollm2_folder()
-    if not config.folder or ("://" in config.folder and not config.folder.startswith("hf:")):
+    if not config.folder or published(config.folder):
         return None
     return Path(config.folder) if "://" not in config.folder else check_model_folder(config.folder).path
 
@@ -78,6 +91,9 @@ def check_base_model(config: BaseModelConfig, sft: SFTConfig | None = None, ppo:
         raise UserError(f"base_model.folder: {error}") from None
     if sft is not None:
         check_learning_rate("sft.learning_rate", sft.learning_rate, SFT_RATES, found.parameters, sft.lora is not None)
+        if sft.dpo is not None:
+            rate = sft.dpo.learning_rate
+            check_learning_rate("sft.dpo.learning_rate", rate, PPO_RATES, found.parameters, sft.lora is not None)
         if found.window and sft.max_length > found.window:
             raise UserError(f"sft.max_length is {sft.max_length} and {folder} has a window of {found.window}; lower it")
     if ppo is not None and ppo.steps:
@@ -107,7 +123,7 @@ def check_rates(ppo: PPOConfig, parameters: int) -> None:
     """Raise UserError for a learning rate of PPO that would ruin a pre-trained model of this size."""
     adapters = ppo.lora is not None
     check_learning_rate("ppo.learning_rate", ppo.learning_rate, PPO_RATES, parameters, adapters)
-    if ppo.critic.kind == "full":
+    if ppo.has_critic:
         check_learning_rate("ppo.critic.learning_rate", ppo.critic_rate, SFT_RATES, parameters, adapters)
 
 

@@ -11,10 +11,11 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
+from clinical_r1.training.group import barrier, rank, world_size
 
 MARKER = "complete.json"
 RUN_FILE = "run.json"
@@ -22,15 +23,25 @@ FORK_VARIABLE = "CLINICAL_R1_FORK"
 """Set by `--fork`: a run that does not match the state it finds starts its own, and that state stays."""
 
 
+class Elsewhere(Protocol):
+    """Where checkpoints live besides the disk (clinical_r1.training.remote)."""
+
+    def make_room(self) -> None:
+        """Remove from the disk what is there whole."""
+
+    def push(self, folder: Path, keep: int) -> None:
+        """Send a whole checkpoint; the newest `keep` stay there."""
+
+
 def claim(state_dir: Path, identity: dict[str, Any], layout: dict[str, Any] | None = None) -> bool:
     """Make the directory this run's own; True where it already was (so there may be something to resume).
 
-    `identity` is what determines the result, `layout` how a checkpoint is cut into files (processes, ZeRO stage): it
-    must fit only where there is one. A run that was parked by an earlier fork is taken up again. Call in one process,
+    `identity` is what determines the result, `layout` how a checkpoint is cut into files (the ZeRO stage): it must
+    fit only where there is one. A run that was parked by an earlier fork is taken up again. Call in one process,
     before the others look. Raises UserError with the difference where checkpoints of another run are there.
     """
     ours = json.loads(json.dumps({"identity": identity, "layout": layout or {}}, default=str))
-    theirs = _read(state_dir / RUN_FILE)
+    theirs = read_run(state_dir)
     same = theirs.get("identity") == ours["identity"]
     held = any(state_dir.rglob(MARKER)) if state_dir.is_dir() else False
     if same and (theirs.get("layout") == ours["layout"] or not held):
@@ -38,12 +49,7 @@ def claim(state_dir: Path, identity: dict[str, Any], layout: dict[str, Any] | No
         return True
     parked = _parked(state_dir, ours)
     if held and not os.environ.get(FORK_VARIABLE) and not parked.is_dir():
-        differences = _differences(theirs, ours)
-        raise UserError(
-            f"{state_dir}: its checkpoints are of another run ({'; '.join(differences[:4])}"
-            f"{f' and {len(differences) - 4} more' if len(differences) > 4 else ''}): set that back to go on, or add "
-            "--fork to start a run of its own; those checkpoints stay either way"
-        )
+        raise UserError(refusal(str(state_dir), theirs, ours))
     if held:
         state_dir.rename(_parked(state_dir, theirs))
     elif state_dir.is_dir():
@@ -55,6 +61,22 @@ def claim(state_dir: Path, identity: dict[str, Any], layout: dict[str, Any] | No
     return False
 
 
+def refusal(place: str, theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    """The sentence for a place that holds another run's checkpoints."""
+    differences = _differences(theirs, ours)
+    more = f" and {len(differences) - 4} more" if len(differences) > 4 else ""
+    return (
+        f"{place}: its checkpoints are of another run ({'; '.join(differences[:4])}{more}): set that back to go on, or "
+        "add --fork to start a run of its own; those checkpoints stay either way"
+    )
+
+
+def layout_of(stage: int | None, processes: int) -> dict[str, Any]:
+    """What of a run's layout its checkpoints are bound to. Under ZeRO-3 the number of processes too: SFT from shards
+    that DeepSpeed cut anew ended .0006 from the uninterrupted run (docs/log.md)."""
+    return {"deepspeed.stage": stage} | ({"processes": processes} if stage == 3 else {})
+
+
 def release(state_dir: Path) -> None:
     """Remove the checkpoints of a run whose results are safe elsewhere; its numbers and its identity stay."""
     for marker in list(state_dir.rglob(MARKER)):
@@ -64,8 +86,17 @@ def release(state_dir: Path) -> None:
 
 
 def _parked(state_dir: Path, run: dict[str, Any]) -> Path:
-    text = json.dumps(run, sort_keys=True)
-    return state_dir.with_name(f"{state_dir.name}.run-{hashlib.sha256(text.encode()).hexdigest()[:12]}")
+    return state_dir.with_name(f"{state_dir.name}.run-{digest_of(run)}")
+
+
+def digest_of(run: dict[str, Any]) -> str:
+    """What names a run, short."""
+    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read_run(state_dir: Path) -> dict[str, Any]:
+    """Whose a state folder is; empty where nobody has claimed it."""
+    return _read(state_dir / RUN_FILE)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -116,6 +147,11 @@ def step_of(folder: Path) -> int:
     return int(folder.name.rsplit("-", 1)[1])
 
 
+def processes_of(folder: Path) -> int:
+    """How many processes wrote a checkpoint."""
+    return int(_read(folder / MARKER)["processes"])
+
+
 def prune(root: Path, keep: int, pattern: str = "step-*") -> None:
     """Remove torsos and all but the newest `keep` whole checkpoints (one process only)."""
     folders = sorted(root.glob(pattern), key=step_of)
@@ -125,29 +161,26 @@ def prune(root: Path, keep: int, pattern: str = "step-*") -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def save(root: Path, step: int, write: Callable[[Path], None], keep: int = 2) -> Path:
+def save(root: Path, step: int, write: Callable[[Path], None], keep: int = 2, remote: Elsewhere | None = None) -> Path:
     """Write a checkpoint from all processes: `write(folder)` puts this process's part into the folder.
+
+    `remote`, of the first process, sends it to the object store, and the disk holds this one alone.
 
     Collective; without a process group it is this process alone. Returns the folder.
     """
-    rank, barrier = _group()
     folder = step_folder(root, step)
-    if rank == 0:
+    if rank() == 0:
+        if remote:
+            remote.make_room()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     barrier()
     write(folder)
     barrier()
-    if rank == 0:
-        mark_complete(folder, step=step)
+    if rank() == 0:
+        mark_complete(folder, step=step, processes=world_size())
         prune(root, keep)
+        if remote:
+            remote.push(folder, keep)
     barrier()
     return folder
-
-
-def _group() -> tuple[int, Callable[[], Any]]:
-    import torch.distributed as dist
-
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.barrier
-    return 0, lambda: None

@@ -5,6 +5,8 @@ The default optimizer is torch's own AdamW (`zero_allow_untested_optimizer`), so
 
 import os
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,6 +40,7 @@ def build_config(
     gradient_clipping: float = 1.0,
     world_size: int = 1,
     dtype: Literal["float32", "bfloat16"] = "float32",
+    resharded: bool = False,
 ) -> dict[str, Any]:
     """The dict that `deepspeed.initialize(config=...)` takes, for one engine.
 
@@ -48,6 +51,7 @@ def build_config(
         gradient_clipping: largest norm of the gradient over all parameters; 0 is off.
         world_size: processes of the group.
         dtype: of the weights; bfloat16 keeps a float32 master copy in the optimizer.
+        resharded: the checkpoint that will be loaded was written by another number of processes, see `reshard`.
     """
     zero: dict[str, Any] = {
         "stage": config.stage,
@@ -74,7 +78,29 @@ def build_config(
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
+        "checkpoint": {"load_universal": resharded},
     }
+
+
+def reshard(folder: Path) -> None:
+    """Write an engine's checkpoint once more beside it, in DeepSpeed's universal form, which any number of processes
+    loads; one process only. A checkpoint that is not sharded (stage 0) is left as it is."""
+    from deepspeed.checkpoint.ds_to_universal import main
+
+    if not any(folder.glob("*_optim_states.pt")):
+        return
+    out = folder.with_name(f"{folder.name}_universal")
+    shutil.rmtree(out, ignore_errors=True)
+    told = {"keep_temp_folder": False, "strict": True, "inject_missing_state": True}
+    main(SimpleNamespace(input_folder=str(folder), output_folder=str(out), num_extract_workers=1,
+                         num_merge_workers=1, **told))  # fmt: skip
+
+
+def shards(sharding: DeepSpeedConfig | None, dtype: str, world: int) -> bool:
+    """Whether DeepSpeed does anything: one process that keeps all in float32 would only get a second copy of it all."""
+    if sharding is None:
+        return False
+    return world > 1 or dtype == "bfloat16" or sharding.offload_optimizer or sharding.stage == 3
 
 
 def check_requirements(config: DeepSpeedConfig) -> None:

@@ -40,6 +40,8 @@ ENVIRONMENT = {
     # quarter of the processor time of SFT on a CPU. A process keeps up to 1 GiB for itself instead.
     "MALLOC_MMAP_THRESHOLD_": str(2**28),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    # torchrun starts Pythons of its own: none of them imports from the folder that the user happens to stand in.
+    "PYTHONSAFEPATH": "1",
 }
 """What a trainee's process starts with, unless it is set already."""
 

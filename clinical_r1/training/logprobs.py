@@ -4,7 +4,7 @@ The head is applied to the positions that count only, in chunks, and where there
 computed again in the backward pass (as TRL's GRPO and Liger do).
 """
 
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,12 @@ from torch.utils.checkpoint import checkpoint
 
 
 class TokenScores(NamedTuple):
-    """What the head says of each target; all (tokens,). Zeros where it was not asked for."""
+    """What the head says of each target; both (tokens,)."""
 
     logprobs: Tensor
     """Float32, with a gradient."""
     entropy: Tensor
-    """Float32, nats."""
-    is_top1: Tensor
-    """Whether the target is the most likely token (the first of several)."""
+    """Float32, nats, with a gradient; zeros where it was not asked for."""
 
 
 class LogitScale(NamedTuple):
@@ -53,7 +51,7 @@ def score_tokens(
     targets: Tensor,
     chunk: int,
     temperature: float = 1.0,
-    extras: Literal["none", "entropy", "metrics"] = "none",
+    entropy: bool = False,
     scale: LogitScale = LogitScale(),
 ) -> TokenScores:
     """Score targets by the states before them.
@@ -65,12 +63,12 @@ def score_tokens(
         chunk: tokens whose logits exist at a time.
         temperature: divides the logits.
         scale: what the architecture does to the head's output.
-        extras: `entropy`: with its gradient; `metrics`: entropy and is_top1 as numbers to watch.
+        entropy: whether entropies are wanted.
     """
     pieces = []
     single = len(targets) <= chunk
     for start in range(0, max(len(targets), 1), chunk):
-        args = (head, hidden[start : start + chunk], targets[start : start + chunk], temperature, extras, scale)
+        args = (head, hidden[start : start + chunk], targets[start : start + chunk], temperature, entropy, scale)
         if single or not torch.is_grad_enabled():
             pieces.append(_chunk(*args))
         else:
@@ -79,35 +77,30 @@ def score_tokens(
 
 
 def _chunk(
-    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, extras: str, scale: LogitScale
+    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, entropy: bool, scale: LogitScale
 ) -> TokenScores:
     logits = scale.apply(head(hidden).float())
     if temperature != 1.0:
         logits = logits / temperature
-    if extras != "entropy":
-        return TokenScores(*_Chosen.apply(logits, targets, extras == "metrics"))
+    if not entropy:
+        chosen = _Chosen.apply(logits, targets)
+        return TokenScores(chosen, torch.zeros_like(chosen))
     logprobs = logits.log_softmax(-1)
     chosen = logprobs.gather(-1, targets[:, None])[:, 0]
-    return TokenScores(chosen, -(logprobs.exp() * logprobs).sum(-1), torch.zeros_like(targets, dtype=torch.bool))
+    return TokenScores(chosen, -(logprobs.exp() * logprobs).sum(-1))
 
 
 class _Chosen(torch.autograd.Function):
     """log_softmax(logits)[targets]; the gradient g (one-hot - p) is written in one pass, torch's own takes three."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, metrics: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
         logprobs = logits.log_softmax(-1)
-        chosen = logprobs.gather(-1, targets[:, None])[:, 0]
-        entropy, top = torch.zeros_like(chosen), torch.zeros_like(targets, dtype=torch.bool)
-        if metrics:
-            top = logprobs.argmax(-1) == targets
-            entropy = -torch.linalg.vecdot(logprobs.exp(), logprobs)
         ctx.save_for_backward(logprobs, targets)
-        ctx.mark_non_differentiable(entropy, top)
-        return chosen, entropy, top
+        return logprobs.gather(-1, targets[:, None])[:, 0]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         logprobs, targets = ctx.saved_tensors
         of_logits = logprobs.exp().mul_(-grad[:, None])
-        return of_logits.scatter_add_(-1, targets[:, None], grad[:, None]), None, None
+        return of_logits.scatter_add_(-1, targets[:, None], grad[:, None]), None

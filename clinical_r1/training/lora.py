@@ -6,13 +6,14 @@ the embeddings and in the output head (one and the same where they are tied).
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from clinical_r1.errors import UserError
-from clinical_r1.generation.weights import weight_of
+
+if TYPE_CHECKING:  # the command line reads the settings alone, and torch takes seconds
+    from torch import Tensor
 
 
 class LoraSettings(BaseModel):
@@ -78,9 +79,11 @@ def expose_bias(model: Any) -> None:
             module.__dict__["bias"] = getattr(module.token_adapter.get_base_layer(), "bias", None)
 
 
-def merged_state(model: Any) -> dict[str, Tensor]:
+def merged_state(model: Any) -> "dict[str, Tensor]":
     """Weights of the base architecture with the active adapters' products added; the model itself is not touched."""
     from peft.tuners.lora import LoraLayer
+
+    from clinical_r1.generation.weights import weight_of
 
     base = model.get_base_model()
     layers: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}

@@ -1,4 +1,4 @@
-"""Memory before the first step: what a configuration needs on each GPU and in host memory, and what would fit.
+"""Memory and disk before the first step: what a configuration needs on each GPU, in host memory and in its folders.
 
 Every training asks at its start; `clinical-r1 preflight CONFIG --gpu-gib 80` asks without a GPU. Sums weights,
 gradients, optimizer states, the reference and critic models, rollout weights, the KV cache, activations and logits, by
@@ -6,6 +6,8 @@ the sharding that DeepSpeed does (ZeRO paper, arXiv 1910.02054, section 3) and t
 (arXiv 2205.05198, with Qwen2's gated MLP and grouped heads). Estimates, not measurements.
 """
 
+import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +15,7 @@ from typing import Any, Self
 import yaml
 
 from clinical_r1.errors import UserError
-from clinical_r1.training.deepspeed import DeepSpeedConfig
+from clinical_r1.training.deepspeed import DeepSpeedConfig, shards
 from clinical_r1.training.lora import LoraSettings
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.sft.config import SFTConfig
@@ -71,15 +73,10 @@ class Geometry:
         )
 
     @property
-    def fused(self) -> int:
-        """Weights of a layer that the static decoder copies: qkv with biases, gate and up."""
-        qkv = (self.heads + 2 * self.kv_heads) * self.head_dim * (self.hidden + 1)
-        return qkv + 2 * self.intermediate * self.hidden
-
-    @property
     def layer(self) -> int:
         """Weights of one layer."""
-        return self.fused + self.heads * self.head_dim * self.hidden + self.intermediate * self.hidden + 2 * self.hidden
+        qkv = (self.heads + 2 * self.kv_heads) * self.head_dim * (self.hidden + 1)
+        return qkv + (self.heads * self.head_dim + 3 * self.intermediate + 2) * self.hidden
 
     @property
     def body(self) -> int:
@@ -106,10 +103,11 @@ QWEN_7B = Geometry(3_584, 28, 28, 4, 128, 18_944, 152_064, False, 32_768)
 
 @dataclass
 class Estimate:
-    """Bytes by purpose: on the fullest GPU, and in one node's host memory."""
+    """Bytes by purpose: on the fullest GPU, in one node's host memory, and in state and output folder at most."""
 
     gpu: dict[str, float] = field(default_factory=dict)
     host: dict[str, float] = field(default_factory=dict)
+    disk: dict[str, float] = field(default_factory=dict)
 
     @property
     def gpu_gib(self) -> float:
@@ -120,6 +118,11 @@ class Estimate:
     def host_gib(self) -> float:
         """Per node, beyond the processes themselves."""
         return sum(self.host.values()) / GIB
+
+    @property
+    def disk_gib(self) -> float:
+        """Of both folders, at the fullest moment: a new checkpoint is whole before an old one goes."""
+        return sum(self.disk.values()) / GIB
 
     def add(self, other: dict[str, float]) -> None:
         """Add GPU bytes by purpose."""
@@ -142,6 +145,11 @@ def _sft(config: SFTConfig, model: Geometry, world: int) -> Estimate:
     _engine(need, "model", model.total, _trained(config.lora, model, model.total), sharding, size, world, config)
     need.gpu["activations"] = activations(model, tokens, size, config.activation_checkpointing)
     need.gpu["logits"] = 3 * 4 * min(tokens, 1_024) * model.vocabulary
+    trained = _trained(config.lora, model, model.total)
+    # transformers' checkpoint holds the weights as a model folder, and DeepSpeed's what it shards beside it
+    sharded = shards(config.deepspeed, config.dtype, world)
+    one = size * trained + (_saved(sharding.stage, trained, size) if sharded else 8.0 * trained)
+    need.disk = {"checkpoints": _checkpoints(config) * one, "model": float(size * model.total)}
     return need
 
 
@@ -149,14 +157,14 @@ def _ppo(config: PPOConfig, model: Geometry, world: int) -> Estimate:
     size, sharding = _width(config.dtype), config.deepspeed
     need = Estimate()
     _engine(need, "actor", model.total, _trained(config.lora, model, model.total), sharding, size, world, config)
-    if config.critic.kind == "full":
+    if config.has_critic:
         _engine(need, "critic", model.body, _trained(config.lora, model, model.body), sharding, size, world, config)
     if config.lora is None:
         need.gpu["reference"] = size * model.total / (world if sharding.stage == 3 else 1)
     length = PROMPT_TOKENS + config.rollout.max_new_tokens
-    if config.rollout.engine == "static":
-        whole_copy = config.lora is not None or sharding.stage == 3
-        need.gpu["rollout weights"] = size * (model.total if whole_copy else model.layers * model.fused)
+    if config.rollout.engine == "local":
+        if sharding.stage == 3:
+            need.gpu["rollout weights"] = size * model.total
         rows = -(-config.batch_size // world)
         cached = min(config.rollout.batch_tokens, rows * length)
         # On a GPU the cache and the training activations are never alive together; the larger one counts.
@@ -167,7 +175,27 @@ def _ppo(config: PPOConfig, model: Geometry, world: int) -> Estimate:
     kept = activations(model, tokens, size, config.activation_checkpointing)
     need.gpu["activations or KV cache"] = max(cache, kept)
     need.gpu["logits"] = 3 * 4 * min(tokens, config.logits_chunk) * model.vocabulary
+    folder = float(size * model.total)
+    one = _saved(sharding.stage, _trained(config.lora, model, model.total), size)
+    if config.has_critic:
+        one += _saved(sharding.stage, _trained(config.lora, model, model.body), size)
+    need.disk = {"checkpoints": _checkpoints(config) * one, "model": folder}
+    if config.keep == "best":
+        need.disk["best models so far"] = 2 * folder
+    if config.rollout.engine == "vllm":
+        need.disk["weights for the server"] = folder
     return need
+
+
+def _checkpoints(config: SFTConfig | PPOConfig) -> int:
+    """Most that are on the disk at once."""
+    return 1 if config.checkpoints else config.keep_checkpoints + 1
+
+
+def _saved(stage: int, trained: int, size: int) -> float:
+    """DeepSpeed's checkpoint of an engine: weights (under ZeRO-3 the master's alone), master and two moments."""
+    weights = 0 if stage == 3 else size
+    return float((weights + (12 if stage or size == 2 else 8)) * trained)
 
 
 def _engine(
@@ -255,12 +283,38 @@ def check(config: SFTConfig | PPOConfig, model: Geometry, world: int, gpu_gib: f
     raise UserError(f"this run needs about {place} (largest: {told} GiB): {advice}")
 
 
-def check_here(config: SFTConfig | PPOConfig, folder: Path, world: int) -> None:
-    """`check` against this process's GPU and this node's memory; nothing to check without a GPU."""
+def check_disk(need: Estimate, free_gib: float, held_gib: float, place: str) -> None:
+    """Refuse a run whose checkpoints would fill the disk; `held_gib` is what its folders hold already.
+
+    Raises:
+        UserError: with the largest parts and what makes it less.
+    """
+    wanted = need.disk_gib - held_gib
+    if wanted <= free_gib:
+        return
+    told = ", ".join(f"{name} {size / GIB:.1f}" for name, size in sorted(need.disk.items(), key=lambda kv: -kv[1]))
+    raise UserError(
+        f"{place}: this run leaves about {need.disk_gib:.1f} GiB there at its fullest ({told}) and {free_gib:.1f} are "
+        "free; take a larger volume, lower keep_checkpoints, or train adapters (lora)"
+    )
+
+
+def check_here(config: SFTConfig | PPOConfig, folder: Path, world: int, state_dir: Path) -> None:
+    """`check` against this process's GPU, this node's memory and the disk of the state folder; without a GPU the disk
+    alone."""
     import os
 
     import torch
 
+    if int(os.environ.get("RANK", "0")) == 0:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        held = sum(file.stat().st_size for file in state_dir.rglob("*") if file.is_file()) / GIB
+        try:
+            need = estimate(config, Geometry.of(folder), world)
+        except UserError as error:
+            print(f"disk is not checked: {error}", file=sys.stderr, flush=True)
+        else:
+            check_disk(need, shutil.disk_usage(state_dir).free / GIB, held, str(state_dir))
     if not torch.cuda.is_available():
         return
     gpu = torch.cuda.mem_get_info()[1] / GIB

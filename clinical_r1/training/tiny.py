@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.chat import PADDING, SPECIAL_TOKENS, THINK_TOKENS, TURN_END, prepare_tokenizer
+from clinical_r1.settings import Seed
 
 
 class TinyModelConfig(BaseModel):
@@ -38,7 +39,7 @@ class TinyModelConfig(BaseModel):
     """Standard deviation of initial weights; copying from the prompt emerges sooner at .08 than at Qwen2's .02."""
     rope_theta: float = Field(default=10_000.0, gt=0)
     """Base of the rotary frequencies."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the initial weights."""
     max_lines: int = Field(default=20_000, ge=1)
     """Lines read from each corpus file to train the tokenizer."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from clinical_r1.errors import UserError
+from clinical_r1.training.group import any_of, leave
 from clinical_r1.training.launcher import PREEMPTED_EXIT_CODE, USER_ERROR_EXIT_CODE, report_outcome
 
 OUT_OF_MEMORY_ADVICE = (
@@ -33,15 +34,7 @@ class StopRequest:
 
     def anywhere(self) -> bool:
         """Whether any process of the group was asked to stop; collective, so all of them stop at the same step."""
-        import torch
-        import torch.distributed as dist
-
-        if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-            return self._asked
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        flag = torch.tensor([int(self._asked)], device=device)
-        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag.item())
+        return any_of(self._asked)
 
 
 class Stopped(SystemExit):
@@ -71,18 +64,10 @@ def trainee() -> Iterator[StopRequest]:
         report_outcome("user_error", OUT_OF_MEMORY_ADVICE)
         raise SystemExit(USER_ERROR_EXIT_CODE) from None
     finally:
-        _leave_group()
+        leave()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """CUDA, host and allocator wordings of the same thing."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
-
-
-def _leave_group() -> None:
-    """Say goodbye to the process group, or peers wait for a time-out."""
-    import torch.distributed as dist
-
-    if sys.exc_info()[0] is None and dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()

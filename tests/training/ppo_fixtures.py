@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from clinical_r1.charts import read_metrics
 from clinical_r1.schema import Case, write_jsonl
-from clinical_r1.training.metrics import read_metrics
-from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.ppo.job import PPOJob
+from clinical_r1.training.ppo.config import PPOConfig, PPOJob
 
 FINDINGS = {"fever and cough": "pneumonia", "dysuria": "cystitis", "headache": "migraine", "thirst": "diabetes"}
 THOUGHTS = ["Okay, {f} suggests {d}. So {d} fits best.", "Hmm, {d}.", ""]
@@ -139,6 +138,6 @@ def result(folder: Path) -> dict:
 
 def numbers(folder: Path) -> list[dict]:
     """The rows of a run without its times."""
-    timed = ("time", "train/episodes_per")
+    timed = ("time", "train/episodes_per", "train/tokens_per", "train/mfu")
     rows = read_metrics(folder / "out" / "metrics.jsonl")
     return [{key: value for key, value in row.items() if not key.startswith(timed)} for row in rows]

@@ -11,6 +11,7 @@ import pytest
 from clinical_r1.errors import UserError
 from clinical_r1.training.launcher import PREEMPTED_EXIT_CODE, launch
 
+ROOT = Path(__file__).parents[2]
 HEADER = """
     import argparse, os, time
     from clinical_r1.errors import UserError
@@ -23,7 +24,7 @@ HEADER = """
 @pytest.fixture
 def start(tmp_path, monkeypatch):
     """Launch a trainee with the given body; its module is on the path of the processes."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     config = tmp_path / "job.json"
     config.write_text("{}")
 
@@ -40,6 +41,15 @@ def test_progress_is_told_and_the_rest_goes_to_the_log(start, capfd):
     log = start("print('noise')\nreport_progress('demo', 3, 3, loss=1.5, tokens_per_s=12345.0)")
     assert capfd.readouterr().out == "demo 3/3  loss 1.5  tokens_per_s 12,345\n"
     assert "noise" in log.read_text()
+
+
+def test_nothing_is_imported_from_the_folder_that_the_user_stands_in(start, tmp_path, monkeypatch):
+    own = tmp_path / "desk"
+    for package in ("clinical_r1", "torch", "trainee_module"):
+        (own / package).mkdir(parents=True)
+        (own / package / "__init__.py").write_text("raise SystemExit('the user has a folder of this name')")
+    monkeypatch.chdir(own)
+    start("report_progress('demo', 1, 1)")
 
 
 def test_a_user_error_comes_back_as_itself(start):

@@ -8,18 +8,18 @@ import torch
 from clinical_r1.training.ppo.algorithm import (
     adapted_beta,
     advantages_and_returns,
-    baseline_advantages,
     explained_variance,
+    group_advantages,
     importance_weights,
     learning_rate_factor,
     length_mask,
     policy_loss,
+    reference_kl,
     token_rewards,
     value_loss,
     whiten,
 )
-from clinical_r1.training.ppo.batch import Episode, micro_batches, new_batch, part, put
-from clinical_r1.training.ppo.data import draw_order, stream_seeds
+from clinical_r1.training.ppo.batch import Episode, draw_order, micro_batches, new_batch, part, put, stream_seeds
 
 
 def test_mask_goes_by_length():
@@ -110,13 +110,49 @@ def test_explained_variance():
     assert math.isnan(explained_variance(torch.randn(1, 3), torch.ones(1, 3), mask))
 
 
-def test_baseline_of_batch_and_of_prompt_leaves_failed_judgements_out():
-    scores, kept = torch.tensor([1.0, 0.0, 0.0, 1.0]), torch.tensor([1.0, 1.0, 0.0, 1.0])
-    rewards, mask = scores[:, None].clone(), kept[:, None]
-    batch = baseline_advantages(rewards, scores, kept, mask, 1)
-    torch.testing.assert_close(batch[:, 0], torch.tensor([1 / 3, -2 / 3, 0.0, 1 / 3]))
-    prompt = baseline_advantages(rewards, scores, kept, mask, 2)
-    torch.testing.assert_close(prompt[:, 0], torch.tensor([0.5, -0.5, 0.0, 0.0]))
+def test_grpo_by_hand():
+    """Rewards 1, 0, 0, 0: mean 1/4, deviation with n - 1 is 1/2."""
+    scores, kept = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]), torch.ones(8)
+    expected = [1.5, -0.5, -0.5, -0.5, 0, 0, 0, 0]
+    torch.testing.assert_close(group_advantages(scores, kept, 4, "grpo"), torch.tensor(expected), atol=1e-3, rtol=0)
+    unscaled = group_advantages(scores, kept, 4, "grpo", "none")
+    torch.testing.assert_close(unscaled, torch.tensor([0.75, -0.25, -0.25, -0.25, 0, 0, 0, 0]))
+    batch = group_advantages(scores, kept, 4, "grpo", "batch")
+    torch.testing.assert_close(batch, unscaled / (scores.std() + 1e-4))
+
+
+def test_rloo_by_hand():
+    """Less the mean of the three others."""
+    scores = torch.tensor([1.0, 0.0, 0.0, 0.5])
+    expected = [1 - 1 / 6, -0.5, -0.5, 0.5 - 1 / 3]
+    torch.testing.assert_close(group_advantages(scores, torch.ones(4), 4, "rloo"), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_failed_judgements_are_in_no_group(algorithm):
+    """They earn nothing, change nobody's baseline, and who is left alone is compared with nobody."""
+    scores, kept = torch.tensor([1.0, 0.0, 9.0, 1.0, 9.0, 9.0]), torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 0.0])
+    found = group_advantages(scores, kept, 3, algorithm)
+    pair = group_advantages(scores[:2], kept[:2], 2, algorithm)
+    torch.testing.assert_close(found, torch.cat([pair, torch.zeros(4)]))
+    assert not group_advantages(scores, torch.zeros(6), 3, algorithm).any()
+
+
+def test_clip_higher_lets_rare_tokens_grow():
+    logprobs = torch.log(torch.tensor([[1.25, 0.5]])).requires_grad_()
+    terms = policy_loss(logprobs, torch.zeros(1, 2), torch.tensor([[1.0, -1.0]]), torch.ones(1, 2), 0.2, None, 0.28)
+    assert float(terms.loss) == pytest.approx(-(1.25 - 0.8))
+    assert float(terms.clipped) == 1
+    terms.loss.backward()
+    torch.testing.assert_close(logprobs.grad, torch.tensor([[-1.25, 0.0]]))
+
+
+def test_grpos_penalty_is_k3_of_the_reference_with_a_gradient():
+    logprobs, reference = torch.tensor([[-1.0, -2.0]], requires_grad=True), torch.tensor([[-0.5, -9.0]])
+    found = reference_kl(logprobs, reference, torch.tensor([[1.0, 0.0]]))
+    found.backward()
+    assert float(found) == pytest.approx(math.exp(0.5) - 0.5 - 1, rel=1e-5)
+    torch.testing.assert_close(logprobs.grad, torch.tensor([[1 - math.exp(0.5), 0.0]]))
 
 
 def test_importance_weights_are_capped():

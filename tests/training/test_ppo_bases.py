@@ -7,20 +7,20 @@ import torch
 from ppo_fixtures import _group, _one_thread, cases, config  # noqa: F401
 
 from benchmarks.tiny_bases import make_base
+from clinical_r1.charts import read_metrics
 from clinical_r1.generation.chat import prompt_ids
-from clinical_r1.generation.decoder import build_decoder
+from clinical_r1.generation.decoder import Decoder
 from clinical_r1.generation.load import load_model
 from clinical_r1.generation.sampling import SamplingParams
 from clinical_r1.schema import write_jsonl
-from clinical_r1.training.metrics import read_metrics
 from clinical_r1.training.ppo.batch import Episode, new_batch, part
-from clinical_r1.training.ppo.policy import Policy
+from clinical_r1.training.ppo.engines import Policy
 from clinical_r1.training.ppo.run import train_ppo
 
 
 def rollout(model, tokenizer, count: int = 4) -> list[Episode]:
     prompts = [prompt_ids(tokenizer, case.question) for case in cases(count, 5)]
-    made = build_decoder(model).generate(prompts, SamplingParams(24, 1.0, 1.0, 0, (), tokenizer.pad_token_id))
+    made = Decoder(model).generate(prompts, SamplingParams(24, 1.0, 1.0, 0, (), tokenizer.pad_token_id))
     return [Episode(0, p, r.token_ids, r.logprobs, r.finished) for p, r in zip(prompts, made, strict=True)]
 
 

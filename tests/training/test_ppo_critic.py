@@ -6,7 +6,7 @@ import pytest
 from ppo_fixtures import NeverStop, _group, _one_thread, config, sft_model, splits  # noqa: F401
 from test_ppo_trainer import job
 
-from clinical_r1.training.metrics import read_metrics
+from clinical_r1.charts import read_metrics
 from clinical_r1.training.ppo.main import train
 
 

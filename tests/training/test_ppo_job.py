@@ -5,7 +5,7 @@ from pathlib import Path
 from ppo_fixtures import config, sft_model, splits  # noqa: F401
 
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.training.ppo.job import PPOJob
+from clinical_r1.training.ppo.config import PPOJob
 from clinical_r1.verifier.config import JudgeConfig, VerifierConfig
 
 

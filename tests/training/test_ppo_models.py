@@ -5,15 +5,14 @@ import torch
 from ppo_fixtures import NeverStop, _group, _one_thread, cases, config, sft_model, splits  # noqa: F401
 
 from clinical_r1.generation.chat import prompt_ids
-from clinical_r1.generation.decoder import build_decoder
+from clinical_r1.generation.decoder import Decoder
 from clinical_r1.generation.load import load_model
 from clinical_r1.generation.sampling import SamplingParams
 from clinical_r1.training.lora import merged_state
 from clinical_r1.training.ppo.batch import Episode, new_batch, part
-from clinical_r1.training.ppo.engines import build_engines
-from clinical_r1.training.ppo.learn import Learner
-from clinical_r1.training.ppo.policy import Policy
+from clinical_r1.training.ppo.engines import Policy, build_engines
 from clinical_r1.training.ppo.saving import write_model
+from clinical_r1.training.ppo.trainer import Learner
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def loaded(sft_model):  # noqa: F811
 def rollout(model, tokenizer, count=6, temperature=1.0) -> list[Episode]:
     prompts = [prompt_ids(tokenizer, case.prompt) for case in cases(count, 5)]
     params = SamplingParams(48, temperature, 1.0, 0, (tokenizer.eos_token_id,), tokenizer.pad_token_id)
-    rollouts = build_decoder(model).generate(prompts, params)
+    rollouts = Decoder(model).generate(prompts, params)
     return [Episode(0, p, r.token_ids, r.logprobs, r.finished) for p, r in zip(prompts, rollouts, strict=True)]
 
 
@@ -83,7 +82,7 @@ def test_entropy_is_that_of_the_distribution(loaded):
 def test_the_first_updates_ratio_is_exactly_1(sft_model, stage):  # noqa: F811
     settings = config(batch_size=4, minibatches=1, deepspeed={"stage": stage})
     engines = build_engines(settings, sft_model)
-    decoder = build_decoder(engines.policy.model)
+    decoder = Decoder(engines.policy.model)
     prompts = [prompt_ids(engines.tokenizer, case.prompt) for case in cases(4, 5)]
     params = SamplingParams(48, 1.0, 1.0, 0, (engines.tokenizer.eos_token_id,), engines.tokenizer.pad_token_id)
     made = [
@@ -97,10 +96,10 @@ def test_the_first_updates_ratio_is_exactly_1(sft_model, stage):  # noqa: F811
         for micro in batch.micro_batches:
             torch.testing.assert_close(reference(micro)[0], part(batch.sampled, micro), atol=1e-4, rtol=0)
     learner = Learner(settings, engines)
-    before = learner.policy(batch, 0, 1)
+    before = learner.policy(batch, 0, 1, 0.03)
     assert before["clip_fraction"] == 0
     assert before["approx_kl"] == 0
-    second, value = learner.policy(batch, 0, 2), learner.value(batch, 0, 1, 1)
+    second, value = learner.policy(batch, 0, 2, 0.03), learner.value(batch, 0, 1, 1)
     assert value["value_loss"] > 0
     if stage > 0:  # DeepSpeed does not tell it at stage 0
         assert 0 < second["grad_norm"] < 1e4
@@ -119,7 +118,7 @@ def test_adapters_off_is_the_reference_and_export_merges_them(sft_model, tmp_pat
     batch.advantages = torch.randn_like(batch.sampled) * batch.mask
     learner = Learner(settings, engines)
     for step in range(3):
-        learner.policy(batch, 0, step)
+        learner.policy(batch, 0, step, 0.03)
     micro = batch.micro_batches[0]
     with torch.no_grad(), engines.as_reference() as reference:
         torch.testing.assert_close(reference(micro)[0], Policy(plain)(micro)[0], atol=1e-5, rtol=0)

@@ -1,6 +1,7 @@
 """Runs under torchrun: processes share the work and change nothing; kill -9 and SIGTERM lose nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,10 @@ import pytest
 import torch
 from ppo_fixtures import _one_thread, config, sft_model, splits  # noqa: F401
 
+from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import load_model
-from clinical_r1.training.metrics import read_metrics
-from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.ppo.job import PPOJob
+from clinical_r1.training.ppo.config import PPOConfig, PPOJob
 from clinical_r1.training.ppo.run import train_ppo
 
 
@@ -56,6 +56,17 @@ def test_several_processes_equal_one(processes, stage, whole, sft_model, splits,
         rollout = ("train/reward", "train/length", "train/kl", "train/entropy", "validation/accuracy")
         for key in (*rollout, "critic/loss", "warmup/loss", "train/approx_kl", "train/clip_fraction"):
             assert one.get(key, 0) == pytest.approx(two.get(key, 0), abs=2e-3), key
+    for name, value in weights(whole / "out" / "model").items():
+        torch.testing.assert_close(value, weights(tmp_path / "out" / "model")[name], atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("first", "then", "stage"), [(2, 1, 2), (1, 2, 2), (2, 1, 1)])
+def test_a_run_goes_on_with_another_number_of_processes(first, then, stage, whole, sft_model, splits, tmp_path):  # noqa: F811
+    shards = {"deepspeed": {"stage": stage}, "checkpoints": str(tmp_path / "store")}
+    train(settings(steps=2, processes=first, **shards), sft_model, splits, tmp_path)
+    assert len(list((tmp_path / "state").glob("step-*"))) == 1
+    shutil.rmtree(tmp_path / "state")  # another disk: it goes on from the store
+    assert train(settings(processes=then, **shards), sft_model, splits, tmp_path)["steps"] == 3
     for name, value in weights(whole / "out" / "model").items():
         torch.testing.assert_close(value, weights(tmp_path / "out" / "model")[name], atol=2e-3, rtol=1e-3)
 

@@ -19,9 +19,9 @@ from ppo_fixtures import (  # noqa: F401
     weights,
 )
 
+from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Verdict, VerdictLabel
-from clinical_r1.training.metrics import read_metrics
 from clinical_r1.training.ppo import scoring
 from clinical_r1.training.ppo.main import train
 from clinical_r1.training.trainee import Stopped
@@ -58,6 +58,47 @@ def test_a_run_leaves_model_config_metrics_and_curves(whole, sft_model):  # noqa
     assert len(list((whole / "state").glob("step-*"))) == 2
 
 
+def test_a_run_keeps_some_completions_with_what_they_earned(whole):
+    path = whole / "out" / "samples.jsonl"
+    assert path.stat().st_mode & 0o077 == 0
+    rows = read_metrics(path)
+    assert [row["step"] for row in rows] == [step for step in (1, 2, 3, 4) for _ in range(4)]
+    assert all(row["outcome"] and row["verdict"] and row["tokens"] > 0 and row["reference"] for row in rows)
+    assert any(row["response"] for row in rows)
+    by_step = {
+        row["step"]: row["train/reward"]
+        for row in read_metrics(whole / "out" / "metrics.jsonl")
+        if "train/reward" in row
+    }
+    assert all(0 <= row["reward"] <= 1 for row in rows)
+    assert set(by_step) == {row["step"] for row in rows}
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(whole / "out" / "tensorboard"), size_guidance={"tensors": 0})
+    events.Reload()
+    table = events.Tensors("samples/text_summary")
+    assert [one.step for one in table] == [1, 2, 3, 4]
+    assert "| case_id | outcome | verdict | reward |" in table[0].tensor_proto.string_val[0].decode()
+
+
+def test_the_preflight_knows_what_a_checkpoint_takes(whole, sft_model):  # noqa: F811
+    from clinical_r1.training.preflight import Geometry, estimate
+
+    taken = [sum(f.stat().st_size for f in step.rglob("*") if f.is_file()) for step in (whole / "state").glob("step-*")]
+    assert len(taken) == 2
+    assert estimate(config(), Geometry.of(sft_model)).disk["checkpoints"] / 3 == pytest.approx(taken[0], rel=0.25)
+
+
+def test_samples_without_text_or_none_at_all(sft_model, splits, tmp_path):  # noqa: F811
+    told = {"steps": 1, "probe": {"every": 0, "cases": 4}}
+    train(job(config(samples={"text": "none"}, **told), sft_model, splits, tmp_path / "a"), NeverStop())
+    rows = read_metrics(tmp_path / "a" / "out" / "samples.jsonl")
+    assert len(rows) == 4
+    assert not {"thinking", "response", "reference"} & set().union(*rows)
+    train(job(config(samples={"per_step": 0}, **told), sft_model, splits, tmp_path / "b"), NeverStop())
+    assert not read_metrics(tmp_path / "b" / "out" / "samples.jsonl")
+
+
 @pytest.mark.parametrize("calls", [1, 3, 5, 6, 7, 9])
 def test_a_stopped_run_goes_on_to_the_same_weights(calls, whole, sft_model, splits, tmp_path):  # noqa: F811
     """Stopped while the critic is fitted, in a rollout, and between steps; with a mixed case between checkpoints."""
@@ -69,6 +110,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(calls, whole, sft_model, spli
     for name, value in weights(whole / "out" / "model").items():
         assert torch.equal(value, weights(tmp_path / "out" / "model")[name]), name
     assert numbers(whole) == numbers(tmp_path)
+    assert read_metrics(whole / "out" / "samples.jsonl") == read_metrics(tmp_path / "out" / "samples.jsonl")
 
 
 def test_a_finished_run_is_not_trained_again(whole, sft_model, splits):  # noqa: F811
@@ -86,7 +128,7 @@ def test_failed_judgements_are_masked_out_and_counted(sft_model, splits, tmp_pat
 
     monkeypatch.setattr(scoring, "build_verifier", lambda *_: Failing())
     table = {"reasoning_correct": 1, "reasoning_incorrect": 0, "plain_correct": 0, "plain_incorrect": 0, "no_result": 0}
-    settings = config(steps=1, reward_table=table, probe={"every": 0, "cases": 4})
+    settings = config(steps=1, reward_table=table, probe={"every": 0, "cases": 4}, judge_probe={"calls": 0})
     train(job(settings, sft_model, splits, tmp_path), NeverStop())
     row = next(row for row in read_metrics(tmp_path / "out" / "metrics.jsonl") if "train/masked" in row)
     assert row["train/masked"] > 0
@@ -109,17 +151,6 @@ def test_collapse_stops_the_run_with_a_reason(changes, reason, sft_model, splits
     assert (summary["steps"] < 5) == bool(reason)
 
 
-def test_without_a_critic_and_with_several_episodes_a_prompt(sft_model, splits, tmp_path):  # noqa: F811
-    settings = config(
-        steps=2,
-        deepspeed={"stage": 0},
-        critic={"kind": "none"},
-        rollout={"max_new_tokens": 48, "episodes_per_prompt": 4},
-    )
-    train(job(settings, sft_model, splits, tmp_path), NeverStop())
-    assert result(tmp_path)["steps"] == 2
-
-
 def test_reward_rises(sft_model, splits, tmp_path):  # noqa: F811
     settings = config(
         steps=70, batch_size=32, micro_batch_size=16, minibatches=2, learning_rate=2e-3, kl_beta=0.01,
@@ -132,10 +163,10 @@ def test_reward_rises(sft_model, splits, tmp_path):  # noqa: F811
 
 def test_episodes_of_another_engine_are_weighed_and_forgetting_is_probed(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
     """The same decoder stands for the server: its probabilities agree, so the weights are 1 and nothing is cut."""
-    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.generation.decoder import Decoder
     from clinical_r1.training.ppo import vllm_rollout
 
-    monkeypatch.setattr(vllm_rollout, "VLLMSampler", lambda _c, engines, _s: build_decoder(engines.policy.model))
+    monkeypatch.setattr(vllm_rollout, "VLLMSampler", lambda _c, engines, _s: Decoder(engines.policy.model))
     rollout = {"max_new_tokens": 48, "engine": "vllm", "vllm_url": "http://127.0.0.1:9/v1"}
     probe = {"every": 0, "cases": 4, "forgetting_cases": str(splits["validation"]), "forgetting_limit": 3}
     train(job(config(steps=2, rollout=rollout, probe=probe), sft_model, splits, tmp_path), NeverStop())
@@ -146,11 +177,11 @@ def test_episodes_of_another_engine_are_weighed_and_forgetting_is_probed(sft_mod
 
 
 def test_an_engine_with_other_weights_ends_the_run(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
-    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.generation.decoder import Decoder
     from clinical_r1.training.ppo import vllm_rollout
 
     def stale(_config, engines, _state):
-        decoder = build_decoder(engines.policy.model)
+        decoder = Decoder(engines.policy.model)
         generate = decoder.generate
 
         def off(*args, **kwargs):
@@ -178,11 +209,54 @@ class Judge:
         return Verdict(label=self.label, judge=self.name)
 
 
+@pytest.mark.parametrize("label", [VerdictLabel.INCORRECT, VerdictLabel.CORRECT, VerdictLabel.INVALID])
+def test_a_judge_that_misjudges_known_answers_pays_nothing(label, sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(scoring, "build_verifier", lambda *_: Judge(label))
+    wrong = 20 if label is VerdictLabel.INVALID else 10
+    with pytest.raises(UserError, match=rf"ppo\.judge: {wrong} of 20 answers whose truth is known were misjudged"):
+        train(job(config(), sft_model, splits, tmp_path), NeverStop())
+
+
+def test_the_judge_is_probed_and_its_error_rate_told(whole):
+    assert result(whole)["judge_error_rate"] == 0
+    assert result(whole)["judge_probe_n"] == 20
+
+
+def test_answers_are_judged_while_others_are_still_sampled(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+    import time
+
+    from clinical_r1.generation.decoder import Decoder
+
+    judged, sampled = [], []
+    generate = Decoder.generate
+
+    class Noting(Judge):
+        async def judge(self, item):
+            judged.append((time.monotonic(), item.answer))
+            return await super().judge(item)
+
+    def timed(self, *args, **kwargs):
+        start = time.monotonic()
+        found = generate(self, *args, **kwargs)
+        sampled.append((start, time.monotonic()))
+        return found
+
+    monkeypatch.setattr(scoring, "build_verifier", lambda *_: Noting(VerdictLabel.CORRECT))
+    monkeypatch.setattr(Decoder, "generate", timed)
+    told = {"steps": 1, "critic": {"warmup_batches": 0}, "probe": {"every": 0, "cases": 4}, "judge_probe": {"calls": 0}}
+    train(job(config(**told), sft_model, splits, tmp_path), NeverStop())
+    start, end = sampled[1]  # after the probe's
+    during = [answer for at, answer in judged if start < at < end]
+    after = [answer for at, answer in judged if end <= at < sampled[2][0]]
+    assert len(during) >= 4  # of eight: all but those that end last
+    assert len(during) + len(after) <= 8  # and none twice
+
+
 @pytest.mark.parametrize("label", [VerdictLabel.INCORRECT, VerdictLabel.CORRECT])
 def test_a_run_in_which_all_earn_the_same_learns_nothing_and_stops(label, sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(scoring, "build_verifier", lambda *_: Judge(label))
     table = {"reasoning_correct": 1, "reasoning_incorrect": 0, "plain_correct": 1, "plain_incorrect": 0, "no_result": 0}
-    rule = {"reward_table": table | {"no_result": float(label is VerdictLabel.CORRECT)}}
+    rule = {"judge_probe": {"calls": 0}, "reward_table": table | {"no_result": float(label is VerdictLabel.CORRECT)}}
     settings = config(steps=9, keep="last", stop={"unpaid_steps": 3}, probe={"every": 0, "cases": 4}, **rule)
     train(job(settings, sft_model, splits, tmp_path), NeverStop())
     summary = result(tmp_path)
@@ -195,7 +269,9 @@ def test_a_run_in_which_all_earn_the_same_learns_nothing_and_stops(label, sft_mo
 def test_judgements_that_fail_are_the_reason_and_no_collapse_of_lengths(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(scoring, "build_verifier", lambda *_: Judge(VerdictLabel.INVALID))
     table = {"reasoning_correct": 1, "reasoning_incorrect": 0, "plain_correct": 0, "plain_incorrect": 0, "no_result": 0}
-    settings = config(steps=9, reward_table=table, probe={"every": 0, "cases": 4}, stop={"patience": 2})
+    settings = config(
+        steps=9, reward_table=table, probe={"every": 0, "cases": 4}, stop={"patience": 2}, judge_probe={"calls": 0}
+    )
     monkeypatch.setattr("clinical_r1.training.ppo.scoring.NO_RESULT", frozenset())
     train(job(settings, sft_model, splits, tmp_path), NeverStop())
     assert result(tmp_path)["stop_reason"].startswith("no verdicts: 100%")
@@ -204,8 +280,7 @@ def test_judgements_that_fail_are_the_reason_and_no_collapse_of_lengths(sft_mode
 
 def test_a_tie_keeps_the_sft_model():
     from clinical_r1.training.ppo.config import StopConfig
-    from clinical_r1.training.ppo.probe import ProbeResult
-    from clinical_r1.training.ppo.watch import Watch
+    from clinical_r1.training.ppo.probe import ProbeResult, Watch
 
     def look(accuracy: float) -> ProbeResult:
         return ProbeResult(accuracy, 100, 0, 0, 1.0, 10.0, 20.0, {})

@@ -1,8 +1,12 @@
 """The vLLM sampler's side of the protocol, against a server of ours that answers as vLLM's documentation says."""
 
 import asyncio
+import json
 import shutil
+import sys
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +19,12 @@ from safetensors.torch import load_file, save_file
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import load_model
 from clinical_r1.generation.sampling import SamplingParams
+from clinical_r1.training.ppo import vllm_rollout
 from clinical_r1.training.ppo.batch import Episode, new_batch
 from clinical_r1.training.ppo.config import RolloutConfig
 from clinical_r1.training.ppo.rollout import check_sampler
-from clinical_r1.training.ppo.untied import untie
-from clinical_r1.training.ppo.vllm_rollout import VLLMSampler, read_choice
+from clinical_r1.training.ppo.vllm_rollout import VLLMSampler, read_choice, untie
+from clinical_r1.training.vllm_server import vllm_server
 
 
 class Server:
@@ -27,6 +32,7 @@ class Server:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict]] = []
+        self.failures: list[int] = []
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         self.port = asyncio.run_coroutine_threadsafe(self._start(), self.loop).result()
@@ -47,6 +53,8 @@ class Server:
     async def _answer(self, request: web.Request) -> web.Response:
         body = await request.json() if request.can_read_body else {}
         self.asked.append((request.path, body))
+        if self.failures:
+            return web.Response(status=self.failures.pop(0))
         if request.path != "/v1/completions":
             return web.Response()
         tokens = [*body["prompt"][:2], 3]
@@ -73,7 +81,55 @@ def test_completions_by_token_ids_in_order():
     assert server.asked[-2][1]["method"] == "reload_weights"
 
 
-def test_a_server_that_is_not_there_is_one_sentence():
+def test_a_failed_request_is_tried_again_with_its_own_seed(monkeypatch):
+    monkeypatch.setattr(vllm_rollout, "WAITS", (0.0, 0.0))
+    server = Server()
+    server.failures = [503, 500]
+    sampler = sampler_of(f"http://127.0.0.1:{server.port}/v1")
+    assert [r.token_ids for r in sampler.generate([[5, 6]], SamplingParams(8), seeds=[7])] == [[5, 6, 3]]
+    assert [body["seed"] for _, body in server.asked] == [7, 7, 7]
+    server.failures = [503, 503, 503]
+    with pytest.raises(UserError, match="answered HTTP 503"):
+        sampler.generate([[5, 6]], SamplingParams(8), seeds=[7])
+
+
+VLLM = """
+import json, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers(); self.wfile.write(json.dumps(sys.argv).encode())
+HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+def test_a_step_starts_a_server_of_its_own_and_ends_it(tmp_path):
+    """By the options; a program of ours stands where vLLM's interpreter would."""
+    python = tmp_path / "python"
+    (tmp_path / "server.py").write_text(VLLM)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/server.py "$@"\n')
+    python.chmod(0o700)
+    with vllm_server(str(python), ["--dtype", "float32"], tmp_path / "model", tmp_path / "log") as url:
+        with urllib.request.urlopen(f"{url}/models") as answer:
+            asked = json.load(answer)
+        assert asked[asked.index("--model") + 1] == str(tmp_path / "model") and asked[-2:] == ["--dtype", "float32"]
+        assert "processed_logprobs" in asked
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{url}/models", timeout=2)
+    python.write_text("#!/bin/sh\nexit 3\n")
+    for program, said in (
+        (str(python), r"ended with code 3; its log is .*log"),
+        ("/nowhere/python", "no such program"),
+    ):
+        with (
+            pytest.raises(UserError, match=said),
+            vllm_server(program, [], tmp_path / "model", tmp_path / "log"),
+        ):
+            pass
+
+
+def test_a_server_that_is_not_there_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(vllm_rollout, "WAITS", (0.0,))
     sampler = sampler_of("http://127.0.0.1:9/v1")
     with pytest.raises(UserError, match="is the vLLM server of vllm_url up"):
         sampler.generate([[1]], SamplingParams(4))
@@ -113,8 +169,9 @@ def test_the_server_gets_a_head_of_its_own(base_model, tmp_path):
     engines: Any = SimpleNamespace(policy=SimpleNamespace(model=model, causal=model), tokenizer=tokenizer)
     config = RolloutConfig(engine="vllm", vllm_url=f"http://127.0.0.1:{server.port}/v1")
     VLLMSampler(config, engines, tmp_path).refresh()
-    assert load_file(tmp_path / "rollout-weights" / "model-head.safetensors").keys() == {"lm_head.weight"}
-    assert server.asked[0][1]["kwargs"] == {"weights_path": str(tmp_path / "rollout-weights")}
+    folder = tmp_path / "rollout-weights" / "model"
+    assert load_file(folder / "model-head.safetensors").keys() == {"lm_head.weight"}
+    assert server.asked[0][1]["kwargs"] == {"weights_path": str(folder)}
 
 
 def test_a_server_with_other_weights_ends_the_run():

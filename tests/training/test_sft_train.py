@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from clinical_r1.charts import read_metrics, series
 from clinical_r1.errors import UserError
 from clinical_r1.training.launcher import PREEMPTED_EXIT_CODE
-from clinical_r1.training.metrics import read_metrics, series
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 from clinical_r1.training.sft.run import train_sft
 from tests.ports import free_port
@@ -86,6 +87,24 @@ def test_a_run_learns_and_leaves_the_promised_files(plain_run, base_model):
     ]
 
 
+def test_held_out_questions_are_answered_while_it_trains_and_the_disk_is_known(plain_run, base_model):
+    from clinical_r1.training.preflight import Geometry, estimate
+
+    out, result = plain_run
+    shares = series(read_metrics(out / "metrics.jsonl"), "eval/thinking_form")
+    assert shares[0] == [5, 10]
+    assert shares[1][-1] == result["thinking_form"]
+    rows = read_metrics(out / "samples.jsonl")
+    assert {row["step"] for row in rows} == {5, 10}
+    assert all(row["tokens"] > 0 and {"case_id", "outcome", "thinking", "response"} <= row.keys() for row in rows)
+    assert (out / "samples.jsonl").stat().st_mode & 0o077 == 0
+    checkpoint = out.parent / "state" / "checkpoints" / "checkpoint-10"
+    taken = sum(file.stat().st_size for file in checkpoint.rglob("*") if file.is_file())
+    assert estimate(SFTConfig(**SETTINGS), Geometry.of(base_model)).disk["checkpoints"] / 3 == pytest.approx(
+        taken, rel=0.25
+    )
+
+
 def test_the_same_call_again_reuses_the_finished_run(plain_run, traces, base_model, tmp_path):
     out, _ = plain_run
     again = tmp_path / "out"
@@ -95,7 +114,8 @@ def test_the_same_call_again_reuses_the_finished_run(plain_run, traces, base_mod
 
 
 def test_sharding_processes_and_resuming_change_nothing(plain_run, traces, base_model, tmp_path):
-    """ZeRO-2 and ZeRO-3 on two processes, and a run that is stopped twice, equal one uninterrupted process."""
+    """ZeRO-2 and ZeRO-3 on two processes, runs that are stopped, and such as go on with another number of processes,
+    equal one uninterrupted process."""
 
     def entry(name: str, stop_at: int = 0, **changes) -> dict:
         config = SFTConfig.model_validate(SETTINGS | changes)
@@ -103,10 +123,13 @@ def test_sharding_processes_and_resuming_change_nothing(plain_run, traces, base_
         job = SFTJob(config=config, state_dir=tmp_path / f"{name}-state", **folders)
         return {"job": job.model_dump(mode="json"), "stop_at": stop_at}
 
+    scenarios(tmp_path, 1, [entry("grown", stop_at=4)])
     scenarios(
         tmp_path,
         2,
         [
+            entry("grown"),
+            entry("shrunk2", stop_at=4, checkpoints=str(tmp_path / "store")),
             entry("stage2"),
             entry("stage3", deepspeed={"stage": 3}),
             entry("accumulated", micro_batch_size=2),
@@ -117,8 +140,11 @@ def test_sharding_processes_and_resuming_change_nothing(plain_run, traces, base_
             entry("constant", gradient_clipping=0, loss_norm="constant"),
         ],
     )
+    shutil.rmtree(tmp_path / "shrunk2-state")  # another disk: it goes on from the store
+    stored = entry("shrunk2", checkpoints=str(tmp_path / "store"))
+    scenarios(tmp_path, 1, [stored])
     out, _ = plain_run
-    for name in ("stage2", "stage3", "accumulated"):
+    for name in ("stage2", "stage3", "accumulated", "grown", "shrunk2"):
         assert_same_run(out, tmp_path / name, 2e-5)
     assert_same_run(tmp_path / "stage2", tmp_path / "resumed", 0.0)
     assert losses(tmp_path / "constant")[:2] == pytest.approx(losses(tmp_path / "own")[:2], abs=1e-4)
@@ -161,8 +187,6 @@ def test_sigterm_then_the_same_command(plain_run, traces, base_model, tmp_path):
 
 
 def test_weights_of_other_shapes_are_one_sentence(traces, base_model, tmp_path):
-    import shutil
-
     broken = tmp_path / "broken"
     shutil.copytree(base_model, broken)
     config = json.loads((broken / "config.json").read_text())

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bases import ENOUGH, cases, loads, opened, traces
+from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
 from clinical_r1.folders import check_model_folder
 from clinical_r1.schema import write_jsonl
-from clinical_r1.training.metrics import read_metrics
 from clinical_r1.training.sft.config import SFTConfig
 from clinical_r1.training.sft.run import train_sft
 
@@ -57,7 +57,7 @@ def test_decoding_is_transformers_own(smollm2):
     import torch
 
     from clinical_r1.generation.chat import end_ids, prompt_ids
-    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.generation.decoder import Decoder
     from clinical_r1.generation.load import load_model
     from clinical_r1.generation.sampling import SamplingParams
 
@@ -67,7 +67,7 @@ def test_decoding_is_transformers_own(smollm2):
         prompt_ids(tokenizer, text) for text in ("What causes fever?", "Name one cause of a dry cough at night.")
     ]
     params = SamplingParams(16, 0.0, eos_token_ids=ends, pad_token_id=tokenizer.pad_token_id)
-    for prompt, rollout in zip(prompts, build_decoder(model).generate(prompts, params), strict=True):
+    for prompt, rollout in zip(prompts, Decoder(model).generate(prompts, params), strict=True):
         told = model.generate(
             torch.tensor([prompt]), max_new_tokens=16, do_sample=False, eos_token_id=list(ends),
             pad_token_id=tokenizer.pad_token_id,

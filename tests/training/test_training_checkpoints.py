@@ -8,6 +8,7 @@ from clinical_r1.training.checkpoints import (
     claim,
     is_complete,
     latest,
+    layout_of,
     prune,
     release,
     save,
@@ -67,11 +68,16 @@ def test_a_fork_starts_beside_and_every_run_finds_its_own_again(tmp_path, monkey
 
 def test_how_a_checkpoint_is_cut_must_fit_only_where_there_is_one(tmp_path):
     state = tmp_path / "state"
-    assert not claim(state, {"config": 1}, {"processes": 4})
-    assert claim(state, {"config": 1}, {"processes": 2})
+    assert not claim(state, {"config": 1}, {"deepspeed.stage": 3})
+    assert claim(state, {"config": 1}, {"deepspeed.stage": 2})
     save(state, 1, lambda folder: None)
-    with pytest.raises(UserError, match=r"layout\.processes was 2, now 4"):
-        claim(state, {"config": 1}, {"processes": 4})
+    with pytest.raises(UserError, match=r"layout\.deepspeed\.stage was 2, now 3.*--fork"):
+        claim(state, {"config": 1}, {"deepspeed.stage": 3})
+
+
+def test_the_number_of_processes_may_change_but_under_zero_3():
+    assert layout_of(2, 4) == layout_of(2, 1) and layout_of(None, 1) == layout_of(None, 2)
+    assert layout_of(3, 4) != layout_of(3, 1)
 
 
 def test_checkpoints_go_when_the_results_are_safe(tmp_path):
@@ -86,8 +92,7 @@ def test_checkpoints_go_when_the_results_are_safe(tmp_path):
 
 
 def test_what_changes_how_a_run_is_computed_is_no_other_run(tmp_path):
-    from clinical_r1.training.ppo.config import PPOConfig
-    from clinical_r1.training.ppo.job import PPOJob
+    from clinical_r1.training.ppo.config import PPOConfig, PPOJob
 
     model = tmp_path / "model"
     model.mkdir()

@@ -1,8 +1,8 @@
 import math
 from xml.etree import ElementTree
 
-from clinical_r1.training.curves import Panel, write_curves
-from clinical_r1.training.metrics import MetricsWriter, read_metrics, series
+from clinical_r1.charts import Panel, read_metrics, series, ticks, write_curves
+from clinical_r1.training.metrics import MetricsWriter
 
 
 def test_a_resumed_run_drops_the_rows_that_it_does_again(tmp_path):
@@ -45,3 +45,29 @@ def test_curves_are_one_valid_picture(tmp_path):
     assert "Loss <&>" in texts and "held out" in texts and "Absent" not in texts
     write_curves([], panels, tmp_path / "empty.svg")
     assert "no steps recorded" in (tmp_path / "empty.svg").read_text(encoding="utf-8")
+
+
+def test_samples_are_scrubbed_private_and_cut_back_on_resume(tmp_path):
+    from clinical_r1.training.metrics import SAMPLES_FILE, scrubbed
+
+    text = scrubbed("Mr. John Smith, phone 020 7946 0958, has pneumonia.\u2028Final diagnosis: pneumonia")
+    assert "Smith" not in text
+    assert "7946" not in text
+    assert "pneumonia" in text
+    writer = MetricsWriter(tmp_path, tensorboard=False)
+    for step in (1, 2):
+        writer.write(step, {"train/loss": 1.0})
+        writer.show(step, [{"case_id": "a|b", "response": text}])
+    writer.close()
+    writer = MetricsWriter(tmp_path, resume_step=1, tensorboard=False)
+    writer.show(2, [{"case_id": "again", "response": ""}])
+    writer.publish(tmp_path / "out")
+    writer.close()
+    rows = read_metrics(tmp_path / "out" / SAMPLES_FILE)
+    assert [(row["step"], row["case_id"]) for row in rows] == [(1, "a|b"), (2, "again")]
+    for folder in (tmp_path, tmp_path / "out"):
+        assert (folder / SAMPLES_FILE).stat().st_mode & 0o077 == 0
+
+
+def test_a_share_that_stays_at_nothing_is_not_drawn_below_nothing():
+    assert ticks(0.0, 0.0) == [0.0, 1.0]

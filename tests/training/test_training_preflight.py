@@ -6,7 +6,7 @@ import pytest
 from clinical_r1.errors import UserError
 from clinical_r1.training.deepspeed import DeepSpeedConfig, build_config, check_attention, check_requirements
 from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, estimate, shipped
+from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, check_disk, estimate, shipped
 from clinical_r1.training.sft.config import SFTConfig
 
 
@@ -30,6 +30,23 @@ def test_adapters_are_counted_exactly(base_model):
     wrapped = get_peft_model(load_model(base_model)[0], lora)
     trained = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
     assert Geometry.of(base_model).adapters(settings) == trained
+
+
+def test_checkpoints_that_would_fill_the_disk_are_refused_before_the_first_step():
+    """A full 7B run: 12 bytes a weight of actor and critic under ZeRO-3, one checkpoint more while writing."""
+    config = PPOConfig(deepspeed={"stage": 3}, dtype="bfloat16", processes=8)
+    need = estimate(config, QWEN_7B)
+    assert need.disk["checkpoints"] / GIB == pytest.approx(3 * 12 * (7.6 + 7.07) / 1.0737, rel=0.03)
+    check_disk(need, need.disk_gib + 1, 0.0, "/state")
+    check_disk(need, 100.0, need.disk_gib - 99, "/state")  # what is there already is taken over
+    with pytest.raises(
+        UserError, match=r"/state: this run leaves about 5\d\d\.\d GiB .* and 465\.0 are free; .*keep_check"
+    ):
+        check_disk(need, 465.0, 0.0, "/state")
+    one = config.model_copy(update={"keep_checkpoints": 1})
+    check_disk(estimate(one, QWEN_7B), 465.0, 0.0, "/state")
+    adapters = PPOConfig(lora={"rank": 32, "alpha": 64}, dtype="bfloat16")
+    assert estimate(adapters, QWEN_7B).disk["checkpoints"] < 10 * GIB
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""The arithmetic of PPO on padded batches: rewards, advantages, losses. Pure torch, no models.
+"""The arithmetic of PPO, GRPO and RLOO on padded batches: rewards, advantages, losses. Pure torch, no models.
 
-Schulman et al. 2017 (arXiv 1707.06347) for the clipped losses, 2016 (1506.02438) for GAE; the KL penalty sits in the
+Schulman et al. 2017 (arXiv 1707.06347) for the clipped losses, 2016 (1506.02438) for GAE; PPO's KL penalty sits in the
 reward (Ziegler et al. 2019, 1909.08593). Tensors are (episodes, longest completion); `mask` is 1.0 on completion
 tokens that count and 0.0 on padding and on episodes whose judgement failed.
 """
@@ -46,19 +46,32 @@ def advantages_and_returns(
     return advantage, advantage + values
 
 
-def baseline_advantages(rewards: Tensor, scores: Tensor, kept: Tensor, mask: Tensor, group: int) -> Tensor:
-    """Without a critic: reward to go, less the mean score of the prompt's kept episodes (of the batch if group is 1).
+def group_advantages(
+    scores: Tensor, kept: Tensor, group: int, algorithm: str, scale: str = "group", floor: float = 1e-4
+) -> Tensor:
+    """Of each episode, against the kept episodes of its prompt, which stand together; 0 where fewer than two are left.
+
+    `grpo` (Shao et al. 2024, arXiv 2402.03300, section 4.1): less the group's mean, in standard deviations (with n - 1,
+    as TRL's) of the `scale`. `rloo` (Ahmadian et al. 2024, 2402.14740): less the mean of the others.
 
     Args:
-        kept: (episodes,) 1.0 where the judgement held; episodes of one prompt stand together.
+        scores: (episodes,) what each earned; for rloo with its KL penalty.
+        kept: (episodes,) 1.0 where the judgement held.
     """
-    to_go = rewards.flip(1).cumsum(1).flip(1)
-    if group == 1:
-        baseline = ((scores * kept).sum() / kept.sum().clamp(min=1)).expand_as(scores)
+    grouped, weight = scores.view(-1, group), kept.view(-1, group)
+    count = weight.sum(1, keepdim=True)
+    total = (grouped * weight).sum(1, keepdim=True)
+    if algorithm == "rloo":
+        advantage = grouped - (total - grouped) / (count - 1).clamp(min=1)
     else:
-        grouped, weight = (scores * kept).view(-1, group), kept.view(-1, group)
-        baseline = (grouped.sum(1) / weight.sum(1).clamp(min=1)).repeat_interleave(group)
-    return (to_go - baseline[:, None]) * mask
+        centred = grouped - total / count.clamp(min=1)
+        advantage = centred
+        if scale == "group":
+            variance = (centred**2 * weight).sum(1, keepdim=True) / (count - 1).clamp(min=1)
+            advantage = centred / (variance.sqrt() + floor)
+        elif scale == "batch":
+            advantage = centred / (scores[kept > 0].std() + floor)
+    return (advantage * weight * (count > 1)).flatten()
 
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
@@ -94,22 +107,36 @@ class PolicyTerms:
 
 
 def policy_loss(
-    logprobs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float, weights: Tensor | None = None
+    logprobs: Tensor,
+    old: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    clip: float,
+    weights: Tensor | None = None,
+    clip_high: float | None = None,
 ) -> PolicyTerms:
     """Clipped surrogate, summed over tokens (the caller divides by a constant, so that short episodes weigh no more).
 
-    `weights` corrects for episodes sampled by another engine than the one that computed `old`.
+    `weights` corrects for episodes sampled by another engine than the one that computed `old`; the ratio stays between
+    1 - `clip` and 1 + `clip_high` (None: `clip`).
     `approx_kl` is the k3 estimate of KL(old, new).
     """
     log_ratio = (logprobs - old) * mask
     ratio = log_ratio.exp()
-    surrogate = torch.min(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+    low, high = 1 - clip, 1 + (clip if clip_high is None else clip_high)
+    surrogate = torch.min(ratio * advantages, ratio.clamp(low, high) * advantages)
     if weights is not None:
         surrogate = surrogate * weights
     with torch.no_grad():
-        clipped = (((ratio - 1).abs() > clip) * mask).sum()
+        clipped = (((ratio < low) | (ratio > high)) * mask).sum()
         approx_kl = ((ratio - 1 - log_ratio) * mask).sum()
     return PolicyTerms(-(surrogate * mask).sum(), clipped, approx_kl, mask.sum())
+
+
+def reference_kl(logprobs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    """GRPO's penalty: the k3 estimate of KL(policy, reference), summed over tokens; with a gradient."""
+    difference = (reference - logprobs) * mask
+    return (difference.exp() - difference - 1).sum()
 
 
 def value_loss(values: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float | None) -> Tensor:

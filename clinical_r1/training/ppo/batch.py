@@ -1,13 +1,18 @@
-"""Episodes, and the length-sorted micro-batches that one step trains on."""
+"""The cases in an order that only seed and step decide; episodes, and the micro-batches that one step trains on."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from clinical_r1.errors import UserError
+from clinical_r1.generation.chat import prompt_ids
 from clinical_r1.reasoning import Outcome
-from clinical_r1.rewards import Level
-from clinical_r1.schema import VerdictLabel
+from clinical_r1.rewards import Level, Signal
+from clinical_r1.schema import Case, VerdictLabel, read_jsonl
 from clinical_r1.training.ppo.algorithm import length_mask
 
 
@@ -30,6 +35,8 @@ class Episode:
     """The reward; None where the judgement failed: masked out."""
     level: Level | None = None
     """ICD-10 level that the answer shares with the reference; only where the reward table is graded."""
+    signals: dict[Signal, float | None] = field(default_factory=dict)
+    """What the reward table mixes in besides the verdict, from 0 to 1; None where the judgement failed."""
     reasoning_tokens: int = 0
     reasoned: bool = False
 
@@ -92,6 +99,18 @@ class Batch:
     returns: Tensor = field(default_factory=lambda: torch.empty(0))
     weights: Tensor | None = None
     """Importance weights of tokens that another engine sampled."""
+    drawn: list[Episode] = field(default_factory=list)
+    """The episodes as they were drawn; others where groups without spread were sampled anew."""
+
+
+def split_groups(episodes: list[Episode], size: int) -> list[list[Episode]]:
+    """The episodes of each prompt, which stand together."""
+    return [episodes[start : start + size] for start in range(0, len(episodes), size)]
+
+
+def has_spread(episodes: list[Episode]) -> bool:
+    """Whether any of them earned more than another one."""
+    return len({episode.score for episode in episodes if episode.score is not None}) > 1
 
 
 def micro_batches(episodes: list[Episode], size: int, pad: int, device: torch.device | str = "cpu") -> list[MicroBatch]:
@@ -138,3 +157,56 @@ def part(tensor: Tensor, micro: MicroBatch) -> Tensor:
 def put(tensor: Tensor, micro: MicroBatch, values: Tensor) -> None:
     """Write a micro-batch's values into a (episodes, longest) tensor."""
     tensor[micro.rows, : micro.time] = (values.detach().float() * micro.mask).cpu()
+
+
+TRAIN_STREAM, WARMUP_STREAM, RESAMPLE_STREAM = 0, 1, 2
+"""Streams of prompts; from the last one on there is one for each round of resampling."""
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Cases with their prompts' tokens."""
+
+    cases: list[Case]
+    prompts: list[list[int]]
+    too_long: int
+    """Cases left out because prompt and max_new_tokens exceed the model's window."""
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+
+def load_prompts(path: Path, tokenizer: Any, window: int, max_new_tokens: int, limit: int | None = None) -> PromptSet:
+    """Read and tokenise; UserError where the file has no case, or none that fits the window."""
+    cases = read_jsonl(path, Case)[:limit]
+    if not cases:
+        raise UserError(f"{path}: no cases in it; PPO needs at least one (check the sizes of the splits)")
+    prompts = [prompt_ids(tokenizer, case.prompt) for case in cases]
+    fits = [len(prompt) + max_new_tokens <= window for prompt in prompts]
+    if not any(fits):
+        raise UserError(
+            f"{path}: no prompt fits: the model's window is {window} tokens and rollout.max_new_tokens is "
+            f"{max_new_tokens}; lower max_new_tokens"
+        )
+    kept = [index for index, fit in enumerate(fits) if fit]
+    return PromptSet([cases[i] for i in kept], [prompts[i] for i in kept], len(cases) - len(kept))
+
+
+def draw_order(count: int, seed: int, stream: int, first: int, size: int) -> list[int]:
+    """Positions first..first+size of an endless stream of shuffled passes over `count` cases."""
+    order: list[int] = []
+    while len(order) < size:
+        epoch, offset = divmod(first + len(order), count)
+        shuffled = np.random.default_rng([seed, stream, epoch]).permutation(count)
+        order += shuffled[offset : offset + size - len(order)].tolist()
+    return order
+
+
+def stream_seeds(seed: int, stream: int, step: int, rows: int) -> list[int]:
+    """One sampling stream an episode, the same for any number of processes."""
+    return np.random.SeedSequence([seed, stream, step]).generate_state(rows, np.uint64).tolist()
+
+
+def micro_order(seed: int, stream: int, step: int, epoch: int, count: int) -> list[int]:
+    """The order of micro-batches in one PPO epoch."""
+    return np.random.default_rng([seed, stream, step, epoch, 7]).permutation(count).tolist()

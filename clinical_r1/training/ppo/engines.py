@@ -11,18 +11,89 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from clinical_r1.generation.chat import end_ids
-from clinical_r1.generation.kernels import install
 from clinical_r1.generation.load import load_model
 from clinical_r1.generation.weights import is_sharded
 from clinical_r1.training.deepspeed import DeepSpeedConfig, build_config
+from clinical_r1.training.group import local_device, rank, world_size
+from clinical_r1.training.logprobs import LogitScale, score_tokens
 from clinical_r1.training.lora import LoraSettings, lora_config, merged_state
 from clinical_r1.training.ppo.batch import MicroBatch
 from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.ppo.policy import Critic, Policy
+
+
+def states_at(body: Any, micro: MicroBatch) -> Tensor:
+    """Last hidden states of a transformers decoder without head, before each completion token: (tokens, hidden)."""
+    hidden: Tensor = body(input_ids=micro.ids, use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1)[micro.kept]
+
+
+class Policy(nn.Module):
+    """A causal language model (plain or with adapters) as a distribution over given completions."""
+
+    def __init__(self, model: Any, temperature: float = 1.0, chunk: int = 4096) -> None:
+        super().__init__()
+        self.model = model
+        self.temperature = temperature
+        self.chunk = chunk
+        self.scale = LogitScale.of(self.causal.config)
+
+    def forward(self, micro: MicroBatch, entropy: bool = False) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the completion's tokens, and entropies (zeros unless asked for); both (rows, time)."""
+        causal = self.causal
+        hidden = states_at(causal.base_model, micro)
+        counts = micro.mask.bool()
+        targets = micro.targets[counts]
+        head = causal.get_output_embeddings()
+        # The head runs inside of this module's forward pass, where ZeRO-3 gathers its (possibly tied) weight.
+        scores = score_tokens(head, hidden, targets, self.chunk, self.temperature, entropy, self.scale)
+        shape = torch.zeros_like(micro.mask)
+        return shape.masked_scatter(counts, scores.logprobs), shape.masked_scatter(counts, scores.entropy)
+
+    @property
+    def causal(self) -> Any:
+        """The transformers model inside of adapters."""
+        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+
+class ValueHead(nn.Linear):
+    """The critic's head, in float32 over a body of any type: values differ in digits that bfloat16 does not have.
+
+    Its weights stay float32 where the module around it is cast (as DeepSpeed does for bfloat16), except under ZeRO-3,
+    whose groups take one type: there they are the body's, and only the product is float32.
+    """
+
+    def __init__(self, size: int, sharded_as: torch.dtype | None = None) -> None:
+        super().__init__(size, 1, dtype=sharded_as or torch.float32)
+        self._keeps = sharded_as is None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        keep = self._keeps
+        return super()._apply(lambda t: fn(t).float() if keep and t.is_floating_point() else fn(t), recurse)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(..., hidden) of any type to (..., 1) float32."""
+        return nn.functional.linear(states.float(), self.weight.float(), self.bias.float())
+
+
+class Critic(nn.Module):
+    """A transformer body with a linear head: the expected return after each token of a completion is chosen."""
+
+    def __init__(self, body: Any, initial_value: float = 0.0, sharded: bool = False) -> None:
+        """`sharded`: ZeRO-3 will hold the parameters, see `ValueHead`."""
+        super().__init__()
+        self.body = body
+        size = body.config.get_text_config().hidden_size
+        self.head = ValueHead(size, next(body.parameters()).dtype if sharded else None)
+        nn.init.zeros_(self.head.weight)
+        nn.init.constant_(self.head.bias, initial_value)
+
+    def forward(self, micro: MicroBatch) -> Tensor:
+        """Values before each completion token, (rows, time), float32; 0 on padding."""
+        values = self.head(states_at(self.body, micro)).squeeze(-1)
+        return torch.zeros_like(micro.mask).masked_scatter(micro.mask.bool(), values)
 
 
 @dataclass
@@ -60,26 +131,23 @@ class Engines:
         return [("actor", self.actor)] + ([("critic", self.critic)] if self.critic is not None else [])
 
 
-def build_engines(config: PPOConfig, model_folder: Path) -> Engines:
-    """Load the SFT model three times (actor, critic, reference) and start the engines."""
+def build_engines(config: PPOConfig, model_folder: Path, resharded: bool = False) -> Engines:
+    """Load the SFT model three times (actor, critic, reference) and start the engines; `resharded` as build_config."""
     device = local_device()
     model, tokenizer = _load(config, model_folder, device)
     accumulation = config.accumulation(world_size())
-    actor = _engine(
-        config, Policy(model, config.rollout.temperature, config.logits_chunk), config.learning_rate, accumulation
-    )
+    policy = Policy(model, config.rollout.temperature, config.logits_chunk)
+    actor = _engine(config, policy, config.learning_rate, accumulation, resharded)
     critic = None
-    if config.critic.kind == "full":
+    if config.has_critic:
         body = _load(config, model_folder, device)[0]
         body = body.get_base_model().base_model if config.lora else body.base_model
         value_model = Critic(body, config.critic.initial_value, config.deepspeed.stage == 3).to(device)
-        critic = _engine(config, value_model, config.critic_rate, accumulation)
+        critic = _engine(config, value_model, config.critic_rate, accumulation, resharded)
     reference = None
     if config.lora is None:
         frozen = load_model(model_folder, str(device), config.dtype, attn_implementation=config.attention)[0]
-        reference = Policy(
-            install(frozen).requires_grad_(False), config.rollout.temperature, config.logits_chunk
-        ).eval()
+        reference = Policy(frozen.requires_grad_(False), config.rollout.temperature, config.logits_chunk).eval()
         if config.deepspeed.stage == 3:
             reference = _frozen_engine(config, reference)
     return Engines(actor, critic, reference, tokenizer, device, end_ids(tokenizer, actor.module.causal))
@@ -127,36 +195,6 @@ def export_model(engines: Engines) -> Any | None:
     return plain
 
 
-def rank() -> int:
-    """This process's number; 0 outside of a process group."""
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def world_size() -> int:
-    """Processes of the group; 1 outside of one."""
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def summed(numbers: Tensor, device: torch.device) -> Tensor:
-    """The sum of every process's numbers, on all of them; collective."""
-    if world_size() == 1:
-        return numbers
-    total = numbers.to(device)
-    dist.all_reduce(total)
-    return total.cpu()
-
-
-def local_device() -> torch.device:
-    """The GPU of this process, or the CPU."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    import os
-
-    index = int(os.environ.get("LOCAL_RANK", "0"))
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
-
-
 def shared(micro_batches: list[MicroBatch]) -> list[MicroBatch]:
     """This process's share: every n-th, so that lengths are spread evenly."""
     return micro_batches[rank() :: world_size()]
@@ -164,7 +202,6 @@ def shared(micro_batches: list[MicroBatch]) -> list[MicroBatch]:
 
 def _load(config: PPOConfig, folder: Path, device: torch.device) -> tuple[Any, Any]:
     model, tokenizer = load_model(folder, str(device), config.dtype, attn_implementation=config.attention)
-    install(model)
     if config.lora is not None:
         model = _with_adapters(model, config.lora)
     if config.activation_checkpointing:
@@ -180,13 +217,14 @@ def _with_adapters(model: Any, lora: LoraSettings) -> Any:
     return peft.get_peft_model(model, lora_config(lora, model, [], dropout=False))
 
 
-def _engine(config: PPOConfig, module: torch.nn.Module, learning_rate: float, accumulation: int) -> Any:
+def _engine(
+    config: PPOConfig, module: torch.nn.Module, learning_rate: float, accumulation: int, resharded: bool
+) -> Any:
     import deepspeed
 
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    settings = build_config(
-        config.deepspeed, config.micro_batch_size, accumulation, config.max_grad_norm, world_size(), config.dtype
-    )
+    size, norm = config.micro_batch_size, config.max_grad_norm
+    settings = build_config(config.deepspeed, size, accumulation, norm, world_size(), config.dtype, resharded)
     engine, *_ = deepspeed.initialize(
         model=module, optimizer=_optimizer(config, trainable, learning_rate), config=settings, dist_init_required=False
     )

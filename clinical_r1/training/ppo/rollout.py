@@ -5,22 +5,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.sampling import Rollout, SamplingParams
+from clinical_r1.training.group import gather, interleave, rank, world_size
 from clinical_r1.training.ppo.algorithm import (
     advantages_and_returns,
-    baseline_advantages,
+    group_advantages,
     importance_weights,
     masked_mean,
     token_rewards,
     whiten,
 )
-from clinical_r1.training.ppo.batch import Batch, Episode, new_batch, put
+from clinical_r1.training.ppo.batch import (
+    RESAMPLE_STREAM,
+    Batch,
+    Episode,
+    PromptSet,
+    draw_order,
+    has_spread,
+    new_batch,
+    put,
+    split_groups,
+    stream_seeds,
+)
 from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.ppo.data import PromptSet, draw_order, stream_seeds
-from clinical_r1.training.ppo.engines import Engines, rank, shared, world_size
+from clinical_r1.training.ppo.engines import Engines, shared
 from clinical_r1.training.ppo.scoring import Scorer
 from clinical_r1.training.trainee import StopRequest
 
@@ -52,6 +62,7 @@ class Collector:
         self.config, self.engines, self.sampler, self.scorer = config, engines, sampler, scorer
         self.prompts, self.stop = prompts, stop
         self.pad = engines.tokenizer.pad_token_id
+        self.groups = config.batch_size // config.group_size
 
     def collect(self, stream: int, step: int, beta: float, timer: Timer) -> Batch:
         """Roll out step `step` (1-based) of a stream of prompts; the same on every process.
@@ -59,31 +70,69 @@ class Collector:
         Raises Interrupted on all processes where one was asked to stop while sampling.
         """
         now = time.perf_counter()
-        episodes = self._sample(stream, step)
+        self.sampler.refresh()
+        drawn = episodes = self._sample(stream, step, self.groups)
         now = timer.lap("rollout", now)
-        own = episodes[rank() :: world_size()]
-        judging = self.scorer.start(own, self.prompts.cases)
+        judging = self._judge(episodes)
+        if self.config.group.resample_rounds and not self.config.has_critic:
+            self._settle(judging, episodes)
+            episodes = self._with_spread(episodes, step)
+            now = timer.lap("resample", now)
         batch = new_batch(episodes, self.config.micro_batch_size, self.pad, self.engines.device)
         self._forward(batch, first=step == 1)
         now = timer.lap("forward", now)
-        self.scorer.finish(own, judging)
+        if episodes is drawn:
+            self._settle(judging, episodes)
         timer.lap("verify", now)
-        _exchange(batch, own)
+        batch.drawn = drawn
         self._finish(batch, beta)
         return batch
 
-    def _sample(self, stream: int, step: int) -> list[Episode]:
-        """All episodes of the step; this process samples every n-th and the group exchanges them."""
-        config, group = self.config, self.config.rollout.episodes_per_prompt
-        count = config.batch_size // group
-        drawn = draw_order(len(self.prompts), config.seed, stream, (step - 1) * count, count)
-        cases = [case for case in drawn for _ in range(group)]
+    def _judge(self, episodes: list[Episode]) -> Any:
+        """Start the judgements of this process's share of the episodes."""
+        return self.scorer.start(episodes[rank() :: world_size()], self.prompts.cases)
+
+    def _settle(self, judging: Any, episodes: list[Episode]) -> None:
+        """Wait for the judgements and give every process those of all; collective."""
+        own = episodes[rank() :: world_size()]
+        self.scorer.finish(own, judging)
+        _exchange(episodes, own)
+
+    def _with_spread(self, episodes: list[Episode], step: int) -> list[Episode]:
+        """As many episodes; groups that all earned the same make room for fresh ones that did not (DAPO)."""
+        groups = split_groups(episodes, self.config.group_size)
+        for number in range(self.config.group.resample_rounds):
+            flat = [index for index, group in enumerate(groups) if not has_spread(group)]
+            if not flat:
+                break
+            fresh = self._sample(RESAMPLE_STREAM + number, step, len(flat))
+            self._settle(self._judge(fresh), fresh)
+            useful = filter(has_spread, split_groups(fresh, self.config.group_size))
+            for index, group in zip(flat, useful, strict=False):
+                groups[index] = group
+        return [episode for group in groups for episode in group]
+
+    def _sample(self, stream: int, step: int, groups: int) -> list[Episode]:
+        """Answers to the step's next prompts of a stream; this process samples every n-th, the others get them."""
+        config, size = self.config, self.config.group_size
+        drawn = draw_order(len(self.prompts), config.seed, stream, (step - 1) * self.groups, groups)
+        cases = [case for case in drawn for _ in range(size)]
         seeds = stream_seeds(config.seed, stream, step, len(cases))
         mine = range(rank(), len(cases), world_size())
-        self.sampler.refresh()
         params = sampling_params(config, self.engines, config.rollout.temperature)
+        said: list[list[int]] = [[] for _ in mine]
+
+        def on_token(index: int, token: int) -> bool:
+            """Judge an answer as it ends. A long rollout ends at once on SIGTERM: all rows stop, and the group agrees
+            right after it."""
+            said[index].append(token)
+            if token in self.engines.ends:
+                case = cases[mine[index]]
+                self.scorer.ahead(case, self.prompts.cases[case], said[index])
+            return self.stop.asked
+
         rollouts: list[Rollout] = self.sampler.generate(
-            [self.prompts.prompts[cases[row]] for row in mine], params, self._on_token, [seeds[row] for row in mine]
+            [self.prompts.prompts[cases[row]] for row in mine], params, on_token, [seeds[row] for row in mine]
         )
         if self.stop.anywhere():
             raise Interrupted
@@ -92,10 +141,6 @@ class Collector:
             for row, r in zip(mine, rollouts, strict=True)
         ]
         return interleave(gather(episodes))
-
-    def _on_token(self, _row: int, _token: int) -> bool:
-        """A long rollout ends at once on SIGTERM: all rows stop, and the group agrees right after it."""
-        return self.stop.asked
 
     @torch.no_grad()
     def _forward(self, batch: Batch, first: bool) -> None:
@@ -111,7 +156,7 @@ class Collector:
             tensors.append(batch.values)
             for micro in own:
                 put(batch.values, micro, engines.critic(micro))
-        other = self.config.rollout.engine != "static"
+        other = self.config.rollout.engine != "local"
         if other or first:
             engines.actor.eval()
             tensors.append(batch.old)
@@ -134,10 +179,10 @@ class Collector:
         batch.mask = batch.mask * kept[:, None]
         kl = (batch.old - batch.reference) * batch.mask
         batch.rewards = token_rewards(scores, kl, batch.lengths, beta)
-        if self.engines.critic is None:
-            group = config.rollout.episodes_per_prompt
-            batch.advantages = baseline_advantages(batch.rewards, scores, kept, batch.mask, group)
-            batch.returns = batch.advantages.clone()
+        if not config.has_critic:
+            earned = scores - beta * kl.sum(1) if config.algorithm == "rloo" else scores
+            of_episode = group_advantages(earned, kept, config.group_size, config.algorithm, config.group.scale)
+            batch.advantages = of_episode[:, None] * batch.mask
         else:
             batch.advantages, batch.returns = advantages_and_returns(
                 batch.rewards, batch.values, batch.mask, config.gamma, config.gae_lambda
@@ -145,9 +190,9 @@ class Collector:
             target = config.critic.target_lambda
             if target is not None and target != config.gae_lambda:
                 batch.returns = advantages_and_returns(batch.rewards, batch.values, batch.mask, config.gamma, target)[1]
-        if config.whiten:
-            batch.advantages = whiten(batch.advantages, batch.mask)
-        if config.rollout.engine != "static":
+            if config.whiten:
+                batch.advantages = whiten(batch.advantages, batch.mask)
+        if config.rollout.engine != "local":
             batch.weights = importance_weights(batch.old, batch.sampled, config.rollout.importance_cap)
 
 
@@ -160,7 +205,7 @@ def check_sampler(batch: Batch, engine: str) -> None:
     gap = float(masked_mean((batch.old - batch.sampled).abs(), batch.mask))
     if gap <= MOST_GAP:
         return
-    if engine == "static":
+    if engine == "local":
         raise UserError(
             f"the trainer's log-probabilities and the decoder's are {gap:.2f} nats a token apart, so this architecture "
             "computes its logits in a way that PPO does not know; take another base model, or report it"
@@ -183,26 +228,9 @@ def sampling_params(config: PPOConfig, engines: Engines, temperature: float) -> 
     )
 
 
-def gather(mine: list[Any]) -> list[list[Any]]:
-    """Every process's list, by rank; collective."""
-    if world_size() == 1:
-        return [mine]
-    everyone: list[Any] = [None] * world_size()
-    dist.all_gather_object(everyone, mine)
-    return everyone
-
-
-def interleave(parts: list[list[Any]]) -> list[Any]:
-    """Undo `items[rank::world_size]`."""
-    whole: list[Any] = [None] * sum(map(len, parts))
-    for index, part in enumerate(parts):
-        whole[index :: len(parts)] = part
-    return whole
-
-
-def _exchange(batch: Batch, own: list[Episode]) -> None:
+def _exchange(episodes: list[Episode], own: list[Episode]) -> None:
     """Give every process the verdicts of all."""
     if world_size() > 1:
         facts = [(e.outcome, e.label, e.score, e.reasoning_tokens, e.reasoned) for e in own]
-        for episode, fact in zip(batch.episodes, interleave(gather(facts)), strict=True):
+        for episode, fact in zip(episodes, interleave(gather(facts)), strict=True):
             episode.outcome, episode.label, episode.score, episode.reasoning_tokens, episode.reasoned = fact

@@ -1,15 +1,19 @@
 """The PPO step: what the pipeline and the command line call."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.folders import check_model_folder
+from clinical_r1.objectstore.store import open_store
 from clinical_r1.training.base import check_rates
 from clinical_r1.training.deepspeed import check_attention, check_requirements
 from clinical_r1.training.launcher import launch_job, node_count
-from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.ppo.job import PPOJob
+from clinical_r1.training.ppo.config import PPOConfig, PPOJob
+from clinical_r1.training.tracking import check_trackers
+from clinical_r1.training.vllm_server import memory_for, vllm_server
 from clinical_r1.verifier.config import tell_of_rules_alone
 
 
@@ -32,6 +36,9 @@ def train_ppo(
     check_rates(config, check_model_folder(model).parameters)
     check_attention(config.attention, config.dtype)
     check_requirements(config.deepspeed)
+    check_trackers(config.tracking)
+    if config.checkpoints:
+        open_store(config.checkpoints)
     for path in (cases, validation):
         if not path.is_file():
             raise UserError(f"{path}: no such file; PPO needs the rl and validation splits of the records step")
@@ -41,4 +48,21 @@ def train_ppo(
     paths = {"model": model, "cases": cases, "validation": validation, "out_dir": out_dir, "state_dir": state_dir}
     job = PPOJob(config=config, **{name: path.resolve() for name, path in paths.items()})
     config.accumulation(config.processes * node_count())
-    return launch_job("clinical_r1.training.ppo.main", job, job.state_dir, config.processes, label="ppo")
+    with _rollout_server(job) as ready:
+        return launch_job("clinical_r1.training.ppo.main", ready, job.state_dir, config.processes, label="ppo")
+
+
+@contextmanager
+def _rollout_server(job: PPOJob) -> Iterator[PPOJob]:
+    """The job with the address of a server that is started for it, if it wants one."""
+    told = job.config.rollout
+    if told.engine != "vllm" or told.vllm_url:
+        yield job
+        return
+    if node_count() > 1:
+        raise UserError("ppo.rollout.vllm_python starts a server on one node; for several nodes give vllm_url")
+    log_path = job.state_dir.with_name(f"{job.state_dir.name}.vllm.log")
+    server = vllm_server(told.vllm_python, told.vllm_arguments, job.model, log_path)
+    with memory_for(job.model, job.state_dir), server as url:
+        ready = told.model_copy(update={"vllm_url": url})
+        yield job.model_copy(update={"config": job.config.model_copy(update={"rollout": ready})})

@@ -5,20 +5,35 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
-
 from clinical_r1.atomic import write_text
 from clinical_r1.generation.load import save_model
 from clinical_r1.training import checkpoints
-from clinical_r1.training.ppo.engines import Engines, export_model, rank
+from clinical_r1.training.deepspeed import reshard
+from clinical_r1.training.group import barrier, rank, world_size
+from clinical_r1.training.ppo.engines import Engines, export_model
+from clinical_r1.training.remote import Remote
 
 STATE_FILE = "trainer.json"
 TAG = "engine"
 """DeepSpeed puts an engine's files into a folder of this name."""
 
 
-def save_checkpoint(engines: Engines, state_dir: Path, step: int, state: dict[str, Any]) -> None:
-    """Both engines (weights, optimizers) and the trainer's own state; collective. The last two are kept."""
+def fit_newest(state_dir: Path) -> bool:
+    """Make the newest checkpoint fit this group of processes; True where it had to be made to. Collective."""
+    folder = checkpoints.latest(state_dir)
+    if folder is None or checkpoints.processes_of(folder) == world_size():
+        return False
+    if rank() == 0:
+        for engine in sorted(folder.glob(f"*/{TAG}")):
+            reshard(engine)
+    barrier()
+    return any(folder.glob(f"*/{TAG}_universal"))
+
+
+def save_checkpoint(
+    engines: Engines, state_dir: Path, step: int, state: dict[str, Any], keep: int, remote: Remote | None = None
+) -> None:
+    """Both engines (weights, optimizers) and the trainer's own state; collective. The last `keep` stay."""
 
     def write(folder: Path) -> None:
         for name, engine in engines.trained():
@@ -27,7 +42,7 @@ def save_checkpoint(engines: Engines, state_dir: Path, step: int, state: dict[st
         if rank() == 0:
             write_text(folder / STATE_FILE, json.dumps(state) + "\n")
 
-    checkpoints.save(state_dir, step, write, keep=2)
+    checkpoints.save(state_dir, step, write, keep, remote)
     if rank() == 0:
         for folder in state_dir.glob("best-*"):
             if folder.name != _best_name(state["watch"]["best_step"]):
@@ -41,7 +56,8 @@ def load_checkpoint(engines: Engines, state_dir: Path) -> dict[str, Any] | None:
         return None
     for name, engine in engines.trained():
         frozen = any(not parameter.requires_grad for parameter in engine.module.parameters())
-        loaded, _ = engine.load_checkpoint(str(folder / name), tag=TAG, load_module_strict=not frozen)
+        tag = f"{TAG}_universal" if engine.load_universal_checkpoint() else TAG
+        loaded, _ = engine.load_checkpoint(str(folder / name), tag=tag, load_module_strict=not frozen)
         if loaded is None:
             raise RuntimeError(f"{folder}: DeepSpeed could not load the {name}")
     return json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
@@ -63,7 +79,7 @@ def export(engines: Engines, start: Path, state_dir: Path, out: Path, best_step:
         shutil.copytree(source, fresh)
         shutil.rmtree(out, ignore_errors=True)
         fresh.rename(out)
-    _barrier()
+    barrier()
 
 
 def write_model(engines: Engines, folder: Path) -> None:
@@ -72,13 +88,8 @@ def write_model(engines: Engines, folder: Path) -> None:
     if rank() == 0:
         folder.parent.mkdir(parents=True, exist_ok=True)
         save_model(model, engines.tokenizer, folder)
-    _barrier()
+    barrier()
 
 
 def _best_name(step: int) -> str:
     return f"best-{step:08d}"
-
-
-def _barrier() -> None:
-    if dist.is_initialized():
-        dist.barrier()

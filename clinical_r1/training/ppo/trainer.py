@@ -3,33 +3,145 @@
 import math
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from clinical_r1.rewards import reward_table
 from clinical_r1.schema import VerdictLabel
+from clinical_r1.training.group import rank, summed, world_size
 from clinical_r1.training.launcher import report_progress
-from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter
+from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter, scrubbed
 from clinical_r1.training.ppo.algorithm import (
     adapted_beta,
     advantages_and_returns,
     explained_variance,
     learning_rate_factor,
+    length_mask,
+    policy_loss,
+    reference_kl,
+    value_loss,
 )
-from clinical_r1.training.ppo.batch import Batch
+from clinical_r1.training.ppo.batch import (
+    TRAIN_STREAM,
+    WARMUP_STREAM,
+    Batch,
+    Episode,
+    MicroBatch,
+    PromptSet,
+    has_spread,
+    micro_order,
+    part,
+    put,
+    split_groups,
+)
 from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.ppo.data import TRAIN_STREAM, WARMUP_STREAM, PromptSet
-from clinical_r1.training.ppo.engines import Engines, rank, set_learning_rate
-from clinical_r1.training.ppo.learn import Learner
-from clinical_r1.training.ppo.probe import ProbeResult, probe
+from clinical_r1.training.ppo.engines import Engines, set_learning_rate, shared, update
+from clinical_r1.training.ppo.probe import ProbeResult, Watch, probe
 from clinical_r1.training.ppo.rollout import Collector, Interrupted, Timer
 from clinical_r1.training.ppo.saving import load_checkpoint, save_best, save_checkpoint
 from clinical_r1.training.ppo.scoring import JudgeThread, Reader, Scorer
-from clinical_r1.training.ppo.watch import Watch
+from clinical_r1.training.remote import Remote
+from clinical_r1.training.tracking import Tracker, open_trackers, utilisation
 from clinical_r1.training.trainee import Stopped, StopRequest
+
+
+class Learner:
+    """Optimizer steps on actor and critic.
+
+    A loss is a sum over tokens divided by a constant of the step (the batch's tokens per mini-batch): a mean over
+    each length-sorted micro-batch would let short episodes weigh more.
+    """
+
+    def __init__(self, config: PPOConfig, engines: Engines) -> None:
+        self.config, self.engines = config, engines
+
+    def policy(self, batch: Batch, stream: int, step: int, beta: float) -> dict[str, float]:
+        """Epochs on the actor; means over all tokens and the gradient norm. `beta`: weight of GRPO's KL penalty."""
+        engine = self.engines.actor
+        engine.train()
+        sums = torch.zeros(4)
+        norms: list[float | None] = []
+        for epoch in range(self.config.epochs):
+            for number, micros in enumerate(self._minibatches(batch, stream, step, epoch)):
+                losses = self._policy_losses(batch, micros, sums, beta, first=epoch == number == 0)
+                norms.append(update(engine, losses))
+        clipped, approx_kl, entropy, tokens = summed(sums, self.engines.device).tolist()
+        tokens = max(tokens, 1.0)
+        return {
+            "clip_fraction": clipped / tokens,
+            "approx_kl": approx_kl / tokens,
+            **_largest("grad_norm", norms),
+            **({"policy_entropy": entropy / tokens} if self.config.entropy_bonus else {}),
+        }
+
+    def value(self, batch: Batch, stream: int, step: int, epochs: int) -> dict[str, float]:
+        """Epochs on the critic."""
+        engine = self.engines.critic
+        assert engine is not None
+        engine.train()
+        norms: list[float | None] = []
+        total = torch.zeros(1)
+        for epoch in range(epochs):
+            for micros in self._minibatches(batch, stream, step, epoch + 1000):
+                norms.append(update(engine, self._value_losses(batch, micros, total)))
+        loss = float(summed(total, self.engines.device)) / (epochs * self.config.minibatches)
+        return {"value_loss": loss} | _largest("value_grad_norm", norms)
+
+    def _minibatches(self, batch: Batch, stream: int, step: int, epoch: int) -> Iterator[list[MicroBatch]]:
+        """This process's micro-batches of each mini-batch.
+
+        Mini-batches are drawn among all micro-batches by seed, so that they are the same for any number of processes.
+        """
+        order = micro_order(self.config.seed, stream, step, epoch, len(batch.micro_batches))
+        size = len(order) // self.config.minibatches
+        for start in range(0, len(order), size):
+            yield shared([batch.micro_batches[index] for index in order[start : start + size]])
+
+    def _constant(self, batch: Batch) -> float:
+        return max(1.0, float(batch.mask.sum())) / self.config.minibatches
+
+    def _policy_losses(
+        self, batch: Batch, micros: list[MicroBatch], sums: Tensor, beta: float, first: bool
+    ) -> Iterator[Tensor]:
+        config, constant = self.config, self._constant(batch)
+        for micro in micros:
+            logprobs, entropy = self.engines.actor(micro, config.entropy_bonus > 0)
+            if first:
+                # The weights are still the rollout's: the trainer's own numbers make the ratio exactly 1.
+                put(batch.old, micro, logprobs)
+            mask = part(batch.mask, micro)
+            weights = part(batch.weights, micro) if batch.weights is not None else None
+            old, advantages = part(batch.old, micro), part(batch.advantages, micro)
+            terms = policy_loss(logprobs, old, advantages, mask, config.clip, weights, config.clip_high)
+            total_entropy = (entropy * mask).sum()
+            sums += torch.stack([terms.clipped, terms.approx_kl, total_entropy.detach(), terms.tokens]).cpu()
+            loss = terms.loss - config.entropy_bonus * total_entropy
+            if config.algorithm == "grpo" and beta:
+                loss = loss + beta * reference_kl(logprobs, part(batch.reference, micro), mask)
+            yield loss / constant
+
+    def _value_losses(self, batch: Batch, micros: list[MicroBatch], total: Tensor) -> Iterator[Tensor]:
+        assert self.engines.critic is not None
+        constant = self._constant(batch)
+        for micro in micros:
+            values = self.engines.critic(micro)
+            old, returns, mask = (part(tensor, micro) for tensor in (batch.values, batch.returns, batch.mask))
+            loss = value_loss(values, old, returns, mask, self.config.critic.clip) / constant
+            total += loss.detach().cpu()
+            yield loss
+
+
+def _largest(name: str, norms: list[float | None]) -> dict[str, float]:
+    """The largest of the known norms; infinite where one is not a number, so that the watch sees it."""
+    known = [norm for norm in norms if norm is not None]
+    if not known:
+        return {}
+    return {name: float("inf") if any(norm != norm for norm in known) else max(known)}
 
 
 class Trainer:
@@ -45,6 +157,7 @@ class Trainer:
         self.collector = Collector(config, engines, sampler, scorer, prompts, stop)
         self.learner = Learner(config, engines)
         self.watch = Watch()
+        self.remote: Remote | None = None
         self.beta = config.kl_beta
         self.step = 0
         self.saved_step = -1
@@ -60,7 +173,7 @@ class Trainer:
                 self.finished = self.finished and self.step >= self.config.steps
         elif rank() == 0:
             (self.state_dir / METRICS_FILE).unlink(missing_ok=True)
-        self.metrics = MetricsWriter(self.state_dir, self.step) if rank() == 0 else None
+        self.metrics = MetricsWriter(self.state_dir, self.step, trackers=self._trackers()) if rank() == 0 else None
         try:
             if state is None:
                 self._begin()
@@ -74,6 +187,9 @@ class Trainer:
         finally:
             if self.metrics is not None:
                 self.metrics.close()
+
+    def _trackers(self) -> list[Tracker]:
+        return open_trackers(self.config.tracking, self.state_dir, self.config.model_dump(mode="json"))
 
     def _begin(self) -> None:
         """The SFT model's probe, and the critic's fit on the SFT model's episodes (started anew if interrupted)."""
@@ -127,9 +243,10 @@ class Trainer:
         factor = learning_rate_factor(step, config.steps, config.warmup_steps, config.schedule)
         set_learning_rate(self.engines.actor, config.learning_rate * factor)
         row: dict[str, float] = {}
-        learns = has_spread(batch, config.rollout.episodes_per_prompt if self.engines.critic is None else 1)
+        compared = [batch.episodes] if config.has_critic else split_groups(batch.episodes, config.group_size)
+        learns = any(map(has_spread, compared))
         if learns:
-            row = self._renamed(self.learner.policy(batch, TRAIN_STREAM, step), "train/")
+            row = self._renamed(self.learner.policy(batch, TRAIN_STREAM, step, self.beta), "train/")
         now = timer.lap("policy", now)
         if self.engines.critic is not None:
             row["critic/explained_variance"] = monte_carlo_variance(batch)
@@ -137,12 +254,44 @@ class Trainer:
                 row |= self._fit_to(batch, step)
             timer.lap("value", now)
         row |= describe(batch) | {"train/beta": self.beta, "train/learning_rate": config.learning_rate * factor}
+        if not config.has_critic:
+            row["train/flat_groups"] = sum(not has_spread(group) for group in compared) / len(compared)
         row |= {"train/updated": float(learns)} | {f"time/{phase}": spent for phase, spent in timer.seconds.items()}
         row["time/step"] = time.perf_counter() - begin
+        row["train/tokens_per_s"] = row["train/tokens"] / row["time/step"]
+        if learns:
+            trained = row["train/tokens"] * config.epochs / max(timer.seconds["policy"], 1e-9)
+            parameters = sum(getattr(p, "ds_numel", p.numel()) for p in self.engines.policy.model.parameters())
+            used = utilisation(parameters, trained, world_size())
+            row |= {"train/mfu": used} if used is not None else {}
         row["train/episodes_per_s"] = config.batch_size / row["time/step"]
         self.beta = adapted_beta(self.beta, row["train/kl"], config.kl_target, len(batch.episodes))
         self._write(step, row)
+        self._show(step, batch)
         return row
+
+    def _show(self, step: int, batch: Batch) -> None:
+        """Keep a few completions for people to read, spread over what was drawn (over its groups)."""
+        told = self.config.samples
+        if self.metrics is None or not told.per_step:
+            return
+        stride = max(1, len(batch.drawn) // told.per_step)
+        reader, cases = self.collector.scorer.reader, self.collector.prompts.cases
+        rows = []
+        for episode in batch.drawn[::stride][: told.per_step]:
+            row: dict[str, Any] = {
+                "case_id": cases[episode.case].id,
+                "outcome": episode.outcome.value,
+                "verdict": episode.label.value,
+            }
+            row |= {"reward": episode.score, "reasoned": episode.reasoned, "reasoning_tokens": episode.reasoning_tokens}
+            row |= {"tokens": len(episode.completion), "finished": episode.finished}
+            if told.text == "scrubbed":
+                parts = reader.read(episode.completion, episode.finished)[0]
+                row |= {"reference": cases[episode.case].reference, "thinking": scrubbed(parts.thinking)}
+                row |= {"response": scrubbed(parts.response)}
+            rows.append(row)
+        self.metrics.show(step, rows)
 
     def _fit_to(self, batch: Batch, step: int) -> dict[str, float]:
         """The critic's update of a step."""
@@ -170,7 +319,7 @@ class Trainer:
 
     def _save(self) -> None:
         state = {"step": self.step, "beta": self.beta, "watch": self.watch.state(), "finished": self.finished}
-        save_checkpoint(self.engines, self.state_dir, self.step, state)
+        save_checkpoint(self.engines, self.state_dir, self.step, state, self.config.keep_checkpoints, self.remote)
         self.saved_step = self.step
 
     def _reseed(self, step: int) -> None:
@@ -195,14 +344,6 @@ class Trainer:
         return {prefix + name.removeprefix("value_"): value for name, value in numbers.items()}
 
 
-def has_spread(batch: Batch, group: int) -> bool:
-    """Whether any episode earned more than another one that it is compared with: of its group, or of the batch."""
-    size = group if group > 1 else len(batch.episodes)
-    scores = [episode.score for episode in batch.episodes]
-    parts = [{one for one in scores[start : start + size] if one is not None} for start in range(0, len(scores), size)]
-    return any(len(part) > 1 for part in parts)
-
-
 def monte_carlo_variance(batch: Batch) -> float:
     """How much of the whole returns' variance the values of the rollout explained."""
     returns = advantages_and_returns(batch.rewards, batch.values, batch.mask, 1.0, 1.0)[1]
@@ -211,24 +352,39 @@ def monte_carlo_variance(batch: Batch) -> float:
 
 def describe(batch: Batch) -> dict[str, float]:
     """What the episodes of a step were like. Those without a verdict are counted and left out of what rests on one;
-    a length is a length without it, so a judge that fails is no collapse."""
+    a length is a length without it, so a judge that fails is no collapse. Reward and accuracy are of the episodes as
+    they were drawn: those chosen for their spread would flatter or belie the policy."""
     kept = [episode for episode in batch.episodes if episode.score is not None]
+    drawn = [episode for episode in batch.drawn if episode.score is not None]
     everything = len(batch.episodes)
-    count, tokens = max(1, len(kept)), max(1.0, float(batch.mask.sum()))
-    kl = float(((batch.old - batch.reference) * batch.mask).sum())
+    tokens = max(1.0, float(batch.mask.sum()))
+    every = length_mask(batch.lengths, batch.old.shape[1])  # a policy is far from its start whether or not it is judged
+    kl = float(((batch.old - batch.reference) * every).sum())
     return {
-        "train/reward": sum(e.score or 0.0 for e in kept) / count,
+        "train/reward": sum(e.score or 0.0 for e in drawn) / max(1, len(drawn)),
         "train/reward_spread": max(e.score or 0.0 for e in kept) - min(e.score or 0.0 for e in kept) if kept else 0.0,
-        "train/accuracy": sum(e.label is VerdictLabel.CORRECT for e in kept) / count,
+        "train/accuracy": sum(e.label is VerdictLabel.CORRECT for e in drawn) / max(1, len(drawn)),
         "train/reasoning_rate": sum(e.reasoned for e in batch.episodes) / everything,
         "train/reasoning_tokens": sum(e.reasoning_tokens for e in batch.episodes) / everything,
         "train/length": sum(len(e.completion) for e in batch.episodes) / everything,
         "train/cut_share": sum(not e.finished for e in batch.episodes) / everything,
         "train/masked": float(everything - len(kept)),
         "train/masked_share": (everything - len(kept)) / everything,
-        "train/kl": kl / count,
-        "train/kl_per_token": kl / tokens,
+        "train/kl": kl / everything,
+        "train/kl_per_token": kl / float(every.sum()),
         "train/entropy": -float((batch.sampled * batch.mask).sum()) / tokens,
         "train/sampler_gap": float(((batch.old - batch.sampled) * batch.mask).abs().max()),
         "train/tokens": tokens,
+        **signal_means(batch.drawn),
     }
+
+
+def signal_means(episodes: list[Episode]) -> dict[str, float]:
+    """The mean of each signal that the reward mixes in besides the verdict, and how often its judgement failed."""
+    found: dict[str, float] = {}
+    for name in sorted({name for episode in episodes for name in episode.signals}):
+        values = [episode.signals[name] for episode in episodes if name in episode.signals]
+        known = [value for value in values if value is not None]
+        found[f"train/signal_{name}"] = sum(known) / max(1, len(known))
+        found[f"train/signal_{name}_failed"] = float(len(values) - len(known))
+    return found

@@ -1,6 +1,7 @@
 """Rollouts by a vLLM server that gets the actor's weights before every batch.
 
-Start the server on the folder of the SFT model, on a volume that it shares with the trainer at the same path::
+`rollout.vllm_python` lets the step start one (clinical_r1.training.vllm_server). Else start the server on the folder of
+the SFT model, on a volume that it shares with the trainer at the same path::
 
     VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --model SFT_MODEL \\
         --logprobs-mode processed_logprobs --generation-config vllm
@@ -12,21 +13,24 @@ more than `rollout.MOST_GAP` stops.
 """
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.generation.sampling import Rollout, SamplingParams, row_seeds
-from clinical_r1.sampling import NEUTRAL
+from clinical_r1.training.group import barrier, rank
 from clinical_r1.training.ppo.config import RolloutConfig
-from clinical_r1.training.ppo.engines import Engines, rank, world_size
+from clinical_r1.training.ppo.engines import Engines
 from clinical_r1.training.ppo.saving import write_model
-from clinical_r1.training.ppo.untied import untie
+from clinical_r1.training.vllm_server import weights_folder
 
-WEIGHTS_FOLDER = "rollout-weights"
+WAITS = (1.0, 4.0, 15.0)
+"""Seconds before a failed request is tried again; its seed is its own, so what it draws is the same."""
 CONCURRENCY = 256
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=1800)
 
@@ -37,7 +41,7 @@ class VLLMSampler:
     def __init__(self, config: RolloutConfig, engines: Engines, state_dir: Path) -> None:
         self.url = config.vllm_url.rstrip("/")
         self.engines = engines
-        self.folder = state_dir / WEIGHTS_FOLDER
+        self.folder = weights_folder(state_dir) / "model"
         self._model = ""
 
     def refresh(self) -> None:
@@ -46,10 +50,7 @@ class VLLMSampler:
         if rank() == 0:
             untie(self.folder)
             asyncio.run(self._reload())
-        if world_size() > 1:
-            import torch.distributed as dist
-
-            dist.barrier()
+        barrier()
 
     def generate(
         self,
@@ -58,9 +59,9 @@ class VLLMSampler:
         on_token: Any = None,
         seeds: Sequence[int] | None = None,
     ) -> list[Rollout]:
-        """One completion a prompt, in order; `on_token` is not called (the server is not interrupted)."""
+        """One completion a prompt, in order; `on_token` hears of each as it ends (the server is not interrupted)."""
         streams = list(seeds) if seeds is not None else row_seeds(params.seed, len(prompts))
-        return asyncio.run(self._generate(prompts, params, streams))
+        return asyncio.run(self._generate(prompts, params, streams, on_token))
 
     async def _reload(self) -> None:
         root = self.url.removesuffix("/v1")
@@ -70,38 +71,49 @@ class VLLMSampler:
             await self._post(session, f"{root}/reset_prefix_cache", None)
 
     async def _generate(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams, seeds: list[int]
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams, seeds: list[int], on_token: Any
     ) -> list[Rollout]:
         gate = asyncio.Semaphore(CONCURRENCY)
         async with aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=CONCURRENCY)) as session:
             if not self._model:
                 self._model = (await self._get(session, f"{self.url}/models"))["data"][0]["id"]
 
-            async def one(prompt: Sequence[int], seed: int) -> Rollout:
+            async def one(index: int, prompt: Sequence[int], seed: int) -> Rollout:
                 request = {
-                    **NEUTRAL, "model": self._model, "prompt": list(prompt), "max_tokens": params.max_new_tokens,
-                    "temperature": params.temperature, "top_p": params.top_p, "seed": seed & (2**63 - 1),
+                    "model": self._model, "prompt": list(prompt), "max_tokens": params.max_new_tokens,
+                    "temperature": params.temperature, "top_p": params.top_p, "top_k": params.top_k,
+                    "min_p": params.min_p, "repetition_penalty": params.repetition_penalty, "seed": seed & (2**63 - 1),
                     "stop_token_ids": list(params.eos_token_ids), "logprobs": 1, "return_token_ids": True,
                 }  # fmt: skip
                 async with gate:
                     reply = await self._post(session, f"{self.url}/completions", request)
-                return read_choice(reply["choices"][0], params.eos_token_ids)
+                rollout = read_choice(reply["choices"][0], params.eos_token_ids)
+                for token in rollout.token_ids if on_token else ():
+                    on_token(index, token)
+                return rollout
 
-            return list(await asyncio.gather(*map(one, prompts, seeds)))
+            return list(await asyncio.gather(*map(one, range(len(prompts)), prompts, seeds)))
 
     async def _post(self, session: aiohttp.ClientSession, url: str, body: Any) -> Any:
-        try:
-            async with session.post(url, json=body) as response:
-                return await self._read(response, url)
-        except aiohttp.ClientError as error:
-            raise UserError(f"{url}: no answer ({type(error).__name__}); is the vLLM server of vllm_url up?") from None
+        return await self._ask(session, "POST", url, json=body)
 
     async def _get(self, session: aiohttp.ClientSession, url: str) -> Any:
-        try:
-            async with session.get(url) as response:
-                return await self._read(response, url)
-        except aiohttp.ClientError as error:
-            raise UserError(f"{url}: no answer ({type(error).__name__}); is the vLLM server of vllm_url up?") from None
+        return await self._ask(session, "GET", url)
+
+    async def _ask(self, session: aiohttp.ClientSession, method: str, url: str, **body: Any) -> Any:
+        """One request, tried again where the server does not answer or is at fault itself."""
+        waits = list(WAITS)
+        while True:
+            try:
+                async with session.request(method, url, **body) as response:
+                    if not waits or (response.status < 500 and response.status != 429):
+                        return await self._read(response, url)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if not waits:
+                    raise UserError(
+                        f"{url}: no answer ({type(error).__name__}); is the vLLM server of vllm_url up?"
+                    ) from None
+            await asyncio.sleep(waits.pop(0))
 
     async def _read(self, response: aiohttp.ClientResponse, url: str) -> Any:
         if response.status == 404:
@@ -119,3 +131,34 @@ def read_choice(choice: dict[str, Any], ends: tuple[int, ...]) -> Rollout:
         raise UserError("the vLLM server returned no token ids with log-probabilities; use a version of 0.11 or later")
     finished = tokens[-1] in ends
     return Rollout(list(tokens), [float(value) for value in logprobs], finished)
+
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+WHOLE, BODY, HEAD_FILE = "model.safetensors", "model-body.safetensors", "model-head.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def untie(folder: Path) -> None:
+    """Store the embeddings as output head too, and say in config.json that they are not tied.
+
+    `folder` is one that `save_model` wrote. Nothing is done where they are not tied, or are named otherwise than
+    Qwen2's (a server that then keeps its old head is found by `rollout.check_sampler`).
+    """
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    whole, index = folder / WHOLE, folder / INDEX
+    if whole.is_file():
+        with safe_open(whole, "pt") as file:
+            weight_map = dict.fromkeys(file.keys(), BODY)
+    else:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    if not config.get("tie_word_embeddings") or EMBEDDING not in weight_map:
+        return
+    if whole.is_file():  # beside an index it would be taken for the whole model
+        whole.rename(folder / BODY)
+    with safe_open(folder / weight_map[EMBEDDING], "pt") as file:
+        save_file({HEAD: file.get_tensor(EMBEDDING)}, folder / HEAD_FILE, metadata={"format": "pt"})
+    write_text(index, json.dumps({"metadata": {}, "weight_map": weight_map | {HEAD: HEAD_FILE}}, indent=2) + "\n")
+    write_text(folder / "config.json", json.dumps(config | {"tie_word_embeddings": False}, indent=2) + "\n")

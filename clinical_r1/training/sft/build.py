@@ -1,16 +1,40 @@
 """Put the pieces of an SFT run together: arguments, model, data sets, trainer. Heavy imports live here."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from clinical_r1.errors import UserError
-from clinical_r1.training.deepspeed import DeepSpeedConfig, build_config
+from clinical_r1.training.checkpoints import processes_of
+from clinical_r1.training.deepspeed import build_config, shards
 from clinical_r1.training.lora import lora_config
 from clinical_r1.training.metrics import MetricsWriter
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 from clinical_r1.training.sft.data import EpochOrder, Example
 from clinical_r1.training.trainee import StopRequest
+
+SHARDS = "global_step*[0-9]"
+"""DeepSpeed's folder in a checkpoint of transformers."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run goes on from: it stays as it was begun, under DeepSpeed or in plain torch (one process needs none)."""
+
+    sharded: bool | None
+    """Whether DeepSpeed wrote the checkpoint; None where there is none."""
+    resharded: bool = False
+    """Its shards are of another number of processes."""
+
+    @classmethod
+    def of(cls, checkpoint: Path | None, world: int) -> Self:
+        """Look at a checkpoint."""
+        if checkpoint is None:
+            return cls(None)
+        folder = next(checkpoint.glob(SHARDS), None)
+        cut = folder is not None and any(folder.glob("*_optim_states.pt"))
+        return cls(folder is not None, cut and processes_of(checkpoint) != world)
 
 
 def build_trainer(
@@ -22,6 +46,7 @@ def build_trainer(
     world: int,
     stop: StopRequest,
     writer: MetricsWriter | None,
+    found: Found = Found(None),
 ) -> tuple[Any, Any]:
     """(trainer, its Watch callback), ready to train; `new_tokens` are ids that the base model has never seen."""
     from transformers import PrinterCallback
@@ -30,7 +55,7 @@ def build_trainer(
 
     config = job.config
     lengths = [len(example.input_ids) for example in train_set]
-    arguments = training_arguments(config, job, world, sum(lengths) / len(lengths), evaluate=bool(eval_set))
+    arguments = training_arguments(config, job, world, sum(lengths) / len(lengths), bool(eval_set), found)
     model = load_trainable(job, tokenizer, new_tokens)
     completion = sum(example.completion_length for example in train_set) / len(train_set)
     order = EpochOrder(lengths, config.batch_size, config.group_by_length, config.seed)
@@ -46,7 +71,8 @@ def build_trainer(
         loss_tokens=config.batch_size * completion if config.loss_norm == "constant" else None,
         keep=config.keep_checkpoints,
     )
-    watch = Watch(stop, writer, order, lambda: trainer._total_train_tokens)
+    shown = eval_set[: config.samples]
+    watch = Watch(stop, writer, order, lambda: trainer._total_train_tokens, tokenizer, shown, config.sample_texts)
     trainer.add_callback(watch)
     trainer.remove_callback(PrinterCallback)
     return trainer, watch
@@ -86,40 +112,12 @@ def micro_batch(config: SFTConfig, world: int, tokens: float, use_cpu: bool, mos
     return micro, config.batch_size // (micro * world)
 
 
-def training_arguments(config: SFTConfig, job: SFTJob, world: int, tokens: float, evaluate: bool) -> Any:
+def training_arguments(config: SFTConfig, job: SFTJob, world: int, tokens: float, evaluate: bool, found: Found) -> Any:
     """TRL's SFTConfig; every option that has a surprising default is spelt out."""
-    import torch
     from trl import SFTConfig as TrlConfig
 
-    use_cpu = not torch.cuda.is_available()
-    most = cpu_tokens(config, job.base_model) if use_cpu else CPU_TOKENS
-    micro, accumulation = micro_batch(config, world, tokens, use_cpu, most)
-    sharding = (
-        build_config(config.deepspeed, micro, accumulation, config.gradient_clipping, world, config.dtype)
-        if config.deepspeed is not None and shards(config.deepspeed, config.dtype, world)
-        else None
-    )
-    cosine = config.schedule == "cosine"
     return TrlConfig(
-        output_dir=str(job.state_dir / "checkpoints"),
-        num_train_epochs=config.epochs,
-        max_steps=config.max_steps or -1,
-        per_device_train_batch_size=micro,
-        per_device_eval_batch_size=micro,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine_with_min_lr" if cosine else config.schedule,
-        lr_scheduler_kwargs={"min_lr_rate": config.final_learning_rate_share} if cosine else {},
-        warmup_steps=config.warmup_share,
-        optim="adamw_torch_fused",
-        adam_beta2=config.beta2,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.gradient_clipping,
-        deepspeed=sharding,
-        ddp_find_unused_parameters=False,
-        use_cpu=use_cpu,
-        bf16=config.dtype == "bfloat16",
-        gradient_checkpointing=config.activation_checkpointing,
+        **common_arguments(config, job, world, tokens, evaluate, found),
         # Length was checked before; TRL would cut silently. Its packing would make a batch of filled sequences: batches
         # of whole examples without padding have as many examples as the recipe says.
         max_length=None,
@@ -128,39 +126,71 @@ def training_arguments(config: SFTConfig, job: SFTJob, world: int, tokens: float
         completion_only_loss=True,
         dataset_kwargs={"skip_prepare_dataset": True},
         average_tokens_across_devices=True,
-        remove_unused_columns=True,
-        dataloader_pin_memory=not use_cpu,
-        eval_strategy="epoch" if evaluate else "no",
         prediction_loss_only=True,
-        save_strategy="steps",
-        save_steps=config.checkpoint_steps,
-        save_total_limit=None,
-        logging_steps=config.log_steps,
-        logging_first_step=True,
-        report_to=[],
-        disable_tqdm=True,
-        log_level="error",
-        seed=config.seed,
-        data_seed=config.seed,
-        local_rank=int(os.environ.get("LOCAL_RANK", "0")),
     )
 
 
-def shards(sharding: DeepSpeedConfig, dtype: str, world: int) -> bool:
-    """Whether DeepSpeed does anything: one process that keeps all in float32 would only get a second copy of it all."""
-    return world > 1 or dtype == "bfloat16" or sharding.offload_optimizer or sharding.stage == 3
+def common_arguments(
+    config: SFTConfig, job: SFTJob, world: int, tokens: float, evaluate: bool, found: Found
+) -> dict[str, Any]:
+    """What training on traces and on pairs has in common; `tokens`: of an example, as it is trained on."""
+    import torch
+
+    use_cpu = not torch.cuda.is_available()
+    most = cpu_tokens(config, job.base_model) if use_cpu else CPU_TOKENS
+    micro, accumulation = micro_batch(config, world, tokens, use_cpu, most)
+    sharding = None
+    begun = found.sharded if found.sharded is not None else shards(config.deepspeed, config.dtype, world)
+    if begun and config.deepspeed is not None:
+        clip = config.gradient_clipping
+        sharding = build_config(config.deepspeed, micro, accumulation, clip, world, config.dtype, found.resharded)
+    cosine = config.schedule == "cosine"
+    return {
+        "output_dir": str(job.state_dir / "checkpoints"),
+        "num_train_epochs": config.epochs,
+        "max_steps": config.max_steps or -1,
+        "per_device_train_batch_size": micro,
+        "per_device_eval_batch_size": micro,
+        "gradient_accumulation_steps": accumulation,
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "cosine_with_min_lr" if cosine else config.schedule,
+        "lr_scheduler_kwargs": {"min_lr_rate": config.final_learning_rate_share} if cosine else {},
+        "warmup_steps": config.warmup_share,
+        "optim": "adamw_torch_fused",
+        "adam_beta2": config.beta2,
+        "weight_decay": config.weight_decay,
+        "max_grad_norm": config.gradient_clipping,
+        "deepspeed": sharding,
+        "ddp_find_unused_parameters": False,
+        "use_cpu": use_cpu,
+        "bf16": config.dtype == "bfloat16",
+        "gradient_checkpointing": config.activation_checkpointing,
+        "remove_unused_columns": True,
+        "dataloader_pin_memory": not use_cpu,
+        "eval_strategy": "epoch" if evaluate else "no",
+        "save_strategy": "steps",
+        "save_steps": config.checkpoint_steps,
+        "save_total_limit": None,
+        "logging_steps": config.log_steps,
+        "logging_first_step": True,
+        "report_to": [],
+        "disable_tqdm": True,
+        "log_level": "error",
+        "seed": config.seed,
+        "data_seed": config.seed,
+        "local_rank": int(os.environ.get("LOCAL_RANK", "0")),
+    }
 
 
 def load_trainable(job: SFTJob, tokenizer: Any, new_tokens: list[int]) -> Any:
     """The base model in the training dtype, with rows for new tokens; under ZeRO-3 it is loaded sharded."""
     from clinical_r1.generation.chat import end_ids
-    from clinical_r1.generation.kernels import install
     from clinical_r1.generation.load import load_model
     from clinical_r1.training.varlen import register
 
     config = job.config
     register()
-    model = install(load_model(job.base_model, dtype=config.dtype, attn_implementation=config.attention)[0])
+    model = load_model(job.base_model, dtype=config.dtype, attn_implementation=config.attention)[0]
     rows = model.get_input_embeddings().weight
     if len(tokenizer) > getattr(rows, "ds_shape", rows.shape)[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -179,12 +209,13 @@ def initialise_rows(model: Any, tokenizer: Any, new_tokens: list[int]) -> None:
     """
     import torch
 
+    from clinical_r1.generation.weights import gathered
+
     if not new_tokens:
         return
     tables = {id(layer.weight): layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
     spelling = tokenizer.backend_tokenizer.model
-    sharded = [weight for weight in tables.values() if hasattr(weight, "ds_id")]
-    with _gathered_for_writing(sharded), torch.no_grad():
+    with gathered(tables.values(), writer=0), torch.no_grad():
         for weight in tables.values():
             if weight.numel() == 0:  # not this process's turn to write
                 continue
@@ -192,16 +223,6 @@ def initialise_rows(model: Any, tokenizer: Any, new_tokens: list[int]) -> None:
                 pieces = [piece.id for piece in spelling.tokenize(tokenizer.convert_ids_to_tokens(token))]
                 if pieces:
                     weight[token] = weight[pieces].mean(dim=0)
-
-
-def _gathered_for_writing(sharded: list[Any]) -> Any:
-    from contextlib import nullcontext
-
-    if not sharded:
-        return nullcontext()
-    import deepspeed
-
-    return deepspeed.zero.GatheredParameters(sharded, modifier_rank=0)
 
 
 def to_dataset(examples: list[Example]) -> Any:

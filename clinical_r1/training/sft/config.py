@@ -1,12 +1,45 @@
 """Settings of supervised fine-tuning; defaults are the paper's where it states them (3 epochs, lr 5e-6; 2.2.1)."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from clinical_r1.atomic import file_sha256
+from clinical_r1.folders import identity
+from clinical_r1.settings import Seed
 from clinical_r1.training.deepspeed import DeepSpeedConfig
 from clinical_r1.training.lora import LoraSettings
+from clinical_r1.training.tracking import TrackingConfig
+
+
+class DPOConfig(BaseModel):
+    """Direct preference optimization (arXiv 2305.18290) after SFT, on verdicts that are paid for already."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    beta: float = Field(default=0.1, gt=0)
+    """How strongly the model is held to the SFT model."""
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the pairs."""
+    learning_rate: float = Field(default=5e-7, gt=0)
+    """Peak learning rate."""
+    batch_size: int = Field(default=16, ge=1)
+    """Pairs an optimizer step."""
+    pairs_per_case: int = Field(default=1, ge=1)
+    """Most pairs of a case: its right answers with its wrong ones, in the order in which they were given."""
+    min_pairs: int = Field(default=8, ge=1)
+    """Fewer do not start a training."""
+    completions: list[str] = Field(default_factory=list)
+    """samples.jsonl of RL runs, whose answers are paired besides the attempts of synthesis."""
+    cases: str = ""
+    """JSONL of the cases that those answers are to (rl.jsonl)."""
+
+    @model_validator(mode="after")
+    def _cases_of_completions(self) -> Self:
+        if self.completions and not self.cases:
+            raise ValueError("completions need cases: the rl.jsonl of the run that they are of")
+        return self
 
 
 class SFTConfig(BaseModel):
@@ -42,6 +75,8 @@ class SFTConfig(BaseModel):
     unusable: Literal["drop", "refuse"] = "drop"
     """What becomes of traces that are too long, or hold markers of this model in their text: left out and counted, or
     the run is refused before it starts. None left is refused either way."""
+    min_examples: int = Field(default=1, ge=1)
+    """Fewer usable traces than this do not start a training."""
     loss_norm: Literal["batch", "constant"] = "batch"
     """Divide a batch's loss by its own completion tokens (TRL's way), or by the mean of all batches, so that a batch of
     short examples does not count for more than its tokens (matters with length grouping)."""
@@ -67,15 +102,27 @@ class SFTConfig(BaseModel):
     """Share of the cases whose traces are held out for the evaluation loss."""
     eval_examples: int = Field(default=200, ge=0)
     """Most examples held out."""
+    samples: int = Field(default=4, ge=0)
+    """Held-out questions that are answered greedily at each evaluation: does the model think in the form of the traces?
+    0 asks none."""
+    sample_texts: bool = True
+    """Keep the answers in samples.jsonl and TensorBoard, once more through the recognisers of the PHI gate."""
     checkpoint_steps: int = Field(default=200, ge=1)
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """Newest checkpoints that stay."""
+    checkpoints: str = ""
+    """Where the checkpoints live besides the newest one, which is on the disk: `s3://bucket/prefix`; empty: on the disk
+    alone."""
     log_steps: int = Field(default=10, ge=1)
     """Steps between rows of metrics.jsonl."""
     tensorboard: bool = True
     """Write TensorBoard events as well."""
-    seed: int = 0
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    """MLflow or W&B, beside metrics.jsonl and TensorBoard."""
+    dpo: DPOConfig | None = None
+    """Preference pairs after the traces; None = SFT alone."""
+    seed: Seed = 0
     """Of the data order and of new weights."""
 
     @model_validator(mode="after")
@@ -85,6 +132,13 @@ class SFTConfig(BaseModel):
         if self.attention == "varlen" and not self.packing:
             raise ValueError("attention varlen is for packed examples; set packing to true, or attention to sdpa")
         return self
+
+
+LAYOUT = {
+    "micro_batch_size", "log_steps", "checkpoint_steps", "keep_checkpoints", "tensorboard", "processes", "deepspeed",
+    "activation_checkpointing", "attention", "min_examples", "samples", "sample_texts", "tracking", "checkpoints",
+}  # fmt: skip
+"""Settings that change how a run is computed or watched and not what: they may change when it goes on."""
 
 
 class SFTJob(BaseModel):
@@ -102,3 +156,14 @@ class SFTJob(BaseModel):
     """Gets model/, config.json, metrics.jsonl, curves.svg."""
     state_dir: Path
     """Checkpoints and metrics while training; outlives the step (and is shared by all nodes)."""
+    preferences: bool = False
+    """Train on pairs (config.dpo), not on traces."""
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the result: a state folder with another identity is another run's."""
+        return {
+            "config": self.config.model_dump(mode="json", exclude=LAYOUT if self.preferences else LAYOUT | {"dpo"}),
+            "traces": file_sha256(self.traces),
+            **({"preferences": True} if self.preferences else {}),
+            "base_model": identity(self.base_model),
+        }

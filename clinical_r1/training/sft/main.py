@@ -11,23 +11,35 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clinical_r1.atomic import file_sha256, write_text
+from clinical_r1.atomic import write_text
+from clinical_r1.charts import Panel, read_metrics, write_curves
 from clinical_r1.errors import UserError
-from clinical_r1.folders import check_model_folder, identity
+from clinical_r1.folders import check_model_folder
 from clinical_r1.generation.load import load_config, load_tokenizer, save_model
-from clinical_r1.training.checkpoints import claim, latest, prune, step_of
-from clinical_r1.training.curves import Panel, write_curves
-from clinical_r1.training.deepspeed import check_attention, check_requirements, init_process_group, prepare_environment
+from clinical_r1.training.checkpoints import latest, prune, step_of
+from clinical_r1.training.deepspeed import (
+    check_attention,
+    check_requirements,
+    init_process_group,
+    prepare_environment,
+    reshard,
+)
+from clinical_r1.training.group import barrier, rank, world_size
 from clinical_r1.training.launcher import RESULT_FILE, report_progress
 from clinical_r1.training.lora import save_adapters
-from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter, read_metrics
+from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter
+from clinical_r1.training.remote import claim_state
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 from clinical_r1.training.sft.data import Example, hold_out, read_examples
+from clinical_r1.training.sft.pairs import read_pairs
+from clinical_r1.training.tracking import open_trackers
 from clinical_r1.training.trainee import Stopped, StopRequest, trainee
 
 PANELS = [
     Panel("Loss", ("train/loss", "eval/loss"), ("training", "held out")),
     Panel("Token accuracy", ("train/token_accuracy", "eval/token_accuracy"), ("training", "held out")),
+    Panel("Chosen before rejected, nats x beta", ("train/margin", "eval/margin"), ("training", "held out")),
+    Panel("Answers to held-out questions", ("eval/thinking_form", "eval/finished"), ("thinks in form", "ends")),
     Panel("Learning rate", ("train/learning_rate",)),
     Panel("Gradient norm", ("train/gradient_norm",)),
     Panel("Tokens per second", ("train/tokens_per_s",)),
@@ -57,7 +69,16 @@ def train(job: SFTJob, stop: StopRequest) -> None:
     from clinical_r1.generation.chat import prepare_tokenizer
 
     new_tokens = prepare_tokenizer(tokenizer)
-    examples, dropped = read_examples(job.traces, tokenizer, _window(config, job.base_model), config.unusable)
+    window = _window(config, job.base_model)
+    if config.dpo is not None:  # before SFT as well: too few of them are refused before it is paid
+        examples, dropped = read_pairs(job.traces, config.dpo, tokenizer, window)
+    if not job.preferences:
+        examples, dropped = read_examples(job.traces, tokenizer, window, config.unusable)
+    if len(examples) < config.min_examples:
+        raise UserError(
+            f"{job.traces}: {len(examples)} usable traces and sft.min_examples is {config.min_examples}; make more, or "
+            "lower it"
+        )
     check_attention(config.attention, config.dtype)
     if config.deepspeed is not None:
         check_requirements(config.deepspeed)
@@ -65,26 +86,33 @@ def train(job: SFTJob, stop: StopRequest) -> None:
         prepare_environment()
         init_process_group()
     from clinical_r1.training.preflight import check_here
+    from clinical_r1.training.sft.build import SHARDS, Found, build_trainer
 
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    check_here(config, job.base_model, world)
-    if rank == 0:
-        _claim(job, world)
-    _barrier()
+    world, first = world_size(), rank() == 0
+    check_here(config, job.base_model, world, job.state_dir)
     checkpoints = job.state_dir / "checkpoints"
+    remote = claim_state(job, checkpoints)
     newest = latest(checkpoints, "checkpoint-*")
-    if rank == 0:
+    found = Found.of(newest, world)
+    if first:
         prune(checkpoints, config.keep_checkpoints, "checkpoint-*")
-    writer = (
-        MetricsWriter(job.state_dir / "metrics", step_of(newest) if newest else 0, config.tensorboard)
-        if rank == 0
-        else None
-    )
+        if newest and found.resharded:
+            reshard(next(newest.glob(SHARDS)))
+    barrier()
+    writer = None
+    if first:
+        done, folder = step_of(newest) if newest else 0, job.state_dir / "metrics"
+        trackers = open_trackers(config.tracking, folder, config.model_dump(mode="json"))
+        writer = MetricsWriter(folder, done, config.tensorboard, trackers)
     train_set, eval_set = hold_out(examples, config.eval_share, config.eval_examples)
 
-    from clinical_r1.training.sft.build import build_trainer
+    if job.preferences:
+        from clinical_r1.training.sft.preference import build_pair_trainer
 
-    trainer, watch = build_trainer(job, tokenizer, new_tokens, train_set, eval_set, world, stop, writer)
+        trainer, watch = build_pair_trainer(job, tokenizer, train_set, eval_set, world, stop, writer, found)
+    else:
+        trainer, watch = build_trainer(job, tokenizer, new_tokens, train_set, eval_set, world, stop, writer, found)
+    trainer.remote = remote
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     if writer is not None:
         writer.close()
@@ -102,25 +130,6 @@ def _window(config: SFTConfig, base_model: Path) -> int:
     return config.max_length or window
 
 
-LAYOUT = {
-    "micro_batch_size", "log_steps", "checkpoint_steps", "keep_checkpoints", "tensorboard", "processes", "deepspeed",
-    "activation_checkpointing", "attention",
-}  # fmt: skip
-"""Settings that change how a run is computed and not what: they may change when it goes on."""
-
-
-def _claim(job: SFTJob, world: int) -> None:
-    """The state directory is this run's: the same mathematics, data and base model."""
-    job.state_dir.parent.mkdir(parents=True, exist_ok=True)
-    known = {
-        "config": job.config.model_dump(mode="json", exclude=LAYOUT),
-        "traces": file_sha256(job.traces),
-        "base_model": identity(job.base_model),
-    }
-    sharding = job.config.deepspeed.stage if job.config.deepspeed else None
-    claim(job.state_dir, known, {"processes": world, "deepspeed.stage": sharding})
-
-
 def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seconds: float) -> dict[str, float]:
     """Numbers of the run; losses from the metrics file, so that a resumed run reports the whole."""
     from clinical_r1.training.preflight import gpu_peak
@@ -131,6 +140,8 @@ def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seco
     return {
         "train_loss": sum(last) / len(last) if last else float("nan"),
         "eval_loss": evaluation[-1] if evaluation else float("nan"),
+        **_preferred(trainer.state.log_history),
+        **({"thinking_form": watch.thinking_form} if watch.thinking_form is not None else {}),
         "tokens_per_s": watch.rate(),
         "steps": trainer.state.global_step,
         "examples": len(examples),
@@ -140,14 +151,23 @@ def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seco
     }
 
 
+def _preferred(history: list[dict[str, Any]]) -> dict[str, float]:
+    """Of pairs: by how much the chosen answers' gain in log-probability is ahead at the end, and in how many."""
+    names = {"rewards/margins": "margin", "rewards/accuracies": "preferred"}
+    rows = [row for row in history if "rewards/margins" in row]
+    last = rows[-max(1, len(rows) // 10) :]
+    return {ours: sum(row[theirs] for row in last) / len(last) for theirs, ours in names.items()} if rows else {}
+
+
 def _finish(job: SFTJob, trainer: Any, tokenizer: Any, writer: MetricsWriter | None, result: dict[str, float]) -> None:
     """Write the artifact; collective, because ZeRO-3 gathers the weights."""
     sharded = job.config.deepspeed is not None and job.config.deepspeed.stage == 3
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded else None
     if writer is None:
-        _barrier()
+        barrier()
         return
-    report_progress("sft: writing the model", result["steps"], result["steps"])  # type: ignore[arg-type]
+    label = "dpo" if job.preferences else "sft"
+    report_progress(f"{label}: writing the model", result["steps"], result["steps"])  # type: ignore[arg-type]
     job.out_dir.mkdir(parents=True, exist_ok=True)
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if job.config.lora is not None:
@@ -159,14 +179,7 @@ def _finish(job: SFTJob, trainer: Any, tokenizer: Any, writer: MetricsWriter | N
     write_curves(read_metrics(job.out_dir / METRICS_FILE), PANELS, job.out_dir / "curves.svg")
     finite = {key: value for key, value in result.items() if value == value}
     write_text(job.state_dir / RESULT_FILE, json.dumps(finite) + "\n")
-    _barrier()
-
-
-def _barrier() -> None:
-    import torch.distributed as dist
-
-    if dist.is_initialized():
-        dist.barrier()
+    barrier()
 
 
 if __name__ == "__main__":

@@ -1,20 +1,26 @@
 """TRL's SFTTrainer with a reproducible data order, a constant loss norm, whole checkpoints, and our metrics."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTTrainer
 
+from clinical_r1.generation.chat import CompletionReader, end_ids
+from clinical_r1.generation.decoder import Decoder
+from clinical_r1.generation.sampling import SamplingParams
+from clinical_r1.generation.weights import causal_of
 from clinical_r1.training.checkpoints import mark_complete, prune
+from clinical_r1.training.group import barrier
 from clinical_r1.training.launcher import report_progress
 from clinical_r1.training.lora import expose_bias
-from clinical_r1.training.metrics import MetricsWriter
-from clinical_r1.training.sft.data import EpochOrder
-from clinical_r1.training.sft.head import install
+from clinical_r1.training.metrics import MetricsWriter, scrubbed
+from clinical_r1.training.remote import Remote
+from clinical_r1.training.sft.data import EpochOrder, Example
+from clinical_r1.training.tracking import utilisation
 from clinical_r1.training.trainee import StopRequest
 
 CHECKPOINTS = f"{PREFIX_CHECKPOINT_DIR}-*"
@@ -28,23 +34,54 @@ LOGGED = {
     "entropy": "train/entropy",
     "eval_loss": "eval/loss",
     "eval_mean_token_accuracy": "eval/token_accuracy",
+    "rewards/margins": "train/margin",
+    "rewards/accuracies": "train/preferred",
+    "eval_rewards/margins": "eval/margin",
+    "eval_rewards/accuracies": "eval/preferred",
 }
 """TRL's names and ours."""
 
 
-class TraceTrainer(SFTTrainer):
-    """SFTTrainer over examples that are tokenized already."""
+class WholeCheckpoints:
+    """Beside one of TRL's trainers: data in our order, and checkpoints that are whole or not at all."""
 
-    def __init__(self, *args: Any, order: EpochOrder, loss_tokens: float | None, keep: int, **kwargs: Any) -> None:
-        """`loss_tokens`: what a step's summed loss is divided by; None = the tokens of its own batch."""
-        self.order, self.loss_tokens, self.keep = order, loss_tokens, keep
+    args: Any
+    state: Any
+
+    def __init__(self, *args: Any, order: EpochOrder, keep: int, **kwargs: Any) -> None:
+        self.order, self.keep = order, keep
+        self.remote: Remote | None = None
         super().__init__(*args, **kwargs)
-        causal: Any = self.model
-        install(causal.get_base_model() if hasattr(causal, "peft_config") else causal)
-        expose_bias(causal)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.order
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Transformers' checkpoint (TRL adds a model card), marked when every process has written its part; `remote`,
+        of the first process, sends it to the object store."""
+        if self.remote:
+            self.remote.make_room()
+        Trainer._save_checkpoint(self, model, trial)  # type: ignore[arg-type]
+        barrier()
+        if self.args.process_index == 0:
+            root = Path(str(self.args.output_dir))
+            step = self.state.global_step
+            folder = root / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+            mark_complete(folder, step=step, processes=self.args.world_size)
+            prune(root, self.keep, CHECKPOINTS)
+            if self.remote:
+                self.remote.push(folder, self.keep)
+        barrier()
+
+
+class TraceTrainer(WholeCheckpoints, SFTTrainer):
+    """SFTTrainer over examples that are tokenized already."""
+
+    def __init__(self, *args: Any, loss_tokens: float | None, **kwargs: Any) -> None:
+        """`loss_tokens`: what a step's summed loss is divided by; None = the tokens of its own batch."""
+        self.loss_tokens = loss_tokens
+        super().__init__(*args, **kwargs)
+        expose_bias(self.model)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -59,34 +96,35 @@ class TraceTrainer(SFTTrainer):
         self._metrics["train"]["token_loss"].append(self.accelerator.gather(share).mean().item())
         return loss
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Transformers' checkpoint (TRL adds a model card), marked when every process has written its part."""
-        Trainer._save_checkpoint(self, model, trial)
-        if dist.is_initialized():
-            dist.barrier()
-        if self.is_world_process_zero():
-            root = Path(str(self.args.output_dir))
-            mark_complete(root / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}", step=self.state.global_step)
-            prune(root, self.keep, CHECKPOINTS)
-        if dist.is_initialized():
-            dist.barrier()
-
 
 class Watch(TrainerCallback):
     """Metrics, progress, and the checkpoint on SIGTERM."""
 
-    def __init__(self, stop: StopRequest, writer: MetricsWriter | None, order: EpochOrder, trainer_tokens: Any) -> None:
-        """`writer` is None but on rank 0; `trainer_tokens` returns the tokens trained so far by all processes."""
+    def __init__(
+        self, stop: StopRequest, writer: MetricsWriter | None, order: EpochOrder, trainer_tokens: Any,
+        tokenizer: Any = None, held_out: Sequence[Example] = (), texts: bool = True,
+    ) -> None:  # fmt: skip
+        """`writer` is None but on rank 0; `trainer_tokens` returns the tokens trained so far by all processes. The
+        `held_out` examples are answered at each evaluation; `texts` keeps what was said."""
+        self.tokenizer, self.held_out, self.texts = tokenizer, held_out, texts
         self.stop, self.writer, self.order, self.tokens = stop, writer, order, trainer_tokens
+        self.parameters = 0
+        """Of the model, set where training begins."""
         self.stopped = False
+        self.thinking_form: float | None = None
+        """Share of the held-out answers of the last evaluation that think and answer in form."""
         self.seconds = 0.0
         """Spent in optimizer steps: without evaluation and checkpoints."""
-        self._begun = self._first_tokens = self._loss = 0.0
+        self.label = "sft"
+        """In what the progress says."""
+        self._loss: dict[str, float] = {}
+        self._begun = self._first_tokens = 0.0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters()) if model else 0
         self._first_tokens = self.tokens()
         if self.writer is not None:
-            report_progress("sft", state.global_step, state.max_steps)
+            report_progress(self.label, state.global_step, state.max_steps)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # accelerate's set_epoch does not reach the sampler through a resumed epoch's SkipBatchSampler on two processes:
@@ -105,10 +143,13 @@ class Watch(TrainerCallback):
         elif state.global_step >= state.max_steps:
             control.should_save = True
         if self.writer is not None:
-            report_progress("sft", state.global_step, state.max_steps, loss=self._loss, tokens_per_s=self.rate())
+            told = self._loss | {"tokens_per_s": self.rate()}
+            report_progress(self.label, state.global_step, state.max_steps, **told)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        self._loss = (logs or {}).get("token_loss", (logs or {}).get("loss", self._loss))
+        loss = (logs or {}).get("token_loss", (logs or {}).get("loss"))
+        if loss is not None:
+            self._loss = {"loss": loss}
         if self.writer is None or not logs:
             return
         row = {ours: float(logs[theirs]) for theirs, ours in LOGGED.items() if theirs in logs}
@@ -116,8 +157,49 @@ class Watch(TrainerCallback):
             row |= {"train/epoch": state.epoch or 0.0}
             if "train/loss" in row:
                 row |= {"train/tokens_per_s": self.rate()}
+                used = utilisation(self.parameters, self.rate(), args.world_size)
+                row |= {"train/mfu": used} if used is not None else {}
             self.writer.write(state.global_step, row)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Answer a few held-out questions: does the model think and conclude in the form that it is taught?
+
+        Every process decodes the same, because under ZeRO-3 the weights are gathered by all.
+        """
+        if not self.held_out:
+            return
+        rows = look(model, self.tokenizer, self.held_out)
+        if self.writer is None:
+            return
+        count = len(rows)
+        self.thinking_form = sum(row["outcome"] == "ok" for row in rows) / count
+        shares = {"eval/thinking_form": self.thinking_form}
+        self.writer.write(state.global_step, shares | {"eval/finished": sum(row["finished"] for row in rows) / count})
+        self.writer.show(state.global_step, rows if self.texts else [without_text(row) for row in rows])
 
     def rate(self) -> float:
         """Tokens (padding excluded) a second of training, over all processes."""
         return (self.tokens() - self._first_tokens) / self.seconds if self.seconds else 0.0
+
+
+def look(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """Greedy answers to held-out questions, each with its form; room for a quarter more than the traces took."""
+    decoder = Decoder(model)
+    longest = max(example.completion_length for example in examples)
+    prompts = [example.input_ids[: example.prompt_length] for example in examples]
+    room = min(decoder.window - max(map(len, prompts)), longest * 5 // 4 + 8)
+    ends = end_ids(tokenizer, causal_of(model))
+    params = SamplingParams(room, 0.0, 1.0, 0, ends, tokenizer.pad_token_id)
+    reader = CompletionReader(tokenizer, "the model", strict=True)
+    rows = []
+    for example, rollout in zip(examples, decoder.generate(prompts, params), strict=True):
+        parts = reader.read(rollout.token_ids, "stop" if rollout.finished else "length")[1]
+        row: dict[str, Any] = {"case_id": example.case_id, "outcome": parts.outcome.value, "finished": rollout.finished}
+        row |= {"tokens": len(rollout.token_ids), "thinking": scrubbed(parts.thinking)}
+        rows.append(row | {"response": scrubbed(parts.response)})
+    return rows
+
+
+def without_text(row: dict[str, Any]) -> dict[str, Any]:
+    """Form and lengths alone."""
+    return {name: value for name, value in row.items() if name not in ("thinking", "response")}
