@@ -1,1 +1,2 @@
-"""Benchmarks, runner, statistics, audit, chain analysis, promotion gate and the HTML report."""
+"""A model answers cases and is judged (`run`, `answer`, `thinking`); one room a question below: measure, judging,
+grounding, promotion, benchmarks, experiments, pages."""

@@ -1,13 +1,14 @@
-"""What an evaluation is told: how to sample, and who judges; and what the promotion gate is told."""
+"""What an evaluation is told: how to sample, and who judges."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from clinical_r1.dialects import AUTO, checked_name
+from clinical_r1.evaluation.baselines import OURS, baseline, settings_of
 from clinical_r1.privacy.crossing import CrossingPolicy
 from clinical_r1.sampling import Sampling
+from clinical_r1.settings import Seed
 from clinical_r1.verifier.config import JudgeConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -29,16 +30,28 @@ class EvaluationConfig(BaseModel):
     """What reports call the cases; the file's stem where empty."""
     ancestors: list[str] = Field(default_factory=list)
     """Names of the models that this one was trained from: what one of them filtered is biased for this one too."""
+    baseline: str = ""
+    """A published model (clinical_r1/evaluation/baselines.yaml): sets prompt, decoding and dialect as its publisher
+    states them, where they are not set beside it."""
+    prompt: str = OURS
+    """In whose words cases are asked: ours (what training teaches), or those of a baseline."""
+    ranked: int = Field(0, ge=0)
+    """Diagnoses that an open question is asked for, the most likely one first; each is judged, and counted is whether
+    the first, and whether any of them is right. Set by a benchmark that is asked so (NAME:top5); 0: one conclusion."""
     samples: int = Field(1, ge=1)
     """Answers to each case; more than one gives pass@k, majority vote and calibration."""
     temperature: float = Field(0.0, ge=0)
     """0 is greedy; several samples need more."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Nucleus sampling."""
+    top_k: int = Field(-1, ge=-1)
+    """Tokens to choose among; -1 is off."""
+    repetition_penalty: float = Field(1.0, gt=0)
+    """Of tokens that the prompt or the answer so far holds; 1 is off."""
     max_new_tokens: int = Field(1024, ge=1)
     """Room for thought and answer; what is cut off inside of a thought counts as `unclosed`, a wrong answer.
     A local model whose whole window is no larger answers in half of its window."""
-    seed: int = 0
+    seed: Seed = 0
     """Each (case, sample) draws from its own stream of this seed, so the order of work changes nothing."""
     batch_rows: int = Field(256, ge=1)
     """Prompts handed to the decoder at once, and journalled together; the decoder splits them to fit its memory."""
@@ -50,11 +63,15 @@ class EvaluationConfig(BaseModel):
     """How a local model marks its thoughts (a name of clinical_r1/dialects.py); auto asks its chat template, and where
     that does not say, each answer. Of an endpoint its own entry says it."""
     system_prompt: str = ""
-    """Sent to endpoints only: a model of ours thinks without being told."""
+    """A system message in place of the prompt's own; a model of ours thinks without being told."""
     reward_judge: JudgeConfig = Field(default_factory=JudgeConfig)
     """The judge that training's reward came from."""
     independent_judge: JudgeConfig | None = Field(default_factory=JudgeConfig)
     """A judge that training never saw; a gain under the reward judge alone is not shown. None: leave it out."""
+    budget_cases: int = Field(200, ge=0)
+    """Cases, drawn by the seed, whose thoughts are also cut at several budgets, so that accuracy against the thinking
+    budget can be drawn (a local model's only): about 3.6 more short answers a case, and their judgements by the reward
+    judge. 0: no curve."""
     judge_concurrency: int = Field(128, ge=1)
     """Judgements in flight."""
     crossing: CrossingPolicy = Field(default_factory=CrossingPolicy)
@@ -63,7 +80,22 @@ class EvaluationConfig(BaseModel):
     @property
     def decoding(self) -> Sampling:
         """How answers are drawn."""
-        return Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_new_tokens)
+        return Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k,
+                        repetition_penalty=self.repetition_penalty, max_tokens=self.max_new_tokens)  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not data.get("baseline"):
+            return data
+        return settings_of(str(data["baseline"])) | data
+
+    @field_validator("prompt")
+    @classmethod
+    def _known_words(cls, value: str) -> str:
+        if value != OURS:
+            baseline(value)
+        return value
 
     @field_validator("thinking")
     @classmethod
@@ -75,27 +107,3 @@ class EvaluationConfig(BaseModel):
         if self.samples > 1 and self.temperature == 0:
             raise ValueError("samples above 1 need a temperature above 0: greedy samples are all the same")
         return self
-
-
-class GateConfig(BaseModel):
-    """The promotion gate at the end of a training pipeline."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    policy: Path | None = None
-    """Policy file; None: the shipped one (clinical_r1/evaluation/policies/promotion.yaml)."""
-    incumbent: Path | None = None
-    """Folder of the model in use; None: there is none, and the rival is the base model plus an absolute minimum."""
-    cases: int = Field(default=0, ge=0)
-    """Test cases that the rival answers too, drawn by the seed; 0: all."""
-    forgetting: Path | None = None
-    """Forgetting benchmark in MedQA form; None: the test cases themselves, made into choices (a weak substitute)."""
-    forgetting_cases: int = Field(default=0, ge=0)
-    """Items of it, drawn by the seed; 0: all."""
-
-    @field_validator("policy", "incumbent", "forgetting", mode="before")
-    @classmethod
-    def _on_disk(cls, value: Any) -> Any:
-        if isinstance(value, str) and "://" in value:  # as a path it would lose a slash
-            raise ValueError(f"{value} is an address; copy it to this machine and give the path of the copy")
-        return value

@@ -1,6 +1,8 @@
 """Names of the files that evaluation writes, and the cases it reads."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +13,8 @@ from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.schema import Case, Prediction, first_problem, read_jsonl
 
 CASES, PREDICTIONS, METRICS, CONFIG = "cases.jsonl", "predictions.jsonl", "metrics.json", "config.json"
+THINKING = "thinking.json"
+"""Accuracy against the thinking budget (thinking.Curve); only of a local model that thinks."""
 BENCHMARK = "benchmark.json"
 """The card of a built benchmark, beside its cases and beside predictions on them."""
 
@@ -86,3 +90,16 @@ def _read_card(path: Path) -> dict[str, Any]:
     if not isinstance(card, dict):
         raise UserError(f"{path}: no JSON object; copy the benchmark.json of the built benchmark here again")
     return card
+
+
+def rank(seed: int, case_id: str) -> str:
+    """Where a case stands in the order of a seed; independent of the order in which the cases come."""
+    return hashlib.sha256(f"{seed}:{case_id}".encode()).hexdigest()
+
+
+def sample_of(cases: Sequence[Case], limit: int, seed: int = 0) -> list[Case]:
+    """At most `limit` cases (0: all), drawn by a hash of seed and id, in their own order."""
+    if limit <= 0 or len(cases) <= limit:
+        return list(cases)
+    chosen = {case.id for case in sorted(cases, key=lambda case: rank(seed, case.id))[:limit]}
+    return [case for case in cases if case.id in chosen]

@@ -8,11 +8,16 @@ import pytest
 from invented_run import make_cases, make_predictions
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.builder import BuilderConfig, DifficultyFilter, bias_of, build_benchmark
+from clinical_r1.evaluation.benchmarks.builder import (
+    BuilderConfig,
+    DifficultyFilter,
+    bias_of,
+    build_benchmark,
+    overlaps,
+)
+from clinical_r1.evaluation.benchmarks.registry import load_benchmark, names
 from clinical_r1.evaluation.config import EvaluationConfig
-from clinical_r1.evaluation.contamination import overlaps
-from clinical_r1.evaluation.metrics import is_right
-from clinical_r1.evaluation.registry import load_benchmark, names
+from clinical_r1.evaluation.measure.metrics import is_right
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

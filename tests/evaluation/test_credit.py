@@ -3,9 +3,9 @@
 import pytest
 from invented_run import make_cases, make_prediction
 
-from clinical_r1.evaluation.compare import compare
-from clinical_r1.evaluation.credit import CREDIT, Coder, partial_credit
-from clinical_r1.evaluation.metrics import measure
+from clinical_r1.evaluation.measure.compare import compare
+from clinical_r1.evaluation.measure.credit import CREDIT, Coder, partial_credit
+from clinical_r1.evaluation.measure.metrics import measure
 from clinical_r1.schema import Case
 
 CASE = Case(language="en", question="Cough and fever. Diagnosis?", reference="Pneumonia", icd10="J18.9")
@@ -53,6 +53,27 @@ def test_mean_and_counts():
     assert got.mean == pytest.approx((2 + CREDIT["block"]) / 4)
     assert got.levels["right"] == 2
     assert got.low <= got.mean <= got.high
+
+
+def test_lists_are_held_against_all_of_the_reference_and_shown(tmp_path):
+    from clinical_r1.evaluation.pages.results import write_evaluation
+
+    listed = Case(language="zh", question="发热。诊断？", references=["肺炎", "2型糖尿病"], icd10="J18.9")
+    single = Case(language="zh", question="咳嗽。诊断？", references=["哮喘"])
+    said = ["最终诊断：肺炎；2型糖尿病", "最终诊断：肺炎", "最终诊断：胃癌", "不能确定。"]
+    rows = [
+        make_prediction(listed, False).model_copy(update={"response": response, "sample": sample})
+        for sample, response in enumerate(said)
+    ]
+    measured = measure([listed, single], [*rows, make_prediction(single, True)], "ours", "wards")
+    assert measured.list_f1 is not None
+    assert (measured.list_f1.n, measured.list_f1.unread) == (4, 1)
+    assert measured.list_f1.mean == pytest.approx((1 + 2 / 3 + 0 + 0) / 4)
+    page = write_evaluation(measured, tmp_path).read_text(encoding="utf-8")
+    assert "F1 over lists of diagnoses" in page and "41.7%" in page
+    alone = measure([single], [make_prediction(single, True)], "ours", "wards")
+    assert alone.list_f1 is None
+    assert "F1 over lists" not in write_evaluation(alone, tmp_path).read_text(encoding="utf-8")
 
 
 def test_metrics_and_comparison_carry_it():

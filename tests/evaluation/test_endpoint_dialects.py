@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from invented_run import make_cases
 
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import PREDICTIONS
 from clinical_r1.evaluation.run import evaluate
@@ -35,6 +36,10 @@ class Speaker(BaseHTTPRequestHandler):
         asked = body["messages"][-1]["content"]
         right = next((case.reference for case in CASES if case.question in asked), "pancreas")
         message, finish, usage = speak(self.path.split("/")[1], right, body["max_tokens"])
+        if self.path.startswith("/own_drawing") and "temperature" in body:
+            return self.reply(400, {"error": {"message": "Unsupported value: 'temperature'. Only the default is"}})
+        if self.path.startswith("/misplaced"):
+            return self.reply(400, {"error": {"message": "Workspace plan-b has no such deployment"}})
         if finish == "http_400":
             return self.reply(400, {"error": {"message": "content management policy", "code": "content_filter"}})
         choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
@@ -64,6 +69,8 @@ def speak(dialect: str, answer: str, room: int) -> tuple[dict[str, Any], str, di
     }
     if dialect in texts:
         return {"content": texts[dialect]}, "stop", USAGE
+    if dialect == "own_drawing":
+        return {"content": texts["inline"]}, "stop", USAGE
     if dialect == "field":
         return {"content": answer, "reasoning_content": THOUGHT, "reasoning": THOUGHT}, "stop", USAGE
     if dialect == "parts":
@@ -142,3 +149,15 @@ def test_what_is_refused_is_asked_once_and_is_no_wrong_answer(answered, dialect)
     assert metrics["overall"]["unscored"] == len(CASES)
     assert any("would not answer" in note for note in metrics["notes"])
     assert answered(dialect)[2] == 0, "nor is it asked again by the next run"
+
+
+def test_a_decoding_that_was_not_used_is_not_recorded(answered):
+    assert answered("inline")[0]["decoding"]["temperature"] == 0.0
+    metrics, _, _ = answered("own_drawing")
+    assert metrics["decoding"] is None and metrics["overall"]["accuracy"] == 1.0
+    assert any("does not take the asked decoding (greedy" in note for note in metrics["notes"])
+
+
+def test_an_endpoint_that_answers_nothing_is_told_in_its_own_words(answered):
+    with pytest.raises(UserError, match=r'no call of 4 was answered; most often http_400: "Workspace plan-b has no'):
+        answered("misplaced")

@@ -5,15 +5,13 @@ import json
 import pytest
 from invented_run import make_cases, make_prediction, make_predictions
 
-from benchmarks.gate import result_of
 from clinical_r1.baseline import read_baseline
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.choices import multiple_choice
-from clinical_r1.evaluation.compare import PairedResult
-from clinical_r1.evaluation.config import GateConfig
-from clinical_r1.evaluation.gate import GateInputs, decide, write_gate
-from clinical_r1.evaluation.policy import Policy, read_policy
-from clinical_r1.evaluation.specialties import specialty_rules
+from clinical_r1.evaluation.measure.compare import PairedResult, result_of
+from clinical_r1.evaluation.promotion.gate import GateInputs, decide, write_gate
+from clinical_r1.evaluation.promotion.policy import GateConfig, Policy, read_policy
+from clinical_r1.evaluation.promotion.run import multiple_choice
+from clinical_r1.evaluation.promotion.specialties import specialty_rules
 from clinical_r1.objectstore.binding import approve
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Verdict, VerdictLabel

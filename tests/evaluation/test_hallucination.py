@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clinical_r1.evaluation.corruptions import score
-from clinical_r1.evaluation.hallucination import check, hallucination_rate
+from clinical_r1.evaluation.grounding.check import score
+from clinical_r1.evaluation.grounding.hallucination import check, hallucination_rate
 from clinical_r1.lexicon.findings import mentions
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction

@@ -3,7 +3,7 @@
 import pytest
 from invented_run import make_cases, make_predictions
 
-from clinical_r1.evaluation.judge import CALLS, judge_predictions
+from clinical_r1.evaluation.judging.judge import CALLS, judge_predictions
 from clinical_r1.llm.client import BudgetExhausted
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.llm.journal import JOURNAL, journaled_keys

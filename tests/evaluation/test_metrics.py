@@ -4,10 +4,10 @@ import pytest
 from invented_run import make_cases, make_prediction, make_predictions
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.chapters import chapter
-from clinical_r1.evaluation.compare import compare
-from clinical_r1.evaluation.metrics import measure
-from clinical_r1.evaluation.sentences import (
+from clinical_r1.evaluation.measure.compare import compare
+from clinical_r1.evaluation.measure.credit import chapter
+from clinical_r1.evaluation.measure.metrics import measure
+from clinical_r1.evaluation.pages.results import (
     answer_sentence,
     model_sentence,
     model_sentence_zh,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation import online
-from clinical_r1.evaluation.online import OnlineAuditConfig, Share, audit_served
+from clinical_r1.evaluation.judging import online
+from clinical_r1.evaluation.judging.online import OnlineAuditConfig, Share, audit_served
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.stats import wilson
 

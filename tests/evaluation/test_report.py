@@ -8,7 +8,7 @@ import pytest
 from invented_run import make_cases, make_predictions, write_run
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.report import ReportInputs, write_report
+from clinical_r1.evaluation.pages.report import ReportInputs, write_report
 from clinical_r1.schema import Verdict, VerdictLabel
 
 KEYS = {"cases", "traces", "outcomes", "sft", "ppo", "mcnemar_p", "seconds"}
@@ -94,6 +94,38 @@ def test_record_text_is_escaped(run, tmp_path):
     paths = write_run(tmp_path / "run", cases, make_predictions(cases, 0.5, 1), make_predictions(cases, 0.5, 2))
     write_report(ReportInputs(**paths), tmp_path)
     assert "<script>alert" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_answers_of_the_first_and_last_steps_and_names_the_algorithm(tmp_path):
+    cases = make_cases(60)
+    paths = write_run(tmp_path / "run", cases, make_predictions(cases, 0.5, 1), make_predictions(cases, 0.5, 2))
+    (paths["ppo"] / "config.json").write_text(json.dumps({"algorithm": "rloo", "learning_rate": 5e-7}))
+    row = {"case_id": "c", "reference": "gout", "verdict": "correct", "reward": 0.1, "outcome": "no_think", "tokens": 7}
+    rows = [{"step": step, "response": f"<b>said in {step}</b>", "thinking": ""} | row for step in range(1, 41)]
+    (paths["ppo"] / "samples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    summary = write_report(ReportInputs(**paths, samples=4), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert summary["algorithm"] == "RLOO"
+    assert "SFT + RLOO" in page
+    assert "SFT + PPO" not in page
+    shown = [step for step in range(1, 41) if f"&lt;b&gt;said in {step}&lt;" in page]
+    assert shown == [1, 2, 39, 40]
+
+
+def test_the_page_tells_of_preference_pairs_and_of_the_base_model(tmp_path):
+    cases = make_cases(60)
+    paths = write_run(tmp_path / "run", cases, make_predictions(cases, 0.5, 1), make_predictions(cases, 0.5, 2))
+    (paths["sft"] / "config.json").write_text(json.dumps({"epochs": 1, "dpo": {"learning_rate": 1e-5, "beta": 0.1}}))
+    (paths["sft"] / "preference").mkdir()
+    rows = [{"step": step, "train/loss": 0.69, "train/margin": 0.1 * step} for step in range(1, 5)]
+    (paths["sft"] / "preference" / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    summary = write_report(ReportInputs(**paths, simulated=True, base_model="smollm2"), tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "SFT + DPO + PPO" in page and "DPO margin" in page
+    assert [row["run"] for row in summary["hyperparameters"] if row["stage"] == "DPO"] == ["1e-5", "0.1"]
+    assert "training began with smollm2" in page and "tiny one" not in page
+    write_report(ReportInputs(**paths, samples=0), tmp_path)
+    assert "said in" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_without_a_judge_figures_are_lower_bounds_in_summary_and_report(tmp_path):

@@ -8,9 +8,9 @@ import pytest
 from invented_run import make_cases, make_predictions
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.agreement import agreements, import_reviews
-from clinical_r1.evaluation.audit import LabelledJudgement, audit_verifier, corrected_accuracy, write_audit
-from clinical_r1.evaluation.review import ReviewItem, build_queue, from_csv, to_csv, write_queue
+from clinical_r1.evaluation.judging.agreement import agreements, import_reviews
+from clinical_r1.evaluation.judging.audit import LabelledJudgement, audit_verifier, corrected_accuracy, write_audit
+from clinical_r1.evaluation.judging.review import ReviewItem, build_queue, from_csv, to_csv, write_queue
 from clinical_r1.schema import Verdict, VerdictLabel, read_jsonl
 from clinical_r1.stats import wilson
 from clinical_r1.verifier.rule import RuleVerifier

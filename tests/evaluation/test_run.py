@@ -13,8 +13,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation import answer as answer_module
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import read_cases
-from clinical_r1.evaluation.journal import RowJournal
-from clinical_r1.evaluation.judge import judge_predictions
+from clinical_r1.evaluation.judging.judge import judge_predictions
 from clinical_r1.evaluation.run import evaluate
 from clinical_r1.folders import identity
 from clinical_r1.llm.config import EndpointConfig
@@ -159,7 +158,7 @@ def test_an_endpoint_that_answers_nothing_usable_gives_no_figures(cases_file, tm
         endpoint = EndpointConfig(
             name="proxy", base_url=url, model="m", data_region="here", trusted=True, max_retries=0, backoff_first=0.01
         )
-        with pytest.raises(UserError, match=r"no call of 42 was answered \(most often: bad_reply\)"):
+        with pytest.raises(UserError, match=r"no call of 42 was answered; most often bad_reply"):
             evaluate(config(), endpoint, cases_file, tmp_path / "out", tmp_path / "state")
         assert not (tmp_path / "out").exists()
         Proxy.good = 1
@@ -181,14 +180,25 @@ def test_rule_judge_and_missing_answers(tmp_path):
     assert judge_predictions(JudgeConfig(), cases, rows, tmp_path) == verdicts
 
 
-def test_journal_drops_a_line_that_a_kill_cut(tmp_path):
-    rows = make_predictions(make_cases(3), 0.5, 1)
-    journal = RowJournal(tmp_path, "answers", "x", Prediction)
-    journal.append(rows)
-    journal.path.write_bytes(journal.path.read_bytes()[:-20])
-    assert journal.read() == rows[:2]
-    journal.append(rows[2:])
-    assert journal.read() == rows
+def test_more_room_asks_again_only_what_was_cut(model, cases_file, tmp_path, monkeypatch):
+    original, asked = answer_module.LocalAnswerer.answer, []
+    monkeypatch.setattr(
+        answer_module.LocalAnswerer, "answer", lambda self, jobs: asked.append(len(jobs)) or original(self, jobs)
+    )
+
+    def rows(tokens: int, state: str) -> list[Prediction]:
+        evaluate(config(temperature=1.0, max_new_tokens=tokens), model, cases_file, tmp_path / "out", tmp_path / state)
+        return read_jsonl(tmp_path / "out" / "predictions.jsonl", Prediction)
+
+    short = rows(60, "state")
+    full = sum(row.reasoning_tokens + row.answer_tokens == 60 for row in short)
+    assert 0 < full < 42 and sum(asked) == 42
+    longer = rows(75, "state")
+    assert full - 3 < sum(asked) - 42 <= full, "an answer of 60 tokens may be whole, too"
+    assert longer == rows(75, "fresh")
+    del asked[:]
+    assert rows(75, "state") == longer and not asked
+    assert rows(60, "state") == short, "less room cuts what had more"
 
 
 def test_another_model_is_another_fingerprint(model, tmp_path):

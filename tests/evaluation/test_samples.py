@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 from invented_run import make_cases, make_prediction
 
-from clinical_r1.evaluation.samples import answer_key, calibrate, pass_at_k, votes
+from clinical_r1.evaluation.measure.samples import answer_key, calibrate, pass_at_k, votes
 
 
 @pytest.mark.parametrize(("n", "correct", "k"), [(5, 2, 1), (5, 2, 3), (8, 0, 4), (8, 8, 2), (6, 1, 6)])

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from clinical_r1.evaluation.resampling import (
+from clinical_r1.evaluation.measure.resampling import (
     cluster_interval,
     difference_interval,
     kappa_interval,

@@ -2,78 +2,123 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.runs.arms import ARGUMENTS, Local
+from clinical_r1.evaluation.experiments.reports import REPORTS
+from clinical_r1.runs.arms import DESIGNS, Local, arguments
 from clinical_r1.runs.config import load_as
 from clinical_r1.runs.experiments import CONFIGS, CompareSynthesizersConfig, HeldOutSiteConfig
+from clinical_r1.runs.steps import ArmsData, Training, Trial
 from clinical_r1.simulator import teacher, world
 from clinical_r1.simulator.config import SimulatorConfig
+from clinical_r1.synthesis.config import SynthesisConfig
 from pipelines.placement import Placement
-from pipelines.registry import PIPELINES, load_pipeline, titles_of
+from pipelines.registry import EXPERIMENTS, load_pipeline, pipeline_of, titles_of
 from pipelines.runner import check_names
 
-SHARED = ("ablate-rl", "ablate-rewards", "compare-synthesizers", "cross-language")
-SHARED_SECTIONS = ("records", "synthesis", "base_model", "sft", "evaluation", "state_dir", "sources_sha256")
+SHARED = ("ablate-rl", "ablate-rewards", "compare-algorithms", "compare-synthesizers", "cross-language")
+SHARED_SECTIONS = ("records", "synthesis", "base_model", "reference_training", "reference_evaluation")
 
 
-def arguments(name: str, tmp_path: Path, *overrides: str) -> dict:
+def told(name: str, tmp_path: Path, *overrides: str) -> dict:
     config = load_as(CONFIGS[name], f"experiments/{name}", list(overrides))
     simulated = config.report.model_copy(update={"simulated": True})
     config = config.model_copy(update={"report": simulated})
-    return ARGUMENTS[name](config, Local(tmp_path, tmp_path / "state", "sha", "code", "twins"))
+    return arguments(name, config, Local(tmp_path, tmp_path / "state", "twins"))
 
 
-def test_every_experiment_is_a_pipeline_with_arguments_for_all_its_inputs(tmp_path: Path) -> None:
-    assert set(CONFIGS) == set(ARGUMENTS) <= set(PIPELINES)
-    for name in CONFIGS:
-        inputs = load_pipeline(name).pipeline_spec.root.input_definitions.parameters
-        given = arguments(name, tmp_path) | {"simulator": ""}
-        assert set(given) == set(inputs) - set(Placement._fields), name
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_one_pipeline_takes_the_arguments_of_every_experiment(name: str, tmp_path: Path) -> None:
+    assert set(CONFIGS) == set(DESIGNS) == set(REPORTS) and pipeline_of(name) == EXPERIMENTS
+    inputs = load_pipeline(EXPERIMENTS).pipeline_spec.root.input_definitions.parameters
+    given = {*told(name, tmp_path), "sources_sha256", "state_dir", "code_version", "simulator"}
+    assert given == set(inputs) - set(Placement._fields)
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_steps_read_back_what_they_are_told(name: str, tmp_path: Path) -> None:
+    given = told(name, tmp_path)
+    for arm in given["arms"]:
+        training, trial = load(Training, arm["training"]), load(Trial, arm["evaluation"])
+        assert trial.evaluation and (training.sft or training.ppo or trial.judge)
+    data = load(ArmsData, given["arms_data"])
+    assert bool(data.synthesis) == (name in ("compare-synthesizers", "cross-language", "held-out-site"))
+    # Nothing but the judges' experiment goes without a trained model.
+    assert (given["reference_training"] == "") == (name == "audit-verifier")
+    assert [arm.name for arm in load(REPORTS[name][0], given["report"]).arms] == [arm["name"] for arm in given["arms"]]
+
+
+def load(model: type, text: str) -> Any:
+    return model.model_validate_json(text)
 
 
 def test_shared_steps_are_told_the_same_in_every_experiment(tmp_path: Path) -> None:
-    first, *others = (arguments(name, tmp_path) for name in SHARED)
+    first, *others = (told(name, tmp_path) for name in SHARED)
     for other in others:
         assert {key: first[key] for key in SHARED_SECTIONS} == {key: other[key] for key in SHARED_SECTIONS}
 
 
-@pytest.mark.parametrize("name", SHARED)
-def test_shared_steps_are_the_first_of_their_kind(name: str) -> None:
-    """kfp numbers the later uses of a component, and the number is part of the cache key."""
-    dag = load_pipeline(name).pipeline_spec.root.dag
-    for task in ("prepare-records", "synthesize-shard", "base-model", "fine-tune", "evaluate-model"):
-        assert dag.tasks[task].component_ref.name == f"comp-{task}"
-
-
 def test_the_papers_table_is_one_run_in_both_experiments_of_rl(tmp_path: Path) -> None:
-    rl = {arm["name"]: arm for arm in arguments("ablate-rl", tmp_path)["arms"]}
-    rewards = {arm["name"]: arm for arm in arguments("ablate-rewards", tmp_path)["arms"]}
+    both = [told(name, tmp_path) for name in ("ablate-rl", "ablate-rewards")]
+    assert both[0]["arms_data"] == both[1]["arms_data"]
+    rl, rewards = ({arm["name"]: arm for arm in one["arms"]} for one in both)
     assert rl["paper-0"] == rewards["paper-0"] and rl["paper-1"] == rewards["paper-1"]
-    components = [load_pipeline(name).pipeline_spec for name in ("ablate-rl", "ablate-rewards")]
-    names = [{n for n in spec.components if n.startswith(("comp-reinforce", "comp-evaluate"))} for spec in components]
-    assert names[0] == names[1]
+
+
+def test_algorithms_are_compared_on_equally_many_rollouts_and_ppo_is_the_other_experiments(tmp_path: Path) -> None:
+    arms = {arm["name"]: arm for arm in told("compare-algorithms", tmp_path)["arms"]}
+    rl = {arm["name"]: arm for arm in told("ablate-rl", tmp_path)["arms"]}
+    assert set(arms) == {f"{one}-{seed}" for one in ("ppo", "rloo", "grpo") for seed in (0, 1)}
+    assert arms["ppo-0"]["training"] == rl["paper-0"]["training"]
+    assert arms["ppo-0"]["state_dir"] == rl["paper-0"]["state_dir"]
+    made = [load(Training, arm["training"]).ppo for arm in arms.values()]
+    assert len({one.steps * one.batch_size for one in made}) == 1
+    assert {one.group_size for one in made if one.algorithm != "ppo"} == {4}
+    with pytest.raises(UserError, match=r"algorithms: rloo: ppo: batch_size 6 must be a multiple of .* 4"):
+        told("compare-algorithms", tmp_path, "ppo.batch_size=6", "ppo.minibatches=1", "ppo.micro_batch_size=1")
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_no_two_arms_share_a_state_folder(name: str, tmp_path: Path) -> None:
-    given = arguments(name, tmp_path)
-    states = [arm["state_dir"] for key in given if key.startswith("arms") for arm in given[key]]
+    states = [arm["state_dir"] for arm in told(name, tmp_path)["arms"]]
     assert len(states) > 0 and len(set(states)) == len(states)
-    assert given["state_dir"] not in states
+    assert str(tmp_path / "state") not in states
 
 
 def test_the_judge_is_the_same_for_both_synthesizers(tmp_path: Path) -> None:
     config = load_as(CompareSynthesizersConfig, "experiments/compare-synthesizers")
-    rival = type(config.synthesis).model_validate_json(arguments("compare-synthesizers", tmp_path)["rival_synthesis"])
+    rival = load(ArmsData, told("compare-synthesizers", tmp_path)["arms_data"]).synthesis
     assert rival.synthesizer.name == "rival" and rival.judge_endpoint == config.synthesis.judge_endpoint
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_budgets_and_limits_hold_for_all_arms_together(name: str, tmp_path: Path) -> None:
+    """Of each kind of call: what is synthesized, what trains, what is evaluated."""
+    judge = ["verifier.kind=llm", "endpoint.name=j", "endpoint.base_url=http://127.0.0.1:9/v1", "endpoint.model=m",
+             "endpoint.requests_per_minute=60", "budget.max_cost=12"]  # fmt: skip
+    places = ["ppo.judge", "evaluation.reward_judge"]
+    overrides = [f"{place}.{one}" for place in places for one in judge] + ["synthesis.budget.max_cost=12"]
+    given = told(name, tmp_path, *overrides)
+    arms = [(load(Training, arm["training"]), load(Trial, arm["evaluation"])) for arm in given["arms"]]
+    rates = [how.ppo.judge.endpoint.requests_per_minute for how, _ in arms if how.ppo]
+    assert sum(how.ppo.judge.budget.max_cost for how, _ in arms if how.ppo) == pytest.approx(12 if rates else 0)
+    assert all(rate * min(2, len(arms)) == 60 for rate in rates)
+    if name != "audit-verifier":  # there each judge is an arm with a budget of its own
+        trials = [load(Trial, given["reference_evaluation"]), *(trial for _, trial in arms)]
+        assert sum(trial.evaluation.reward_judge.budget.max_cost for trial in trials) == pytest.approx(12)
+        written = [
+            SynthesisConfig.model_validate_json(given["synthesis"]),
+            load(ArmsData, given["arms_data"]).synthesis,
+        ]
+        assert sum(one.budget.max_cost for one in written if one) == 12
 
 
 def test_nothing_counts_as_planted_on_real_cases(tmp_path: Path) -> None:
     config = load_as(HeldOutSiteConfig, "experiments/held-out-site")
-    given = ARGUMENTS["held-out-site"](config, Local(tmp_path, tmp_path, "sha", "code"))
+    given = arguments("held-out-site", config, Local(tmp_path, tmp_path))
     assert '"planted_points": null' in given["report"]
 
 
@@ -90,22 +135,19 @@ def test_the_planted_difference_of_the_synthesizers_is_what_the_simulator_does()
 
 
 def test_titles_are_read_from_the_pipeline() -> None:
-    titles = titles_of("held-out-site")
-    assert (
-        titles["prepare-records"] == "Read and split records"
-        and titles["fine-tune-further"] == "Fine-tune (SFT)"
-        and titles["leak-cases"] == "Plant a leak"
-    )
+    titles = titles_of(EXPERIMENTS)
+    assert titles["prepare-records"] == "Read and split records"
+    assert (titles["train-arm"], titles["train-arm-2"]) == ("Train the reference", "Train the arm")
 
 
 def test_wrong_input_is_told_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown experiment 'ablate': choose of ablate-rl"):
-        check_names(["ablate"])
+    with pytest.raises(UserError, match="unknown experiment 'ablate-r': did you mean 'ablate-rl'"):
+        check_names(["ablate-r"])
     with pytest.raises(UserError, match="did you mean 'seeds'"):
         load_as(CONFIGS["ablate-rl"], "experiments/ablate-rl", ["experiment.seedz=[1]"])
     with pytest.raises(UserError, match="suspect 'nobody' is none of the judges"):
         load_as(CONFIGS["audit-verifier"], "experiments/audit-verifier", ["experiment.suspect=nobody"])
     with pytest.raises(UserError, match="no such table"):
-        arguments("ablate-rewards", tmp_path, "experiment.tables=[paper, best]")
+        told("ablate-rewards", tmp_path, "experiment.tables=[paper, best]")
     with pytest.raises(UserError, match=r"labelled.*no such file"):
-        arguments("audit-verifier", tmp_path, "experiment.labelled=/nowhere.jsonl")
+        told("audit-verifier", tmp_path, "experiment.labelled=/nowhere.jsonl")

@@ -1,16 +1,16 @@
 """The statistics of the experiments: planted effects are found, absent ones are not claimed, seeds are clustered."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.audit import Audit, Stability
-from clinical_r1.evaluation.experiments import ablate_rewards, ablate_rl, audit_verifier, cross_language, held_out_site
-from clinical_r1.evaluation.experiments.arms import Arm, ArmsReport
+from clinical_r1.evaluation.experiments import audit_verifier, cross_language, held_out_site, reinforcement
+from clinical_r1.evaluation.experiments.arms import Arm, ArmsReport, Evidence
 from clinical_r1.evaluation.experiments.finding import Estimate, conclude, planted
-from clinical_r1.evaluation.experiments.held_out_site import HeldOutReport
+from clinical_r1.evaluation.judging.audit import Audit, Stability
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction, Trace, TraceOutcome, Verdict, VerdictLabel, write_jsonl
 from clinical_r1.simulator.world import sample_records
@@ -45,6 +45,12 @@ def splits(path: Path, cases: list[Case]) -> Path:
     return path
 
 
+def evidence(
+    tmp_path: Path, cases: list[Case], reference: Path, runs: list[Path], made: Sequence[Path] = ()
+) -> Evidence:
+    return Evidence(splits(tmp_path, cases), (tmp_path, tmp_path), reference, runs, made)
+
+
 def test_power_and_detectable_effect_belong_together() -> None:
     estimate = Estimate(value=0.1, low=0.04, high=0.16, n=500)
     assert estimate.power(estimate.detectable) == pytest.approx(0.9, abs=1e-3)
@@ -58,7 +64,7 @@ def test_power_and_detectable_effect_belong_together() -> None:
 )  # fmt: skip
 def test_verdicts(low: float, high: float, confirmed: bool, verdict: str) -> None:
     estimate = Estimate(value=(low + high) / 2, low=low, high=high, n=100)
-    assert conclude("x", "?", estimate, 5, "a", "b", confirmed=confirmed).verdict == verdict
+    assert conclude("x", "?", estimate, 5, "a", "b", False, "", confirmed=confirmed).verdict == verdict
 
 
 def test_a_planted_effect_is_found_on_its_own_side_only() -> None:
@@ -71,7 +77,7 @@ def test_ablate_rl_pools_seeds_by_case(tmp_path: Path) -> None:
     sft = folder(tmp_path / "sft", cases, coin(cases, 0.5, 1))
     runs = [folder(tmp_path / f"r{seed}", cases, coin(cases, 0.75, 10 + seed)) for seed in range(3)]
     settings = ArmsReport(arms=[Arm(name=f"s{seed}", seed=seed) for seed in range(3)], design_points=10)
-    finding = ablate_rl.report(settings, splits(tmp_path, cases), sft, runs, tmp_path / "out")
+    finding = reinforcement.ablate_rl(settings, evidence(tmp_path, cases, sft, runs), tmp_path / "out")
     assert finding.verdict == "shown" and 15 < finding.effect < 35
     # Three times the answers are not three times the cases: the interval stays that of 300 patients.
     assert finding.ci[1] - finding.ci[0] > 8
@@ -85,8 +91,24 @@ def test_ablate_rewards_claims_nothing_between_equal_tables(tmp_path: Path) -> N
     arms = [Arm(name=f"{table}-{seed}", seed=seed, factors={"table": table}) for table in "ab" for seed in (0, 1)]
     runs = [folder(tmp_path / arm.name, cases, coin(cases, 0.7, index)) for index, arm in enumerate(arms)]
     settings = ArmsReport(arms=arms, design_points=5)
-    finding = ablate_rewards.report(settings, splits(tmp_path, cases), sft, runs, tmp_path / "out")
+    finding = reinforcement.ablate_rewards(settings, evidence(tmp_path, cases, sft, runs), tmp_path / "out")
     assert finding.verdict == "not shown" and finding.ci[0] < 0 < finding.ci[1]
+
+
+def test_compare_algorithms_finds_the_better_one_and_says_of_what(tmp_path: Path) -> None:
+    cases = list(sample_records(300, seed=2))
+    sft = folder(tmp_path / "sft", cases, coin(cases, 0.5, 1))
+    share = {"ppo": 0.6, "rloo": 0.6, "grpo": 0.8}
+    arms = [Arm(name=f"{one}-{seed}", seed=seed, factors={"algorithm": one}) for one in share for seed in (0, 1)]
+    runs = [
+        folder(tmp_path / arm.name, cases, coin(cases, share[arm.factors["algorithm"]], index))
+        for index, arm in enumerate(arms)
+    ]
+    settings = ArmsReport(arms=arms, design_points=5)
+    finding = reinforcement.compare_algorithms(settings, evidence(tmp_path, cases, sft, runs), tmp_path / "out")
+    assert finding.experiment == "compare-algorithms" and finding.verdict == "shown" and finding.effect > 10
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Each algorithm against SFT" in page and "table" not in finding.answer
 
 
 def test_cross_language_attributes_the_loss_to_the_base_model(tmp_path: Path) -> None:
@@ -101,7 +123,7 @@ def test_cross_language_attributes_the_loss_to_the_base_model(tmp_path: Path) ->
             runs.append(folder(tmp_path / name, cases, right))
     before = folder(tmp_path / "base", cases, coin(cases, 0.8, 99))
     settings = ArmsReport(arms=arms, design_points=10, planted_points=20)
-    finding = cross_language.report(settings, splits(tmp_path, cases), before, runs, tmp_path / "out")
+    finding = cross_language.report(settings, evidence(tmp_path, cases, before, runs), tmp_path / "out")
     assert finding.verdict == "shown" and 30 < finding.effect < 60
     assert finding.n == 200 and finding.planted[0].found and finding.planted[0].effect < -15
     with pytest.raises(UserError, match="id-aligned"):
@@ -132,18 +154,17 @@ def test_held_out_site_finds_the_site_and_the_leak(tmp_path: Path) -> None:
     ]
     made = [traces(tmp_path / name, train) for name in names[:2]]
     made.append(traces(tmp_path / names[2], [*train, *at_site[:60]]))
-    settings = HeldOutReport(
-        arms=[Arm(name=name) for name in names], design_points=10, planted_points=20, site="hillside",
+    settings = held_out_site.Settings(
+        arms=[Arm(name=name) for name in names[1:]], design_points=10, planted_points=20, site="hillside",
         leak_points=100 * 60 / len(at_site),
     )  # fmt: skip
-    finding = held_out_site.report(settings, splits(tmp_path, cases), made, runs, tmp_path / "out")
+    told = evidence(tmp_path, cases, runs[0], runs[1:], made)
+    finding = held_out_site.report(settings, told, tmp_path / "out")
     assert finding.verdict == "shown" and finding.n == len(at_site)
     site, leak = finding.planted
     assert site.found and leak.found and leak.effect == pytest.approx(leak.size, abs=1)
     with pytest.raises(UserError, match="harbour"):
-        held_out_site.report(
-            settings.model_copy(update={"site": "harbour"}), tmp_path, made, runs, tmp_path / "out"
-        )  # fmt: skip
+        held_out_site.report(settings.model_copy(update={"site": "harbour"}), told, tmp_path / "out")
 
 
 def audit(name: str, accepts_wrong: int) -> Audit:
@@ -159,16 +180,15 @@ def audit(name: str, accepts_wrong: int) -> Audit:
 
 def test_audit_verifier_corrects_what_a_lenient_judge_reports(tmp_path: Path) -> None:
     cases = list(sample_records(500, seed=6))
-    folders, runs = [], []
+    runs = []
     for name, wrong in (("rule", 0), ("lenient", 20)):
         place = tmp_path / name
-        place.mkdir()
-        (place / "audit.json").write_text(audit(name, wrong).model_dump_json())
-        folders.append(place)
+        (place / "audit").mkdir(parents=True)
+        (place / "audit" / "audit.json").write_text(audit(name, wrong).model_dump_json())
         runs.append(folder(place, cases, coin(cases, 0.6 if name == "rule" else 0.64, 7)))
-    settings = audit_verifier.AuditReport(
+    settings = audit_verifier.Settings(
         arms=[Arm(name="rule"), Arm(name="lenient")], design_points=5, planted_points=5, suspect="lenient"
     )
-    finding = audit_verifier.report(settings, splits(tmp_path, cases), folders, runs, tmp_path / "out")
+    finding = audit_verifier.report(settings, evidence(tmp_path, cases, tmp_path, runs), tmp_path / "out")
     assert finding.effect == pytest.approx(5.0) and finding.verdict == "shown" and finding.planted[0].found
     assert finding.planted[0].power > 0.9

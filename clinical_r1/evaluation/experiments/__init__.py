@@ -1,1 +1,0 @@
-"""The statistics and the report of each experiment: predictions and traces in, one answer with its interval out."""

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from clinical_r1.charts import reach
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.compare import Comparison, PairedResult, compare
 from clinical_r1.evaluation.experiments.finding import Cell, Estimate, Table
 from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases
-from clinical_r1.evaluation.metrics import is_right, rated
-from clinical_r1.evaluation.page import p_value, percent, points
+from clinical_r1.evaluation.measure.compare import Comparison, PairedResult, compare
+from clinical_r1.evaluation.measure.metrics import is_right, rated
+from clinical_r1.evaluation.measure.resampling import difference_interval
+from clinical_r1.page import p_value, percent, points
 from clinical_r1.schema import Case, Prediction, read_jsonl
 
 
@@ -38,6 +41,26 @@ class ArmsReport(BaseModel):
     """Size of the effect that the simulated world is known to have; None where nothing is planted."""
     simulated: bool = False
     """Say at the top that the cases come from a simulated world."""
+
+
+class Evidence(NamedTuple):
+    """The folders that every report reads from; which of them an experiment has a use for, it knows."""
+
+    splits: Path
+    """Of the arms."""
+    traces: tuple[Path, Path]
+    """The reference's and the arms'."""
+    reference: Path
+    """Predictions of the reference."""
+    runs: Sequence[Path]
+    """Predictions of the arms, in their order."""
+    trained_on: Sequence[Path]
+    """Traces that the reference was trained on, then those of the arms."""
+
+
+def read_reference(evidence: Evidence) -> list[Prediction]:
+    """What the reference answered."""
+    return read_jsonl(evidence.reference / PREDICTIONS, Prediction)
 
 
 def read_arms(arms: Sequence[Arm], folders: Sequence[Path]) -> dict[str, list[Prediction]]:
@@ -80,6 +103,13 @@ def compare_runs(
 def estimate_of(result: PairedResult) -> Estimate:
     """A paired result as an estimate."""
     return Estimate(value=result.difference, low=result.low, high=result.high, n=result.n)
+
+
+def over_cases(values: Sequence[float], cases: Sequence[Case]) -> Estimate:
+    """Mean of one difference a case (or several of one patient), bootstrapped by patient within specialties."""
+    units = [case.unit for case in cases]
+    low, high = difference_interval(list(values), [case.specialty for case in cases], units)
+    return Estimate(value=sum(values) / len(values), low=low, high=high, n=len(set(units)))
 
 
 def confirmed(comparison: Comparison) -> bool:
@@ -126,16 +156,10 @@ def paired_row(label: str, result: PairedResult) -> list[Cell]:
     return difference_row(label, estimate_of(result), result.p_holm if result.p_holm is not None else result.p_exact)
 
 
-def reach_of(rows: Sequence[Sequence[Cell]]) -> float:
-    """Half-width of an axis that holds all intervals of the rows, in steps of 10 points."""
-    cells = [cell for row in rows for cell in row if cell.kind == "difference"]
-    widest = max((max(abs(cell.low), abs(cell.high)) for cell in cells), default=0.1)
-    return min(1.0, max(0.1, -(-widest * 10 // 1) / 10))
-
-
 def difference_table(title: str, rows: list[list[Cell]], note: str = "") -> Table:
     """A table of differences on one axis."""
-    return Table(title=title, note=note, head=DIFFERENCE_HEAD, rows=rows, reach=reach_of(rows))
+    ends = [(cell.low, cell.high) for row in rows for cell in row if cell.kind == "difference"]
+    return Table(title=title, note=note, head=DIFFERENCE_HEAD, rows=rows, reach=reach(ends))
 
 
 def strata_table(title: str, comparison: Comparison, axis: str) -> Table:

@@ -1,38 +1,25 @@
 """audit-verifier: how far can the verifier be trusted, and what do its errors do to a reported accuracy?
 
-Several judges on the same labelled answers (an audit each, `clinical_r1.evaluation.audit`), and one model's accuracy as
-each of them reports it, corrected for its errors.
+Several judges on the same labelled answers (an audit each, `judging.audit`), and one model's accuracy as each of them
+reports it, corrected for its errors.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from clinical_r1.evaluation.audit import Audit, corrected_accuracy
-from clinical_r1.evaluation.experiments.arms import (
-    ArmsReport,
-    cases_of,
-    difference_row,
-    difference_table,
-    read_arms,
-)
-from clinical_r1.evaluation.experiments.finding import (
-    Cell,
-    Estimate,
-    Finding,
-    Table,
-    conclude,
-    planted,
-    write_finding,
-)
-from clinical_r1.evaluation.metrics import rated
-from clinical_r1.evaluation.page import interval, percent, points
+from clinical_r1.evaluation.experiments import arms
+from clinical_r1.evaluation.experiments.arms import ArmsReport, Evidence
+from clinical_r1.evaluation.experiments.finding import Cell, Estimate, Finding, Table, conclude, planted, write_finding
+from clinical_r1.evaluation.judging.audit import Audit, corrected_accuracy
+from clinical_r1.evaluation.measure.metrics import rated
+from clinical_r1.page import interval, percent, points
 from clinical_r1.schema import Case, Prediction
 from clinical_r1.stats import Pairs, paired_interval
 
 QUESTION = "Does the judge flatter or punish, and what is a reported accuracy worth?"
 
 
-class AuditReport(ArmsReport):
+class Settings(ArmsReport):
     """Settings of this report."""
 
     suspect: str
@@ -41,14 +28,14 @@ class AuditReport(ArmsReport):
     """What the page calls the model whose accuracy is corrected."""
 
 
-def report(settings: AuditReport, splits: Path, audits: Sequence[Path], runs: Sequence[Path], out_dir: Path) -> Finding:
-    """`audits` (folders with audit.json) and `runs` (the model's evaluation) in the order of the judges."""
-    cases = cases_of(splits)
+def report(settings: Settings, evidence: Evidence, out_dir: Path) -> Finding:
+    """Each arm is a judge: its audit, and the model's answers as it sees them."""
+    cases = arms.cases_of(evidence.splits)
     found = {
-        arm.name: Audit.model_validate_json((Path(folder) / "audit.json").read_text(encoding="utf-8"))
-        for arm, folder in zip(settings.arms, audits, strict=True)
+        arm.name: Audit.model_validate_json((folder / "audit" / "audit.json").read_text(encoding="utf-8"))
+        for arm, folder in zip(settings.arms, evidence.runs, strict=True)
     }
-    answers = read_arms(settings.arms, runs)
+    answers = arms.read_arms(settings.arms, evidence.runs)
     suspect = found[settings.suspect]
     bias = bias_of(suspect)
     told, corrected, _, low, high = _corrected(answers[settings.suspect], cases, suspect)
@@ -64,18 +51,19 @@ def report(settings: AuditReport, splits: Path, audits: Sequence[Path], runs: Se
         f"{100 * bias.value:+.1f} 个百分点（95% 区间 {100 * bias.low:+.1f} 至 {100 * bias.high:+.1f}，"
         f"kappa {suspect.kappa:.2f}）；其报告的 {percent(told)} 校正后为 "
         f"{percent(corrected)}（{percent(low)} 至 {percent(high)}）。",
+        simulated=settings.simulated,
+        limits=(
+            "The correction holds where the judge errs on the model's answers as it does on the labelled ones; label a "
+            "sample of the model's own answers (expert review) to be sure. A judge of one kind cannot show what all "
+            "judges get wrong."
+        ),
     )
-    finding.simulated = settings.simulated
     if settings.planted_points is not None:
         finding.planted = [planted("a biased judge (accepts wrong answers)", settings.planted_points, bias)]
-    finding.limits = [
-        "The correction holds where the judge errs on the model's answers as it does on the labelled ones; label a "
-        "sample of the model's own answers (expert review) to be sure. A judge of one kind cannot show what all judges "
-        "get wrong."
-    ]
     tables = [
-        difference_table("Accepted minus right", [difference_row(name, bias_of(one)) for name, one in found.items()],
-                         "On the labelled answers: above zero the judge flatters, below it punishes."),
+        arms.difference_table("Accepted minus right",
+                              [arms.difference_row(name, bias_of(one)) for name, one in found.items()],
+                              "On the labelled answers: above zero the judge flatters, below it punishes."),
         _confusions(found),
         _stability(found),
         _corrections(settings, answers, found, cases),
@@ -137,7 +125,7 @@ def _stability(found: dict[str, Audit]) -> Table:
 
 
 def _corrections(
-    settings: AuditReport, answers: dict[str, list[Prediction]], found: dict[str, Audit], cases: Sequence[Case]
+    settings: Settings, answers: dict[str, list[Prediction]], found: dict[str, Audit], cases: Sequence[Case]
 ) -> Table:
     rows = []
     for name, audit in found.items():

@@ -4,59 +4,29 @@ The same cases, the same base model and tokenizer, the same recipe; only the end
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clinical_r1.atomic import write_text
-from clinical_r1.evaluation.experiments.arms import (
-    ACCURACY_HEAD,
-    ArmsReport,
-    accuracy_row,
-    cases_of,
-    compare_runs,
-    confirmed,
-    difference_row,
-    difference_table,
-    estimate_of,
-    paired_row,
-    read_arms,
-    strata_table,
-)
-from clinical_r1.evaluation.experiments.finding import (
-    Cell,
-    Estimate,
-    Finding,
-    Table,
-    conclude,
-    over_cases,
-    planted,
-    write_finding,
-)
-from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases
-from clinical_r1.evaluation.page import percent
-from clinical_r1.schema import Case, Prediction, Trace, TraceOutcome, iter_jsonl, read_jsonl
+from clinical_r1.evaluation.experiments import arms
+from clinical_r1.evaluation.experiments.arms import ArmsReport, Evidence
+from clinical_r1.evaluation.experiments.finding import Cell, Estimate, Finding, Table, conclude, planted, write_finding
+from clinical_r1.evaluation.inputs import read_cases
+from clinical_r1.page import percent
+from clinical_r1.schema import Case, Trace, TraceOutcome, iter_jsonl
 
 QUESTION = "Do the traces of the second synthesizer teach a better model than those of the first?"
 
 
-def report(
-    settings: ArmsReport,
-    splits: Path,
-    traces: tuple[Path, Path],
-    chains: Path,
-    first: Path,
-    runs: Sequence[Path],
-    out_dir: Path,
-) -> Finding:
+def report(settings: ArmsReport, evidence: Evidence, out_dir: Path) -> Finding:
     """Models taught by either synthesizer on the same cases, and how the two synthesizers themselves differ."""
-    cases = cases_of(splits)
-    before = read_jsonl(Path(first) / PREDICTIONS, Prediction)
-    after = read_arms(settings.arms, runs)
-    names = _names(traces)
-    pooled = compare_runs(cases, [before], list(after.values()), names)
-    estimate = estimate_of(pooled.overall)
-    at_once = first_try(read_cases(Path(splits) / "sft.jsonl"), traces)
+    cases, before = arms.cases_of(evidence.splits), arms.read_reference(evidence)
+    after = arms.read_arms(settings.arms, evidence.runs)
+    names, chains = _names(evidence.traces), evidence.traces[1]
+    pooled = arms.compare_runs(cases, [before], list(after.values()), names)
+    estimate = arms.estimate_of(pooled.overall)
+    at_once = first_try(read_cases(evidence.splits / "sft.jsonl"), evidence.traces)
     finding = conclude(
         "compare-synthesizers",
         QUESTION,
@@ -67,28 +37,28 @@ def report(
         f"在 {len(cases)} 个未见病例上，由 {names[1]} 的推理数据训练的模型正确率 "
         f"{percent(pooled.overall.second_accuracy)}，由 {names[0]} 训练的为 "
         f"{percent(pooled.overall.first_accuracy)}，相差 {estimate.words_zh()}。",
-        confirmed=confirmed(pooled),
+        confirmed=arms.confirmed(pooled),
+        simulated=settings.simulated,
+        limits=(
+            "One model a synthesizer and seed: a difference of this size may also come from training with another "
+            "seed; give more seeds to tell them apart. The tokenizer is that of the first one's traces for both."
+        ),
     )
-    finding.simulated = settings.simulated
     if settings.planted_points is not None:
         finding.planted = [planted("a better synthesizer (right at the first try)", settings.planted_points, at_once)]
-    finding.limits = [
-        "One model a synthesizer and seed: a difference of this size may also come from training with another seed; "
-        "give more seeds to tell them apart. The tokenizer is that of the first synthesizer's traces for both."
-    ]
-    rows = [paired_row(f"models: {names[1]} minus {names[0]}", pooled.overall)]
+    rows = [arms.paired_row(f"models: {names[1]} minus {names[0]}", pooled.overall)]
     if pooled.independent is not None:
-        rows.append(paired_row("models, independent judge", pooled.independent))
-    rows.append(difference_row("synthesizers: right at the first try", at_once))
+        rows.append(arms.paired_row("models, independent judge", pooled.independent))
+    rows.append(arms.difference_row("synthesizers: right at the first try", at_once))
     tables = [
-        difference_table("What differs", rows),
-        strata_table("By specialty", pooled, "specialty"),
-        strata_table("By language", pooled, "language"),
-        Table(title="Accuracy", head=ACCURACY_HEAD,
-              rows=[accuracy_row(name, run, cases) for name, run in [(names[0], before), *after.items()]]),
-        *_chains(json.loads((Path(chains) / "chains.json").read_text(encoding="utf-8"))),
+        arms.difference_table("What differs", rows),
+        arms.strata_table("By specialty", pooled, "specialty"),
+        arms.strata_table("By language", pooled, "language"),
+        Table(title="Accuracy", head=arms.ACCURACY_HEAD,
+              rows=[arms.accuracy_row(name, run, cases) for name, run in [(names[0], before), *after.items()]]),
+        *_chains(json.loads((chains / "chains.json").read_text(encoding="utf-8"))),
     ]  # fmt: skip
-    write_text(Path(out_dir) / "chains.html", (Path(chains) / "chains.html").read_text(encoding="utf-8"))
+    shutil.copyfile(chains / "chains.html", out_dir / "chains.html")
     return write_finding(finding, tables, out_dir, "Two synthesizers, everything else equal")
 
 
@@ -103,7 +73,7 @@ def first_try(cases: Sequence[Case], traces: tuple[Path, Path]) -> Estimate:
         for folder in traces
     ]
     both = [case for case in cases if case.id in direct[0] and case.id in direct[1]]
-    return over_cases([float(direct[1][case.id]) - float(direct[0][case.id]) for case in both], both)
+    return arms.over_cases([float(direct[1][case.id]) - float(direct[0][case.id]) for case in both], both)
 
 
 def _names(traces: tuple[Path, Path]) -> tuple[str, str]:

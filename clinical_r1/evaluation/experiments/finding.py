@@ -15,10 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.atomic import write_text
-from clinical_r1.evaluation.metrics import unit
-from clinical_r1.evaluation.page import points, render
-from clinical_r1.evaluation.resampling import difference_interval
-from clinical_r1.schema import Case
+from clinical_r1.page import points, render
 from clinical_r1.step import publish_metrics
 
 RESULT, PAGE = "result.json", "report.html"
@@ -135,11 +132,12 @@ def conclude(
     design_points: float,
     answer: str,
     answer_zh: str,
-    expected: int = 1,
+    simulated: bool,
+    limits: str,
     confirmed: bool = True,
 ) -> Finding:
-    """The finding of an estimate. `expected`: the direction that the question asks for; `confirmed`: the independent
-    judge (where there is one) excludes zero on the same side."""
+    """The finding of an estimate. `confirmed`: the independent judge, where there is one, excludes zero on the same
+    side."""
     sign = estimate.sign if confirmed else 0
     return Finding(
         experiment=experiment,
@@ -152,7 +150,9 @@ def conclude(
         design_points=design_points,
         power=round(estimate.power(design_points / 100), 3),
         detectable_points=_points(estimate.detectable),
-        verdict="shown" if sign == expected else "opposite" if sign == -expected else "not shown",
+        verdict="shown" if sign == 1 else "opposite" if sign == -1 else "not shown",
+        simulated=simulated,
+        limits=[limits],
     )
 
 
@@ -167,13 +167,6 @@ def planted(what: str, size_points: float, estimate: Estimate) -> Planted:
         ci=(_points(estimate.low), _points(estimate.high)),
         found=estimate.sign == math.copysign(1, size_points),
     )
-
-
-def over_cases(values: Sequence[float], cases: Sequence[Case]) -> Estimate:
-    """Mean of one difference a case (or several of one patient), bootstrapped by patient within specialties."""
-    units = [unit(case) for case in cases]
-    low, high = difference_interval(list(values), [case.specialty for case in cases], units)
-    return Estimate(value=sum(values) / len(values), low=low, high=high, n=len(set(units)))
 
 
 def write_finding(finding: Finding, tables: Sequence[Table], out_dir: Path, title: str) -> Finding:

@@ -8,38 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.compare import paired
-from clinical_r1.evaluation.contamination import overlaps
-from clinical_r1.evaluation.experiments.arms import (
-    ACCURACY_HEAD,
-    ArmsReport,
-    accuracy_row,
-    cases_of,
-    difference_row,
-    difference_table,
-    estimate_of,
-    paired_row,
-    read_arms,
-)
-from clinical_r1.evaluation.experiments.finding import (
-    Cell,
-    Estimate,
-    Finding,
-    Table,
-    conclude,
-    planted,
-    write_finding,
-)
-from clinical_r1.evaluation.metrics import unit
-from clinical_r1.evaluation.page import percent
-from clinical_r1.schema import Case, Prediction, Trace, iter_jsonl
+from clinical_r1.evaluation.benchmarks.builder import overlaps, read_training
+from clinical_r1.evaluation.experiments import arms
+from clinical_r1.evaluation.experiments.arms import ArmsReport, Evidence
+from clinical_r1.evaluation.experiments.finding import Cell, Estimate, Finding, Table, conclude, planted, write_finding
+from clinical_r1.evaluation.measure.compare import paired
+from clinical_r1.page import percent
+from clinical_r1.schema import Case, Prediction
 from clinical_r1.stats import Pairs, paired_interval
 
 QUESTION = "What does it cost that the model never saw the hospital that it is used in?"
 WITHOUT, WITH, LEAKING = "without", "with", "leaking"
 
 
-class HeldOutReport(ArmsReport):
+class Settings(ArmsReport):
     """Settings of this report."""
 
     site: str
@@ -48,12 +30,10 @@ class HeldOutReport(ArmsReport):
     """Share of the site's test cases that were leaked on purpose, in points; None: no leak was planted."""
 
 
-def report(
-    settings: HeldOutReport, splits: Path, traces: Sequence[Path], runs: Sequence[Path], out_dir: Path
-) -> Finding:
-    """`traces` and `runs` in the order of the arms."""
-    cases = cases_of(splits)
-    answers = read_arms(settings.arms, runs)
+def report(settings: Settings, evidence: Evidence, out_dir: Path) -> Finding:
+    """The reference is the model that was trained without the site."""
+    cases = arms.cases_of(evidence.splits)
+    answers = {WITHOUT: arms.read_reference(evidence), **arms.read_arms(settings.arms, evidence.runs)}
     own = [case for case in cases if case.site == settings.site]
     others = [case for case in cases if case.site != settings.site]
     if not own or not others:
@@ -62,7 +42,7 @@ def report(
             f"of {', '.join(sorted({case.site for case in cases}))}"
         )
     here, there = (_compare(part, answers[WITHOUT], answers[WITH]) for part in (own, others))
-    estimate = estimate_of(here)
+    estimate = arms.estimate_of(here)
     finding = conclude(
         "held-out-site",
         QUESTION,
@@ -73,13 +53,13 @@ def report(
         f"not having seen the site costs {estimate.words()}.",
         f"在 {settings.site}（{len(own)} 个未见病例），未见过该院的模型正确率 {percent(here.first_accuracy)}，见过的为 "
         f"{percent(here.second_accuracy)}；未见该院的代价为 {estimate.words_zh()}。",
+        simulated=settings.simulated,
+        limits=(
+            "Both models were trained on the same number of traces, so the one with the site saw fewer of the others: "
+            "the row of the other sites says what that costs."
+        ),
     )
-    finding.simulated = settings.simulated
-    finding.limits = [
-        "Both models were trained on the same number of traces, so the one with the site saw fewer of the others: the "
-        "row of the other sites says what that costs."
-    ]
-    found = {arm.name: contained(own, Path(folder)) for arm, folder in zip(settings.arms, traces, strict=True)}
+    found = {name: contained(own, folder) for name, folder in zip(answers, evidence.trained_on, strict=True)}
     if settings.planted_points is not None:
         finding.planted.append(planted("a site that writes in its own words", settings.planted_points, estimate))
     if settings.leak_points is not None and LEAKING in found:
@@ -87,12 +67,13 @@ def report(
         finding.planted.append(planted("a leaking benchmark (test cases in the training data)",
                                        settings.leak_points, leak))  # fmt: skip
     tables = [
-        difference_table("With the site minus without it", [
-            paired_row(f"cases of {settings.site}", here), paired_row("cases of the other sites", there),
+        arms.difference_table("With the site minus without it", [
+            arms.paired_row(f"cases of {settings.site}", here), arms.paired_row("cases of the other sites", there),
         ], "The same cases, answered by both models."),
-        Table(title="Accuracy", head=ACCURACY_HEAD, rows=[
-            accuracy_row(f"{name}, {label}", [row for row in rows if row.case_id in {case.id for case in part}], part)
+        Table(title="Accuracy", head=arms.ACCURACY_HEAD, rows=[
+            arms.accuracy_row(f"{name}, {label}", [row for row in rows if row.case_id in ids], part)
             for name, rows in answers.items() for label, part in ((settings.site, own), ("other sites", others))
+            for ids in [{case.id for case in part}]
         ]),
         _leaks(own, found),
     ]  # fmt: skip
@@ -103,11 +84,7 @@ def report(
 
 def contained(benchmark: Sequence[Case], traces: Path) -> set[str]:
     """Benchmark cases that the questions of the training traces contain (at least half of their n-grams)."""
-    training = [
-        Case(id=row.case_id, language=row.language, question=row.question, references=row.references)
-        for row in iter_jsonl(traces / "traces.jsonl", Trace)
-    ]
-    return {overlap.case_id for overlap in overlaps(benchmark, training)}
+    return {overlap.case_id for overlap in overlaps(benchmark, read_training(traces / "traces.jsonl"))}
 
 
 def leaked_share(benchmark: Sequence[Case], clean: set[str], leaking: set[str]) -> Estimate:
@@ -120,7 +97,7 @@ def leaked_share(benchmark: Sequence[Case], clean: set[str], leaking: set[str]) 
 
 def _compare(cases: Sequence[Case], first: Sequence[Prediction], second: Sequence[Prediction]):
     left, right = ({row.case_id: row for row in rows} for rows in (first, second))
-    units = {unit(case) for case in cases}
+    units = {case.unit for case in cases}
     return paired(
         cases,
         [left[case.id] for case in cases],
@@ -148,6 +125,8 @@ def _inflation(benchmark: Sequence[Case], leaked: set[str], answers: dict[str, l
         ("clean cases", [case for case in benchmark if case.id not in leaked]),
     ):
         if part:
-            rows.append(difference_row(label, estimate_of(_compare(part, answers[WITHOUT], answers[LEAKING]))))
+            rows.append(
+                arms.difference_row(label, arms.estimate_of(_compare(part, answers[WITHOUT], answers[LEAKING])))
+            )
     note = "What the leak does to the benchmark: the leaking model minus the clean one, on leaked and on clean cases."
-    return difference_table("How a leak inflates the score", rows, note)
+    return arms.difference_table("How a leak inflates the score", rows, note)

@@ -1,0 +1,204 @@
+"""The promotion gate as a step: evaluate the rival and the forgetting benchmark, decide, and let a person approve."""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from clinical_r1.atomic import write_text
+from clinical_r1.baseline import read_baseline, write_baseline
+from clinical_r1.errors import UserError
+from clinical_r1.evaluation.benchmarks.builder import bias_of
+from clinical_r1.evaluation.benchmarks.registry import load_benchmark
+from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases, read_config, read_evaluated, sample_of
+from clinical_r1.evaluation.promotion.gate import GateInputs, write_gate, write_result
+from clinical_r1.evaluation.promotion.policy import DEFAULT_POLICY, GateConfig, Policy, read_policy
+from clinical_r1.evaluation.run import evaluate_cases
+from clinical_r1.folders import check_model_folder
+from clinical_r1.objectstore.binding import approve, check_bound, folder_weights
+from clinical_r1.objectstore.manifest import GATE, Gate
+from clinical_r1.schema import Case, Prediction, first_problem, read_jsonl
+from clinical_r1.verifier.config import JudgeConfig
+
+
+def check_gate_files(config: GateConfig) -> None:
+    """Raise UserError where a file that the gate reads at the end is missing or wrong; a run asks before it trains."""
+    with _named("gate.policy"):
+        read_policy(config.policy or DEFAULT_POLICY)
+    with _named("gate.incumbent"):
+        if config.incumbent is not None:
+            check_model_folder(config.incumbent)
+    with _named("gate.forgetting"):
+        if config.forgetting is not None:
+            load_benchmark("medqa", config.forgetting)
+
+
+@contextmanager
+def _named(setting: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{setting}: {error}") from None
+
+
+def run_gate(
+    config: GateConfig,
+    evaluation: EvaluationConfig,
+    models: tuple[Path, Path],
+    predictions: Path,
+    cases: Path,
+    out_dir: Path,
+    state_dir: Path,
+) -> Gate:
+    """Decide on a candidate that was evaluated on `cases` (its predictions.jsonl lies in the folder `predictions`).
+
+    `models` are the folders of base model and candidate. The incumbent, or the base model where there is none, answers
+    the same cases (some of them, where the config says so); base and candidate answer the forgetting benchmark. Writes
+    gate.json, gate.html, reasoning_baseline.json, and the evaluations behind them in folders.
+    """
+    base, candidate = models
+    policy = read_policy(config.policy or DEFAULT_POLICY)
+    test = read_cases(cases)
+    compared = sample_of(test, config.cases, evaluation.seed)
+    wanted = {case.id for case in compared}
+    own = [row for row in read_jsonl(predictions / PREDICTIONS, Prediction) if row.case_id in wanted]
+    rival_name = "model in use" if config.incumbent else "base model"
+
+    def answers(name: str, model: Path, rows: list[Case], settings: EvaluationConfig, kind: str) -> list[Prediction]:
+        folder = Path(out_dir) / f"{name.replace(' ', '-')}-{kind}"
+        named = settings.model_copy(update={"model_name": name, "benchmark": kind})
+        evaluate_cases(named, model, rows, cases, folder, state_dir)
+        return read_jsonl(folder / PREDICTIONS, Prediction)
+
+    weights = folder_weights(candidate)
+    judged = read_config(predictions)
+    if judged.weights:
+        check_bound(f"the evaluation in {predictions}", judged.weights, weights, str(candidate))
+    probe = _forgetting_cases(config, test, evaluation.seed)
+    # Choices need no judge of meaning: the rules decide, and nothing leaves.
+    simple = evaluation.model_copy(update={"reward_judge": JudgeConfig(), "independent_judge": None})
+    inputs = GateInputs(
+        cases=compared,
+        candidate=own,
+        rival=answers(rival_name, config.incumbent or base, compared, evaluation, "test"),
+        names=(rival_name, "candidate"),
+        incumbent=config.incumbent is not None,
+        forgetting_cases=probe,
+        forgetting_source="" if config.forgetting else _no_benchmark(len(probe), config.forgetting_cases or len(test)),
+        forgetting_candidate=answers("candidate", candidate, probe, simple, "forgetting"),
+        forgetting_base=answers("base model", base, probe, simple, "forgetting"),
+        decoding=evaluation.decoding,
+        weights=weights,
+        benchmark=f"test split, {len(compared):,} of {len(test):,} cases",
+    )
+    return write_gate(inputs, policy, out_dir)
+
+
+def _forgetting_cases(config: GateConfig, test: list[Case], seed: int) -> list[Case]:
+    if config.forgetting is not None:
+        return sample_of(load_benchmark("medqa", config.forgetting), config.forgetting_cases, seed)
+    return multiple_choice(sample_of(test, config.forgetting_cases, seed), seed=seed)
+
+
+def _no_benchmark(asked: int, wanted: int) -> str:
+    left = f", {wanted - asked:,} without a second diagnosis in their language left out" if asked < wanted else ""
+    return (
+        f"asked of the test cases as multiple choice{left}, since gate.forgetting names no benchmark: it "
+        "says nothing of general knowledge"
+    )
+
+
+def decide_on_folders(
+    candidate: Path,
+    rival: Path,
+    forgetting: tuple[Path, Path] | None,
+    incumbent: bool,
+    policy: Policy,
+    out_dir: Path,
+    ancestors: Sequence[str] = (),
+) -> Gate:
+    """The gate on finished evaluations; `forgetting` are those of candidate and base model. Raises UserError for a
+    benchmark that one of the two, or one of their `ancestors`, filtered."""
+    new, old = read_evaluated(candidate), read_evaluated(rival)
+    probe = [read_evaluated(folder) for folder in forgetting] if forgetting else []
+    if probe and old.name != new.name and (probe[1].name == new.name or (not incumbent and probe[0].name == old.name)):
+        raise UserError(
+            f"--forgetting: {probe[0].name} stands before {probe[1].name}; give the candidate's evaluation first, "
+            "then the base model's"
+        )
+    inputs = GateInputs(
+        cases=new.cases,
+        candidate=new.predictions,
+        rival=old.predictions,
+        names=(old.name, new.name),
+        incumbent=incumbent,
+        forgetting_cases=probe[0].cases if probe else [],
+        forgetting_candidate=probe[0].predictions if probe else [],
+        forgetting_base=probe[1].predictions if probe else [],
+        decoding=new.config.decoding,
+        weights=new.config.weights,
+        benchmark=new.config.benchmark,
+        biased=bias_of(
+            new.benchmark or old.benchmark,
+            [new.name, old.name, new.config.identity, old.config.identity],
+            [*ancestors, *new.config.ancestors, *old.config.ancestors],
+        ),
+    )
+    return write_gate(inputs, policy, out_dir)
+
+
+def read_gate(folder: Path) -> Gate:
+    """gate.json of a folder; UserError where there is none."""
+    path = Path(folder) / GATE
+    if not path.is_file():
+        raise UserError(f"{path}: no decision here; run `clinical-r1 gate decide` or a pipeline with a gate first")
+    try:
+        return Gate.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"{path}: not a gate's decision: {first_problem(error)}; decide again") from None
+
+
+def approve_folder(
+    folder: Path, by: str, reason: str, model: Path | None, override_hold: bool = False, override_refusal: bool = False
+) -> Gate:
+    """Record a person's approval in gate.json and gate.html and, where a model folder is given, in a gate.json with the
+    reasoning baseline beside its weights. Raises UserError where the decision is about another model."""
+    gate = read_gate(folder)
+    result = approve(gate.candidate, gate, by, reason, override_hold, override_refusal)
+    baseline = read_baseline(Path(folder))
+    if model is not None:
+        check_bound(f"{Path(folder) / GATE}", gate.weights, folder_weights(model), str(model))
+        write_baseline(baseline, model)
+        write_text(Path(model) / GATE, result.model_dump_json(indent=1) + "\n")
+    write_result(result, baseline, Path(folder))
+    return result
+
+
+def multiple_choice(cases: Sequence[Case], choices: int = 5, seed: int = 0) -> list[Case]:
+    """Each case with its reference among other cases' diagnoses (same language, same specialty first) as choices.
+
+    Cases whose language holds one diagnosis only have nothing to choose from and are left out. Raises UserError where
+    that is all of them.
+    """
+    names = sorted({(case.language, case.specialty, case.reference) for case in cases})
+    diagnoses = {language: {name for other, _, name in names if other == language} for language, _, _ in names}
+    asked = [case for case in cases if len(diagnoses[case.language]) > 1]
+    if not asked:
+        raise UserError(
+            "gate.forgetting: the test cases hold fewer than two different diagnoses of a language, so no probe can be "
+            "made of them; give a benchmark in MedQA's form"
+        )
+    return [_item(case, names, choices, random.Random(f"{seed}:{case.id}")) for case in asked]
+
+
+def _item(case: Case, names: Sequence[tuple[str, str, str]], choices: int, rng: random.Random) -> Case:
+    others = [(specialty, name) for language, specialty, name in names
+              if language == case.language and name != case.reference]  # fmt: skip
+    rng.shuffle(others)
+    others.sort(key=lambda other: other[0] != case.specialty)
+    options = [case.reference, *dict.fromkeys(name for _, name in others)][:choices]
+    rng.shuffle(options)
+    return case.model_copy(update={"id": f"{case.id}-choice", "options": options})
