@@ -84,6 +84,9 @@ class Baseline(BaseModel):
     """Count of each reasoning outcome; every outcome is present, zeros included."""
     decoding: Sampling | None = None
     """How the answers were drawn; what is served is compared with it. None in files of earlier versions."""
+    thinking_budget: int | None = Field(default=None, ge=0)
+    """Tokens of thought that the evaluation found to be enough (its curve of accuracy over the budget); None: not
+    asked, or not shown."""
     languages: dict[str, int] = Field(default_factory=dict)
     """Count of predictions for each language of the cases."""
 

@@ -7,24 +7,25 @@ boilerplate (shingles that many texts share, such as a form's headings) does not
 """
 
 import re
-import unicodedata
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from clinical_r1.text import HAN, one_width
+
 CHARACTERS_A_WORD = 1.6
 """Of Chinese: eight of its characters are a stock phrase, eight English words rarely are."""
 BOILERPLATE_SHARE = 0.02
 BOILERPLATE_MIN = 20
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_TOKEN = re.compile(r"[a-z0-9]+|[\u3400-\u9fff]")
+_TOKEN = re.compile(rf"[a-z0-9]+|[{HAN}]")
 
 
 def tokens(text: str) -> list[str]:
     """Latin words and single Han characters, NFKC and case-folded; punctuation and spacing do not count."""
-    return _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+    return _TOKEN.findall(one_width(text).casefold())
 
 
 def normal_form(text: str) -> str:
@@ -43,7 +44,8 @@ def shingle_array(words: list[str], size: int) -> np.ndarray:
     """Sorted distinct 64-bit hashes of all runs of `size` tokens, the same in every process; uint64, 1-d."""
     if not words:
         return np.empty(0, np.uint64)
-    codes = np.fromiter((zlib.crc32(word.encode()) for word in words), np.uint64, len(words))
+    code = {word: zlib.crc32(word.encode()) for word in set(words)}
+    codes = np.fromiter(map(code.__getitem__, words), np.uint64, len(words))
     size = min(size, len(words))
     mixed = np.zeros(len(words) - size + 1, np.uint64)
     for offset in range(size):  # multiplication wraps around: a polynomial hash modulo 2**64

@@ -33,6 +33,16 @@ class Dialect:
     """Markers count once: the first at the very beginning of the output, the second where the answer begins."""
     lines: bool = False
     """Markers are whole lines."""
+    ending: str = field(default="", repr=False)
+    """What closes a thought from outside; empty: the closing marker in the place of the opening one."""
+
+    def closing(self, opening: str = "") -> str:
+        """Text that ends a thought which began with the marker `opening` (empty: in the prompt), for an answer to
+        follow."""
+        names = [self.fold(marker) for marker in self.opens]
+        at = names.index(self.fold(opening)) * len(self.closes) // len(self.opens) if opening else 0
+        mark = (self.ending or self.closes[at]).strip()
+        return mark if self.special else f"\n{mark}\n\n"
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -80,16 +90,22 @@ def _headings(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(form.format(word) + end for word in words for form in _HEADING_FORMS for end in ("\n", "\r\n", " \n"))
 
 
+def _bracketed(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"【{word}】" for word in words if not word.isascii())
+
+
 THINK = Dialect("think", (OPEN,), (CLOSE,), strict=True)
 """Ours: one leading block, letter for letter."""
 TAGS = Dialect(
     "tags",
-    opens=(*(f"<{name}>" for name in _TAG_NAMES), "[think]", "◁think▷", "<|begin_of_thought|>", "<|start_thinking|>"),
-    closes=(*(f"</{name}>" for name in _TAG_NAMES), "[/think]", "◁/think▷", "<|end_of_thought|>", "<|end_thinking|>"),
+    opens=(*(f"<{name}>" for name in _TAG_NAMES), "[think]", "◁think▷", "<|begin_of_thought|>", "<|start_thinking|>",
+           "<|inner_prefix|>"),
+    closes=(*(f"</{name}>" for name in _TAG_NAMES), "[/think]", "◁/think▷", "<|end_of_thought|>", "<|end_thinking|>",
+            "<|inner_suffix|>"),
     drops=("<answer>", "</answer>", "<output>", "</output>", "<response>", "</response>", "<|begin_of_solution|>",
            "<|end_of_solution|>", "<|start_response|>", "<|end_response|>"),
 )  # fmt: skip
-"""Tags in the text: Qwen3, DeepSeek, Magistral, Kimi, Seed-OSS, OpenThinker, Cohere, Reflection."""
+"""Tags in the text: Qwen3, DeepSeek, Magistral, Kimi, Seed-OSS, OpenThinker, Cohere, Reflection, Apertus."""
 
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
@@ -99,22 +115,24 @@ DIALECTS: dict[str, Dialect] = {
         # R1-Distill, Qwen3-Thinking, QwQ without a parser: the template writes the opening tag into the prompt.
         replace(TAGS, name="opened", opened=True),
         # HuatuoGPT-o1.
-        Dialect("headings", _headings(_THOUGHT_HEADS), _headings(_ANSWER_HEADS), once=True, lines=True),
+        Dialect("headings", _headings(_THOUGHT_HEADS), _headings(_ANSWER_HEADS), once=True, lines=True,
+                ending="## Final Response"),
         # In words: Granite 3, Apriel, headings in Chinese brackets.
         Dialect(
             "phrases",
-            opens=("Here is my thought process:", "Here are my reasoning steps:", "【思考】", "【思考过程】"),
-            closes=("Here is my response:", "[BEGIN FINAL RESPONSE]", "【回答】", "【最终回答】", "【答案】"),
+            opens=("Here is my thought process:", "Here are my reasoning steps:", *_bracketed(_THOUGHT_HEADS)),
+            closes=("Here is my response:", "[BEGIN FINAL RESPONSE]", *_bracketed(_ANSWER_HEADS)),
             drops=("[END FINAL RESPONSE]",),
             once=True,
         ),
         # gpt-oss (harmony); the second form is what is left of it once special tokens are dropped.
         Dialect(
             "channels",
-            opens=("<|channel|>analysis<|message|>", "<|channel|>commentary<|message|>"),
-            closes=("<|channel|>final<|message|>",),
-            drops=("<|start|>assistant", "<|end|>", "<|return|>", "<|start|>"),
+            opens=("<|channel|>analysis", "<|channel|>commentary"),
+            closes=("<|channel|>final",),
+            drops=("<|message|>", "<|constrain|>json", "<|start|>assistant", "<|end|>", "<|return|>", "<|start|>"),
             special=True,
+            ending="<|end|><|start|>assistant<|channel|>final<|message|>",
         ),
         Dialect("channels_bare", opens=("analysis",), closes=("assistantfinal",), once=True),
         # MedGemma 1.5; Gemma 4.

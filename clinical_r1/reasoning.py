@@ -50,6 +50,9 @@ class Outcome(StrEnum):
 UNREADABLE = frozenset({Outcome.UNKNOWN_FORM, Outcome.REFUSED})
 """Outcomes that say nothing about whether the model's answer is right: counted and shown, never judged."""
 
+REASONED = frozenset({Outcome.OK, Outcome.CUT_THOUGHT})
+"""Outcomes of a thought that is closed, by the model or at its budget, and an answer behind it."""
+
 
 def render(thinking: str, response: str) -> str:
     """The training target and the form that a served model produces."""
@@ -96,6 +99,9 @@ class Splitter:
         self._irregular = False
         self._fresh = True
         """No visible text yet in the current part."""
+        self._opening = ""
+        """The marker that began the current thought; empty where the prompt holds it."""
+        self._cut = False
         self._done = 0
         """Characters taken in, without the held ones."""
         self._thought_from = 0
@@ -109,6 +115,11 @@ class Splitter:
         """The part that the next character belongs to (unless it completes a tag)."""
         return "thinking" if self._inside else "answer"
 
+    @property
+    def undecided(self) -> bool:
+        """What came last may be the beginning of a marker."""
+        return bool(self._held)
+
     def feed_bytes(self, data: bytes) -> list[Piece]:
         """As `feed`, for UTF-8 bytes cut at any place."""
         return self.feed(self._decoder.decode(data))
@@ -116,6 +127,18 @@ class Splitter:
     def feed(self, text: str) -> list[Piece]:
         """Take the next portion of text; return the pieces that are now certain."""
         return self._take(text, last=False)
+
+    def close(self) -> tuple[str, list[Piece]]:
+        """Close the thought from outside, as one that has reached its budget: (the text that did it, after which the
+        answer has to be asked for; the last pieces). The text counts as a marker, whitespace and all."""
+        text, begins = self.dialect.closing(self._opening), self._done + len(self._held)
+        if (self._space + self._held).endswith("\n"):
+            text = text.removeprefix("\n")
+        self._cut = True
+        pieces = self.feed(text)
+        self.thought_spans = [(start, min(end, begins)) for start, end in self.thought_spans if start <= begins]
+        self.tag_spans = [span for span in self.tag_spans if span[0] < begins] + [(begins, begins + len(text))]
+        return text, pieces
 
     def finish(self, aborted: bool = False) -> tuple[list[Piece], Split]:
         """End of the output: the last pieces, and the whole. Call once."""
@@ -134,6 +157,8 @@ class Splitter:
             if not self._counts(folded, at, kind):
                 continue
             self._emit(text[start:at], pieces)
+            if kind == "open":
+                self._opening = text[at:end]
             self._mark(kind, self._done + at, self._done + end)
             start = end
         stop = len(text) if last else self._safe(folded, start)
@@ -217,6 +242,8 @@ class Splitter:
             return Outcome.NO_ANSWER
         if not self._opens:
             return Outcome.NO_THINK
+        if self._cut:
+            return Outcome.CUT_THOUGHT
         return Outcome.OK if thinking else Outcome.EMPTY_THINK
 
 

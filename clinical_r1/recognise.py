@@ -4,13 +4,15 @@
 not think". A `Reader` remembers what one endpoint or model speaks, tells it once, and may be set (`thinking: NAME`).
 """
 
+import html
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clinical_r1.dialects import AUTO, DIALECTS, TAGS, THINK, Dialect, Kind, opened_form
 from clinical_r1.reasoning import Outcome, Piece, Split, Splitter, split
+from clinical_r1.text import HAN, one_width
 
 NONE, FIELD, HIDDEN = DIALECTS["none"], DIALECTS["field"], DIALECTS["hidden"]
 _LEADING = tuple(d for d in DIALECTS.values() if d.opens and not (d.opened or d.strict))
@@ -86,11 +88,19 @@ _THOUGHT_WORDS = (
     r"(?:inner |internal |my )?(?:think(?:ing)?|thoughts?|reasoning trace|chain[- ]of[- ]thought|monologue|"
     r"scratch ?pad|deliberation|rumination)(?: process| trace)?|思考(?:过程)?|思维(?:链|过程)|内心(?:独白|思考)"
 )
-_LABEL = re.compile(rf"^[\s#*_>【\[<(]{{0,6}}(?:{_THOUGHT_WORDS})[\s*_]{{0,4}}(?:[:：\n】\]])", re.IGNORECASE)
-_TAG = re.compile(r"[<\[◁{「⟨]{1,2}\|?\s*([A-Za-z_\u4e00-\u9fff][\w:\- \u4e00-\u9fff]{1,40}?)\s*\|?[>\]▷}」⟩]{1,2}")
-_CLOSING = re.compile(r"[<\[◁{]{1,2}\s*/\s*([A-Za-z_\u4e00-\u9fff][\w:\-]{1,40})\s*[>\]▷}]{1,2}")
+_LABEL = re.compile(rf"^[\s#*_>【\[<(`]{{0,6}}(?:{_THOUGHT_WORDS})[\s*_]{{0,4}}(?:\.\.\.|[:\n】\]])", re.IGNORECASE)
+_TAG = re.compile(rf"[<\[◁{{「⟨]{{1,2}}\|?\s*([A-Za-z_{HAN}][\w:\- {HAN}]{{1,40}}?)\s*\|?[>\]▷}}」⟩]{{1,2}}")
+_CLOSING = re.compile(rf"[<\[◁{{]{{1,2}}\s*/\s*([A-Za-z_{HAN}][\w:\-]{{1,40}})\s*[>\]▷}}]{{1,2}}")
+_FOLDED = re.compile(
+    rf"<details\b[^>]*(?:reasoning[^>]*>|>\s*<summary>[^<]{{0,20}}(?:{_THOUGHT_WORDS}|reasoning))", re.IGNORECASE
+)
+"""A thought that a chat page folds away."""
 _CONTROL = re.compile(r"<\|/?[A-Za-z][\w:]*\|>|<(?:unused|extra_id_|reserved_)\w*\d+>")
-_ENDS = re.compile(r"(?:\s|<\|(?:im_end|eot_id|endoftext|end|return|eom_id|end_of_text|end_of_turn)\|>)+$")
+_ENDS = ("<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|end|>", "<|return|>", "<|eom_id|>", "<|end_of_text|>",
+         "<|end_of_turn|>", "</s>", "<end_of_turn>", "<turn|>", "<｜end▁of▁sentence｜>")  # fmt: skip
+"""Ends of a turn that an endpoint leaves in the text."""
+_UNSEEN = "\ufeff\u200b\u2060 \t\r\n"
+"""What may stand in front of an answer without a sign."""
 _PLAIN = re.compile(
     r"a|abbr|article|b|blockquote|body|br|code|details|div|em|font|h[1-6]|head|html|hr|i|img|label|li|mark|ol|option|p|"
     r"pre|s|section|small|span|strong|style|su[bp]|summary|table|tbody|td|th|thead|title|tr|ul?|"
@@ -99,10 +109,17 @@ _PLAIN = re.compile(
 """Tags of mark-up, and of what is no thought."""
 
 
+def _without_end(text: str) -> str:
+    text = text.rstrip().lstrip(_UNSEEN)
+    while end := next((end for end in _ENDS if text.endswith(end)), ""):
+        text = text[: -len(end)].rstrip()
+    return text
+
+
 def _strange(body: str) -> bool:
-    """Signs of a thought in a form that no dialect knows."""
-    body = _ENDS.sub("", body)
-    if _CONTROL.search(body) or _LABEL.match(body):
+    """Signs of a thought in a form that no dialect knows; `&lt;think&gt;` and `＜think＞` are such a form, too."""
+    body = one_width(html.unescape(_without_end(body)))
+    if _CONTROL.search(body) or _LABEL.match(body) or _FOLDED.match(body):
         return True
     opening = _TAG.match(body)
     if opening and not _PLAIN.fullmatch(opening[1]):
@@ -129,6 +146,7 @@ def read(answer: Answer, dialect: Dialect | None = None) -> Split:
     """
     if answer.refusal or answer.finish_reason in FILTERED:
         return Split("", "", Outcome.REFUSED)
+    answer = replace(answer, content=_without_end(answer.content))
     if answer.reasoning is not None and dialect is not NONE:
         return _beside(answer)
     if dialect is None or dialect in (FIELD, HIDDEN):
@@ -259,7 +277,7 @@ class AutoSplitter(Splitter):
         if not self._decided:
             text, self._held = self._held + text, ""
             body = text.lstrip()
-            begun = next((d for d in _STREAMED if _first_kind(d, body) in ("open", "drop")), None)
+            begun = next((d for d in _STREAMED if _first_kind(d, body)), None)
             if begun is None and not last and any(d.fold(body) in d.beginnings or not body for d in _STREAMED):
                 self._held = text
                 return []

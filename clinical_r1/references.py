@@ -9,10 +9,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from clinical_r1.text import HAN
+
 _NUMBER = re.compile(
-    r"(?:(?<=^)|(?<=[\s;；,，、。.)）\u3400-\u9fff]))(?:[(（](\d{1,2})[)）]|(\d{1,2})[.、．)）](?!\d(?![型级期度]))|([①-⑳]))\s*"
+    rf"(?:(?<=^)|(?<=[\s;；,，、。.)）{HAN}]))(?:[(（](\d{{1,2}})[)）]|(\d{{1,2}})[.、．)）](?!\d(?![型级期度]))|([①-⑳]))\s*"
 )
 _SEMICOLON = re.compile(r"[;；\n]+")
+_BULLET = re.compile(r"^[-*•–]\s+(?=\S)")
 _EDGE = " \t\r\n;；,，、。."
 _SENTENCE = re.compile(
     r"\b(?:is|are|was|were|has|have|had|may|might|should|would|can|cannot|will|be|do|does|did)\b|[。？?！!]|因为|所以|应该|可以|不宜"
@@ -69,4 +72,4 @@ def _by_enumeration(text: str) -> list[str]:
 
 
 def _clean(parts: Iterable[str]) -> list[str]:
-    return [part for raw in parts if (part := raw.strip(_EDGE))]
+    return [part for raw in parts if (part := _BULLET.sub("", raw.strip(_EDGE)))]

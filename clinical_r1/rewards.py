@@ -6,17 +6,19 @@ A judgement that failed is no reward: `reward` returns None and the episode is m
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import UserError, near_miss
 from clinical_r1.reasoning import UNREADABLE, Outcome
-from clinical_r1.schema import VerdictLabel
+from clinical_r1.schema import Case, VerdictLabel
+from clinical_r1.text import HAN
 
 TABLES_FILE = Path(__file__).with_name("reward_tables.yaml")
 NO_RESULT = frozenset({Outcome.UNCLOSED, Outcome.NO_ANSWER, Outcome.MULTIPLE, Outcome.ABORTED}) | UNREADABLE
@@ -29,6 +31,11 @@ SHORT_UNIT_RUN = 12
 
 Level = Literal["category", "block"]
 """ICD-10 levels of a near miss, the closer one first (J18 is a category, J09-J18 its block)."""
+
+
+Signal = Literal["verdict", "choice", "rubric"]
+"""What an answer is worth by one measure, from 0 to 1: the verifier's verdict (right 1, a near miss what the table
+says, wrong 0); the right option of a multiple-choice item, read by rules; the share of its rubric's points."""
 
 
 class RewardTable(BaseModel):
@@ -49,6 +56,18 @@ class RewardTable(BaseModel):
     near_miss: dict[Level, float] = Field(default_factory=dict)
     """ICD-10 level that a wrong diagnosis shares with the reference -> how far its reward lies on the way from wrong
     (0) to correct (1). Empty: a near miss is a miss."""
+    mix: dict[Signal, Annotated[float, Field(gt=0)]] = Field(default={"verdict": 1.0}, min_length=1)
+    """Signal -> weight: what an answer's worth is made of, as the weighted mean of the signals that its case has
+    (`choice` needs options, `rubric` a rubric). The reward lies so far on the way from wrong (0) to correct (1)."""
+
+    def without(self, cases: Iterable[Case]) -> str:
+        """The id of the first case that has none of the table's signals; empty where every case has one."""
+        return next((case.id for case in cases if not self.signals(case)), "")
+
+    def signals(self, case: Case) -> set[Signal]:
+        """The signals of the mix that a case has."""
+        has = {"verdict": bool(case.references), "choice": bool(case.options), "rubric": bool(case.rubric)}
+        return {name for name in self.mix if has[name]}
 
 
 class ReasoningRule(BaseModel):
@@ -73,8 +92,8 @@ def reward_table(table: str | RewardTable) -> RewardTable:
     if isinstance(table, RewardTable):
         return table
     if table not in _shipped():
-        known = ", ".join(sorted(_shipped()))
-        raise UserError(f"reward_table {table!r}: no such table; use one of {known}, or write the five rewards out")
+        hint = near_miss(table, _shipped()) or f"use one of {', '.join(sorted(_shipped()))}, or write out the rewards"
+        raise UserError(f"reward_table {table!r}: no such table; {hint}")
     return _shipped()[table]
 
 
@@ -86,21 +105,33 @@ def reward(
     thinking: str,
     rule: ReasoningRule | None = None,
     level: Level | None = None,
+    beside: Mapping[Signal, float | None] | None = None,
+    referred: bool = True,
 ) -> float | None:
-    """The reward of one episode; None where there is no verdict: mask it out, never pay or punish it.
+    """The reward of one episode; None where a signal of it failed: mask it out, never pay or punish it.
 
-    `level` is what a wrong answer shares with the reference (`clinical_r1.verifier.grade`); for graded tables only.
+    `level` is what a wrong answer shares with the reference (`verifier.rule.near_miss`); for graded tables only.
+    `beside` are the signals besides the verdict that the episode's case has; `referred`: it has a reference, and so a
+    verdict.
     """
     if outcome in NO_RESULT:
         return table.no_result
-    if label.right is None:
+    values: dict[Signal, float | None] = {name: value for name, value in (beside or {}).items() if name in table.mix}
+    if "verdict" in table.mix and referred:
+        near = table.near_miss.get(level, 0.0) if level else 0.0
+        values["verdict"] = None if label.right is None else 1.0 if label.right else near
+    worth = 0.0
+    for name, value in values.items():
+        if value is None:
+            return None
+        worth += table.mix[name] * value / sum(table.mix[one] for one in values)
+    if not values:
         return None
     if with_reasoning(outcome, reasoning_tokens, thinking, rule or ReasoningRule()):
         right, wrong = table.reasoning_correct, table.reasoning_incorrect
     else:
         right, wrong = table.plain_correct, table.plain_incorrect
-    near = table.near_miss.get(level, 0.0) if level else 0.0
-    return right if label.right else wrong + near * (right - wrong)
+    return right if worth == 1 else wrong + worth * (right - wrong)
 
 
 def with_reasoning(outcome: Outcome, reasoning_tokens: int, thinking: str, rule: ReasoningRule) -> bool:
@@ -109,7 +140,7 @@ def with_reasoning(outcome: Outcome, reasoning_tokens: int, thinking: str, rule:
     return long_enough and not repeats(thinking, rule.max_repeats)
 
 
-_UNIT = re.compile(r"[\u3400-\u9fff]|[^\W_]+|\S")
+_UNIT = re.compile(rf"[{HAN}]|[^\W_]+|\S")
 
 
 def repeats(text: str, copies: int) -> bool:

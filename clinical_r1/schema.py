@@ -20,8 +20,8 @@ from clinical_r1.atomic import atomic_writer
 from clinical_r1.errors import UserError
 from clinical_r1.reasoning import ConclusionKind, Outcome
 from clinical_r1.references import references_of
+from clinical_r1.text import Language
 
-Language = Literal["en", "zh"]
 SPLITS = ("sft", "rl", "validation", "test")
 
 
@@ -44,6 +44,8 @@ class Referenced(Record):
         if not isinstance(data, dict) or ("reference" not in data and "references" in data):
             return data
         if "reference" not in data:
+            if data.get("rubric"):
+                return data
             raise ValueError("reference: missing")
         given = {key: value for key, value in data.items() if key != "reference"}
         text, listed = data["reference"], data.get("references")
@@ -66,12 +68,33 @@ class Referenced(Record):
 
     @property
     def reference(self) -> str:
-        """The principal reference."""
-        return self.references[0]
+        """The principal reference; empty where a rubric alone says what a good answer holds."""
+        return self.references[0] if self.references else ""
+
+
+class Turn(Record):
+    """What was said in a conversation before its last question."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Criterion(Record):
+    """One item of a rubric: what an answer holds or does, and what that earns."""
+
+    text: str = Field(min_length=1)
+    points: float
+    """Below 0 for what an answer should not hold."""
+    tags: list[str] = Field(default_factory=list)
+    """Kinds of criteria that are reported apart, such as `axis:accuracy`."""
 
 
 class Case(Referenced):
-    """One clinical problem with its reference diagnoses."""
+    """One clinical problem with its reference diagnoses, a rubric, or both."""
+
+    references: list[str] = Field(default_factory=list)
+    """The reference diagnoses, principal first (or the one reference answer of an open question; all right options of a
+    multiple-choice item that has several)."""
 
     id: str = ""
     """Stable identity; the hash of (language, question, references) where the source has none."""
@@ -83,6 +106,10 @@ class Case(Referenced):
     """WHO ICD-10 code of the principal reference, empty where unknown."""
     options: list[str] = Field(default_factory=list)
     """Choices of a multiple-choice item; empty for open problems."""
+    turns: list[Turn] = Field(default_factory=list)
+    """The conversation before the question; empty for most."""
+    rubric: list[Criterion] = Field(default_factory=list)
+    """What an answer earns points for, graded by a model; empty for most."""
     source: str = ""
     """The dataset or system it came from."""
     site: str = ""
@@ -99,10 +126,17 @@ class Case(Referenced):
 
     @model_validator(mode="after")
     def _fill_id(self) -> Self:
+        if not self.references and not self.rubric:
+            raise ValueError("references: empty")
         if not self.id:
             content = "\x1f".join((self.language, self.question, *self.references))
             self.id = "c-" + hashlib.sha256(content.encode()).hexdigest()[:16]
         return self
+
+    @property
+    def unit(self) -> str:
+        """What is drawn whole: the patient, or the case where the patient is not known."""
+        return self.patient or self.id
 
     @property
     def problem(self) -> str:
@@ -117,8 +151,11 @@ class Case(Referenced):
     @property
     def prompt(self) -> str:
         """What a model is asked, the one place: the problem, and the request to end with a conclusion line. The same
-        words in training, in evaluation and for every rival."""
-        return f"{self.problem}\n\n{asking.request(self.language, self.asks_for, bool(self.options))}"
+        words in training, in evaluation and for every rival. A case that has a rubric alone names no conclusion."""
+        if not self.references:
+            return self.problem
+        several = bool(self.options) and len(self.references) > 1
+        return f"{self.problem}\n\n{asking.request(self.language, self.asks_for, bool(self.options), several)}"
 
 
 class VerdictLabel(StrEnum):
@@ -177,7 +214,13 @@ class TraceOutcome(StrEnum):
     DIRECT = "direct"
     RECOVERED = "recovered"
     GUIDED = "guided"
+    UNVERIFIED = "unverified"
+    """Written by others, and no verifier has found its answer right: it names no reference, or none could tell."""
     REJECTED = "rejected"
+
+
+MOST_TOKENS = 10_000_000
+"""A count of tokens above it is none: no context is as long."""
 
 
 class Usage(Record):
@@ -201,6 +244,8 @@ class Usage(Record):
 class Trace(Referenced):
     """The paper's triplet (question, thinking, response) and how it came about."""
 
+    references: list[str] = Field(default_factory=list)
+    """As a case has them; none where a trace of others names none, which is then unverified or rejected."""
     case_id: str
     sample: int = 0
     """Index among the traces asked of one case."""
@@ -217,10 +262,32 @@ class Trace(Referenced):
     """endpoint name / model id that the endpoint returned."""
     usage: Usage = Field(default_factory=Usage)
 
+    @model_validator(mode="after")
+    def _verified_by_a_reference(self) -> Self:
+        if not self.references and self.outcome not in (TraceOutcome.UNVERIFIED, TraceOutcome.REJECTED):
+            raise ValueError(f"references: empty, so the outcome cannot be {self.outcome.value}")
+        return self
+
     @property
     def accepted(self) -> bool:
-        """Only verified traces go on to training."""
+        """Rejected ones are never trained on; unverified ones are there only where an import keeps them."""
         return self.outcome is not TraceOutcome.REJECTED
+
+
+class RubricScore(Record):
+    """An answer held against a rubric."""
+
+    met: list[bool | None]
+    """Of each criterion in order; None where the judgement failed."""
+    judge: str
+
+    def share(self, rubric: list[Criterion]) -> float | None:
+        """Points earned over points to be had: at most 1, below 0 where penalties prevail. None where a judgement
+        failed, or where nothing can be earned."""
+        possible = sum(item.points for item in rubric if item.points > 0)
+        if None in self.met or not possible:
+            return None
+        return sum(item.points for item, met in zip(rubric, self.met, strict=True) if met) / possible
 
 
 class Prediction(Record):
@@ -239,6 +306,10 @@ class Prediction(Record):
     """By the reward judge; None until judged."""
     independent: Verdict | None = None
     """By the independent judge (rules and ICD-10, or another model)."""
+    rubric: RubricScore | None = None
+    """Of a case with a rubric, by the reward judge's model."""
+    ranked: list[Verdict] = Field(default_factory=list)
+    """By the reward judge, of each diagnosis where several were asked for, the most likely one first."""
 
 
 RecordT = TypeVar("RecordT", bound=BaseModel)

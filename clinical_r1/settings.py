@@ -9,22 +9,24 @@ extended. `${NAME}` in a value is the environment's variable. An error names the
 the key and the near miss.
 """
 
-import difflib
+import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import UserError, near_miss
 from clinical_r1.schema import first_problem
 
 Key = tuple[str, ...]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""Of any random draw; NumPy takes no other."""
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _VERBATIM = re.compile(r"^[-+]?0[0-9_]+$|^(?![\s\[{'\"]).* #")
@@ -50,9 +52,8 @@ class Shelf:
             if os.path.isfile(file):  # no error where the name is too long for one
                 return file
         names = sorted(file.stem for file in self.folder.glob(f"{self.prefix}*.yaml"))
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f": did you mean '{close[0]}'?" if close else ""
-        raise UserError(f"{place}: neither a file nor a shipped {self.what}{hint} (shipped: {', '.join(names)})")
+        hint = " ".join(filter(None, (near_miss(name, names), f"(shipped: {', '.join(names)})")))
+        raise UserError(f"{place}: neither a file nor a shipped {self.what}: {hint}")
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,10 @@ class Document:
         self._put_sections()
         return self
 
-    def join(self, values: Mapping[Key, Any], place: Callable[[str], str]) -> Self:
-        """Many keys on top (the form's `overrides`); `place` says what an error calls a dotted key."""
+    def join(self, values: Mapping[Key, Any], place: str) -> Self:
+        """Many keys on top (the form's `overrides`); `place` is what an error calls them."""
         for key, value in values.items():
-            self.put(key, value, place(".".join(key)))
+            self.put(key, value, place)
         return self
 
     def filled(self) -> Self:
@@ -182,11 +183,14 @@ class Document:
     def validate(self, model: type[ModelT]) -> ModelT:
         """The settings as a model; UserError names place, key and near miss."""
         try:
-            return model.model_validate(self.data)
+            made = model.model_validate(self.data)
         except ValidationError as error:
             problem = _worst(error)
             key = tuple(str(part) for part in problem["loc"])
             raise UserError(f"{self._blamed(key)}: {explain(error, model)}") from None
+        for key, value in _endless(made.model_dump(), ()):
+            raise UserError(f"{self._blamed(key)}: {'.'.join(key)}: {value}: write a finite number")
+        return made
 
     def place(self, key: Key) -> str:
         """Where a key was written, or the nearest above it."""
@@ -302,14 +306,11 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     key = [str(part) for part in problem["loc"]]
     if problem["type"] == "extra_forbidden":
         known = sorted({name for kind in _models_at(model, key[:-1]) for name in kind.model_fields})
-        close = difflib.get_close_matches(key[-1], known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
-        return f"unknown key '{'.'.join(key)}': {hint}"
+        return f"unknown key '{'.'.join(key)}': {near_miss(key[-1], known) or 'known: ' + ', '.join(known)}"
     text = f"{'.'.join(key)}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": ")
     if problem["type"] == "literal_error" and isinstance(problem.get("input"), str):
         choices = re.findall(r"'([^']*)'", str(problem.get("ctx", {}).get("expected", "")))
-        close = difflib.get_close_matches(problem["input"], choices, n=1)
-        return f"{text}; did you mean '{close[0]}'?" if close else text
+        return "; ".join(filter(None, (text, near_miss(problem["input"], choices))))
     return text if problem["loc"] else first_problem(error)
 
 
@@ -350,6 +351,15 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = _merged(result[key], value) if both else value
     return result
+
+
+def _endless(value: Any, above: Key) -> Iterator[tuple[Key, float]]:
+    """Numbers that are none: inf and nan pass every bound of a kind, and no JSON can hold them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield above, value
+    elif isinstance(value, dict | list | tuple):
+        for key, below in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _endless(below, (*above, str(key)))
 
 
 def _copied(value: Any) -> Any:

@@ -1,5 +1,9 @@
-"""What every pipeline step does around its work: read its settings, time itself, leave `step.json` behind."""
+"""What every pipeline step does around its work: read its settings, time itself, leave `step.json` behind.
 
+And the version of the code that runs in the steps, for cache keys.
+"""
+
+import hashlib
 import json
 import os
 import re
@@ -105,3 +109,19 @@ def load_settings(model: type[SettingsT], text: str) -> SettingsT:
         return model.model_validate_json(_VARIABLE.sub(value, text))
     except ValidationError as error:
         raise UserError(f"{model.__name__}: {first_problem(error)}") from None
+
+
+_FOLDERS = ("clinical_r1", "components")
+_SUFFIXES = {".py", ".yaml", ".yml", ".j2", ".json", ".html", ".css", ".js", ".md", ".tsv"}
+
+
+def code_version() -> str:
+    """First 12 hex digits of the SHA-256 over the library's and the components' files (names and contents)."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for folder in _FOLDERS:
+        for path in sorted((root / folder).rglob("*")):
+            # What `runs` makes of a configuration stands in the arguments of the steps.
+            if path.suffix in _SUFFIXES and not {"__pycache__", "runs"} & set(path.parts[len(root.parts) :]):
+                digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]

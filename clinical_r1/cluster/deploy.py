@@ -10,7 +10,7 @@ from clinical_r1.cluster.api import INFERENCE_SERVICE, Cluster, Object, Refused
 from clinical_r1.cluster.facts import Facts
 from clinical_r1.cluster.inference_service import TRAFFIC, KServe, manifest
 from clinical_r1.cluster.probes import Live, Probe
-from clinical_r1.cluster.rollout import Mode, RolloutRules, Verdict, Watch, judge, roll_out, wait_pods
+from clinical_r1.cluster.rollout import Mode, RolloutRules, Verdict, Watch, judge, roll_out, tell_sampling, wait_pods
 from clinical_r1.errors import UserError
 
 
@@ -40,6 +40,7 @@ def deploy_model(
     rules = RolloutRules(min_requests=facts.rollout_min_requests, ready_seconds=ready_seconds)
     name = facts.serving_name
     probe = watch or Probe(questions, name, key)
+    tell_sampling(cluster, name, uri, say)
     live = cluster.get(INFERENCE_SERVICE, name)
     if live is None or _is_ours_in_the_dark(live, uri):
         return _first(cluster, facts, uri, probe, rules, say)

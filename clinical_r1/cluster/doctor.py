@@ -12,6 +12,7 @@ from clinical_r1.cluster import doctor_kubeflow, doctor_pods
 from clinical_r1.cluster.api import INFERENCE_SERVICE, TRAINING_RUNTIME, TRAINJOB, Cluster, Refused, quantity
 from clinical_r1.cluster.facts import Facts
 from clinical_r1.cluster.finding import Finding
+from clinical_r1.cluster.inference_service import drawn_otherwise, engine_line
 from clinical_r1.errors import UserError
 from clinical_r1.objectstore.settings import StoreSettings
 from clinical_r1.objectstore.store import open_store
@@ -44,7 +45,7 @@ def examine(cluster: Cluster, accelerator: str = "nvidia.com/gpu", probe_store: 
             *(lambda check=check: check(cluster, facts) for check in doctor_kubeflow.CHECKS),
         ]
         if probe_store:
-            checks.append(lambda: _bucket(cluster, facts))
+            checks += [lambda: _bucket(cluster, facts), lambda: _sampling(cluster, facts)]
     checks += [
         lambda: _accelerators(cluster, accelerator),
         lambda: _quota(cluster),
@@ -155,14 +156,7 @@ def _bucket(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
             "bucket write", "fail", str(error), f"make Secret {secret} (objectStore.existingSecrets.pipelines)"
         )
         return
-    settings = StoreSettings(
-        endpoint=facts.endpoint,
-        access_key=keys.get("AWS_ACCESS_KEY_ID", ""),
-        secret_key=keys.get("AWS_SECRET_ACCESS_KEY", ""),
-        region=facts.region or "us-east-1",
-        patience=3,
-    )
-    store, key = open_store(f"s3://{facts.bucket}/pipelines", settings), "doctor-probe"
+    store, key = open_store(f"s3://{facts.bucket}/pipelines", _settings(facts, keys)), "doctor-probe"
     try:
         store.put(key, b"written by clinical-r1 doctor")
         store.get(key)
@@ -172,3 +166,31 @@ def _bucket(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
         yield Finding("bucket write", "fail", str(error), fix)
     else:
         yield Finding("bucket write", "ok", f"{store.uri} takes and gives back an object")
+
+
+def _settings(facts: Facts, keys: dict[str, str]) -> StoreSettings:
+    return StoreSettings(
+        endpoint=facts.endpoint,
+        access_key=keys.get("AWS_ACCESS_KEY_ID", ""),
+        secret_key=keys.get("AWS_SECRET_ACCESS_KEY", ""),
+        region=facts.region or "us-east-1",
+        patience=3,
+    )
+
+
+def _sampling(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
+    """Is the served model's sampling that of its evaluation?"""
+    live = cluster.get(INFERENCE_SERVICE, facts.serving_name) if facts.serving_name else None
+    if live is None:
+        return
+    uri = live["spec"]["predictor"]["model"].get("storageUri", "")
+    try:
+        keys = cluster.secret(facts.run_parameters["store_secret"])
+        found = drawn_otherwise(open_store(uri, _settings(facts, keys)), engine_line(cluster, facts.serving_name))
+    except UserError as error:
+        yield Finding("sampling", "warn", f"{uri} was not looked at: {error}", "see the check of the bucket")
+        return
+    for one in found:
+        yield Finding("sampling", "warn", f"{uri}: {one}", "else what is served is not what was evaluated")
+    if not found:
+        yield Finding("sampling", "ok", f"{uri} is drawn as it was evaluated")

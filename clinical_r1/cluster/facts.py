@@ -53,8 +53,6 @@ class Facts(BaseModel):
     """host:port of the simulated endpoint; empty without `simulator.enabled`."""
     kubeflow_namespace: str = _named("CLINICAL_R1_KUBEFLOW_NAMESPACE")
     """Where Kubeflow Pipelines runs."""
-    kubeflow_mode: str = _named("CLINICAL_R1_KUBEFLOW_MODE")
-    """standalone | multiuser."""
     account: str = _named("CLINICAL_R1_KUBEFLOW_ACCOUNT")
     """Service account of pipeline steps."""
     registered: str = _named("CLINICAL_R1_KUBEFLOW_REGISTERED")
@@ -65,16 +63,10 @@ class Facts(BaseModel):
     """Kueue LocalQueue of TrainJobs."""
     serving_name: str = _named("CLINICAL_R1_SERVING_NAME")
     """The InferenceService, and what clients call the model."""
-    serving_runtime: str = _named("CLINICAL_R1_SERVING_RUNTIME")
-    """ServingRuntime with engine and gateway."""
-    serving_account: str = _named("CLINICAL_R1_SERVING_ACCOUNT")
-    """Service account of serving pods: it has the store's keys for models/."""
     serving_url: str = _named("CLINICAL_R1_SERVING_URL")
     """Base URL of the gateway, inside of the cluster."""
     inference_service: dict[str, Any] = _named("CLINICAL_R1_INFERENCE_SERVICE")
     """Manifest of the InferenceService without a model; empty where the chart serves none."""
-    client_key_secret: str = _named("CLINICAL_R1_CLIENT_KEY_SECRET")
-    """Secret whose `key` is a client's API key; empty where the gateway asks for none."""
     rollout_mode: str = _named("CLINICAL_R1_ROLLOUT_MODE")
     """dark | replicas | replace."""
     rollout_min_requests: int = _named("CLINICAL_R1_ROLLOUT_MIN_REQUESTS")

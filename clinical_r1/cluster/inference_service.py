@@ -5,14 +5,18 @@ manifest without a model (`Facts.inference_service`), with Helm's marks, so that
 """
 
 import copy
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from clinical_r1.baseline import FILE_NAME, Baseline
 from clinical_r1.cluster.api import Cluster, Object, Refused, message_of
 from clinical_r1.cluster.facts import Facts
 from clinical_r1.errors import UserError
+from clinical_r1.objectstore.face import Store
+from clinical_r1.sampling import differences
 
 TRAFFIC, VERSION, PREVIOUS = "clinical-r1/traffic", "clinical-r1/model-version", "clinical-r1/previous-uri"
 _PLAIN = {"str": str, "bool": bool, "int": int, "float": (int, float)}
@@ -35,6 +39,43 @@ def manifest(facts: Facts, uri: str, traffic: str = "on") -> Object:
     predictor["annotations"] = predictor.get("annotations", {}) | {VERSION: model_version(uri)}
     predictor["labels"] = predictor.get("labels", {}) | {TRAFFIC: traffic}
     return body
+
+
+def engine_line(cluster: Cluster, service: str) -> list[str]:
+    """Command line of the engine in the pods of a service; empty where none runs."""
+    for pod in cluster.pods(f"serving.kserve.io/inferenceservice={service}"):
+        for container in pod.spec.containers:
+            if container.name == "kserve-container":
+                return [*(container.command or []), *(container.args or [])]
+    return []
+
+
+def drawn_otherwise(model: Store, engine: Sequence[str]) -> list[str]:
+    """How what is served differs from what was evaluated, for requests that leave sampling out; one sentence each.
+
+    `model` is the folder that is served, `engine` the engine's command line (vLLM fills in what a request omits from
+    the model's generation_config.json unless it is told not to).
+    """
+    baseline = Baseline.model_validate_json(model.get(FILE_NAME)) if model.stat(FILE_NAME) else None
+    if baseline is None or baseline.decoding is None:
+        return ["the model holds no record of how its answers were drawn when it was evaluated: evaluate it again"]
+    filled: dict[str, Any] = {}
+    vllm = any("vllm" in word for word in engine)
+    if _flag(engine, "--generation-config") != "vllm" and vllm and model.stat("generation_config.json"):
+        filled = json.loads(model.get("generation_config.json"))
+    filled |= json.loads(_flag(engine, "--override-generation-config") or "{}")
+    found = differences(baseline.decoding, filled)
+    return [f"{one}, where a request leaves it out: start vLLM with --generation-config vllm" for one in found]
+
+
+def _flag(line: Sequence[str], name: str) -> str:
+    """The value of a command line's option, in one word or in two."""
+    for word, after in zip(line, [*line[1:], ""], strict=False):
+        if word == name:
+            return after
+        if word.startswith(f"{name}="):
+            return word.partition("=")[2]
+    return ""
 
 
 def typed(document: Object, kind: str = "V1beta1InferenceService") -> Any:

@@ -9,7 +9,9 @@ import urllib3
 
 from clinical_r1.cluster.api import Cluster
 from clinical_r1.cluster.rollout import Observed
-from clinical_r1.reasoning import Outcome, render, split
+from clinical_r1.llm.reply import AttemptError, read_reply
+from clinical_r1.reasoning import REASONED, Outcome
+from clinical_r1.recognise import read
 
 _PATH = "/v1/chat/completions"
 _PORT = 8080
@@ -32,21 +34,20 @@ class Probe:
         return Observed(
             requests=len(outcomes),
             errors=sum(outcome is None for outcome in outcomes),
-            reasoned=sum(outcome is Outcome.OK for outcome in outcomes),
+            reasoned=sum(outcome in REASONED for outcome in outcomes),
         )
 
     def _ask(self, url: str, question: str) -> Outcome | None:
         """How the model answered; None where it did not."""
-        body = {"model": self._model, "messages": [{"role": "user", "content": question}], "temperature": 0}
+        # Nothing of sampling: the gateway draws as the model was evaluated, and so it is looked at.
+        body = {"model": self._model, "messages": [{"role": "user", "content": question}]}
         try:
             reply = self._http.request("POST", url + _PATH, body=json.dumps(body), headers=self._headers)
             if reply.status != 200:
                 return None
-            message = json.loads(reply.data)["choices"][0]["message"]
-        except (urllib3.exceptions.HTTPError, ValueError, KeyError, IndexError):
+            return read(read_reply(reply.data).answer).outcome
+        except (urllib3.exceptions.HTTPError, AttemptError):
             return None
-        thinking, answer = message.get("reasoning_content") or "", message.get("content") or ""
-        return split(render(thinking, answer) if thinking else answer).outcome
 
 
 class Live:
@@ -76,7 +77,9 @@ def observed_in(metrics: str) -> Observed:
     for outcome, value in _ANSWERS.findall(metrics):
         answers[outcome] = answers.get(outcome, 0.0) + float(value)
     return Observed(
-        requests=int(sum(answers.values())), errors=int(answers[Outcome.ABORTED]), reasoned=int(answers[Outcome.OK])
+        requests=int(sum(answers.values())),
+        errors=int(answers[Outcome.ABORTED]),
+        reasoned=int(sum(answers[outcome] for outcome in REASONED)),
     )
 
 

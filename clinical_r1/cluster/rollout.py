@@ -18,8 +18,17 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.cluster.api import INFERENCE_SERVICE, Cluster, Object
-from clinical_r1.cluster.inference_service import PREVIOUS, TRAFFIC, VERSION, model_version, typed
+from clinical_r1.cluster.inference_service import (
+    PREVIOUS,
+    TRAFFIC,
+    VERSION,
+    drawn_otherwise,
+    engine_line,
+    model_version,
+    typed,
+)
 from clinical_r1.errors import UserError
+from clinical_r1.objectstore.store import open_store
 
 Mode = Literal["dark", "replicas", "replace"]
 _POLL_SECONDS = 2.0
@@ -162,6 +171,16 @@ def roll_back(cluster: Cluster, service: str, say: Callable[[str], None] = print
     _serve(cluster, service, live["spec"]["predictor"].get("name"), previous, served)
     say(f"{service}: back to {previous}; previous: {served}")
     return previous
+
+
+def tell_sampling(cluster: Cluster, service: str, uri: str, say: Callable[[str], None]) -> None:
+    """Say where the model at `uri` would be drawn otherwise than it was evaluated (with this process's store keys)."""
+    try:
+        found = drawn_otherwise(open_store(uri), engine_line(cluster, service))
+    except UserError as error:
+        found = [f"how it was evaluated could not be read: {error}"]
+    for one in found:
+        say(f"{service}: {uri}: {one}")
 
 
 def share_text(stable: int, canary: int, mode: Mode) -> str:

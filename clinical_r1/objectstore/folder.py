@@ -9,8 +9,19 @@ from pathlib import Path
 
 from clinical_r1.atomic import atomic_writer, file_sha256
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.failures import Conflict, NotFound, StoreFull, StoreRefused
-from clinical_r1.objectstore.store import BLOCK, Entry, Stat, Watch, check_digest, check_key, copy_hashed
+from clinical_r1.objectstore.face import (
+    BLOCK,
+    Conflict,
+    Entry,
+    NotFound,
+    Stat,
+    StoreFull,
+    StoreRefused,
+    Watch,
+    check_digest,
+    check_key,
+    copy_hashed,
+)
 
 _NO_SPACE = {28, 122}  # ENOSPC, EDQUOT
 

@@ -14,10 +14,10 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from clinical_r1.errors import UserError
+from clinical_r1.folders import check_model_folder
 from clinical_r1.objectstore.binding import approve, check_bound, manifest_weights, supersede, weights_sha256
-from clinical_r1.objectstore.failures import Conflict, NotFound, Unreadable
+from clinical_r1.objectstore.face import Conflict, NotFound, Store, Unreadable
 from clinical_r1.objectstore.manifest import ALIASES, MANIFEST, Aliases, Facts, Gate, ModelManifest, Move
-from clinical_r1.objectstore.store import Store
 from clinical_r1.objectstore.transfer import (
     FileEntry,
     Transferred,
@@ -81,20 +81,6 @@ def publish(
     move = Move(at=_now(), action="publish", alias="candidate", version=version, by=by)
     _change_aliases(store, name, lambda aliases: _moved(aliases, move))
     return manifest
-
-
-def check_model_folder(folder: Path) -> None:
-    """Raise UserError unless the folder holds a whole Hugging Face checkpoint in safetensors."""
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: no config.json: give the folder of a Hugging Face checkpoint")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = set(re.findall(r'"([\w./-]+\.safetensors)"', index.read_text(encoding="utf-8")))
-        missing = sorted(name for name in names if not (folder / name).is_file())
-        if missing:
-            raise UserError(f"{folder}: {missing[0]} is missing ({len(missing)} of {len(names)} shards): copy it again")
-    elif not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: no *.safetensors file: save the checkpoint with safe serialization")
 
 
 def content_version(files: list[FileEntry]) -> str:

@@ -1,17 +1,20 @@
 """A finished run of the train pipeline as a published model: its folders become facts of the manifest."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.baseline import FILE_NAME as BASELINE
-from clinical_r1.folders import check_model_folder
+from clinical_r1.errors import UserError
 from clinical_r1.objectstore.manifest import GATE, Facts, Gate, ModelManifest
+from clinical_r1.objectstore.model_registry import register_in_mlflow
 from clinical_r1.objectstore.models import publish
 from clinical_r1.objectstore.store import open_store
 
-_BESIDE = {"report": ("MODEL_CARD.md",), "gate": (BASELINE, GATE)}
+_BESIDE = {"report": ("MODEL_CARD.md", "README.md"), "gate": (BASELINE, GATE)}
 _DATASETS = {"splits": ("sft.jsonl", "rl.jsonl", "validation.jsonl"), "traces": ("traces.jsonl",)}
 
 
@@ -21,9 +24,9 @@ def publish_run(
     """Publish `model` with what the steps wrote in `folders` (splits, traces, predictions, gate, report).
 
     `settings` is a JSON object of the sections that the run was told; `facts` holds run_id, code_version and
-    sources_sha256. Card, reasoning baseline and gate travel beside the weights: serving reads the baseline there.
+    sources_sha256. Card, reasoning baseline and gate travel beside the weights: serving reads the baseline there. Where
+    the training was tracked in MLflow, at MLFLOW_TRACKING_URI, the version is registered there too.
     """
-    check_model_folder(model)
     config: dict[str, Any] = json.loads(settings)
     extra = {file: folders[key] / file for key, files in _BESIDE.items() for file in files}
     base = config.get("base_model", {})
@@ -41,7 +44,17 @@ def publish_run(
         licence=base.get("licence", ""),
     )
     present = {file: path for file, path in extra.items() if path.is_file()}
-    return publish(open_store(models_uri), name, model, known, present, by=facts["run_id"])
+    store = open_store(models_uri)
+    published = publish(store, name, model, known, present, by=facts["run_id"])
+    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if server and any(
+        "mlflow" in (config.get(step) or {}).get("tracking", {}).get("to", []) for step in ("sft", "ppo")
+    ):
+        try:
+            print(f"registered in MLflow: {register_in_mlflow(store, name, published.version, server)}", flush=True)
+        except UserError as error:  # the manifest is the truth, and it is written
+            print(f"{error}; register it with `clinical-r1 models register {name} --mlflow URI`", file=sys.stderr)
+    return published
 
 
 def _hashes(folders: dict[str, Path]) -> dict[str, str]:

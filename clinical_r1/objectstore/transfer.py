@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.store import Store, check_key
+from clinical_r1.objectstore.face import Store, check_key
 
 WORKERS = 4
 """Files under way at once."""
@@ -47,12 +47,17 @@ class Transferred(BaseModel):
     bytes_sent: int = 0
 
 
-def describe_files(folder: Path, extra: dict[str, Path] | None = None, workers: int = WORKERS) -> dict[FileEntry, Path]:
-    """Every file below `folder`, and `extra` files under the names given there, with size and SHA-256.
+def describe_files(
+    folder: Path,
+    extra: dict[str, Path] | None = None,
+    workers: int = WORKERS,
+    only: dict[str, Path] | None = None,
+) -> dict[FileEntry, Path]:
+    """Every file below `folder`, and `extra` files under the names given there, with size and SHA-256; or `only` those.
 
     Names with a leading dot are left out (temporary files, caches). Raises UserError where there is no file.
     """
-    found = {path.relative_to(folder).as_posix(): path for path in _files(folder)} | (extra or {})
+    found = only or {path.relative_to(folder).as_posix(): path for path in _files(folder)} | (extra or {})
     if not found:
         raise UserError(f"{folder}: no files to publish: give the folder that holds the model")
     with ThreadPoolExecutor(workers) as pool:

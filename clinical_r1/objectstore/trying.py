@@ -9,7 +9,7 @@ import urllib3
 from minio.error import InvalidResponseError, S3Error, ServerError
 
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.failures import Conflict, NotFound, StoreFull, StoreRefused, StoreUnavailable
+from clinical_r1.objectstore.face import Conflict, NotFound, StoreFull, StoreRefused, StoreUnavailable
 from clinical_r1.objectstore.settings import StoreSettings
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0

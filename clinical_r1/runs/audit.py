@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.online import OnlineAuditConfig
+from clinical_r1.evaluation.judging.online import OnlineAuditConfig
 from clinical_r1.runs.config import as_argument
-from clinical_r1.runs.form import filled_in, overrides_of
-from clinical_r1.runs.resolve import STATE_MOUNT
+from clinical_r1.runs.form import check_key, filled_in, overrides_of
+from clinical_r1.runs.resolve import STATE_MOUNT, check_keys
 from clinical_r1.settings import Document, shown
-from clinical_r1.version import code_version
+from clinical_r1.step import code_version
 
 
 def audit_document(name: str, parameters: Mapping[str, Any], options: Sequence[str] = ()) -> Document:
@@ -25,11 +25,12 @@ def audit_document(name: str, parameters: Mapping[str, Any], options: Sequence[s
         raise UserError(
             "parameters judge_url and judge_model: an endpoint needs both: its URL and the model to ask for"
         )
+    check_key("judge", given)
     if "judge_url" in given:
         endpoint = {"name": "judge", "base_url": given["judge_url"], "model": given["judge_model"]}
         endpoint |= {"api_key_env": given.get("judge_key", ""), "trusted": bool(given.get("endpoints_trusted"))}
         document.put("judge", {"verifier": {"kind": "llm"}, "endpoint": endpoint}, "parameter judge_url")
-    document.join(overrides_of(given.get("overrides", {})), lambda key: f"overrides: {key}")
+    document.join(overrides_of(given.get("overrides", {})), "overrides")
     for option in options:
         document.set(option)
     return document
@@ -49,6 +50,7 @@ def configure_audit(filled: dict[str, Any]) -> tuple[tuple[str, str, str], str]:
     if not filled["store"] and bucket:
         filled = filled | {"store": f"s3://{bucket}/audit"}
     config = settle_audit("", filled)
+    check_keys(config, os.environ)
     text = f"# What this audit was told\n\n```yaml\n{shown(config)}```\n"
     return (as_argument(config), str(Path(STATE_MOUNT, "audit")), code_version()), text
 

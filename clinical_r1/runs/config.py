@@ -8,9 +8,10 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 import clinical_r1
-from clinical_r1.evaluation.config import EvaluationConfig, GateConfig
+from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.evaluation.promotion.policy import GateConfig
 from clinical_r1.records.config import RecordsConfig
-from clinical_r1.settings import Catalogue, Document, Shelf
+from clinical_r1.settings import Catalogue, Document, Seed, Shelf
 from clinical_r1.simulator.config import SimulatorConfig
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.training.base import BaseModelConfig
@@ -41,7 +42,7 @@ class SimulatedWorldConfig(BaseModel):
     """Records to sample from the simulated world where no `--cases` are given."""
     zh_share: float = Field(default=0.5, ge=0, le=1)
     """Share of Chinese records."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the records."""
     twins: bool = False
     """Write every patient in both languages, with ids that differ in the language alone; `cases` counts both."""
@@ -81,7 +82,7 @@ class RunConfig(BaseModel):
     """Start the simulated endpoint beside the run; None = the endpoints below are real."""
     records: RecordsConfig
     """Sources, PHI policy, splits."""
-    shards: int = Field(default=1, ge=1)
+    shards: int = Field(default=1, ge=1, le=1000)
     """Parts that synthesis is cut into (ParallelFor); the dataset does not depend on it."""
     synthesis: SynthesisConfig
     """Endpoints, strategies, filters."""

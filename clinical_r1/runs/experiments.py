@@ -1,12 +1,13 @@
 """What an experiment is told: a run configuration, and a section of its own. Shipped: configs/experiments."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.runs.config import RunConfig, SimulatedWorldConfig
+from clinical_r1.settings import Seed
 from clinical_r1.simulator.config import SimulatorConfig
 from clinical_r1.training.sft.config import SFTConfig
 from clinical_r1.verifier.config import JudgeConfig
@@ -26,7 +27,7 @@ class Settings(BaseModel):
 class AblateRl(Settings):
     """SFT against SFT + RL."""
 
-    seeds: list[int] = Field(default=[0, 1, 2], min_length=1)
+    seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1)
     """Seeds of RL; all start from one SFT model."""
 
 
@@ -35,8 +36,17 @@ class AblateRewards(Settings):
 
     tables: list[str] = Field(default=["paper", "huatuo", "icd10_graded"], min_length=2)
     """Names from reward_tables.yaml; the first is the reference, the last one the question."""
-    seeds: list[int] = Field(default=[0, 1], min_length=1)
+    seeds: list[Seed] = Field(default=[0, 1], min_length=1)
     """Seeds of RL for each table."""
+
+
+class CompareAlgorithms(Settings):
+    """Algorithms of RL against each other, on as many rollouts each: `ppo.steps` batches of `ppo.batch_size`."""
+
+    algorithms: list[Literal["ppo", "grpo", "rloo"]] = Field(default=["ppo", "rloo", "grpo"], min_length=2)
+    """The first is the reference, the last one the question."""
+    seeds: list[Seed] = Field(default=[0, 1], min_length=1)
+    """Seeds of RL for each algorithm."""
 
 
 class CompareSynthesizers(Settings):
@@ -44,7 +54,7 @@ class CompareSynthesizers(Settings):
 
     rival: EndpointConfig
     """The other endpoint; everything else of `synthesis` is the same."""
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: list[Seed] = Field(default=[0], min_length=1)
     """Seeds of the models that the rival's traces teach."""
 
 
@@ -112,6 +122,13 @@ class AblateRewardsConfig(ExperimentConfig):
     """Its settings."""
 
 
+class CompareAlgorithmsConfig(ExperimentConfig):
+    """compare-algorithms."""
+
+    experiment: CompareAlgorithms = Field(default_factory=CompareAlgorithms)
+    """Its settings."""
+
+
 class CompareSynthesizersConfig(ExperimentConfig):
     """compare-synthesizers."""
 
@@ -143,6 +160,7 @@ class AuditVerifierConfig(ExperimentConfig):
 CONFIGS: dict[str, type[ExperimentConfig]] = {
     "ablate-rl": AblateRlConfig,
     "ablate-rewards": AblateRewardsConfig,
+    "compare-algorithms": CompareAlgorithmsConfig,
     "compare-synthesizers": CompareSynthesizersConfig,
     "cross-language": CrossLanguageConfig,
     "held-out-site": HeldOutSiteConfig,

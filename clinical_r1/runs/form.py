@@ -4,10 +4,11 @@
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import UserError, near_miss
 from clinical_r1.records.config import parse_map
 from clinical_r1.rewards import reward_table
 from clinical_r1.runs.config import RUNS, RunConfig
@@ -21,10 +22,12 @@ UNSET: tuple[Any, ...] = ("", -1, -1.0, None)
 """What a parameter holds that nobody filled in (KFP has no empty number)."""
 KEYS: dict[str, tuple[str, ...]] = {
     "base_model": ("base_model.folder",),
+    "traces": ("synthesis.traces.path",),
     "languages": ("records.languages",),
     "limit": ("records.limit",),
     "sft_epochs": ("sft.epochs",),
     "sft_learning_rate": ("sft.learning_rate",),
+    "algorithm": ("ppo.algorithm",),
     "ppo_steps": ("ppo.steps",),
     "ppo_learning_rate": ("ppo.learning_rate",),
     "batch_size": ("sft.batch_size", "ppo.batch_size"),
@@ -62,8 +65,13 @@ _JUDGES = ("synthesis.judge", "ppo.judge.endpoint", "evaluation.reward_judge.end
 
 
 def model_of(pipeline: str) -> type[RunConfig]:
-    """The model of a pipeline's configuration."""
-    return CONFIGS.get(pipeline, RunConfig)
+    """The model of the configuration of `train` or of an experiment. Raises UserError for another name."""
+    if pipeline == "train":
+        return RunConfig
+    if pipeline not in CONFIGS:
+        hint = near_miss(pipeline, CONFIGS) or f"choose one of {', '.join(CONFIGS)}"
+        raise UserError(f"unknown experiment '{pipeline}': {hint}")
+    return CONFIGS[pipeline]
 
 
 def default_preset(pipeline: str) -> str:
@@ -92,15 +100,15 @@ def assembled(
     given = filled_in(parameters or {})
     whole = preset == WHOLE
     name = preset.strip() or default_preset(pipeline)
-    document = Document(catalogue=RUNS) if whole else Document.read(name, RUNS, option)
+    document = Document(catalogue=RUNS, source=f"{option} {WHOLE}") if whole else Document.read(name, RUNS, option)
     for name, keys in KEYS.items():
         if name in given:
-            value = words(given[name]) if name == "languages" else given[name]
+            value = words(name, given[name]) if name == "languages" else given[name]
             for key in keys:
                 if not key.startswith("simulator.") or document.data.get("simulator"):
                     document.put(key, value, f"parameter {name}")
     _put_endpoints(document, given)
-    document.join(overrides_of(given.get("overrides", {})), lambda key: f"overrides: {key}")
+    document.join(overrides_of(given.get("overrides", {})), "overrides")
     for one in options:
         document.set(one)
     return document
@@ -114,8 +122,8 @@ def settle(
     option: str = "preset",
 ) -> RunConfig:
     """The configuration of a run; UserError names place, key and near miss. Arguments as of `assembled`."""
-    given = filled_in(parameters or {})
-    config = assembled(pipeline, preset, given, options, option).validate(model_of(pipeline))
+    given, model = filled_in(parameters or {}), model_of(pipeline)
+    config = assembled(pipeline, preset, given, options, option).validate(model)
     reward_table(config.ppo.reward_table)
     if "records" in given:
         columns = parse_map(str(given["record_map"])) if given.get("record_map") else {}
@@ -131,6 +139,7 @@ def settle(
 def _put_endpoints(document: Document, given: Mapping[str, Any]) -> None:
     """Real endpoints in place of the simulated ones; without a judge of its own the synthesizer judges."""
     for role in ("synthesizer", "judge"):
+        check_key(role, given)
         if (f"{role}_url" in given) != (f"{role}_model" in given):
             missing = f"{role}_model" if f"{role}_url" in given else f"{role}_url"
             raise UserError(
@@ -143,12 +152,23 @@ def _put_endpoints(document: Document, given: Mapping[str, Any]) -> None:
             return
     else:
         _endpoint(document, "synthesis.synthesizer", "synthesizer", given)
-        document.put("simulator", None, "parameter synthesizer_url")
+        if "records" in given:  # else the world that the cases are sampled from stays
+            document.put("simulator", None, "parameter synthesizer_url")
     role = "judge" if "judge_url" in given else "synthesizer"
     for key in _JUDGES:
         _endpoint(document, key, role, given)
     for key in ("ppo.judge.verifier.kind", "evaluation.reward_judge.verifier.kind"):
         document.put(key, "llm", f"parameter {role}_url")
+
+
+def check_key(role: str, given: Mapping[str, Any]) -> None:
+    """A key is named, never written: what is filled in stands in the run for all to read."""
+    name = str(given.get(f"{role}_key", ""))
+    if name and not re.fullmatch(r"[A-Z][A-Z0-9_]{0,62}", name):
+        raise UserError(
+            f"parameter {role}_key: no name of a key: if it is one itself, take it back where it was issued, put a new "
+            f"one into the Secret of `endpoint_secret`, and write {role.upper()}_API_KEY here"
+        )
 
 
 def _endpoint(document: Document, key: str, role: str, given: Mapping[str, Any]) -> None:
@@ -184,6 +204,9 @@ def _leaves(values: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple
             yield key, value
 
 
-def words(value: Any) -> list[str]:
-    """A list, or words joined by commas or spaces."""
-    return [str(one) for one in value] if isinstance(value, list) else str(value).replace(",", " ").split()
+def words(name: str, value: Any) -> list[str]:
+    """A list, or words joined by commas or spaces. Raises UserError for a word that is there twice."""
+    found = [str(one) for one in value] if isinstance(value, list) else str(value).replace(",", " ").split()
+    if twice := [one for one in found if found.count(one) > 1]:
+        raise UserError(f"parameter {name}: {twice[0]} is there twice: write each once")
+    return found

@@ -2,26 +2,34 @@
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clinical_r1.errors import UserError
-from clinical_r1.evaluation.promotion import check_gate_files
+from pydantic import BaseModel
+
+from clinical_r1.cluster.nodes import ENDPOINT_KEYS
+from clinical_r1.errors import UserError, near_miss
+from clinical_r1.evaluation.answer import answer_room
+from clinical_r1.evaluation.promotion.run import check_gate_files
+from clinical_r1.folders import ModelFolder
 from clinical_r1.objectstore.models import read_manifest
 from clinical_r1.objectstore.store import open_store
-from clinical_r1.runs.arms import ARGUMENTS, Local
+from clinical_r1.runs.arms import Local
+from clinical_r1.runs.arms import arguments as arguments_of_arms
 from clinical_r1.runs.config import RunConfig, as_argument
-from clinical_r1.runs.experiments import CONFIGS, AuditVerifierConfig, CrossLanguageConfig
+from clinical_r1.runs.experiments import AuditVerifierConfig, CrossLanguageConfig, ExperimentConfig
 from clinical_r1.runs.form import filled_in, settle
-from clinical_r1.runs.sources import fingerprint, own_cases, simulated, with_world
-from clinical_r1.runs.window import with_window
+from clinical_r1.runs.sources import fingerprint, own_cases, simulated, with_traces, with_world
 from clinical_r1.schema import Case, read_jsonl
 from clinical_r1.settings import shown
 from clinical_r1.simulator.beside import ADDRESS_VARIABLE
-from clinical_r1.training.base import check_base_model
-from clinical_r1.version import code_version
+from clinical_r1.step import code_version
+from clinical_r1.training.base import check_base_model, published
+from clinical_r1.training.sft.config import DPOConfig
+from clinical_r1.training.vllm_server import check_program
 
 STATE_MOUNT = "/state"
 """Where the steps of a cluster see the claim with journals, checkpoints and data."""
@@ -32,9 +40,9 @@ _TRAIN = ("records", "synthesis", "base_model", "sft", "ppo", "evaluation", "gat
 OUTPUTS: dict[str, Any] = {
     **dict.fromkeys((*_TRAIN, "settings", "simulator", "sources_sha256", "state_dir", "code_version"), ""),
     "datasets_dir": "",
-    **{name: [] for name in ("shards", "arms", "arms_scratch", "arms_bilingual")},
-    **dict.fromkeys(("leak", "rival_synthesis", "rival_state_dir", "twin_records", "twin_synthesis"), ""),
-    **dict.fromkeys(("twins_sha256", "twin_state_dir", "endpoint", "labelled", "labelled_sha256"), ""),
+    "shards": [],
+    **dict.fromkeys(("experiment", "reference_training", "reference_evaluation", "arms_data", "arms_state_dir"), ""),
+    "arms": [],
 }
 """What the configure step hands out, with what it is where a pipeline has no use for it."""
 
@@ -61,18 +69,28 @@ def check_files(config: RunConfig) -> None:
     """Raise UserError for a file, model or endpoint that a late step would miss after hours of work."""
     check_simulated(config)
     check_base_model(config.base_model, config.sft, config.ppo)
-    if "://" in config.base_model.folder:
-        root, _, place = config.base_model.folder.rstrip("/").partition("/models/")
-        if place.count("/") != 1:
-            what = f"base_model.folder: {config.base_model.folder}"
-            raise UserError(f"{what}: write s3://BUCKET/models/NAME/VERSION, as `import-model` printed it")
-        read_manifest(open_store(f"{root}/models"), *place.split("/"))
+    if published(config.base_model.folder):
+        root, name, version = config.base_model.folder.rstrip("/").rsplit("/", 2)
+        read_manifest(open_store(root), name, version)
     check_gate_files(config.gate)
+    with_traces(config)
+    for name, file in _of_pairs(config.sft.dpo):
+        if not Path(file).is_file():
+            raise UserError(f"sft.dpo.{name}: {file}: no such file; give that of an RL run on this machine")
+    if config.ppo.rollout.vllm_python:
+        check_program(config.ppo.rollout.vllm_python)
     probe = config.ppo.probe.forgetting_cases
     if probe and not (Path(probe).is_file() and read_jsonl(Path(probe), Case)):
         raise UserError(
             f"ppo.probe.forgetting_cases: {probe}: no such file, or no cases in it; give a JSONL of our cases"
         )
+
+
+def _of_pairs(dpo: DPOConfig | None) -> list[tuple[str, str]]:
+    """The files that preference pairs are read from besides the traces, by their settings."""
+    if dpo is None:
+        return []
+    return [("completions", path) for path in dpo.completions] + ([("cases", dpo.cases)] if dpo.cases else [])
 
 
 def state_dir_of(pipeline: str, config: RunConfig) -> str:
@@ -85,6 +103,13 @@ def state_dir_of(pipeline: str, config: RunConfig) -> str:
     return f"{STATE_MOUNT}/{pipeline}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
+def check_state_dir(folder: str) -> None:
+    """Raise UserError for a folder that is not on the volume: a step's own disk is gone with its pod."""
+    path = Path(folder)
+    if folder and (not path.is_relative_to(STATE_MOUNT) or ".." in path.parts or path == Path(STATE_MOUNT)):
+        raise UserError(f"parameter state_dir: {folder}: write a folder on the volume, such as {STATE_MOUNT}/ward-7")
+
+
 def simulated_argument(config: RunConfig) -> str:
     """What the steps of a cluster are to simulate, as JSON; empty for nothing."""
     found = {name: one.model_dump(mode="json") for name, one in simulated(config).items()}
@@ -94,15 +119,15 @@ def simulated_argument(config: RunConfig) -> str:
 def resolve(pipeline: str, config: RunConfig, sources: str, state_dir: Path, samples: Path, datasets: str) -> Resolved:
     """Say what each step is told. `sources` is the hash of the records (`with_world` has put them in), `samples` a
     folder for what is sampled from the simulated world, `datasets` one for traces at an immutable address."""
-    config = with_window(config)
-    if pipeline not in CONFIGS:
+    config = with_traces(with_window(config))
+    shared = {"sources_sha256": sources, "state_dir": str(state_dir), "code_version": code_version(), "simulator": ""}
+    if not isinstance(config, ExperimentConfig):
         arguments: dict[str, Any] = {name: as_argument(getattr(config, name)) for name in _TRAIN}
-        arguments |= {"sources_sha256": sources, "state_dir": str(state_dir), "code_version": code_version()}
-        arguments |= {"datasets_dir": datasets, "simulator": ""}
+        arguments["datasets_dir"] = datasets
         arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
         told = {name: getattr(config, name).model_dump(mode="json") for name in _PUBLISHED}
         arguments["settings"] = json.dumps(told, sort_keys=True, ensure_ascii=False)
-        return Resolved(config, arguments)
+        return Resolved(config, arguments | shared)
     twins = ""
     if isinstance(config, CrossLanguageConfig):
         settings = config.experiment
@@ -110,8 +135,7 @@ def resolve(pipeline: str, config: RunConfig, sources: str, state_dir: Path, sam
         aside = with_world(aside, samples)
         config = config.model_copy(update={"experiment": settings.model_copy(update={"records": aside.records})})
         twins = fingerprint(aside.records.sources, "experiment.records.sources")
-    local = Local(samples, state_dir, sources, code_version(), twins)
-    return Resolved(config, ARGUMENTS[pipeline](config, local) | {"simulator": ""})
+    return Resolved(config, arguments_of_arms(pipeline, config, Local(samples, state_dir, twins)) | shared)
 
 
 def configure_run(pipeline: str, filled: dict[str, Any]) -> tuple[tuple[Any, ...], str]:
@@ -119,9 +143,11 @@ def configure_run(pipeline: str, filled: dict[str, Any]) -> tuple[tuple[Any, ...
 
     `filled` are the parameters of the form, the preset and the state folder with them.
     """
+    check_state_dir(filled["state_dir"])
     parameters = {name: value for name, value in filled.items() if name not in ("preset", "state_dir")}
     config = settle(pipeline, filled["preset"], parameters)
     check_teacher(config)
+    check_keys(config, os.environ)
     check_files(config)
     state = Path(filled["state_dir"] or state_dir_of(pipeline, config))
     samples, datasets = Path(STATE_MOUNT, "simulated-records"), f"{STATE_MOUNT}/datasets"
@@ -133,7 +159,7 @@ def configure_run(pipeline: str, filled: dict[str, Any]) -> tuple[tuple[Any, ...
 
 def check_teacher(config: RunConfig) -> None:
     """Refuse what a cluster cannot do: its simulated teacher knows no cases but those of its own world."""
-    teacher = config.synthesis.synthesizer.base_url
+    teacher = config.synthesis.writer.base_url if not config.synthesis.traces else ""
     if own_cases(config) and any(f"${{{variable}}}" in teacher for variable in simulated(config)):
         raise UserError(
             "records: the simulated teacher knows the diagnoses of its own world only: fill in synthesizer_url and "
@@ -142,6 +168,24 @@ def check_teacher(config: RunConfig) -> None:
     if isinstance(config, AuditVerifierConfig) and config.simulator is None and not config.experiment.labelled:
         raise UserError(f"experiment.labelled: empty: give JSONL of graded answers on the claim ({STATE_MOUNT}/...)")
     check_simulated(config)
+
+
+def check_keys(config: BaseModel, there: Collection[str]) -> None:
+    """Raise UserError for a key of an endpoint that is not among those `there`: a cluster's steps see no others."""
+    for key, name in _key_names(config.model_dump(mode="json"), ()):
+        if name and name not in there:
+            hint = near_miss(name, ENDPOINT_KEYS) if name not in ENDPOINT_KEYS else "put it there"
+            known = hint or f"name one of {', '.join(ENDPOINT_KEYS)}"
+            raise UserError(f"{key}: {name}: steps see no key of that name in the Secret of `endpoint_secret`: {known}")
+
+
+def _key_names(value: Any, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if isinstance(value, list):
+        value = {str(number): one for number, one in enumerate(value)}
+    for name, below in value.items() if isinstance(value, dict) else ():
+        if name == "api_key_env":
+            yield ".".join((*above, name)), below
+        yield from _key_names(below, (*above, name))
 
 
 def page(pipeline: str, resolved: Resolved, parameters: Mapping[str, Any]) -> str:
@@ -166,3 +210,57 @@ Records (SHA-256 over all: `{told["sources_sha256"][:16]}`):
 ```yaml
 {shown(resolved.config)}```
 """
+
+
+class Room(NamedTuple):
+    """Room for a question."""
+
+    tokens: int
+    """0 where the base model's window is not known here (a model in a store)."""
+    advice: str
+
+
+def with_window(config: RunConfig) -> RunConfig:
+    """The configuration with `records.window.tokens` filled in, unless the user has set it: the records step is told
+    how long a question may be before traces are paid."""
+    window = config.records.window
+    if window.tokens:
+        return config
+    room, folder = question_room(config), config.base_model.folder
+    tokenizer = folder if folder and (Path(folder) / "tokenizer.json").is_file() else ""
+    told = window.model_copy(
+        update={"tokens": room.tokens, "advice": room.advice, "tokenizer": window.tokenizer or tokenizer}
+    )
+    return config.model_copy(update={"records": config.records.model_copy(update={"window": told})})
+
+
+def question_room(config: RunConfig) -> Room:
+    """The narrowest room that a step leaves for a question, and what widens it.
+
+    A question goes through the base model's window four times: with a trace in SFT, with a completion in PPO, with an
+    answer in evaluation and in the gate. The narrowest decides, and its setting is what the advice names.
+    """
+    window = base_window(config)
+    if not window:
+        return Room(0, "")
+    rollout = config.ppo.rollout.max_new_tokens
+    answer = answer_room(config.evaluation.max_new_tokens, window)
+    trace = min(rollout, answer)  # a trace is about as long as the answers that are learned from it
+    rooms = [
+        Room(window - rollout, f"lower ppo.rollout.max_new_tokens ({rollout})"),
+        Room(window - answer, f"lower evaluation.max_new_tokens ({config.evaluation.max_new_tokens})"),
+        Room((config.sft.max_length or window) - trace, f"raise sft.max_length ({config.sft.max_length})"),
+    ]
+    narrowest = min(rooms, key=lambda room: room.tokens)
+    base = "base_model.folder" if config.base_model.folder else f"base_model.tiny.window ({window})"
+    return Room(max(1, narrowest.tokens), f"{narrowest.advice}, take a wider base model ({base})")
+
+
+def base_window(config: RunConfig) -> int:
+    """Tokens of the base model's window; 0 where it is not known before the model is fetched."""
+    if not config.base_model.folder:
+        return config.base_model.tiny.window
+    file = Path(config.base_model.folder) / "config.json"
+    if not file.is_file():
+        return 0
+    return ModelFolder(file.parent, json.loads(file.read_text(encoding="utf-8")), 0).window

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.store import Entry, Store, open_store
+from clinical_r1.objectstore.face import Entry, Store
+from clinical_r1.objectstore.store import open_store
 from clinical_r1.records.config import RecordsConfig, Source
 from clinical_r1.runs.config import RunConfig, SimulatedWorldConfig
 from clinical_r1.runs.experiments import ExperimentConfig
@@ -102,6 +103,19 @@ def _parts(place: str, setting: str) -> list[str]:
         if not file.is_file():
             raise UserError(f"{setting}: {file}: no such file: give a file, a folder of FHIR bundles, or an s3:// URI")
     return [file_sha256(file) for file in files]
+
+
+def with_traces(config: ConfigT) -> ConfigT:
+    """The hash of finished traces beside their place, so that other contents are other traces. UserError for none."""
+    told = config.synthesis.traces
+    if told is None:
+        return config
+    if "://" not in told.path and not Path(told.path).is_file():
+        raise UserError(f"synthesis.traces.path: {told.path}: no such file; give JSON, JSONL, Parquet, or an s3:// URI")
+    source = Source(path=told.path)
+    path = told.path if "://" in told.path else str(Path(told.path).resolve())
+    known = told.model_copy(update={"path": path, "sha256": fingerprint([source], "synthesis.traces.path")})
+    return config.model_copy(update={"synthesis": config.synthesis.model_copy(update={"traces": known})})
 
 
 def fetched(config: RecordsConfig, folder: Path) -> RecordsConfig:

@@ -200,3 +200,5 @@ def test_counts_come_from_the_gateways_own_metrics() -> None:
     metrics.answers.labels("r1/v-new", "zh", Outcome.ABORTED.value).inc(2)
     metrics.answers.labels("r1/v-new", "zh", Outcome.NO_THINK.value).inc()
     assert observed_in(generate_latest(metrics.registry).decode()) == Observed(requests=10, errors=2, reasoned=7)
+    metrics.answers.labels("r1/v-new", "en", Outcome.CUT_THOUGHT.value).inc()  # closed at its budget: it did think
+    assert observed_in(generate_latest(metrics.registry).decode()) == Observed(requests=11, errors=2, reasoned=8)

@@ -87,7 +87,6 @@ def step(
     job = plan_nodes.python_func(
         nodes=2, image="localhost/trainer:1", accelerator="nvidia.com/gpu", accelerators="0", cpu="1", memory="2Gi",
         claim="clinical-r1-state", endpoint_secret="endpoints", node_selector={}, tolerations=[], deadline_hours=1.0,
-        deploy="none",
     )[0]  # fmt: skip
 
     def run(name: str, ppo: PPOConfig | None = None) -> dict[str, float]:
@@ -157,7 +156,6 @@ def test_one_node_asks_for_its_accelerators_and_many_for_none() -> None:
         "endpoint_secret": "e",
         "node_selector": {"gpu": "h100"},
         "tolerations": [],
-        "deploy": "none",
     }
     assert plan_nodes.python_func(nodes=1, deadline_hours=1.0, **given) == ("", "8", "16", "64Gi")
     job, *asked = plan_nodes.python_func(nodes=4, deadline_hours=1.0, **given)

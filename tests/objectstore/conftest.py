@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from minio_server import MinioServer, minio_or_skip
+from minio_server import MinioServer, minio_or_skip, versitygw_or_skip
 
-from clinical_r1.objectstore.store import Store, open_store
+from clinical_r1.objectstore.face import Store
+from clinical_r1.objectstore.store import open_store
 
 _numbers = itertools.count()
 
@@ -25,11 +26,20 @@ def bucket(minio: MinioServer) -> str:
     return minio.make_bucket(f"bucket-{next(_numbers)}")
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(scope="session")
+def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
+    with versitygw_or_skip(tmp_path_factory.mktemp("versitygw")) as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", "s3", "versitygw"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """Both kinds of store, empty."""
+    """Both kinds of store, empty; the S3 kind on two servers."""
     if request.param == "folder":
         return open_store(tmp_path / "store")
+    if request.param == "versitygw":
+        other: MinioServer = request.getfixturevalue("versitygw")
+        return open_store(f"{other.make_bucket(f'bucket-{next(_numbers)}')}/some/prefix", other.settings())
     server: MinioServer = request.getfixturevalue("minio")
     return open_store(f"{request.getfixturevalue('bucket')}/some/prefix", server.settings())
 

@@ -1,4 +1,5 @@
-"""A real MinIO on loopback, for tests and benchmarks; it can be killed and started again on the same port and data.
+"""A real MinIO (or versitygw) on loopback, for tests and benchmarks; it can be killed and started again, port and data
+stay.
 
 The binary is looked up at CLINICAL_R1_MINIO, on the PATH, and in the cache folder that the cluster tests fill
 (~/.cache/clinical-r1/bin-minio-VERSION/minio).
@@ -23,15 +24,32 @@ from tests.chart.gomodules import CACHE
 from tests.ports import free_port
 
 _START_SECONDS = 150
+VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 
 
 def minio_binary() -> Path | None:
     """The newest binary there is; None where there is none."""
-    named = os.environ.get("CLINICAL_R1_MINIO") or shutil.which("minio")
+    return _binary("minio")
+
+
+def _binary(name: str) -> Path | None:
+    named = os.environ.get(f"CLINICAL_R1_{name.upper()}") or shutil.which(name)
     if named:
         return Path(named)
-    built = [path for path in CACHE.glob("bin-minio-*/minio") if os.access(path, os.X_OK)]
+    built = [path for path in CACHE.glob(f"bin-{name}-*/{name}") if os.access(path, os.X_OK)]
     return max(built, key=lambda path: path.stat().st_mtime, default=None)
+
+
+@contextmanager
+def versitygw_or_skip(folder: Path) -> Iterator["MinioServer"]:
+    """Another S3 server, versitygw, for a fixture; the test is skipped where there is no binary."""
+    import pytest
+
+    binary = _binary("versitygw")
+    if binary is None:
+        pytest.skip(f"no versitygw binary on the PATH or in {CACHE}/bin-versitygw-*: go install {VERSITYGW}")
+    with VersityServer(binary, folder / "data") as server:
+        yield server
 
 
 @contextmanager
@@ -57,6 +75,8 @@ def make_certificate(folder: Path) -> Path:
 
 class MinioServer:
     """One server process; use as a context manager."""
+
+    ready = "/minio/health/ready"
 
     def __init__(self, binary: Path, folder: Path, tls: Path | None = None) -> None:
         self.certificate = tls / "public.crt" if tls else None
@@ -98,6 +118,8 @@ class MinioServer:
             "MINIO_UPDATE": "off",
             "MINIO_CI_CD": "1",  # allows a folder on the machine's root disk
             "GOMAXPROCS": "2",
+            "ROOT_ACCESS_KEY": self.access_key,
+            "ROOT_SECRET_KEY": self.secret_key,
         }
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
@@ -141,8 +163,21 @@ class MinioServer:
                     pass
                 if self.endpoint.startswith("https"):
                     return
-                with urllib.request.urlopen(f"{self.endpoint}/minio/health/ready", timeout=2):
+                with urllib.request.urlopen(f"{self.endpoint}{self.ready}", timeout=2):
                     return
             except OSError:
                 time.sleep(0.1)
         raise RuntimeError(f"minio was not ready after {_START_SECONDS} s: {self.log.read_text()[-500:]}")
+
+
+class VersityServer(MinioServer):
+    """versitygw on a folder, its metadata in one beside it (not every file system has attributes)."""
+
+    ready = "/health"
+
+    def __init__(self, binary: Path, folder: Path) -> None:
+        super().__init__(binary, folder)
+        beside = folder.parent / f"metadata-of-{folder.name}"
+        beside.mkdir(parents=True, exist_ok=True)
+        self._command = [str(binary), "--port", f"127.0.0.1:{self.port}", "--health", self.ready, "--quiet"]
+        self._command += ["posix", "--sidecar", str(beside), str(folder)]

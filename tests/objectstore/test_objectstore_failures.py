@@ -12,7 +12,7 @@ import pytest
 from minio_server import MinioServer, make_certificate, minio_binary
 
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.failures import Conflict, StoreFull, StoreRefused, StoreUnavailable
+from clinical_r1.objectstore.face import Conflict, StoreFull, StoreRefused, StoreUnavailable
 from clinical_r1.objectstore.settings import StoreSettings
 from clinical_r1.objectstore.store import open_store
 

@@ -10,9 +10,10 @@ import pytest
 from clinical_r1.errors import UserError
 from clinical_r1.objectstore import models
 from clinical_r1.objectstore.binding import check_beside, folder_weights
-from clinical_r1.objectstore.failures import StoreUnavailable
+from clinical_r1.objectstore.face import Store, StoreUnavailable
 from clinical_r1.objectstore.manifest import Facts, Gate
-from clinical_r1.objectstore.store import Store, open_store
+from clinical_r1.objectstore.store import open_store
+from pipelines.cli.models import import_model
 
 PROMOTE: dict[str, Any] = {"rule": "accuracy", "result": "pass", "reason": "+9.0 points"}
 HOLD: dict[str, Any] = {"rule": "accuracy", "result": "hold", "reason": "+1.0 points"}
@@ -26,8 +27,15 @@ def gate_of(folder: Path, rule: dict[str, Any], answers: str = "first") -> Gate:
     return Gate.model_validate(given)
 
 
+def shard(values: bytes) -> bytes:
+    """The first shard of `model_folder` with these values."""
+    entry = {"dtype": "U8", "shape": [len(values)], "data_offsets": [0, len(values)]}
+    header = json.dumps({"w1": entry}).encode()
+    return len(header).to_bytes(8, "little") + header + values
+
+
 def publish(store: Store, folder: Path, weights: bytes, rule: dict[str, Any] | None = None) -> str:
-    (folder / "model-00001-of-00003.safetensors").write_bytes(weights)
+    (folder / "model-00001-of-00003.safetensors").write_bytes(shard(weights))
     gate = gate_of(folder, rule) if rule else None
     facts = Facts(base_model="Qwen/Qwen2.5-7B", base_revision="abc", gate=gate, licence="apache-2.0", run_id="run-1")
     return models.publish(store, "r1", folder, facts).version
@@ -42,7 +50,7 @@ def test_a_published_model_is_found_by_its_alias_and_comes_back(
     manifest = models.read_manifest(store, "r1", "candidate")
     assert manifest.version == version and manifest.base_revision == "abc" and manifest.gate == gate
     models.fetch(store, "r1", "candidate", tmp_path / "back")
-    assert (tmp_path / "back" / "model-00001-of-00003.safetensors").read_bytes() == b"first"
+    assert (tmp_path / "back" / "model-00001-of-00003.safetensors").read_bytes() == shard(b"first")
     stored = json.loads(store.get(f"r1/{version}/manifest.json"))
     assert {entry["path"] for entry in stored["files"]} >= {"config.json", "model-00001-of-00003.safetensors"}
 
@@ -57,7 +65,7 @@ def test_the_same_model_twice_is_one_version_with_its_first_manifest(store: Stor
 
 def test_a_version_is_never_overwritten_by_another_model(store: Store, model_folder: Path) -> None:
     models.publish(store, "r1", model_folder, Facts(), version="one")
-    (model_folder / "tokenizer.json").write_text("[1]")
+    (model_folder / "tokenizer.json").write_text('{"v": 1}')
     with pytest.raises(UserError, match="another model already"):
         models.publish(store, "r1", model_folder, Facts(), version="one")
 
@@ -107,7 +115,7 @@ def test_promotion_needs_gate_person_and_reason(store: Store, model_folder: Path
     assert gate and (gate.approved_by, gate.approval_reason) == ("Dr. Li", "small site, reviewed by hand")
     last = models.read_aliases(store, "r1")[0].history[-1]
     assert last.override and last.gate == "hold" and last.by == "Dr. Li"
-    (model_folder / "model-00001-of-00003.safetensors").write_bytes(b"bare")
+    (model_folder / "model-00001-of-00003.safetensors").write_bytes(shard(b"bare"))
     models.promote(store, "r1", bare, "Dr. Li", "judged later", gate=gate_of(model_folder, PROMOTE))
     judged = models.read_manifest(store, "r1", bare).gate
     assert judged and judged.decision == "promote" and judged.approved_by == "Dr. Li"
@@ -140,8 +148,8 @@ def test_moves_at_the_same_time_are_all_kept(store: Store, model_folder: Path) -
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda folder: (folder / "config.json").unlink(), "no config.json"),
-        (lambda folder: (folder / "model-00002-of-00003.safetensors").unlink(), "model-00002.*is missing"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json missing"),
+        (lambda folder: (folder / "model-00002-of-00003.safetensors").unlink(), "model-00002.*missing"),
     ],
 )
 def test_a_folder_that_is_no_whole_model_is_not_published(
@@ -150,6 +158,17 @@ def test_a_folder_that_is_no_whole_model_is_not_published(
     spoil(model_folder)
     with pytest.raises(UserError, match=words):
         models.publish(open_store(tmp_path / "store"), "r1", model_folder, Facts())
+
+
+@pytest.mark.parametrize(
+    "name", ["modeling_new.py", "custom_generate/generate.py", "pytorch_model.bin", "optimizer.pt"]
+)
+def test_what_can_run_code_is_not_imported(tmp_path: Path, model_folder: Path, name: str) -> None:
+    (model_folder / name).parent.mkdir(exist_ok=True)
+    (model_folder / name).write_bytes(b"x")
+    with pytest.raises(UserError, match=f"{name} is code, or pickled, .* take it out"):
+        import_model(model_folder, "base", store=str(tmp_path / "store"))
+    assert not (tmp_path / "store" / "base").exists()
 
 
 def test_a_run_starts_from_a_published_model_by_its_uri(tmp_path: Path, model_folder: Path) -> None:
@@ -177,6 +196,9 @@ def test_weights_that_were_cut_after_the_gate_are_not_published(store: Store, mo
     weights = model_folder / "model-00002-of-00003.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:5000])
+    with pytest.raises(UserError, match=r"model-00002-of-00003\.safetensors: the weights cannot be read"):
+        models.publish(store, "r1", model_folder, facts)
+    weights.write_bytes(whole[:-1] + b"!")
     with pytest.raises(UserError, match=r"the gate's decision is about the weights [0-9a-f]{12}, but .*model holds"):
         models.publish(store, "r1", model_folder, facts)
     weights.write_bytes(whole)

@@ -1,4 +1,4 @@
-"""Both kinds of store behave alike: the same tests run on a folder and on a real MinIO."""
+"""Both kinds of store behave alike: the same tests run on a folder, on a real MinIO and on a real versitygw."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 from minio_server import MinioServer
 
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.failures import Conflict, Damaged, NotFound, StoreRefused
-from clinical_r1.objectstore.store import Entry, Store, open_store
+from clinical_r1.objectstore.face import Conflict, Damaged, Entry, NotFound, Store, StoreRefused
+from clinical_r1.objectstore.store import open_store
 
 
 def test_what_was_put_is_got_listed_and_deleted(store: Store) -> None:

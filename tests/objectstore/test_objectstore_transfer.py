@@ -7,8 +7,8 @@ import pytest
 from minio_server import MinioServer, minio_binary
 
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.failures import Damaged, StoreUnavailable
-from clinical_r1.objectstore.store import Store, open_store
+from clinical_r1.objectstore.face import Damaged, Store, StoreUnavailable
+from clinical_r1.objectstore.store import open_store
 from clinical_r1.objectstore.transfer import describe_files, download_files, size_text, upload_files
 
 
