@@ -37,6 +37,8 @@ UPSTREAM_KINDS = (
 CHECKS = ("exact", "near", "off", "unchecked")
 """Tokens counted against the engine's usage: equal, at most 2 apart, further apart, no usage given."""
 MODES = ("unary", "stream")
+BUDGETS = ("request", "default")
+"""Whose thinking budget it was: the client's, or the configured one."""
 ABORTED_BY = ("client", "engine", "timeout", "shutdown", "gateway")
 """Who cut an answer off."""
 LENGTH_BUCKETS = (*(f"{edge:04d}" for edge in EDGES), "inf")
@@ -60,6 +62,8 @@ class Finished:
     """Of thought or answer, whichever came first."""
     per_output_token: float = 0.0
     """Mean time between two tokens after the first."""
+    cut: str = ""
+    """Whose budget closed the thought: one of BUDGETS."""
 
 
 class _OfLanguage(NamedTuple):
@@ -89,6 +93,9 @@ class GatewayMetrics:
         self.started = counter("answers_started", "Answers asked of the engine (n of a request)", language)
         self.answers = counter("answers", "Ended answers by reasoning outcome", (*language, "outcome"))
         self.truncated = counter("truncated_thoughts", "Answers whose token limit fell into the thought", language)
+        self.cuts = counter(
+            "cut_thoughts", "Thoughts closed at their budget, by whose budget it was", (*version, "budget")
+        )
         self.aborts = counter("aborts", "Answers cut off, by whom", (*version, "by"))
         self.requests = counter("requests", "Requests by mode", ("model_version", "mode"))
         self.rejections = counter("rejections", "Requests answered with an error, by reason", ("reason",))
@@ -116,6 +123,7 @@ class GatewayMetrics:
         self.latency = histogram("request_seconds", "Request to last byte", language, SECONDS)
         self.inter_token = histogram("inter_token_seconds", "Mean gap of a stream's pieces", version, INTER_TOKEN)
 
+        self.budget = gauge("thinking_budget_tokens", "Thinking budget of requests that name none; 0: none", version)
         self.audit_failing = gauge("audit_failing", "1 while no audit line can be written", version)
         self.in_flight = gauge("in_flight", "Requests being answered", version)
         self.ready = gauge("upstream_ready", "1 while the engine answers its health check", version)
@@ -186,6 +194,8 @@ class GatewayMetrics:
             self.rejections.labels(reason)
         for kind in UPSTREAM_KINDS:
             self.upstream_errors.labels(v, kind)
+        self._cuts = {budget: self.cuts.labels(v, budget) for budget in BUDGETS}
+        self.budget.labels(v)
         for by in ABORTED_BY:
             self.aborts.labels(v, by)
         self._checks = {result: self.checks.labels(v, result) for result in CHECKS}
@@ -224,8 +234,9 @@ class GatewayMetrics:
         for known in METHODS:
             self.info.labels(self.model_version, known, self._gateway_version).set(int(known == method))
 
-    def set_baseline(self, baseline: Baseline) -> None:
-        """Publish what the model's thinking looked like when it was evaluated."""
+    def set_baseline(self, baseline: Baseline, budget: int | None = None) -> None:
+        """Publish what the model's thinking looked like when it was evaluated, and how many of those thoughts `budget`
+        would have cut (of those in its own bucket: none)."""
         total = max(baseline.lengths.n, 1)
         self.baseline_answers.labels(self.model_version).set(baseline.lengths.n)
         # A baseline with other edges is laid onto ours by the upper edge of each of its buckets.
@@ -235,8 +246,18 @@ class GatewayMetrics:
             shares[length_bucket(edge)] += count / total
         for bucket, share in shares.items():
             self.baseline_share.labels(self.model_version, bucket).set(share)
-        for outcome, share in baseline.shares().items():
+        outcomes = baseline.shares()
+        if budget is not None:
+            starts = (-1, *baseline.lengths.edges)
+            longer = sum(n for start, n in zip(starts, baseline.lengths.counts, strict=True) if start >= budget)
+            cut = outcomes.get(Outcome.CUT_THOUGHT, 0.0)
+            outcomes[Outcome.CUT_THOUGHT] = max(cut, longer / total)
+        for outcome, share in outcomes.items():
             self.baseline_outcome.labels(self.model_version, outcome).set(share)
+
+    def set_budget(self, budget: int | None) -> None:
+        """Say what thoughts may have where a request does not."""
+        self.budget.labels(self.model_version).set(budget or 0)
 
     def opened(self, language: str, mode: str, answers: int) -> None:
         """Count one request that is sent to the engine, and the answers asked of it."""
@@ -254,6 +275,8 @@ class GatewayMetrics:
         of.outcomes[done.outcome].inc()
         if done.truncated:
             of.truncated.inc()
+        if done.cut:
+            self._cuts[done.cut].inc()
         exemplar = {"request_id": request_id}
         # What was cut off from outside says nothing about how long the model would have thought.
         if done.outcome is not Outcome.ABORTED and done.reasoning_tokens is not None:

@@ -12,7 +12,7 @@ from aiohttp import web
 from tokenizers import Tokenizer
 
 from serving.engine.detokenize import Detokenizer, StopText
-from serving.engine.protocol import ChatRequest
+from serving.engine.protocol import Request
 from serving.engine.scheduler import Job, Scheduler
 
 
@@ -39,7 +39,7 @@ def error(status: int, message: str, code: str) -> web.Response:
 class Answer:
     """Turns the events of n jobs into one unary body or one stream."""
 
-    def __init__(self, served: Served, asked: ChatRequest, jobs: list[Job], prompt_tokens: int) -> None:
+    def __init__(self, served: Served, asked: Request, jobs: list[Job], prompt_tokens: int) -> None:
         self.served, self.asked, self.jobs, self.prompt_tokens = served, asked, jobs, prompt_tokens
         self.head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -85,9 +85,9 @@ class Answer:
                 parts.append(text)
                 ids += tokens
                 reason = ended
-            message = {"role": "assistant", "content": "".join(parts)}
-            choice = {"index": index, "message": message, "finish_reason": reason, "logprobs": None}
-            return {**choice, "token_ids": ids}
+            text = "".join(parts)
+            said = {"message": {"role": "assistant", "content": text}} if self.asked.messages else {"text": text}
+            return {"index": index, **said, "finish_reason": reason, "logprobs": None, "token_ids": ids}
 
         try:
             choices = await asyncio.gather(*(collect(index, job) for index, job in enumerate(self.jobs)))
@@ -97,7 +97,8 @@ class Answer:
         if not self.asked.return_token_ids:
             for choice in choices:
                 del choice["token_ids"]
-        return web.json_response({**self.head, "object": "chat.completion", "choices": choices, "usage": usage})
+        kind = "chat.completion" if self.asked.messages else "text_completion"
+        return web.json_response({**self.head, "object": kind, "choices": choices, "usage": usage})
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """The answer as server-sent events."""
@@ -107,17 +108,20 @@ class Answer:
         lock = asyncio.Lock()
 
         async def send(choices: list[dict[str, Any]], **more: Any) -> None:
-            chunk = {**self.head, "object": "chat.completion.chunk", "choices": choices, **more}
+            kind = "chat.completion.chunk" if self.asked.messages else "text_completion"
+            chunk = {**self.head, "object": kind, "choices": choices, **more}
             data = json.dumps(chunk, ensure_ascii=False, separators=(",", ":"))
             async with lock:
                 await response.write(f"data: {data}\n\n".encode())
 
         async def pump(index: int, job: Job) -> int:
-            await send([{"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
+            if self.asked.messages:
+                await send([{"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
             count = 0
             async for text, tokens, reason in self.deltas(job):
                 count += len(tokens)
-                choice: dict[str, Any] = {"index": index, "delta": {"content": text}, "finish_reason": reason}
+                said = {"delta": {"content": text}} if self.asked.messages else {"text": text}
+                choice: dict[str, Any] = {"index": index, **said, "finish_reason": reason}
                 if self.asked.return_token_ids:
                     choice["token_ids"] = tokens
                 await send([choice])

@@ -13,7 +13,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.generation.chat import conversation_ids
 from clinical_r1.schema import first_problem
 from serving.engine.answer import Answer, Served, error
-from serving.engine.protocol import ChatRequest, TokenizeRequest
+from serving.engine.protocol import Request, TokenizeRequest
 from serving.engine.scheduler import Job, QueueFullError, Settings
 
 MAX_BODY = 2 * 1024 * 1024
@@ -27,6 +27,7 @@ def build_app(served: Served) -> web.Application:
     app.add_routes(
         [
             web.post("/v1/chat/completions", chat),
+            web.post("/v1/completions", complete),
             web.get("/v1/models", models),
             web.get("/health", health),
             web.get("/metrics", metrics),
@@ -98,19 +99,42 @@ async def chat(request: web.Request) -> web.StreamResponse:
     """One chat completion, unary or streamed."""
     served = request.app[SERVED]
     try:
-        asked = ChatRequest.model_validate_json(await request.read())
+        asked = Request.model_validate_json(await request.read())
     except ValidationError as problem:
         return error(400, first_problem(problem), "invalid_request")
+    if not asked.messages:
+        return error(400, "messages: at least one is needed", "invalid_request")
     try:
         rows = [{"role": message.role, "content": message.text()} for message in asked.messages]
         prompt = conversation_ids(served.template, rows)
     except UserError:
         return error(400, "the model's chat template refuses these messages", "invalid_messages")
+    return await generate(request, asked, prompt)
+
+
+async def complete(request: web.Request) -> web.StreamResponse:
+    """One plain completion: the gateway asks for one where it has closed a thought."""
+    served = request.app[SERVED]
+    try:
+        asked = Request.model_validate_json(await request.read())
+    except ValidationError as problem:
+        return error(400, first_problem(problem), "invalid_request")
+    prompt = asked.prompt
+    if isinstance(prompt, str):
+        prompt = served.tokenizer.encode(prompt, add_special_tokens=False).ids
+    if not prompt or not all(0 <= token < served.tokenizer.get_vocab_size() for token in prompt):
+        return error(400, "prompt: a text or token ids of this model are needed", "invalid_request")
+    return await generate(request, asked, prompt)
+
+
+async def generate(request: web.Request, asked: Request, prompt: list[int]) -> web.StreamResponse:
+    """Continue the prompt as asked."""
+    served = request.app[SERVED]
     room = served.context - len(prompt)
     if room < 1:
         return error(400, f"the prompt has {len(prompt)} tokens, the context {served.context}", "context_length")
     limit = min(asked.max_completion_tokens or asked.max_tokens or room, room)
-    settings = Settings(asked.temperature, asked.top_p)
+    settings = Settings(asked.temperature, asked.top_p, asked.top_k, asked.min_p, asked.repetition_penalty)
     seed = secrets.randbits(62) if asked.seed is None else asked.seed
     jobs = [Job(list(prompt), limit, settings, seed + index) for index in range(asked.n)]
     try:

@@ -5,7 +5,6 @@ and `serve(...)`, which puts the gateway and its chat page in front (`clinical-r
 import argparse
 import asyncio
 import re
-import signal
 import sys
 import time
 from pathlib import Path
@@ -34,13 +33,13 @@ def load_served(model: Path, name: str = "", max_batch: int = 16, context: int =
         raise UserError(f"{model} is no model folder: tokenizer.json missing; save it with a fast tokenizer")
     from tokenizers import Tokenizer
 
-    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.generation.decoder import Decoder
 
     torch_model, template = load_model(model, device="cpu", dtype="float32")
     eos = sorted(end_ids(template, torch_model))
     if not eos:
         raise UserError(f"{model}: no end-of-answer token; set eos_token_id in generation_config.json")
-    decoder = build_decoder(torch_model)
+    decoder = Decoder(torch_model)
     return Served(
         name=name or model.resolve().name,
         tokenizer=Tokenizer.from_file(str(model / "tokenizer.json")),
@@ -64,16 +63,9 @@ async def listen(app: web.Application, host: str, port: int) -> tuple[web.AppRun
     return runner, runner.addresses[0][1]
 
 
-async def until_signal() -> None:
-    """Return at SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
-
-
 async def _run_engine(served: Served, host: str, port: int) -> None:
+    from serving.gateway.server import until_signal
+
     runner, port = await listen(build_app(served), host, port)
     print(f"engine for {served.name} at http://{host}:{port}/v1", flush=True)
     await until_signal()

@@ -26,20 +26,26 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
-    """The fields of a chat completion that the engine honours; others are ignored, as vLLM does."""
+class Request(BaseModel):
+    """The fields of a chat completion (`messages`) or a plain one (`prompt`) that the engine honours; others are
+    ignored, as vLLM does."""
 
     model_config = ConfigDict(extra="ignore")
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(default_factory=list)
     model: str = ""
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=-1, ge=-1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
     n: int = Field(default=1, ge=1, le=16)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
     stream: bool = False
+    prompt: str | list[int] = ""
+    """Of a plain completion: what to go on from, as text or token ids."""
     stream_options: StreamOptions | None = None
     return_token_ids: bool = False
 

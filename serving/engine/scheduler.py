@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length"]
@@ -19,6 +19,9 @@ class Settings:
 
     temperature: float = 1.0
     top_p: float = 1.0
+    top_k: int = -1
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
 
 @dataclass(eq=False)
@@ -53,7 +56,7 @@ class Scheduler:
     """Runs batches one after the other in a thread.
 
     Args:
-        decoder: a `clinical_r1.generation.loop.Decoder`.
+        decoder: a `clinical_r1.generation.decoder.Decoder`.
         eos_token_ids: the ids that end an answer.
         pad_token_id: the id that fills short prompts.
         max_batch: rows of one batch.
@@ -184,8 +187,7 @@ class Scheduler:
         settings = batch[0].settings
         params = SamplingParams(
             max_new_tokens=max(job.max_tokens for job in batch),
-            temperature=settings.temperature,
-            top_p=settings.top_p,
+            **asdict(settings),
             eos_token_ids=tuple(sorted(self.eos_token_ids)),
             pad_token_id=self._pad,
         )

@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
-from clinical_r1 import asking
+from clinical_r1 import __version__, asking
 from clinical_r1.baseline import read_baseline
 from clinical_r1.errors import UserError
 from clinical_r1.reasoning import CONCLUSION_LABELS
@@ -24,11 +24,11 @@ from serving.gateway.openapi import document
 from serving.gateway.proxy import chat
 from serving.gateway.sampling import Sampler
 from serving.gateway.state import GATEWAY, REQUEST_ID, Gateway
+from serving.gateway.tracing import Tracing
 from serving.gateway.upstream import Upstream
 from serving.metrics import GatewayMetrics
 
 log = logging.getLogger("clinical_r1.gateway")
-VERSION = "0.1.0"
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {
     "/": ("index.html", "text/html"),
@@ -44,22 +44,28 @@ def build_gateway(config: GatewayConfig) -> Gateway:
     """Check what the configuration names. Raises UserError."""
     if config.auth == "keys" and config.keys_file is None:
         raise UserError("keys_file: is not set; name the file of hashed API keys, or say `auth: none` on a laptop")
-    metrics = GatewayMetrics(config.model_version, gateway_version=VERSION)
+    metrics = GatewayMetrics(config.model_version, gateway_version=__version__)
     decoding: dict[str, Any] = {}
+    budget = None if config.thinking.budget == "auto" else config.thinking.budget
     if config.baseline:
         baseline = read_baseline(config.baseline)
-        metrics.set_baseline(baseline)
+        if config.thinking.budget == "auto":
+            budget = baseline.thinking_budget
+        metrics.set_baseline(baseline, budget)
         if baseline.decoding:
             decoding = baseline.decoding.fields()
             del decoding["max_tokens"]  # the limits say
+    metrics.set_budget(budget)
     return Gateway(
         decoding=decoding,
+        budget=budget,
         config=config,
         metrics=metrics,
         upstream=Upstream(config, metrics),
         keys=KeyRing(config.keys_file) if config.auth == "keys" and config.keys_file else None,
         audit=AuditLog(config.audit_file, metrics),
         sampler=Sampler(config.sampling, metrics),
+        tracing=Tracing.exporting() if config.tracing else Tracing(),
     )
 
 
@@ -100,6 +106,7 @@ async def lifespan(app: web.Application) -> AsyncIterator[None]:
     await gateway.upstream.stop()
     await asyncio.to_thread(gateway.sampler.close)
     await asyncio.to_thread(gateway.audit.close)
+    await asyncio.to_thread(gateway.tracing.close)
 
 
 async def watch_keys(gateway: Gateway) -> None:

@@ -51,6 +51,10 @@ class IdCounter:
                 self.reasoning += 1
         self.total += len(token_ids)
 
+    def close(self) -> None:
+        """The thought was closed from outside."""
+        self._inside = False
+
     def count(self) -> Count:
         """What was counted so far."""
         return Count(self.reasoning, self.total - self.reasoning - self.tags, self.total, "token_ids")
@@ -78,6 +82,10 @@ class TokenizerCounter:
         """Ids of the tags where each is one token."""
         ids = [self._tokenizer.encode(tag, add_special_tokens=False).ids for tag in (OPEN, CLOSE)]
         return (ids[0][0], ids[1][0]) if all(len(one) == 1 for one in ids) else None
+
+    def length(self, text: str) -> int:
+        """Tokens of a piece of text."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encoded(self, text: str, thoughts: Spans, tags: Spans) -> Count:
         """Encode the whole raw output again.

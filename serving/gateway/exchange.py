@@ -18,10 +18,47 @@ from serving.gateway.request import Asked
 from serving.gateway.sampling import Sampler
 from serving.metrics import Finished, GatewayMetrics
 
+ENGINE_SLACK = 64
+"""Tokens beyond the budget after which a thought that the engine should have closed is closed by us."""
+
 
 def new_request_id() -> str:
     """An id of our own making: a client's could carry text."""
     return "req-" + secrets.token_hex(12)
+
+
+class Trace:
+    """The trace of one request: the headers for the engine, and our span if there is one."""
+
+    __slots__ = ("_span", "headers")
+
+    def __init__(self, headers: dict[str, str], span: Any = None) -> None:
+        self.headers, self._span = headers, span
+
+    def end(self, exchange: "Exchange", tokens_in: int, tokens_out: int | None, reasoning: list[int | None]) -> None:
+        """The request's books are closed."""
+        if self._span is None:
+            return
+        span, answers = self._span, exchange.answers
+        span.set_attribute("gen_ai.response.id", exchange.request_id)
+        span.set_attribute("gen_ai.response.finish_reasons", [answer.finish_reason or "error" for answer in answers])
+        span.set_attribute("clinical_r1.outcomes", [answer.outcome.value for answer in answers])
+        if tokens_in:
+            span.set_attribute("gen_ai.usage.input_tokens", tokens_in)
+        if tokens_out is not None:
+            span.set_attribute("gen_ai.usage.output_tokens", tokens_out)
+        if None not in reasoning:
+            span.set_attribute("gen_ai.usage.reasoning.output_tokens", sum(count or 0 for count in reasoning))
+        first = min((at for a in answers for at in (a.first_thought, a.first_answer) if at), default=0.0)
+        if exchange.asked.stream and first:
+            span.set_attribute("gen_ai.response.time_to_first_chunk", first - exchange.arrived)
+        if any(answer.outcome == "aborted" for answer in answers):
+            from opentelemetry.trace import Status, StatusCode
+
+            span.set_attribute("error.type", exchange.aborted_by)
+            if exchange.aborted_by != "client":
+                span.set_status(Status(StatusCode.ERROR))
+        span.end()
 
 
 @dataclass
@@ -37,6 +74,9 @@ class Exchange:
     audit: AuditLog
     sampler: Sampler
     thinks: Thinks
+    engine_closes: bool = False
+    """The engine closes thoughts at their budget."""
+    trace: Trace = field(default_factory=lambda: Trace({}))
     status: int = 0
     usage: dict[str, Any] = field(default_factory=dict)
     aborted_by: str = "gateway"
@@ -45,7 +85,8 @@ class Exchange:
 
     def __post_init__(self) -> None:
         thinks = replace(self.thinks, stops=True) if "stop" in self.asked.forward else self.thinks
-        self.answers = [AnswerObserver(thinks) for _ in range(self.asked.n)]
+        slack = ENGINE_SLACK if self.engine_closes else 0
+        self.answers = [AnswerObserver(thinks, self.asked.budget, slack) for _ in range(self.asked.n)]
         self.metrics.opened(self.asked.language, "stream" if self.asked.stream else "unary", self.asked.n)
 
     def close(self) -> None:
@@ -70,11 +111,12 @@ class Exchange:
         known = [tokens for tokens in counted if tokens is not None]
         total = sum(known) if len(known) == len(counted) else None
         whole = all(answer.outcome is not Outcome.ABORTED for answer in self.answers)
-        if whole:
-            m.checked(total, usage_tokens)
+        if whole:  # of an answer in two parts the usage is our own count
+            m.checked(total, None if any(answer.cut for answer in self.answers) else usage_tokens)
         tokens_in = self.usage.get("prompt_tokens")
         tokens_in = tokens_in if isinstance(tokens_in, int) else 0
         m.request_done(self.asked.language, now - self.arrived, tokens_in, usage_tokens or total or 0, self.request_id)
+        self.trace.end(self, tokens_in, usage_tokens or total, reasoning)
         self.audit.write(self._line(now, tokens_in, usage_tokens or total, reasoning, whole))
         self.sampler.take(self.request_id, self.asked, self.answers)
 
@@ -89,6 +131,7 @@ class Exchange:
             reasoning_tokens=count.reasoning if count else None,
             answer_tokens=count.answer if count else None,
             truncated=answer.truncated_in_thought,
+            cut=self.asked.budget_from if answer.cut else "",
             to_first_thought=thought - began if stream and thought else 0.0,
             to_first_answer=answer.first_answer - began if stream and answer.first_answer else 0.0,
             thinking=end - thought if stream and thought and end else 0.0,
@@ -109,6 +152,7 @@ class Exchange:
             "stream": self.asked.stream,
             "status": self.status,
             "outcomes": [answer.outcome.value for answer in self.answers],
+            "thinking_budget": self.asked.budget,
             "aborted_by": None if whole else self.aborted_by,
             "prompt_tokens": tokens_in,
             "completion_tokens": tokens_out,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from clinical_r1.dialects import CLOSE, DIALECTS, OPEN, THINK, Dialect
 from clinical_r1.reasoning import Outcome, Piece, Split, Splitter
-from clinical_r1.recognise import AutoSplitter
+from clinical_r1.recognise import FILTERED, AutoSplitter
 from serving.gateway.counting import Count, IdCounter, Method, TokenizerCounter, share_gap
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -54,9 +54,19 @@ IN_TAGS = (THINK, DIALECTS["tags"], DIALECTS["opened"])
 class AnswerObserver:
     """Follows one choice of one request."""
 
-    def __init__(self, thinks: Thinks) -> None:
-        self._thinks = thinks
+    def __init__(self, thinks: Thinks, budget: int | None = None, slack: int = 0) -> None:
+        """`budget`: tokens that the thought may have, None: any number; `slack`: how many more it may take to end by
+        itself (where the engine closes it)."""
+        self._thinks, self._budget, self._slack = thinks, budget, slack
         self._splitter = thinks.splitter()
+        self._spent = 0
+        """Tokens of the thought so far, where its budget has to be watched."""
+        self._inside = self._splitter.part == "thinking"
+        """Whether the last piece ended in the thought."""
+        self.cut = False
+        """The thought was closed from outside."""
+        self.waiting = False
+        """It was closed by us, and the engine has not yet been asked to go on."""
         opened, ids = self._splitter.dialect.opened, thinks.countable_ids
         self._ids = IdCounter(*ids, opened) if ids and thinks.token_ids else None
         self._kept_ids: list[int] = []
@@ -102,10 +112,46 @@ class AnswerObserver:
         elif self._thinks.tokenizer:
             self._kept_ids += token_ids
 
+    def budget_reached(self, text: str, ids: list[int]) -> bool:
+        """Call after each piece of an answer with a budget: has the thought to be closed now?
+
+        Tokens are counted by their ids, or with the tokenizer; a piece of several tokens may overshoot by them.
+        """
+        began, inside = self._inside, self._splitter.part == "thinking"
+        self._inside = inside
+        if self._ids:
+            self._spent = self._ids.reasoning
+        elif began:
+            self._spent += len(ids) or (self._thinks.tokenizer.length(text) if self._thinks.tokenizer and text else 0)
+        if not inside or self._budget is None or self._splitter.undecided:
+            return False
+        return self._spent >= self._budget + self._slack
+
+    def close_thought(self, now: float) -> list[Piece]:
+        """Close it; the answer is still to be asked for, as the continuation of `raw`."""
+        self.cut = self.waiting = True
+        text, pieces = self._splitter.close()
+        self._text.append(text)
+        if self._ids:
+            self._ids.close()
+        return self._seen(pieces, now)
+
+    @property
+    def raw(self) -> str:
+        """All text so far as the engine would have written it."""
+        text = "".join(self._text)
+        return text.removeprefix(OPEN) if self._parsed_upstream and self._thinks.opened else text
+
     def finish(self, now: float, aborted: bool = False) -> list[Piece]:
         """End of this answer; call once."""
         assert self.split is None
         pieces, self.split = self._splitter.finish(aborted)
+        if self._slack and self._budget is not None and self._spent >= self._budget and not self.cut:
+            self.cut = True  # by the engine
+            if self.split.outcome in (Outcome.OK, Outcome.EMPTY_THINK):
+                self.split = replace(self.split, outcome=Outcome.CUT_THOUGHT)
+        if self.finish_reason in FILTERED:
+            self.split = replace(self.split, outcome=Outcome.REFUSED)
         if self.called and self.split.outcome is Outcome.NO_ANSWER:
             outcome = Outcome.OK if self.split.thinking else Outcome.NO_THINK
             self.split = replace(self.split, outcome=outcome)
@@ -163,7 +209,7 @@ class AnswerObserver:
             if placed:
                 return placed
         count = counter.encoded(text, splitter.thought_spans, splitter.tag_spans)
-        if self._parsed_upstream:  # the tags in the text are ours, the engine's number knows nothing of them
+        if self._parsed_upstream or self.cut:  # tags in the text are ours, the engine's number knows nothing of them
             count = replace(count, total=count.reasoning + count.answer)
         if self.finish_reason == "stop" and not self._thinks.stops:  # the end token is in no text
             return replace(count, answer=count.answer + 1, total=count.total + 1)

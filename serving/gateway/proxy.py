@@ -26,7 +26,8 @@ async def chat(request: web.Request) -> web.StreamResponse:
     try:
         body = await read_body(request, gateway.config.limits.body_bytes, gateway.config.timeouts.body)
         engine = gateway.upstream
-        asked = parse(body, gateway.config.limits, engine.names, engine.context, gateway.config.tools)
+        config = gateway.config
+        asked = parse(body, config.limits, engine.names, engine.context, config.tools, gateway.budgets)
         if not gateway.upstream.ready:
             raise RejectionError(503, "engine_unreachable", "the engine is not ready", retry_after=5)
         exchange = Exchange(
@@ -38,7 +39,9 @@ async def chat(request: web.Request) -> web.StreamResponse:
             gateway.audit,
             gateway.sampler,
             gateway.upstream.thinks,
+            gateway.budgets.by_engine,
         )
+        exchange.trace = gateway.tracing.begin(request.headers, exchange)
         return await forward(request, gateway, exchange)
     finally:
         gateway.in_flight -= 1

@@ -5,85 +5,27 @@ nothing is dropped; what is harmless is dropped or forwarded; what would change 
 by name (the table in docs/serving.md; the same models make the OpenAPI document).
 """
 
-import re
+import codecs
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from clinical_r1.text import han_of, latin_of
 from serving.gateway.config import Limits
 from serving.gateway.errors import RejectionError
+from serving.gateway.fields import DROPPED, DROPPED_PARTS, NEUTRAL, TEXT_PARTS, TOOL_FIELDS
 
-DROPPED = frozenset(
-    [
-        "user",
-        "safety_identifier",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "metadata",
-        "service_tier",
-        "verbosity",
-        "request_id",
-    ]
-)
-"""Accepted with any value and never forwarded: they do not change an answer, and may identify a person."""
-NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "add_generation_prompt": (True,),
-    "add_special_tokens": (False,),
-    "allowed_token_ids": (),
-    "audio": (),
-    "bad_words": ([],),
-    "best_of": (1,),
-    "cache_salt": (),
-    "chat_template": (),
-    "chat_template_kwargs": ({},),
-    "continue_final_message": (False,),
-    "documents": ([],),
-    "echo": (False,),
-    "function_call": ("none", "auto"),
-    "functions": ([],),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "ignore_eos": (False,),
-    "include_reasoning": (True,),
-    "include_stop_str_in_output": (False,),
-    "kv_transfer_params": (),
-    "length_penalty": (1,),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "min_tokens": (0,),
-    "mm_processor_kwargs": ({},),
-    "modalities": (["text"],),
-    "parallel_tool_calls": (True, False),
-    "prediction": (),
-    "priority": (0,),
-    "prompt_logprobs": (),
-    "return_token_ids": (False,),
-    "return_tokens_as_token_ids": (False,),
-    "skip_special_tokens": (True,),
-    "spaces_between_special_tokens": (True,),
-    "stop_token_ids": ([],),
-    "store": (False,),
-    "structured_outputs": (),
-    "response_format": ({"type": "text"},),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
-    "top_logprobs": (0,),
-    "truncate_prompt_tokens": (),
-    "use_beam_search": (False,),
-    "vllm_xargs": ({},),
-    "web_search_options": (),
-}
-"""Known fields that are refused by name, but for null and the values that say what happens anyway."""
-TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
-"""Forwarded where the configuration allows tools."""
 MAX_STOPS, MAX_STOP_LENGTH = 4, 64
-_CJK = re.compile(r"[㐀-鿿]")
-_LATIN = re.compile(r"[A-Za-z]")
 LANGUAGES = ("en", "zh", "other")
+
+
+def _limit(value: Any) -> Any:
+    """-1 is how some clients say that there is none."""
+    return None if type(value) in (int, float) and value == -1 else _whole(value)
 
 
 def _whole(value: Any) -> Any:
@@ -92,7 +34,8 @@ def _whole(value: Any) -> Any:
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
-Tokens = Annotated[Whole | None, Field(ge=1, le=10_000_000)]
+Tokens = Annotated[Annotated[int, Field(ge=1, le=10_000_000)] | None, BeforeValidator(_limit)]
+Budget = Annotated[Annotated[int, Field(ge=0, le=10_000_000)] | None, BeforeValidator(_limit)]
 
 
 class _Strict(BaseModel):
@@ -100,12 +43,12 @@ class _Strict(BaseModel):
 
 
 class TextPart(_Strict):
-    """One part of a message's content."""
+    """One part of a message's content: text, or an earlier turn's thought, which does not reach the engine."""
 
     model_config = ConfigDict(extra="ignore")
 
-    type: Literal["text"]
-    text: str
+    type: Literal[*TEXT_PARTS, *DROPPED_PARTS]  # type: ignore[valid-type]
+    text: str = ""
 
 
 class Message(_Strict):
@@ -129,7 +72,7 @@ class Message(_Strict):
             raise _bad("messages", "content must be a string or a list of text parts")
         content = self.content or ""
         if isinstance(content, list):
-            content = "".join(part.text for part in content)
+            content = "".join(part.text for part in content if part.type in TEXT_PARTS)
         turn: dict[str, Any] = {"role": "system" if self.role == "developer" else self.role, "content": content}
         if self.tool_calls:
             turn["tool_calls"] = self.tool_calls
@@ -146,6 +89,23 @@ class StreamOptions(_Strict):
     include_obfuscation: bool | None = None
     """Accepted and dropped: padding against eavesdroppers is not made here."""
     continuous_usage_stats: Literal[False] | None = None
+
+
+class Reasoning(_Strict):
+    """How long to think, as OpenRouter's clients say it."""
+
+    effort: str | None = None
+    max_tokens: Budget = None
+    enabled: Literal[True] | None = None
+    exclude: Literal[False] | None = None
+    summary: Literal["auto"] | None = None
+
+
+class ThinkingAsked(_Strict):
+    """How long to think, as Anthropic's clients say it."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: Budget = None
 
 
 class ChatRequest(_Strict):
@@ -171,6 +131,34 @@ class ChatRequest(_Strict):
     max_completion_tokens: Tokens = None
     """OpenAI's newer name of `max_tokens`; it wins."""
     stop: str | list[str] | None = None
+    thinking_token_budget: Budget = None
+    """Tokens that a thought may have; a longer one is closed and the answer asked for."""
+    reasoning_effort: str | None = None
+    """A word for it (none, minimal, low, medium, high); a number wins."""
+    reasoning: Reasoning | None = None
+    """The same in OpenRouter's form."""
+    thinking: ThinkingAsked | None = None
+    """The same in Anthropic's form."""
+    thinking_budget: Budget = None
+    """The same under another name, with or without `enable_thinking`, as Qwen's clients say it."""
+    enable_thinking: bool | None = None
+    """False asks for the answer at once; also as `chat_template_kwargs`."""
+
+    def budget(self, efforts: Mapping[str, int]) -> int | None:
+        """What the request says of the length of its thought, in whichever form. Raises RejectionError."""
+        reasoning, thinking = self.reasoning or Reasoning(), self.thinking or ThinkingAsked(type="enabled")
+        effort = self.reasoning_effort or reasoning.effort
+        if effort is not None and effort not in efforts:
+            raise _bad("reasoning_effort", f"must be one of {', '.join(efforts)}")
+        numbers = (
+            self.thinking_token_budget,
+            reasoning.max_tokens,
+            0 if self.enable_thinking is False or thinking.type == "disabled" else None,
+            thinking.budget_tokens,
+            self.thinking_budget,
+            efforts[effort] if effort is not None else None,
+        )
+        return next((number for number in numbers if number is not None), None)
 
 
 SAMPLING = (
@@ -186,6 +174,16 @@ SAMPLING = (
 """Fields that go to the engine as they are."""
 
 
+BUDGET_FIELDS = (
+    "thinking_token_budget",
+    "reasoning_effort",
+    "reasoning",
+    "thinking",
+    "thinking_budget",
+    "enable_thinking",
+)
+
+
 @dataclass
 class Asked:
     """A checked request."""
@@ -197,9 +195,31 @@ class Asked:
     include_usage: bool
     language: str
     messages: list[dict[str, Any]] = field(repr=False)
+    budget: int | None = None
+    """Tokens that a thought may have."""
+    budget_from: Literal["request", "default"] = "request"
 
 
-def parse(body: bytes, limits: Limits, names: frozenset[str], context: int = 0, tools: bool = False) -> Asked:
+@dataclass(frozen=True)
+class Budgets:
+    """How long thoughts may be, where the gateway can tell and close them."""
+
+    efforts: Mapping[str, int]
+    default: int | None = None
+    possible: bool = True
+    """The engine has what it takes to go on from a closed thought."""
+    by_engine: bool = False
+    """The engine closes them itself."""
+
+
+def parse(
+    body: bytes,
+    limits: Limits,
+    names: frozenset[str],
+    context: int = 0,
+    tools: bool = False,
+    budgets: Budgets | None = None,
+) -> Asked:
     """Check a chat completion body.
 
     Args:
@@ -208,12 +228,13 @@ def parse(body: bytes, limits: Limits, names: frozenset[str], context: int = 0, 
         names: model names that we answer to; empty while the engine is unknown.
         context: the engine's context in tokens, 0 while unknown.
         tools: tool calls pass through.
+        budgets: of thoughts.
 
     Raises:
         RejectionError: with a message that names our field at most.
     """
     try:
-        given = orjson.loads(body)
+        given = orjson.loads(body.removeprefix(codecs.BOM_UTF8))  # editors on Windows put it there
     except orjson.JSONDecodeError:
         raise RejectionError(400, "bad_json", "the body is not valid JSON in UTF-8") from None
     if not isinstance(given, dict):
@@ -226,6 +247,8 @@ def parse(body: bytes, limits: Limits, names: frozenset[str], context: int = 0, 
         raise RejectionError(404, "unknown_model", "no such model; GET /v1/models lists what is served", "model")
     forward |= {"messages": [message.forwarded(tools) for message in request.messages], "model": request.model}
     forward |= {name: value for name in SAMPLING if (value := getattr(request, name)) is not None}
+    if forward.get("top_p") == 0:
+        forward["top_p"] = 1e-6  # OpenAI's 0 is the likeliest token; engines ask for more than 0
     n = min(request.n or 1, limits.max_n)
     if request.n:
         forward["n"] = n
@@ -241,7 +264,23 @@ def parse(body: bytes, limits: Limits, names: frozenset[str], context: int = 0, 
         raise _bad("stream_options", "only with stream: true")
     include_usage = bool(options and options.include_usage)
     language = language_of(forward["messages"])
-    return Asked(forward, n, bool(request.stream), include_usage, language, forward["messages"])
+    asked = Asked(forward, n, bool(request.stream), include_usage, language, forward["messages"])
+    _set_budget(asked, request, budgets or Budgets({}))
+    return asked
+
+
+def _set_budget(asked: Asked, request: ChatRequest, budgets: Budgets) -> None:
+    """What follows a thought that we close is plain text, so an answer that may call tools has no budget."""
+    possible = budgets.by_engine or (budgets.possible and "tools" not in asked.forward)
+    asked.budget = request.budget(budgets.efforts)
+    if asked.budget is not None and not possible:
+        named = next(name for name in BUDGET_FIELDS if getattr(request, name) is not None)
+        why = "not together with tools" if budgets.possible else "this engine cannot go on from a closed thought"
+        raise _bad(named, why)
+    if asked.budget is None and possible:
+        asked.budget, asked.budget_from = budgets.default, "default"
+    if (asked.budget or 0) >= asked.forward.get("max_tokens", math.inf):
+        asked.budget = None  # the other limit is the tighter one
 
 
 def _bad(param: str, message: str) -> RejectionError:
@@ -251,6 +290,9 @@ def _bad(param: str, message: str) -> RejectionError:
 def _meaning(given: dict[str, Any]) -> dict[str, Any]:
     """The fields that say something. Raises RejectionError for those that are not offered."""
     said: dict[str, Any] = {}
+    switch = given.get("chat_template_kwargs")
+    if isinstance(switch, dict) and switch and switch.keys() <= {"enable_thinking", "thinking_budget"}:
+        given = {**switch, **{name: value for name, value in given.items() if name != "chat_template_kwargs"}}
     for name, value in given.items():
         if name in ChatRequest.model_fields:
             said[name] = value
@@ -259,8 +301,8 @@ def _meaning(given: dict[str, Any]) -> dict[str, Any]:
         elif name not in NEUTRAL:
             allowed = ", ".join(sorted(ChatRequest.model_fields))
             raise RejectionError(400, "refused_field", f"an unknown field; allowed are {allowed}")
-        # 0 == False in Python; in JSON they are two things
-        elif not any(value == neutral and type(value) is type(neutral) for neutral in NEUTRAL[name]):
+        # 0 == False in Python; in JSON they are two things, but 1.0 is 1
+        elif not any(_whole(value) == neutral and type(_whole(value)) is type(neutral) for neutral in NEUTRAL[name]):
             raise RejectionError(400, "refused_field", f"{name} is not allowed here", name)
     return said
 
@@ -295,7 +337,7 @@ def _stops(value: str | list[str] | None) -> list[str]:
 def language_of(messages: list[dict[str, Any]]) -> str:
     """`zh`, `en` or `other`, by the letters of the last user message (a metric label, no more)."""
     text = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")[:2000]
-    chinese, latin = len(_CJK.findall(text)), len(_LATIN.findall(text))
+    chinese, latin = len(han_of(text)), len(latin_of(text))
     if chinese * 4 > latin and chinese:
         return "zh"
     return "en" if latin else "other"

@@ -12,7 +12,9 @@ from serving.gateway.audit import AuditLog
 from serving.gateway.config import GatewayConfig
 from serving.gateway.errors import RejectionError
 from serving.gateway.keys import KeyRing
+from serving.gateway.request import Budgets
 from serving.gateway.sampling import Sampler
+from serving.gateway.tracing import Tracing
 from serving.gateway.upstream import Upstream
 from serving.metrics import GatewayMetrics
 
@@ -29,6 +31,9 @@ class Gateway:
     sampler: Sampler
     decoding: dict[str, Any] = field(default_factory=dict)
     """Sampling fields that a request may leave out: as the model was evaluated."""
+    tracing: Tracing = field(default_factory=Tracing)
+    budget: int | None = None
+    """Tokens that a thought may have where the request does not say."""
     draining: bool = False
     """Not ready any more, but requests are still taken."""
     closed: bool = False
@@ -37,6 +42,12 @@ class Gateway:
     in_flight_of: Counter[str] = field(default_factory=Counter)
     """The same by API key."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @property
+    def budgets(self) -> Budgets:
+        """How long thoughts may be."""
+        thinking = self.config.thinking
+        return Budgets(thinking.efforts, self.budget, self.upstream.goes_on, thinking.budget_by == "engine")
 
     def identify(self, request: web.Request) -> str:
         """The caller's key id. Raises RejectionError (401)."""

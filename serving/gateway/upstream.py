@@ -1,8 +1,11 @@
-"""The engine behind the gateway: the connection pool, and what can be asked of it before the first request."""
+"""The engine behind the gateway: the connection pool, what can be asked of it before the first request, and
+its events out of bytes that are cut anywhere."""
 
 import asyncio
+import codecs
 import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -34,6 +37,8 @@ class Upstream:
         self.names: frozenset[str] = frozenset()
         self.engine_model = ""
         self.context = 0
+        self.goes_on = False
+        """It can be asked to go on from a text of ours: it has /tokenize with a chat template, and /v1/completions."""
         tokenizer = TokenizerCounter(config.tokenizer) if config.tokenizer else None
         known = config.thinking
         ids = (known.open_id, known.close_id) if known.open_id is not None and known.close_id is not None else None
@@ -111,9 +116,10 @@ class Upstream:
         known, dialect, ids = self._config.thinking, named(self._config.thinking.dialect), self.thinks.tag_ids
         if ids is None and (dialect is None or dialect in IN_TAGS):
             ids = await self._ids_of(OPEN, CLOSE)
+        prompt = await self.tokenize(messages=[{"role": "user", "content": "?"}], add_generation_prompt=True)
+        self.goes_on = bool(prompt) and await self._has_completions()
         opened = known.opened
         if opened is None and ids:
-            prompt = await self._tokenize(messages=[{"role": "user", "content": "?"}], add_generation_prompt=True)
             opened = (ids[0] in prompt[-4:] and ids[1] not in prompt[-4:]) if prompt else None
         how = "as set"
         if dialect is None and ids:
@@ -134,11 +140,12 @@ class Upstream:
         name = f"`{dialect.name}` ({how})" if dialect else "read answer by answer"
         log.info("the model's dialect of thinking: %s%s", name, ", opened by the template" if opened else "")
         if self.thinks.method == "unavailable":
+            self.goes_on = False
             log.warning("reasoning tokens cannot be counted: set `tokenizer`, or `thinking.open_id` and `close_id`")
 
     async def _ids_of(self, *marks: str) -> tuple[int, int] | None:
         """Ids of two marks where each is one token of the engine."""
-        asked = [await self._tokenize(prompt=mark, add_special_tokens=False) for mark in marks]
+        asked = [await self.tokenize(prompt=mark, add_special_tokens=False) for mark in marks]
         return (asked[0][0], asked[1][0]) if all(len(one) == 1 for one in asked) else None
 
     async def _by_example(self) -> Dialect | None:
@@ -154,7 +161,14 @@ class Upstream:
             return None
         return found if found is not None and found.opens else None
 
-    async def _tokenize(self, **body: Any) -> list[int]:
+    async def _has_completions(self) -> bool:
+        """Whether the route is there: an empty request is refused, but not as unknown."""
+        headers = {"Content-Type": "application/json"}
+        posted = self.ask("POST", "/v1/completions", data=b"{}", headers=headers, timeout=PROBE_TIMEOUT)
+        async with await posted as response:
+            return response.status not in (404, 405, 501)
+
+    async def tokenize(self, **body: Any) -> list[int]:
         """vLLM's /tokenize; empty where the engine has none."""
         data = orjson.dumps({"model": self.engine_model, **body})
         headers = {"Content-Type": "application/json"}
@@ -164,3 +178,53 @@ class Upstream:
                 return []
             tokens = orjson.loads(await response.read()).get("tokens")
         return tokens if isinstance(tokens, list) else []
+
+
+class EventTooLongError(Exception):
+    """One event is longer than the limit."""
+
+
+class EventReader:
+    """Feed bytes, get the `data` of each complete event; comments and other fields are dropped.
+
+    Handles LF, CRLF and CR line ends, a byte order mark, and events of several data lines (joined by LF, as the
+    standard says).
+    """
+
+    def __init__(self, limit: int = 1_048_576) -> None:
+        self._buffer = b""
+        self._after_cr = False
+        self._limit = limit
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the data of each event that is complete now."""
+        if self._after_cr:
+            data = data.removeprefix(b"\n")  # the CR before it ended the line already
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        elif data:
+            self._after_cr = False
+        buffer = self._buffer + data if self._buffer else data
+        start = 0
+        while (end := buffer.find(b"\n\n", start)) >= 0:
+            event = _data(buffer[start:end])
+            start = end + 2
+            if event:
+                yield event
+        self._buffer = buffer[start:]
+        if len(self._buffer) > self._limit:
+            raise EventTooLongError
+
+    def finish(self) -> bytes:
+        """The data of an event that the end of the stream left without its blank line (empty if none)."""
+        rest, self._buffer = self._buffer.strip(b"\n"), b""
+        return _data(rest)
+
+
+def _data(event: bytes) -> bytes:
+    event = event.removeprefix(codecs.BOM_UTF8)
+    if b"\n" not in event:
+        return event[5:].strip() if event.startswith(b"data:") else b""
+    lines = (line for line in event.split(b"\n") if line.startswith(b"data:"))
+    return b"\n".join(line[6:] if line[5:6] == b" " else line[5:] for line in lines).strip()

@@ -1,6 +1,6 @@
 """The Grafana dashboard, from Python: `python -m serving.monitoring.dashboard` writes dashboard.json.
 
-The panels are those of `panels.py`; `build` gives them Grafana's form with grafana-foundation-sdk.
+The panels are those of `panels.yaml`; `build` gives them Grafana's form with grafana-foundation-sdk.
 """
 
 import json

@@ -54,6 +54,11 @@ def recording_rules() -> list[dict[str, Any]]:
             "outcome_share:ratio1h",
             f"sum by ({BY}, outcome) (increase({answers}[1h])) / on ({BY}) group_left clinical_r1:answers:increase1h",
         ),
+        recorded(
+            "default_cuts:ratio1h",
+            f'sum by ({BY}) (increase(clinical_r1_cut_thoughts_total{{budget="default"}}[1h])) '
+            f"/ on ({BY}) clinical_r1:answers:increase1h",
+        ),
         recorded("baseline_outcome_share", f"max by ({BY}, outcome) (clinical_r1_baseline_outcome_share)"),
         recorded(
             "reasoning_length:increase6h", f"sum by ({BY}, bucket) (increase(clinical_r1_reasoning_length_total[6h]))"
@@ -113,12 +118,14 @@ def alert(name: str, expr: str, wait: str, severity: str, summary: str, section:
     }
 
 
-def _share_alert(name: str, outcomes: str, summary: str, section: str) -> dict[str, Any]:
+def _share_alert(
+    name: str, outcomes: str, summary: str, section: str, live: str = "", severity: str = "page"
+) -> dict[str, Any]:
     """Share of some outcomes, above the share that the model had at its evaluation."""
-    live = f'sum by ({BY}) (clinical_r1:outcome_share:ratio1h{{outcome=~"{outcomes}"}})'
+    live = live or f'sum by ({BY}) (clinical_r1:outcome_share:ratio1h{{outcome=~"{outcomes}"}})'
     base = f'sum by ({BY}) (clinical_r1:baseline_outcome_share{{outcome=~"{outcomes}"}})'
     expr = f"({live} - ({base} or {live} * 0) > {SHARE_OVER_BASELINE}) and on ({BY}) "
-    return alert(name, expr + f"clinical_r1:answers:increase1h >= {MIN_ANSWERS}", "10m", "page", summary, section)
+    return alert(name, expr + f"clinical_r1:answers:increase1h >= {MIN_ANSWERS}", "10m", severity, summary, section)
 
 
 def thinking_alerts() -> list[dict[str, Any]]:
@@ -137,6 +144,15 @@ def thinking_alerts() -> list[dict[str, Any]]:
             "unclosed|no_answer",
             f"{version}: {{{{ $value | humanizePercentage }}}} more thoughts without an end or an answer",
             "unclosed-thoughts",
+        ),
+        # Cuts that clients ask for say nothing about the model.
+        _share_alert(
+            "CutThoughts",
+            "cut_thought",
+            f"{version}: {{{{ $value | humanizePercentage }}}} more thoughts cut at the default budget than expected",
+            "cut-thoughts",
+            live="clinical_r1:default_cuts:ratio1h",
+            severity="ticket",
         ),
         alert(
             "ReasoningLengthDrift",
@@ -188,7 +204,7 @@ def service_alerts() -> list[dict[str, Any]]:
         ),
         alert(
             "ApiKeysNotReloaded",
-            'sum(increase(clinical_r1_api_key_reloads_total{result="failed"}[15m])) > 0',
+            f'sum by ({BY}) (increase(clinical_r1_api_key_reloads_total{{result="failed"}}[15m])) > 0',
             "0m",
             "ticket",
             "a changed API key file could not be read; the old keys stay valid",

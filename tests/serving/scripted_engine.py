@@ -46,6 +46,11 @@ class Script:
     garbage: bytes | None = None
     """Sent as an event in the middle."""
     ids: bool = True
+    rest: str = "Flu, said after a cut."
+    """What it says when it is asked to go on from a text."""
+    rest_status: int = 200
+    rest_hangs: bool = False
+    """It stops in the middle of that."""
     parsed: bool = False
     """Behave as with a reasoning parser: thinking in its own field."""
     separators: tuple[str, str] = (",", ":")
@@ -57,6 +62,8 @@ class ScriptedEngine:
     def __init__(self, tokenize_route: bool = True) -> None:
         self.script = Script()
         self.bodies: list[dict[str, Any]] = []
+        self.rests: list[dict[str, Any]] = []
+        """Requests to go on from a text."""
         self.cancelled = 0
         self.up = True
         app = web.Application()
@@ -70,6 +77,7 @@ class ScriptedEngine:
         )
         if tokenize_route:
             app.router.add_post("/tokenize", self.tokenize)
+            app.router.add_post("/v1/completions", self.completions)
         self.server = TestServer(app, handler_cancellation=True)
 
     @property
@@ -101,6 +109,31 @@ class ScriptedEngine:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+
+    async def completions(self, request: web.Request) -> web.StreamResponse:
+        """vLLM's form: a text in `choices[].text`."""
+        body = await request.json()
+        if "prompt" not in body:
+            return web.Response(status=400)
+        self.rests.append(body)
+        if self.script.rest_status != 200:
+            return web.Response(status=self.script.rest_status, body=self.script.body)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for text, number in [*tokenize(self.script.rest), ("", END_ID)]:
+            choice = {"index": 0, "text": text, "finish_reason": "stop" if number == END_ID else None}
+            if self.script.ids:
+                choice["token_ids"] = [number]
+            if self.script.rest_hangs and number == END_ID:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    self.cancelled += 1
+                    raise
+            data = json.dumps({"id": "y", "object": "text_completion", "created": 2, "model": "m", "choices": [choice]})
+            await response.write(f"data: {data}\n\n".encode())
+        await response.write(b"data: [DONE]\n\n")
+        return response
 
     def usage(self, body: dict[str, Any], script: Script) -> dict[str, int]:
         made = sum(len(tokenize(self.text(script, i))) + (script.finish == "stop") for i in range(body.get("n", 1)))

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_engine import CLOSE_ID, OPEN_ID, Script, tokenize
 
-from clinical_r1.reasoning import CLOSE, OPEN, count_reasoning_tokens, split
+from clinical_r1.reasoning import CLOSE, OPEN, REASONED, count_reasoning_tokens, render, split
+from clinical_r1.recognise import Answer
+from clinical_r1.recognise import read as read_answer
 from serving.gateway.observer import AnswerObserver, Thinks
-from serving.gateway.rewrite import StreamRewriter, unary
-from serving.gateway.sse import EventReader
+from serving.gateway.rewrite import StreamRewriter, reasoning_total, unary, with_details
+from serving.gateway.upstream import EventReader
 
 EXAMPLES = 1300
 """Times 8 ways to say it: more than 10,000 cases."""
@@ -151,3 +153,16 @@ async def test_unary_equals_stream_over_sockets() -> None:
                 assert (said["reasoning"] or "", said["content"]) == (expected.thinking, expected.response)
         ended = await r.sample("clinical_r1_answers_total")
         assert ended == await r.sample("clinical_r1_answers_started_total") >= 2 * cases
+
+
+def test_an_empty_thought_is_not_told_as_one_that_is_kept_back() -> None:
+    """Read through the gateway, a model that has stopped thinking does not look as if it thought in secret."""
+    texts = [render("", "It is gout."), render("The toe is red.", "It is gout.")]
+    thinks = Thinks(False, tag_ids=(OPEN_ID, CLOSE_ID))
+    for text, thinks_at_all in zip(texts, (False, True), strict=True):
+        _, answers = whole([text], thinks, True)
+        told = with_details({"prompt_tokens": 9, "completion_tokens": 9}, reasoning_total(answers))
+        assert told and bool(told["completion_tokens_details"]["reasoning_tokens"]) is thinks_at_all
+        tokens = told["completion_tokens_details"]["reasoning_tokens"]
+        answer = Answer("It is gout.", answers[0].split.thinking or None, "stop", tokens)
+        assert (read_answer(answer).outcome in REASONED) is thinks_at_all

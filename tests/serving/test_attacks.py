@@ -58,7 +58,10 @@ async def balanced(r: Running) -> None:
         (with_length(BODY[:-1] + b',"user":' + b"[" * 900 + b"]" * 900 + b"}"), [200, 400]),
         (with_length(b'{"model":"engine-model","messages":[{"role":"user","content":"\xff\xfe"}]}'), [400]),
         (with_length(b'{"model":"engine-model","messages":[{"role":"user","content":"\\ud83d"}]}'), [400]),
-        (with_length(b"\xef\xbb\xbf" + BODY), [400]),
+        (
+            with_length(b"\xef\xbb\xbf" + BODY),
+            [200],
+        ),  # a byte order mark may be ignored (RFC 8259, 8.1); PowerShell sends it
         # smuggling: two lengths, length and chunks, a space before the colon, an unknown coding
         (HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nXCANARYX", [400]),
         (

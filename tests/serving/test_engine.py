@@ -68,6 +68,16 @@ async def test_same_seed_same_text_in_any_company(engine: Engine) -> None:
     assert len(texts) > 1
 
 
+async def test_every_value_of_sampling_is_honoured(engine: Engine) -> None:
+    async def ids(**how: float) -> list[int]:
+        return (await engine.post({**QUESTION, "return_token_ids": True, **how}))[1]["choices"][0]["token_ids"]
+
+    greedy = await ids(temperature=0)
+    assert await ids(temperature=1, top_k=1) == greedy == await ids(temperature=1, min_p=1)
+    assert await ids(temperature=1) != greedy != await ids(temperature=0, repetition_penalty=10)
+    assert (await engine.post({**QUESTION, "top_k": -2}))[0] == 400
+
+
 async def test_n_answers_and_a_stop_string(engine: Engine) -> None:
     status, answer = await engine.post({**QUESTION, "n": 3})
     assert status == 200
@@ -77,6 +87,21 @@ async def test_n_answers_and_a_stop_string(engine: Engine) -> None:
     cut = (await engine.post({**QUESTION, "stop": [stop]}))[1]["choices"][0]
     assert cut["message"]["content"] == full[: full.index(stop)]
     assert cut["finish_reason"] == "stop"
+
+
+async def test_a_text_is_gone_on_with_as_its_question_would_be(engine: Engine) -> None:
+    """A completion of (question + what was said so far) continues the greedy answer."""
+    greedy = {**QUESTION, "temperature": 0, "return_token_ids": True}
+    _, whole = await engine.post(greedy)
+    _, asked = await engine.post({"messages": QUESTION["messages"], "add_generation_prompt": True}, "/tokenize")
+    ids = whole["choices"][0]["token_ids"]
+    body = {"prompt": asked["tokens"] + ids[:10], "max_tokens": 14, "temperature": 0, "return_token_ids": True}
+    status, rest = await engine.post(body, "/v1/completions")
+    assert (status, rest["object"], rest["choices"][0]["token_ids"]) == (200, "text_completion", ids[10:])
+    assert rest["usage"]["prompt_tokens"] == len(asked["tokens"]) + 10
+    assert (await engine.post({"prompt": "fever", "max_tokens": 2}, "/v1/completions"))[0] == 200
+    for wrong in ({}, {"prompt": []}, {"prompt": [10**9]}, {"prompt": [-1]}, {"prompt": ["a"]}):
+        assert (await engine.post(wrong, "/v1/completions"))[0] == 400
 
 
 async def test_models_health_tokenize(engine: Engine) -> None:

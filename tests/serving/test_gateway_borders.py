@@ -14,7 +14,7 @@ from scripted_engine import ScriptedEngine
 
 from serving.gateway import audit as audit_module
 from serving.gateway.keys import new_key
-from serving.gateway.sse import EventReader
+from serving.gateway.upstream import EventReader
 
 NOTHING_SAID: list[dict[str, Any]] = [
     {"tools": None, "tool_choice": None, "functions": None, "function_call": None},
@@ -30,6 +30,7 @@ NOTHING_SAID: list[dict[str, Any]] = [
     # vLLM's own extra fields at their defaults
     {"ignore_eos": False, "skip_special_tokens": True, "min_tokens": 0, "stop_token_ids": [], "best_of": None},
     {"add_generation_prompt": True, "continue_final_message": False, "echo": False, "include_reasoning": True},
+    {"length_penalty": 1.0, "min_tokens": 0.0, "best_of": 1.0, "top_logprobs": 0.0},  # JSON knows one kind of number
     {"a_field_of_next_year": None},
 ]
 SAYS_SOMETHING: list[dict[str, Any]] = [
@@ -136,6 +137,11 @@ STREAMS: dict[str, tuple[list[bytes], Any]] = {
     "negative usage": ([chunk({"content": "Flu."}), chunk({}, "stop", usage={"completion_tokens": -3}), DONE], None),
     "usage of the moon": ([*text_chunks(), chunk({}, "stop", usage={"completion_tokens": 10**12}), DONE], None),
     "words for numbers": ([*text_chunks(), chunk({}, "stop", usage={"completion_tokens": "9"}), DONE], None),
+    "usage of no number": ([*text_chunks(), chunk({}, "stop", usage={"completion_tokens": float("nan")}), DONE], None),
+    "words for a part of the usage": (
+        [*text_chunks(), chunk({}, "stop", usage={**USAGE, "prompt_tokens_details": {"cached_tokens": -1}}), DONE],
+        USAGE,
+    ),
     "several data lines": (
         [chunk({"content": "Flu."}).replace(b", ", b",\ndata: "), chunk({}, "stop"), DONE],
         None,
@@ -190,7 +196,7 @@ async def test_a_character_in_two_halves() -> None:
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
 def test_line_ends_of_one_kind_or_another(step: int) -> None:
-    raw = b"data: a\r\rdata: b\r\ndata: c\r\n\r\ndata: d\n\n: comment\rdata: e\r\r"
+    raw = b"\xef\xbb\xbfdata: a\r\rdata: b\r\ndata: c\r\n\r\ndata: d\n\n: comment\rdata: e\r\r"
     reader = EventReader()
     got = [event for at in range(0, len(raw), step) for event in reader.feed(raw[at : at + step])]
     assert got == [b"a", b"b\nc", b"d", b"e"]

@@ -13,7 +13,7 @@ from clinical_r1.errors import UserError
 from serving.gateway.counting import Count, IdCounter, TokenizerCounter, share_gap
 from serving.gateway.observer import AnswerObserver, Thinks, reconcile
 from serving.gateway.rewrite import BadAnswerError, StreamRewriter, splice, unary
-from serving.gateway.sse import EventReader
+from serving.gateway.upstream import EventReader
 
 THINKS = Thinks(tag_ids=(OPEN_ID, CLOSE_ID))
 
@@ -74,27 +74,6 @@ def test_splice_touches_nothing_inside_strings() -> None:
     assert out["choices"][0]["delta"] == dict.fromkeys(
         ("reasoning_content", "reasoning"), 'x,"token_ids":[1]"content":"y'
     )
-
-
-@pytest.fixture(scope="module")
-def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte-level BPE whose tags are several tokens (as in plain Qwen2.5), trained on a few lines."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    lines = ["<think>\nfever and cough, hmm, 体温 体温\n</think>\n\nLobar pneumonia. 肺炎"] * 20
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|im_end|>"],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(lines, trainer)
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    tokenizer.save(str(path))
-    return path
 
 
 @pytest.mark.parametrize(

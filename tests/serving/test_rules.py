@@ -92,6 +92,13 @@ def ready(*pods: str) -> Series:
     return {f'clinical_r1_upstream_ready{{{V},pod="{number}"}}': values for number, values in enumerate(pods)}
 
 
+def cuts(default: float, request: float, minutes: int, reset: bool = False) -> Series:
+    return {
+        f'clinical_r1_cut_thoughts_total{{{V},budget="{budget}"}}': run(rate, minutes, reset=reset)
+        for budget, rate in (("default", default), ("request", request))
+    }
+
+
 def reloads(values: str) -> Series:
     return {'clinical_r1_api_key_reloads_total{result="failed"}': values}
 
@@ -117,6 +124,19 @@ CASES: list[tuple[str, str, Series, str, bool]] = [
     ),
     ("UnclosedThoughts", "fires", answers({"ok": 8, "unclosed": 1, "no_answer": 1}, 100), "90m", True),
     ("UnclosedThoughts", "silent", answers({"ok": 10}, 100), "90m", False),
+    ("CutThoughts", "fires", answers({"ok": 8, "cut_thought": 2}, 100) | cuts(2, 0, 100), "90m", True),
+    ("CutThoughts", "silent", answers({"ok": 10}, 100) | cuts(0, 0, 100), "90m", False),
+    ("CutThoughts", "reset", answers({"ok": 10}, 100, reset=True) | cuts(0.1, 0, 100, reset=True), "90m", False),
+    ("CutThoughts", "fires over a reset", answers({"ok": 10}, 100, True) | cuts(2, 0, 100, True), "90m", True),
+    ("CutThoughts", "asked for by clients", answers({"ok": 8, "cut_thought": 2}, 100) | cuts(0, 2, 100), "90m", False),
+    ("CutThoughts", "low traffic", answers({"ok": 0.4, "cut_thought": 0.2}, 100) | cuts(0.2, 0, 100), "90m", False),
+    (
+        "CutThoughts",
+        "as its lengths at evaluation say",
+        answers({"ok": 8, "cut_thought": 2}, 100) | cuts(2, 0, 100) | baseline({"cut_thought": 0.2}),
+        "90m",
+        False,
+    ),
     ("UnclosedThoughts", "low traffic", answers({"unclosed": 0.5}, 100), "90m", False),
     ("UnclosedThoughts", "reset", answers({"ok": 10, "unclosed": 0.2}, 100, reset=True), "90m", False),
     ("UnclosedThoughts", "fires over a reset", answers({"ok": 8, "unclosed": 2}, 100, reset=True), "90m", True),

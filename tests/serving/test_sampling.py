@@ -9,7 +9,7 @@ import pytest
 from gateway_fixture import ASK, running
 from scripted_engine import Script
 
-from clinical_r1.objectstore.failures import StoreUnavailable
+from clinical_r1.objectstore.face import StoreUnavailable
 
 
 async def test_off_by_default(tmp_path: Path) -> None:

@@ -10,7 +10,17 @@ from clinical_r1.reasoning import Outcome
 from serving.gateway.counting import METHODS
 from serving.gateway.errors import REASONS
 from serving.gateway.request import LANGUAGES
-from serving.metrics import ABORTED_BY, CHECKS, LENGTH_BUCKETS, MODES, SECONDS, UPSTREAM_KINDS, Finished, GatewayMetrics
+from serving.metrics import (
+    ABORTED_BY,
+    BUDGETS,
+    CHECKS,
+    LENGTH_BUCKETS,
+    MODES,
+    SECONDS,
+    UPSTREAM_KINDS,
+    Finished,
+    GatewayMetrics,
+)
 
 VERSION = {"model_version": ["v1"]}
 LANGUAGE = VERSION | {"language": list(LANGUAGES)}
@@ -31,6 +41,8 @@ PROMISED: dict[str, dict[str, list[str]]] = {
     "clinical_r1_upstream_ready": VERSION,
     "clinical_r1_upstream_errors_total": VERSION | {"kind": list(UPSTREAM_KINDS)},
     "clinical_r1_rejections_total": {"reason": list(REASONS)},
+    "clinical_r1_cut_thoughts_total": VERSION | {"budget": list(BUDGETS)},
+    "clinical_r1_thinking_budget_tokens": VERSION,
     "clinical_r1_aborts_total": VERSION | {"by": list(ABORTED_BY)},
     "clinical_r1_token_checks_total": VERSION | {"result": list(CHECKS)},
     "clinical_r1_truncated_thoughts_total": LANGUAGE,
