@@ -16,7 +16,7 @@ def audit_answers(
     from pathlib import Path
 
     from clinical_r1.atomic import write_text
-    from clinical_r1.evaluation.online import REPORT, OnlineAuditConfig, audit_served
+    from clinical_r1.evaluation.judging.online import REPORT, OnlineAuditConfig, audit_served
     from clinical_r1.step import load_settings, publish_metrics, record_step
 
     with record_step("audit", report.path) as record:

@@ -14,7 +14,10 @@ def base_model(
     model: dsl.Output[dsl.Model],
     state_dir: str = "",
 ) -> NamedTuple("Outputs", [("folder", str)]):  # type: ignore[valid-type]
-    """Check the configured folder, or make the tiny model (its tokenizer learns from the `sft` split)."""
+    """Check the configured folder, or make the tiny model (its tokenizer learns from the `sft` split).
+
+    An empty `config` is that of an experiment that trains nothing.
+    """
     import hashlib
     from pathlib import Path
 
@@ -23,6 +26,8 @@ def base_model(
     from clinical_r1.training.base import BaseModelConfig, resolve_base_model
 
     with record_step("base_model", model.path) as record:
+        if not config:
+            return ("",)
         texts = [Path(splits.path) / "sft.jsonl", Path(traces.path) / "traces.jsonl"]
         settings = load_settings(BaseModelConfig, config)
         # By its path: every step that takes an artifact downloads it. All steps of a run see `state_dir`, and so may

@@ -14,6 +14,7 @@ def configure(
     languages: str,
     limit: int,
     base_model: str,
+    traces: str,
     synthesizer_url: str,
     synthesizer_model: str,
     synthesizer_key: str,
@@ -23,6 +24,7 @@ def configure(
     endpoints_trusted: bool,
     sft_epochs: float,
     sft_learning_rate: float,
+    algorithm: str,
     ppo_steps: int,
     ppo_learning_rate: float,
     batch_size: int,
@@ -53,19 +55,12 @@ def configure(
         ("code_version", str),
         ("datasets_dir", str),
         ("shards", List[str]),  # noqa: UP006
+        ("experiment", str),
+        ("reference_training", str),
+        ("reference_evaluation", str),
+        ("arms_data", str),
+        ("arms_state_dir", str),
         ("arms", List[Dict[str, str]]),  # noqa: UP006
-        ("arms_scratch", List[Dict[str, str]]),  # noqa: UP006
-        ("arms_bilingual", List[Dict[str, str]]),  # noqa: UP006
-        ("leak", str),
-        ("rival_synthesis", str),
-        ("rival_state_dir", str),
-        ("twin_records", str),
-        ("twin_synthesis", str),
-        ("twins_sha256", str),
-        ("twin_state_dir", str),
-        ("endpoint", str),
-        ("labelled", str),
-        ("labelled_sha256", str),
     ],
 ):
     """Preset, parameters and overrides as the sections of a run, each an output, so that caching works by section."""

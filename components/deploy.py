@@ -20,7 +20,7 @@ def deploy_published(
     from pathlib import Path
 
     from clinical_r1.atomic import write_text
-    from clinical_r1.evaluation.promotion import read_gate
+    from clinical_r1.evaluation.promotion.run import read_gate
     from clinical_r1.schema import Case, read_jsonl
     from clinical_r1.step import one_sentence, publish_metrics
 

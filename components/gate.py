@@ -22,9 +22,10 @@ def gate_model(
     from pathlib import Path
 
     from clinical_r1.atomic import write_text
-    from clinical_r1.evaluation.config import EvaluationConfig, GateConfig
-    from clinical_r1.evaluation.gate import GATE_PAGE
-    from clinical_r1.evaluation.promotion import run_gate
+    from clinical_r1.evaluation.config import EvaluationConfig
+    from clinical_r1.evaluation.promotion.gate import GATE_PAGE
+    from clinical_r1.evaluation.promotion.policy import GateConfig
+    from clinical_r1.evaluation.promotion.run import run_gate
     from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, publish_metrics, record_step
 

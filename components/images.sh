@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 REGISTRY=${IMAGE_REGISTRY:-localhost}
-TAG=${IMAGE_TAG:-$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)}
+TAG=${IMAGE_TAG:-$(sed -n 's/^__version__ = "\(.*\)"/\1/p' clinical_r1/__init__.py)}
 KSERVE=v0.20.0
 
 list() {

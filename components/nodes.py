@@ -18,20 +18,8 @@ def plan_nodes(
     node_selector: Dict[str, str],  # noqa: UP006
     tolerations: List[Dict[str, str]],  # noqa: UP006
     deadline_hours: float,
-    deploy: str,
 ) -> NamedTuple("Outputs", [("job", str), ("accelerators", str), ("cpu", str), ("memory", str)]):  # type: ignore[valid-type]
-    """One node: the step trains, `job` is empty. More: it only waits for its TrainJob, and takes no accelerator.
-
-    What only a late step would refuse is refused here.
-    """
-    from clinical_r1.errors import UserError
-    from clinical_r1.step import one_sentence
-
-    with one_sentence("nodes"):
-        if deploy not in ("none", "dark", "replicas"):
-            raise UserError(f"parameter deploy: {deploy}: choose none, dark or replicas")
-        if not accelerators.isdecimal():
-            raise UserError(f"parameter accelerators: {accelerators}: write a whole number, 0 for the CPU")
+    """One node: the step trains, `job` is empty. More: it only waits for its TrainJob, and takes no accelerator."""
     if nodes <= 1:
         return ("", accelerators, cpu, memory)
     from clinical_r1.cluster.nodes import Nodes

@@ -23,9 +23,9 @@ def reinforce(
 
     from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, publish_metrics, record_step
-    from clinical_r1.training.checkpoints import release
     from clinical_r1.training.ppo.config import PPOConfig
     from clinical_r1.training.ppo.run import train_ppo
+    from clinical_r1.training.remote import release
 
     with record_step("ppo", model.path) as record, simulated(simulator):
         state = Path(state_dir) / f"ppo-{code_version}"
@@ -46,4 +46,4 @@ def reinforce(
             cases, validation = data / "rl.jsonl", data / "validation.jsonl"
             record.update(train_ppo(settings, start, cases, validation, Path(model.path), state))
     publish_metrics(record, metrics)
-    release(state)
+    release(state, settings.checkpoints)

@@ -23,7 +23,7 @@ def write_train_report(
     from pathlib import Path
 
     from clinical_r1.atomic import write_text
-    from clinical_r1.evaluation.report import REPORT, ReportInputs, write_report
+    from clinical_r1.evaluation.pages.report import REPORT, ReportInputs, write_report
     from clinical_r1.step import publish_metrics, record_step
 
     with record_step("report", report.path) as record:

@@ -21,7 +21,7 @@ def fine_tune(
     from pathlib import Path
 
     from clinical_r1.step import load_settings, publish_metrics, record_step
-    from clinical_r1.training.checkpoints import release
+    from clinical_r1.training.remote import release
     from clinical_r1.training.sft.config import SFTConfig
     from clinical_r1.training.sft.run import train_sft
 
@@ -41,4 +41,4 @@ def fine_tune(
             source = Path(traces.path) / "traces.jsonl"
             record.update(train_sft(settings, source, Path(base_model_folder), Path(model.path), state))
     publish_metrics(record, metrics)
-    release(state)
+    release(state, settings.checkpoints)

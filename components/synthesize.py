@@ -17,7 +17,8 @@ def synthesize_shard(
 ):
     """Search, verify and rewrite the cases of one shard, written as "index/count".
 
-    The journal in `state_dir` makes sure that a retry pays for no finished call again.
+    The journal in `state_dir` makes sure that a retry pays for no finished call again. An empty `config` is that of an
+    experiment that trains nothing.
     """
     from pathlib import Path
 
@@ -27,6 +28,8 @@ def synthesize_shard(
     from clinical_r1.synthesis.run import synthesize
 
     with record_step("synthesize", traces.path) as record, simulated(simulator):
+        if not config:
+            return
         settings = load_settings(SynthesisConfig, config)
         settings = settings.model_copy(update={"shard": Shard.parse(shard)})
         state = Path(state_dir) / f"synthesize-{shard.replace('/', '-of-')}"

@@ -36,7 +36,10 @@ RESOURCES = {
     "properties": {"requests": {"type": "object"}, "limits": {"type": "object"}},
 }
 TOLERATIONS = {"type": "array", "items": {"type": "object"}}
-CIDR = {"type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$"}
+_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = f"({_BYTE}\\.){{3}}{_BYTE}/(3[0-2]|[12]?[0-9])"
+_IPV6 = "[0-9a-fA-F:]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9])"
+CIDR = {"type": "string", "pattern": f"^({_IPV4}|{_IPV6})$"}
 PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 
 
@@ -76,7 +79,7 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "serving.kind": {"enum": ["InferenceService", "LLMInferenceService"]},
     "serving.llm": {"type": "object"},
     "serving.name": {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"},
-    "serving.model.uri": {"type": "string", "pattern": "^$|^s3://[^/]+/models/[^/]+/[^/]+/?$"},
+    "serving.model.uri": {"type": "string", "pattern": "^$|^s3://[^/\\s]+/models/[^/\\s?#]+/[^/\\s?#]+/?$"},
     "serving.engine.kind": {"enum": ["vllm", "cpu"]},
     "serving.engine.args": {"type": "array", "items": TEXT},
     "serving.engine.env": {"type": "array", "items": {"type": "object", "required": ["name"]}},
@@ -84,6 +87,10 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "serving.engine.sharedMemory": QUANTITY,
     "serving.gateway.auth": {"enum": ["keys", "none"]},
     "serving.gateway.config": {"type": "object"},
+    "serving.gateway.traceCollector": {"type": "string", "pattern": "^$|^https?://[^/ ]+:[0-9]+/?$"},
+    "serving.gateway.thinkingBudget": {
+        "oneOf": [{"type": "integer", "minimum": 0}, {"const": "auto"}, {"type": "null"}]
+    },
     "serving.gateway.sampling.rate": {
         # `helm --set` hands fractions over as text.
         "oneOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": "^(0?\\.[0-9]+|0|1)$"}]
@@ -112,8 +119,9 @@ BY_LAST_KEY = {
     "nodeSelector": TEXT_MAP,
     "labels": TEXT_MAP,
     "annotations": TEXT_MAP,
-    "priorityClassName": NAME,
-    "storageClass": NAME,
+    **dict.fromkeys(("priorityClassName", "serviceAccountName", "storageClass"), NAME),
+    **dict.fromkeys(("secret", "configMap", "namespace", "queue", "clusterQueue", "monitoringNamespace"), NAME),
+    **dict.fromkeys(("existingSecret", "existingClaim", "endpointSecret", "patientSecret", "testKeySecret"), NAME),
 }
 
 

@@ -19,13 +19,18 @@ class Outputs(NamedTuple):
 
 
 def _audit(place: Placement, config: str, state_dir: str, code_version: str) -> Outputs:
-    """`config` is the JSON of clinical_r1.evaluation.online.OnlineAuditConfig."""
+    """`config` is the JSON of clinical_r1.evaluation.judging.online.OnlineAuditConfig."""
     task = audit_answers(config=config, state_dir=state_dir, code_version=code_version)
     place.calls(place.step(task, "Judge sampled answers")).set_caching_options(False)
     return Outputs(task.outputs["report"])
 
 
+_OF_TRAINING = ("accelerator", "accelerators", "cpu", "memory", "node_selector", "tolerations")
 audit, on_cluster = both_forms(
-    _audit, "audit", "Judges sampled served answers: accuracy and ungrounded thinking.", AuditForm
+    _audit,
+    "audit",
+    "Judges sampled served answers: accuracy and ungrounded thinking.",
+    AuditForm,
+    unused=(*_OF_TRAINING, "patient_secret", "client_key_secret"),
 )
 """What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow."""

@@ -9,18 +9,19 @@ from rich.console import Console
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.builder import bias_of
-from clinical_r1.evaluation.compare import compare
+from clinical_r1.evaluation.baselines import baselines
+from clinical_r1.evaluation.benchmarks.builder import bias_of
+from clinical_r1.evaluation.benchmarks.registry import CASES, CLOSED, OPEN, RUBRIC, CaseSet, find
 from clinical_r1.evaluation.config import EvaluationConfig
-from clinical_r1.evaluation.inputs import BENCHMARK, PREDICTIONS, Evaluated, read_evaluated
-from clinical_r1.evaluation.metrics import Accuracy, Metrics, measure
-from clinical_r1.evaluation.page import interval, p_value, percent, points
-from clinical_r1.evaluation.policy import DEFAULT_POLICY
-from clinical_r1.evaluation.registry import CASES, CaseSet, find
-from clinical_r1.evaluation.results import write_comparison
+from clinical_r1.evaluation.inputs import BENCHMARK, PREDICTIONS, Evaluated, read_evaluated, sample_of
+from clinical_r1.evaluation.measure.compare import compare, rubric_difference
+from clinical_r1.evaluation.measure.metrics import Accuracy, Metrics, measure
+from clinical_r1.evaluation.pages.results import COMPARISON, write_comparison
+from clinical_r1.evaluation.promotion.policy import DEFAULT_POLICY
 from clinical_r1.evaluation.run import evaluate_cases
-from clinical_r1.evaluation.sampling import sample_of
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.page import interval, p_value, percent, points
+from clinical_r1.records.readers.registry import FORMS
 from clinical_r1.schema import first_problem
 from clinical_r1.settings import Catalogue, Shelf, load
 
@@ -51,6 +52,28 @@ def model_of(model: str, endpoint: dict[str, object]) -> Path | EndpointConfig:
     return path
 
 
+def listing() -> str:
+    """The baselines and the benchmarks that `evaluate` knows by name, for people."""
+    lines = ["Baselines (--baseline NAME; the folder or the endpoint is yours):"]
+    for name, one in baselines().items():
+        drawn = EvaluationConfig.model_validate({"baseline": name}).decoding.told()
+        whose = " and ".join(kind for kind in ("open", "closed") if getattr(one.prompt, kind)) or "none: asked in ours"
+        lines += [f"  {name:24} {one.about} ({one.model})", f"{'':26} {drawn}; thinking {one.thinking}; words: {whose}"]
+        lines += [f"{'':26} source: {source}" for source in one.source]
+        lines += [f"{'':26} not stated: {one.unstated}"] if one.unstated else []
+    lines += ["", "Benchmarks (-b NAME=FILE, or NAME:open=FILE, NAME:closed=FILE where a set can be asked both ways):"]
+    for name, form in sorted(FORMS.items()):
+        lines += [f"  {name.replace('jsonl', CASES):24} {form.about}"] + ([f"{'':26} {form.rule}"] if form.rule else [])
+    lines += [
+        "",
+        "What counts as right:",
+        f"  open         {OPEN}",
+        f"  with choices {CLOSED}",
+        f"  healthbench  {RUBRIC}",
+    ]
+    return "\n".join(lines)
+
+
 def run_evaluation(
     model: Path | EndpointConfig,
     benchmarks: Sequence[str],
@@ -63,15 +86,16 @@ def run_evaluation(
     """Evaluate one model on every benchmark, one folder each; returns the folders. Goes on where it was stopped."""
     console = Console(soft_wrap=True, highlight=False)
     sets = [case_set for wanted in benchmarks for case_set in find(wanted, data, columns)]
-    name = config.model_name or _name_of(model)
+    name = config.model_name or config.baseline or _name_of(model)
     folders = []
     for number, case_set in enumerate(sets, 1):
-        cases = sample_of(case_set.load(), limit, config.seed)
+        cases, notes = case_set.load()
+        cases = sample_of(cases, limit, config.seed)
         folder = out / _safe(name) / case_set.name
         console.print(f"[{number}/{len(sets)}] {name} on {case_set.name}: {len(cases)} cases", markup=False)
-        own = config.model_copy(update={"model_name": name, "benchmark": case_set.name})
+        own = config.model_copy(update={"model_name": name, "benchmark": case_set.name, "ranked": case_set.ranked})
         state = out / ".state" / _safe(name)
-        metrics = evaluate_cases(own, model, cases, case_set.path, folder, state)
+        metrics = evaluate_cases(own, model, cases, case_set.path, folder, state, notes)
         _copy_card(case_set, folder)
         _say(console, Metrics.model_validate(metrics), folder)
         folders.append(folder)
@@ -98,11 +122,18 @@ def _copy_card(case_set: CaseSet, folder: Path) -> None:
 
 def _say(console: Console, metrics: Metrics, folder: Path) -> None:
     all_ = metrics.overall
-    parts = [f"{said(all_)} ({interval(*all_.interval)}), n = {all_.n}"]
+    parts = [f"{said(all_)} ({interval(*all_.interval)}), n = {all_.n}"] if not metrics.points_alone else []
+    if rubric := metrics.rubric:
+        graded = f"rubric points {percent(rubric.mean)} ({interval(rubric.low, rubric.high)}), n = {rubric.n}"
+        parts.append(graded + (f", {rubric.unscored} not graded" if rubric.unscored else ""))
+    if metrics.top:
+        parts.append(f"one of the listed diagnoses: {said(metrics.top)} ({interval(*metrics.top.interval)})")
     if all_.independent:
         scored = all_.independent.n - all_.independent.unscored
         parts.append(f"independent judge: {said(all_.independent)} of {scored}")
-    if all_.unscored:
+    if f1 := metrics.list_f1:
+        parts.append(f"F1 over {f1.n} lists of diagnoses {percent(f1.mean)} (a lower bound)")
+    if all_.unscored and not metrics.points_alone:
         parts.append(f"{all_.unscored} unscored (bounds {interval(*all_.bounds)})")
     parts.append(f"without an answer {metrics.abstained}")
     for text in [", ".join(parts), *metrics.notes, f"page: {folder / 'evaluation.html'}"]:
@@ -131,6 +162,16 @@ def compare_folders(first: Path, second: Path, out: Path, ancestors: Sequence[st
     for left, right, target in pairs:
         a, b = read_evaluated(left), read_evaluated(right)
         biased = bias_between(a, b, ancestors)
+        if not any(case.references for case in a.cases):
+            found = rubric_difference(a.cases, a.predictions, b.predictions)
+            write_text(target / COMPARISON, found.model_dump_json(indent=1) + "\n")
+            console.print(
+                f"{a.config.benchmark}: {b.name} {percent(found.second)} of the points, {a.name} "
+                f"{percent(found.first)}; {points(found.difference)} points ({points(found.low)} "
+                f"to {points(found.high)}), n = {found.n}",
+                markup=False,
+            )
+            continue
         comparison = compare(a.cases, a.predictions, b.predictions, (a.name, b.name))
         metrics = tuple(measure(one.cases, one.predictions, one.name, one.config.benchmark) for one in (a, b))
         page = write_comparison(comparison, (metrics[0], metrics[1]), target, a.config.benchmark, biased)

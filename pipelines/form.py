@@ -12,7 +12,7 @@ from clinical_r1.errors import UserError
 
 
 class TrainForm(NamedTuple):
-    """What `train` and the experiments ask for."""
+    """What `train` asks for, and with ExperimentForm the experiments."""
 
     preset: Annotated[
         str, "Shipped configuration to start from: demo, small, hospital-7b; none: overrides hold all."
@@ -26,6 +26,9 @@ class TrainForm(NamedTuple):
     languages: Annotated[str, "Languages of the records to use: en, zh, or both. Empty: all."] = ""
     limit: Annotated[int, "At most so many records. -1: all."] = -1
     base_model: Annotated[str, "Model to start from: s3://BUCKET/models/NAME/VERSION or a folder on /state."] = ""
+    traces: Annotated[
+        str, "URI of finished reasoning traces (s3://BUCKET/FILE, /state/FILE), in place of synthesis. Empty: none."
+    ] = ""
     synthesizer_url: Annotated[str, "OpenAI-compatible endpoint of the teacher, up to /v1. Empty: the preset's."] = ""
     synthesizer_model: Annotated[str, "Model that the teacher's endpoint is asked for."] = ""
     synthesizer_key: Annotated[
@@ -39,6 +42,9 @@ class TrainForm(NamedTuple):
     )
     sft_epochs: Annotated[float, "Epochs of fine-tuning (the paper: 3). -1: the preset's."] = -1.0
     sft_learning_rate: Annotated[float, "Learning rate of fine-tuning (the paper: 5e-6). -1: the preset's."] = -1.0
+    algorithm: Annotated[
+        str, "Reinforcement learning: ppo (with a critic), grpo or rloo (groups of answers). Empty: the preset's."
+    ] = ""
     ppo_steps: Annotated[int, "Steps of reinforcement learning. -1: the preset's."] = -1
     ppo_learning_rate: Annotated[float, "Learning rate of the policy (the paper: 5e-7). -1: the preset's."] = -1.0
     batch_size: Annotated[int, "Batch of fine-tuning and of reinforcement learning (the paper: 16). -1: preset's."] = -1
@@ -50,6 +56,19 @@ class TrainForm(NamedTuple):
     seed: Annotated[int, "One seed for records, synthesis, training and evaluation. -1: the preset's."] = -1
     overrides: Annotated[Dict[str, str], 'Any setting of any section as JSON: {"sft": {"warmup_share": 0.1}}.'] = {}  # noqa: UP006
     state_dir: Annotated[str, "Folder on the volume for journals and checkpoints. Empty: one for these records."] = ""
+
+
+class ExperimentForm(NamedTuple):
+    """What the experiments ask for besides, and what they ask for in other words."""
+
+    experiment: Annotated[
+        str,
+        "ablate-rl, ablate-rewards, compare-algorithms, compare-synthesizers, cross-language, held-out-site, "
+        "audit-verifier.",
+    ] = "ablate-rl"
+    preset: Annotated[
+        str, "Configuration to start from. Empty: the shipped one of the experiment. none: overrides."
+    ] = ""
 
 
 class AuditForm(NamedTuple):

@@ -14,24 +14,45 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from rich.console import Console
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
-from pipelines.progress import LiveView, PlainView, StepTracker
+from pipelines.progress import Forecast, LiveView, PlainView, StepTracker
 
-_STOP_SECONDS = 45.0
 # OpenMP threads that spin while they wait slow every other process on a small machine down by a factor of 3 to 5.
 _THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 # Steps start Python of their own: none of them imports from the folder that the user happens to stand in.
 _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+
+
+class Terminated(SystemExit):
+    """SIGTERM: the same orderly stop as Ctrl-C, and the exit code of its own."""
+
+
+@contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """SIGTERM (a batch system, `timeout`, a shutdown) would end the command without a word about the run.
+
+    It counts once: `timeout` sends it to the command and then to its group.
+    """
+
+    def stop(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise Terminated(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass
@@ -48,6 +69,7 @@ class LocalJob:
     """Folder under runs_dir/.cache where finished steps are looked up."""
     lock: int
     """Descriptor of the state folder's lock (only_run); the worker holds it while a step still writes."""
+    forecast: Forecast
     fresh: bool = False
     """The user asked for --fresh (the word at the end of a stopped run says to leave it out)."""
 
@@ -78,28 +100,37 @@ def forget_finished_steps(runs_dir: Path, state_dir: Path) -> None:
 
 
 def run_local(job: LocalJob, console: Console) -> None:
-    """Run to the end; raises UserError with the failing step's sentence, KeyboardInterrupt after an orderly stop."""
+    """Run to the end; raises UserError with the failing step's sentence.
+
+    Ctrl-C and SIGTERM are passed on (KeyboardInterrupt, Terminated) when the steps have ended.
+    """
     job.run_dir.mkdir(parents=True, exist_ok=True)
     log_path = job.run_dir / "log.txt"
     process = _start_worker(job)
     tracker = _tracker(job, console)
+    console.print(job.forecast.at_start(tracker.steps), markup=False, highlight=False)
     assert process.stdout is not None
-    try:
-        with tracker.view, open(log_path, "w", encoding="utf-8") as log:
-            for line in process.stdout:
-                log.write(line)
-                log.flush()
-                tracker.read(line)
+    with _sigterm_stops(), open(log_path, "w", encoding="utf-8") as log:
+        try:
+            with tracker.view:
+                for line in process.stdout:
+                    log.write(line)
+                    log.flush()
+                    tracker.read(line)
+                    if told := job.forecast.measured(tracker.steps):
+                        console.print(told, markup=False, highlight=False)
             code = process.wait()
-    except KeyboardInterrupt:
-        _stop(process)
-        where = f" in step '{tracker.current.title}'" if tracker.current else ""
-        command = "the same command without --fresh" if job.fresh else "the same command"
-        console.print(f"stopped{where}; {command} goes on there", markup=False)
-        raise
+        except (KeyboardInterrupt, Terminated):
+            where = f" in step '{tracker.current.title}'" if tracker.current else ""
+            console.print(f"stopping{where}: a training ends its step and writes a checkpoint first", markup=False)
+            _stop(process, log)
+            command = "the same command without --fresh" if job.fresh else "the same command"
+            console.print(f"stopped{where}; {command} goes on there", markup=False)
+            raise
     if code != 0:
         failed = next((step.title for step in tracker.steps.values() if step.state in ("failed", "running")), "start")
         raise UserError(tracker.user_error or f"step '{failed}' failed: the full output is in {log_path}")
+    job.forecast.keep(tracker.steps)
 
 
 def _tracker(job: LocalJob, console: Console) -> StepTracker:
@@ -127,29 +158,19 @@ def _start_worker(job: LocalJob) -> subprocess.Popen:
         text=True,
         bufsize=1,
         errors="replace",
-        # Its own session: Ctrl-C reaches only us, and we stop the steps in order (checkpoints are written on SIGTERM).
+        # Its own session: Ctrl-C reaches only us, and the steps are stopped in order.
         start_new_session=True,
         pass_fds=(job.lock,),
         env={**_THREADS, **os.environ, "PYTHONUNBUFFERED": "1", **_SAFE_PATH},
     )
 
 
-def _stop(process: subprocess.Popen) -> None:
-    """SIGTERM to the whole group, time for a checkpoint, then SIGKILL."""
-    for signal_number, patience in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(process.pid, signal_number)
-        except ProcessLookupError:
-            break
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline and _group_alive(process):
-            time.sleep(0.1)
+def _stop(process: subprocess.Popen, log: IO[str]) -> None:
+    """SIGTERM to the worker, which tells its steps and ends after them: there is no limit to a training's last step.
 
-
-def _group_alive(process: subprocess.Popen) -> bool:
-    process.poll()
-    try:
-        os.killpg(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    After another Ctrl-C this command ends at once; the worker does not, and holds the run's lock until it has.
+    """
+    assert process.stdout is not None
+    process.terminate()
+    log.writelines(process.stdout)
+    process.wait()

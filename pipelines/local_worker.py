@@ -12,28 +12,53 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
+
+import psutil
 
 from clinical_r1.atomic import write_text
 from pipelines.registry import load_pipeline
 
-_ORPHANED = threading.Event()
+_STOPPING = threading.Lock()
 
 
-def end_on_sigterm(number: int, _: object) -> None:
-    """End at once; an orphan stays until its steps have written their checkpoints, and with it the run's lock."""
-    if not _ORPHANED.is_set():
-        os._exit(128 + number)
+def on_sigterm(_number: int, _frame: object) -> None:
+    """Stop in a thread of its own: kfp's loop in this one goes on passing the step's words to who reads them."""
+    threading.Thread(target=end_with_steps).start()
 
 
 def follow_parent(parent: int, every: float = 1.0) -> None:
-    """End this process and its steps when the command that started it is gone, even by kill -9.
-
-    SIGTERM to the whole group: training writes a checkpoint, as it does on Ctrl-C.
-    """
+    """End this process and its steps when the command that started it is gone, even by kill -9."""
     while os.getppid() == parent:
         time.sleep(every)
-    _ORPHANED.set()
-    os.killpg(os.getpgrp(), signal.SIGTERM)
+    end_with_steps()
+
+
+def end_with_steps(every: float = 0.1) -> None:
+    """Tell the steps to stop, each once, and end when they have: a training ends its step and writes a checkpoint.
+
+    However long that takes, this process stays, and with it the run's lock. What kfp starts meanwhile is told as well.
+    """
+    if not _STOPPING.acquire(blocking=False):
+        return
+    told: set[int] = set()
+    while steps := _steps():
+        for pid in steps - told:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        told |= steps
+        time.sleep(every)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _steps() -> set[int]:
+    """What runs in this process's group: kfp starts a step through a shell, which ends at once and leaves its child."""
+    found = set()
+    for process in psutil.process_iter(["status"]):
+        with suppress(ProcessLookupError):
+            if process.info["status"] != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == os.getpgrp():
+                found.add(process.pid)
+    return found - {os.getpid()}
 
 
 def main() -> None:
@@ -43,7 +68,7 @@ def main() -> None:
 
     with open(sys.argv[1], encoding="utf-8") as handle:
         job = json.load(handle)
-    signal.signal(signal.SIGTERM, end_on_sigterm)
+    signal.signal(signal.SIGTERM, on_sigterm)
     threading.Thread(target=follow_parent, args=(job["parent"],), daemon=True).start()
     # kfp says at this level that it reuses a finished step; progress.py reads it.
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")

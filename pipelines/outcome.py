@@ -12,9 +12,16 @@ from rich.console import Console
 
 from clinical_r1.atomic import write_text
 from clinical_r1.evaluation.experiments.finding import PAGE, RESULT
-from clinical_r1.evaluation.online import REPORT, SUMMARY
+from clinical_r1.evaluation.judging.online import REPORT, SUMMARY
 from clinical_r1.records.report import account
 from clinical_r1.step import STEP_FILE
+
+NEXT = (
+    ("records preview FILE", "what your own export would be read as"),
+    ("run train --cases FILE --limit 300", "this run on your cases, with the simulated teacher"),
+    ("experiments audit-verifier", "how often the verifier is wrong, and what it costs"),
+)
+"""What a new user can do with a finished run, a command and its purpose."""
 
 
 def publish_train(name: str, run_dir: Path, runs_dir: Path, console: Console) -> None:
@@ -49,7 +56,10 @@ def publish_train(name: str, run_dir: Path, runs_dir: Path, console: Console) ->
     if unread:
         console.print(f"forgetting probe, answers without a choice that can be read: {unread}", markup=False)
     console.print(f"report: {short(latest / 'report.html')}", markup=False)
-    console.print(f"serve it: {_command()} serve {short(latest / 'model')}", markup=False)
+    console.print(f"serve it: {_command()} serve {short(latest / 'model')} --open", markup=False)
+    console.print("then try:", markup=False)
+    for words, what in NEXT:
+        console.print(f"  {_command()} {words:<42} {what}", markup=False, highlight=False)
 
 
 def publish_experiment(name: str, run_dir: Path, runs_dir: Path, console: Console) -> None:
@@ -105,7 +115,7 @@ def _rate(found: dict[str, Any]) -> str:
 
 def _dress(model: Path, outputs: dict[str, Path]) -> None:
     """Put what travels with a model beside its weights: card, reasoning baseline, the gate's decision."""
-    for step, names in (("report", ("MODEL_CARD.md",)), ("gate", ("reasoning_baseline.json", "gate.json"))):
+    for step, names in (("report", ("MODEL_CARD.md", "README.md")), ("gate", ("reasoning_baseline.json", "gate.json"))):
         for name in names:
             write_text(model / name, (outputs[step] / name).read_text(encoding="utf-8"))
 

@@ -6,7 +6,7 @@ that are run parameters too: the chart registers the pipelines with the installa
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any, Dict, List, NamedTuple, get_args, get_origin  # noqa: UP035  (kfp reads Dict, List)
@@ -18,7 +18,7 @@ from clinical_r1.cluster.nodes import ENDPOINT_KEYS, PATIENT_KEY
 from components.configure import configure, configure_audit
 from components.nodes import plan_nodes
 from components.volume import provide_claim
-from pipelines.form import AuditForm, TrainForm, google_docstring
+from pipelines.form import AuditForm, ExperimentForm, TrainForm, google_docstring
 
 STATE_MOUNT, STORE_MOUNT, CA_MOUNT = "/state", "/etc/clinical-r1/store", "/etc/clinical-r1/ca"
 _RETRIES = {"num_retries": 3, "backoff_duration": "60s", "backoff_factor": 2.0, "backoff_max_duration": "1800s"}
@@ -46,8 +46,8 @@ class Placement(NamedTuple):
     image_pull_secret: Annotated[str, "Secret to pull the image with; it need not be there."] = "clinical-r1-pull"
     accelerator: Annotated[str, "Resource name of the accelerator."] = "nvidia.com/gpu"
     accelerators: Annotated[str, "Accelerators of each training, evaluation and gate step; 0: CPU."] = "0"
-    cpu: Annotated[str, "CPU request of those steps."] = "2"
-    memory: Annotated[str, "Memory of those steps, request and limit."] = "8Gi"
+    cpu: Annotated[str, "CPU request of each training, evaluation and gate step."] = "2"
+    memory: Annotated[str, "Memory of each training, evaluation and gate step, request and limit."] = "8Gi"
     data_cpu: Annotated[str, "CPU request of the steps that handle data, and of each shard of synthesis."] = "1"
     data_memory: Annotated[str, "Memory of the steps that handle data, request and limit."] = "4Gi"
     node_selector: Annotated[Dict[str, str], "Labels of the nodes that the training steps run on, as JSON."] = {}  # noqa: UP006
@@ -63,10 +63,10 @@ class Placement(NamedTuple):
     ] = "clinical-r1-first-client"
     ca_config_map: Annotated[str, "ConfigMap with the authority of the store's certificate."] = "clinical-r1-ca"
 
-    def volume(self) -> dsl.PipelineTask:
-        """The step that makes the claim; the first step that mounts it comes after it."""
-        made = provide_claim(claim=self.claim, storage_class=self.storage_class, storage_size=self.storage_size)
-        return self.plain(made, "Provide the volume")
+    def volume(self, asked: Mapping[str, Any]) -> dsl.PipelineTask:
+        """The step that checks these parameters (and those that the pipeline `asked`) and makes the claim; the first
+        step that mounts it comes after it."""
+        return self.plain(provide_claim(**self._asdict(), **asked), "Check the fields, provide the volume")
 
     def plain(self, task: dsl.PipelineTask, title: str) -> dsl.PipelineTask:
         """Image, title, registry, and nothing of the cluster's: the step that makes the claim."""
@@ -79,12 +79,10 @@ class Placement(NamedTuple):
         """A step that handles data: the claim, the store and the caches, no accelerator."""
         return self._asks(self._common(task, title), self.data_cpu, self.data_memory)
 
-    def plan(self, nodes: Any, deadline_hours: Any, deploy: Any) -> dsl.PipelineTask:
+    def plan(self, nodes: Any, deadline_hours: Any) -> dsl.PipelineTask:
         """What the training steps will ask for: components/nodes.py."""
         told = {name: getattr(self, name) for name in _OF_A_JOB}
-        return self.plain(
-            plan_nodes(nodes=nodes, deadline_hours=deadline_hours, deploy=deploy, **told), "Plan the nodes"
-        )
+        return self.plain(plan_nodes(nodes=nodes, deadline_hours=deadline_hours, **told), "Plan the nodes")
 
     def train(self, task: dsl.PipelineTask, title: str, plan: dsl.PipelineTask | None = None) -> dsl.PipelineTask:
         """A step that computes with a model: accelerators too, on the nodes that are chosen for them. With a `plan` it
@@ -137,34 +135,42 @@ class Placement(NamedTuple):
         return task
 
 
-def both_forms(define: Callable[..., Any], name: str, description: str, form: type = TrainForm) -> tuple[Any, Any]:
+def both_forms(
+    define: Callable[..., Any], name: str, description: str, form: type = TrainForm, unused: Collection[str] = ()
+) -> tuple[Any, Any]:
     """The pipeline of `define(place, ...)` twice: what runs on one machine, and what is compiled for a cluster.
 
-    `define` takes a `Placement` first. Its arguments without a default are what the configure step finds out: on one
-    machine the pipeline takes them, on a cluster it takes the fields of `form` in their place.
+    `define` takes a `Placement` first, whose `unused` fields no step of it reads: nobody is asked for them. Its
+    arguments without a default are what the configure step finds out: on one machine the pipeline takes them, on a
+    cluster it takes the fields of `form` in their place.
     """
     own = list(inspect.signature(define).parameters.values())[1:]
     told = [parameter for parameter in own if parameter.default is parameter.empty]
     asked = [parameter for parameter in own if parameter.default is not parameter.empty]
-    knobs = _parameters(Placement)
+    knobs = [knob for knob in _parameters(Placement) if knob.name not in unused]
+
+    def placement(values: Iterable[Any]) -> Placement:
+        return Placement(**dict(zip((knob.name for knob in knobs), values, strict=True)))
 
     def local(*values: Any) -> Any:
-        return define(Placement(*values[len(own) :]), *values[: len(own)])
+        return define(placement(values[len(own) :]), *values[: len(own)])
 
     _sign(local, description, [*told, *asked, *knobs], inspect.signature(define).return_annotation)
     questions = _parameters(form)
-    if form is TrainForm and name != "train":
-        questions[0] = questions[0].replace(default=f"experiments/{name}")
+    if form is ExperimentForm:
+        questions += [one for one in _parameters(TrainForm) if one.name not in form._fields]
 
     def on_cluster(*values: Any) -> None:
         given = dict(zip(inspect.signature(on_cluster).parameters, values, strict=True))
-        place = Placement(*(given[knob.name] for knob in knobs))
+        place = placement(given[knob.name] for knob in knobs)
         filled = {question.name: given[question.name] for question in questions}
-        first = configure_audit(**filled) if form is AuditForm else configure(pipeline=name, **filled)
+        kind = filled.pop("experiment", name)
+        first = configure_audit(**filled) if form is AuditForm else configure(pipeline=kind, **filled)
         # Never from the cache: the records may have changed under the same name.
-        place.step(first, "Configure").after(place.volume()).set_caching_options(False)
+        further = {parameter.name: given[parameter.name] for parameter in asked}
+        place.keys(place.step(first, "Configure")).after(place.volume(further)).set_caching_options(False)
         settings = {parameter.name: first.outputs[parameter.name] for parameter in told}
-        define(place, **settings, **{parameter.name: given[parameter.name] for parameter in asked})
+        define(place, **settings, **further)
 
     _sign(on_cluster, description, [*questions, *asked, *knobs])
     with _as_cluster():

@@ -4,15 +4,20 @@
 `PlainView` prints sparse lines elsewhere (CI, a file). The raw output goes to the run's log.txt in either case.
 """
 
+import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+
+from clinical_r1.atomic import write_text
 
 _EXECUTING = re.compile(r"Executing task '(?P<task>[^']+)'")
 _FINISHED = re.compile(r"Task '(?P<task>[^']+)' finished with status (?P<status>\w+)")
@@ -101,6 +106,60 @@ class StepTracker:
             share = float(percent) / 100 if percent else float(done) / max(float(total), 1.0)
             step.share = share if 0 <= share <= 1 else None
         self.view.changed(step, "message")
+
+
+DEMO_SECONDS: Mapping[str, float] = {
+    "Synthesize traces": 52,
+    "Fine-tune (SFT)": 586,
+    "Evaluate after SFT": 21,
+    "Reinforce (RL)": 282,
+    "Evaluate after RL": 24,
+    "Promotion gate": 27,
+}
+"""What the steps of `make run` that take ten seconds or more took on two idle cores (docs/benchmarks.md)."""
+
+
+class Forecast:
+    """How long a run takes here: what the same run took the last time, else its reference times (seconds by title) at
+    the speed of the first of these steps that this machine has finished; nothing for a run of other sizes."""
+
+    def __init__(self, past: Path, reference: Mapping[str, float]) -> None:
+        self._past = past
+        here: dict[str, float] = json.loads(past.read_text(encoding="utf-8")) if past.is_file() else {}
+        self._seconds = here or reference
+        self._open = not here and bool(reference)
+
+    def at_start(self, steps: Mapping[str, Step]) -> str:
+        """What will happen, and how long it takes as far as that is known."""
+        whole = f"{len(steps)} steps: " + ", ".join(step.title for step in steps.values())
+        if not self._seconds:
+            return whole
+        known = "it took {} here the last time" if not self._open else (
+            "about {} on two cores; how long on this machine, its first minutes will tell"
+        )  # fmt: skip
+        return f"{whole}; {known.format(_minutes(sum(self._seconds.values())))}"
+
+    def measured(self, steps: Mapping[str, Step]) -> str:
+        """Once, when the first step that has a reference time is done: what is left at this machine's speed; or ""."""
+        done = [step for step in steps.values() if step.state == "done" and self._seconds.get(step.title)]
+        if not self._open or not done:
+            return ""
+        self._open = False
+        speed = sum(step.seconds for step in done) / sum(self._seconds[step.title] for step in done)
+        over = {step.title for step in steps.values() if step.state in ("done", "reused")}
+        left = sum(seconds for title, seconds in self._seconds.items() if title not in over)
+        return f"at this machine's speed: about {_minutes(speed * left)} more"
+
+    def keep(self, steps: Mapping[str, Step]) -> None:
+        """Remember what a run took that did all of its steps here."""
+        took = {step.title: round(step.seconds, 1) for step in steps.values() if step.state == "done"}
+        if took and not any(step.state == "reused" for step in steps.values()):
+            self._past.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self._past, json.dumps(took, ensure_ascii=False))
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 class PlainView:

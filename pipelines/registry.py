@@ -4,18 +4,22 @@ from graphlib import TopologicalSorter
 from importlib import import_module
 from typing import Any
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import UserError, near_miss
+from clinical_r1.runs.experiments import CONFIGS
 
 PIPELINES = {
     "train": "pipelines.train:train",
     "audit": "pipelines.audit:audit",
-    "ablate-rl": "pipelines.experiments.ablate_rl:ablate_rl",
-    "ablate-rewards": "pipelines.experiments.ablate_rewards:ablate_rewards",
-    "compare-synthesizers": "pipelines.experiments.compare_synthesizers:compare_synthesizers",
-    "cross-language": "pipelines.experiments.cross_language:cross_language",
-    "held-out-site": "pipelines.experiments.held_out_site:held_out_site",
-    "audit-verifier": "pipelines.experiments.audit_verifier:audit_verifier",
+    "experiments": "pipelines.experiments:experiments",
 }
+
+
+EXPERIMENTS = "experiments"
+
+
+def pipeline_of(name: str) -> str:
+    """The pipeline that runs what a command names: an experiment is named in the pipeline's place."""
+    return EXPERIMENTS if name in CONFIGS else name
 
 
 def load_pipeline(name: str) -> Any:
@@ -30,7 +34,8 @@ def cluster_form(name: str) -> Any:
 
 def _place(name: str) -> tuple[Any, str]:
     if name not in PIPELINES:
-        raise UserError(f"unknown pipeline '{name}': choose one of {', '.join(sorted(PIPELINES))}")
+        known = [*PIPELINES, *CONFIGS]
+        raise UserError(f"unknown pipeline '{name}': {near_miss(name, known) or 'choose one of ' + ', '.join(known)}")
     module, _, attribute = PIPELINES[name].partition(":")
     return import_module(module), attribute
 

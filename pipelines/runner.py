@@ -25,7 +25,7 @@ from clinical_r1.records.readers.registry import check_source
 from clinical_r1.runs.audit import audit_arguments, settle_audit
 from clinical_r1.runs.config import RunConfig
 from clinical_r1.runs.experiments import CONFIGS
-from clinical_r1.runs.form import settle
+from clinical_r1.runs.form import model_of, settle
 from clinical_r1.runs.resolve import check_files, resolve
 from clinical_r1.runs.sources import fingerprint, simulated, with_cases, with_world
 from clinical_r1.schema import Case, write_jsonl
@@ -35,9 +35,9 @@ from clinical_r1.simulator.config import SimulatorConfig
 from clinical_r1.verifier.config import RULES_ALONE
 from pipelines.local_run import LocalJob, forget_finished_steps, only_run, run_local
 from pipelines.outcome import PUBLISH, short
-from pipelines.registry import titles_of
+from pipelines.progress import DEMO_SECONDS, Forecast
+from pipelines.registry import EXPERIMENTS, pipeline_of, titles_of
 
-EXPERIMENTS = "experiments"
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Two arms run at a time: a thread each is faster than two threads each, and results depend on the number."""
 
@@ -89,9 +89,11 @@ def run_pipeline(name: str, request: Request) -> Path:
         write_text(run_dir / "config.yaml", shown(ready.config))
         _print_head(console, name, ready, run_dir)
         _start_endpoints(stack, ready, run_dir)
-        job = LocalJob(name, ready.arguments, runs_dir, run_dir, titles_of(name), ready.held.name, lock, request.fresh)
+        kind = pipeline_of(name)
+        titles, forecast = titles_of(kind), _forecast(name, request, ready.config, runs_dir)
+        job = LocalJob(kind, ready.arguments, runs_dir, run_dir, titles, ready.held.name, lock, forecast, request.fresh)
         run_local(job, console)
-    PUBLISH.get(name, PUBLISH[EXPERIMENTS])(name, run_dir, runs_dir, console)
+    PUBLISH[kind](name, run_dir, runs_dir, console)
     return run_dir
 
 
@@ -186,11 +188,18 @@ def _start_endpoints(stack: ExitStack, ready: _Ready, run_dir: Path) -> None:
         stack.enter_context(simulated_endpoint([*arguments_of(endpoint), *further], log, mark, variable))
 
 
+def _forecast(name: str, request: Request, config: BaseModel, runs_dir: Path) -> Forecast:
+    known = hashlib.sha256(f"{name}\n{shown(config)}".encode()).hexdigest()[:12]
+    as_shipped = name == "train" and request == Request(runs_dir=request.runs_dir, fresh=request.fresh)
+    return Forecast(runs_dir / ".state" / "seconds" / f"{known}.json", DEMO_SECONDS if as_shipped else {})
+
+
 def _print_head(console: Console, name: str, ready: _Ready, run_dir: Path) -> None:
     if isinstance(ready.config, RunConfig):
         where = "the simulated endpoint on loopback"
-        if not ready.config.simulator:
-            where = ready.config.synthesis.synthesizer.base_url
+        if not ready.endpoints:
+            traces = ready.config.synthesis.traces
+            where = f"none, traces of {traces.path}" if traces else ready.config.synthesis.writer.base_url
         console.print(
             f"{name}: {len(ready.config.records.sources)} source(s), teacher and judge: {where}", markup=False
         )
@@ -237,7 +246,6 @@ def run_all(names: list[str], options: list[str], runs_dir: Path, fresh: bool) -
 
 def check_names(names: list[str]) -> list[str]:
     """The named experiments, all where none is named; UserError for an unknown one."""
-    unknown = [name for name in names if name not in CONFIGS]
-    if unknown:
-        raise UserError(f"unknown experiment '{unknown[0]}': choose of {', '.join(CONFIGS)}")
+    for name in names:
+        model_of(name)
     return names or list(CONFIGS)

@@ -4,11 +4,9 @@ What is sent is what the dashboard's form would hold: preset, parameters, overri
 pipeline is compiled from the code at hand; its first step resolves the configuration as `clinical-r1 run` does.
 """
 
-import difflib
 import inspect
 import io
 import json
-import re
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -19,15 +17,17 @@ from typing import Any, NamedTuple
 import docstring_parser
 from pydantic import BaseModel
 
-from clinical_r1.errors import UserError
+from clinical_r1.cluster.nodes import ENDPOINT_KEYS
+from clinical_r1.errors import UserError, near_miss
 from clinical_r1.runs.audit import audit_document, settle_audit
 from clinical_r1.runs.config import CONFIG_FOLDER
-from clinical_r1.runs.form import WHOLE, assembled, default_preset, overrides_of, settle
-from clinical_r1.runs.resolve import check_teacher, state_dir_of
+from clinical_r1.runs.form import WHOLE, assembled, default_preset, model_of, overrides_of, settle
+from clinical_r1.runs.placed import check_placed
+from clinical_r1.runs.resolve import check_keys, check_state_dir, check_teacher, state_dir_of
 from clinical_r1.settings import Document
 from pipelines.form import converted
 from pipelines.placement import Placement
-from pipelines.registry import cluster_form
+from pipelines.registry import EXPERIMENTS, cluster_form, pipeline_of
 
 
 @dataclass
@@ -133,7 +133,7 @@ class Knob(NamedTuple):
 
 def parameters(pipeline: str) -> dict[str, Knob]:
     """The run parameters of a pipeline as its form shows them."""
-    function = cluster_form(pipeline).pipeline_func
+    function = cluster_form(pipeline_of(pipeline)).pipeline_func
     words = {one.arg_name: one.description or "" for one in docstring_parser.parse(function.__doc__ or "").params}
     signature = inspect.signature(function).parameters
     return {name: Knob(one.annotation, one.default, words.get(name, "")) for name, one in signature.items()}
@@ -160,26 +160,44 @@ def submission(pipeline: str, config: str, options: list[str], params: list[str]
     A shipped configuration goes as the preset and `--set` as overrides; a file of the user's goes whole as overrides.
     """
     given = _converted(pipeline, params)
-    for name, value in given.items():
-        _check_placed(name, value)
+    check_placed(given)
     if pipeline == "audit":
         store = {} if "store" in given or config or options else {"store": "s3://BUCKET/audit"}
         settled = settle_audit(config, store | given, options)
+        check_keys(settled, ENDPOINT_KEYS)
         document = audit_document(config, given, options)
         return Submission(given | {"overrides": _plain(document.data)}, settled)
+    kind = pipeline_of(pipeline)
+    pipeline = subject(pipeline, given)
     if config and "preset" in given:
         raise UserError(f"--param preset={given['preset']}: --config {config} is given too: keep one of them")
-    preset = config or given.pop("preset", "") or default_preset(pipeline)
-    run = settle(pipeline, preset, given, options, "--config")
+    preset, option = config or given.pop("preset", "") or default_preset(pipeline), "--config" if config else "preset"
+    run = settle(pipeline, preset, given, options, option)
+    check_state_dir(given.get("state_dir", ""))
     check_teacher(run)
+    check_keys(run, ENDPOINT_KEYS)
     if (CONFIG_FOLDER / f"{preset}.yaml").is_file():
-        document = Document().join(overrides_of(given.get("overrides", {})), lambda key: f"overrides: {key}")
+        document = Document().join(overrides_of(given.get("overrides", {})), "overrides")
         for option in options:
             document.set(option)
     else:
-        document, preset = assembled(pipeline, preset, given, options, "--config"), WHOLE
+        document, preset = assembled(pipeline, preset, given, options, option), WHOLE
     told = {"preset": preset, "state_dir": state_dir_of(pipeline, run)}
+    told |= {"experiment": pipeline} if kind == EXPERIMENTS else {}
     return Submission(told | given | {"overrides": _plain(document.data)}, run)
+
+
+def subject(pipeline: str, given: dict[str, Any]) -> str:
+    """What is configured: `train`, or an experiment, named in the pipeline's place or by the form's field (which is
+    taken out of `given`). Raises UserError where the two differ, and for an unknown one."""
+    if pipeline_of(pipeline) != EXPERIMENTS:
+        return pipeline
+    named = "" if pipeline == EXPERIMENTS else pipeline
+    asked = given.pop("experiment", "") or named or parameters(EXPERIMENTS)["experiment"].default
+    if named and asked != named:
+        raise UserError(f"--param experiment={asked}: {named} is named already: keep one of them")
+    model_of(asked)
+    return str(asked)
 
 
 def _plain(data: dict[str, Any]) -> dict[str, Any]:
@@ -194,41 +212,20 @@ def _converted(pipeline: str, params: list[str]) -> dict[str, Any]:
         if not separator:
             raise UserError(f"--param {param}: write it as NAME=VALUE, such as --param accelerators=8")
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            raise UserError(f"--param {name}: {pipeline} has no such parameter: {hint}--help-params lists them")
+            hint = " ".join(filter(None, (near_miss(name, known), "--help-params lists them")))
+            raise UserError(f"--param {name}: {pipeline} has no such parameter: {hint}")
         given[name] = converted(name, text, known[name].kind)
     return given
 
 
-_QUANTITIES = ("cpu", "memory", "data_cpu", "data_memory")
-_QUANTITY = r"[0-9]+(\.[0-9]+)?(m|[kMGTPE]i?)?"
-_PLACED = {
-    "deploy": ("none|dark|replicas", "write none, dark or replicas"),
-    "model_name": ("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "write small letters, digits and dashes, at most 63"),
-    "models_uri": (r"(s3://[^/\s]+/\S+|/\S+)?", "write s3://BUCKET/models"),
-    "accelerators": ("[0-9]+", "write a whole number, 0 for none"),
-    **dict.fromkeys(_QUANTITIES, (_QUANTITY, "write a Kubernetes quantity, such as 500m, 4 or 32Gi")),
-    "storage_size": (f"({_QUANTITY})?", "write a Kubernetes quantity, such as 100Gi"),
-}
-"""Parameters that only a late step, or the cluster, would look at: what they may be, and the fix."""
-
-
-def _check_placed(name: str, value: Any) -> None:
-    pattern, fix = _PLACED.get(name, (".*", ""))
-    if isinstance(value, str) and not re.fullmatch(pattern, value, re.DOTALL):
-        raise UserError(f"--param {name}={value}: {fix}")
-    if name in ("nodes", "deadline_hours") and not 0 < value < float("inf"):
-        raise UserError(f"--param {name}={value}: write a number above 0")
-
-
-def local_parameters(pipeline: str, params: list[str]) -> dict[str, Any]:
-    """The form's fields for a run on this machine, where nothing has to be placed. Raises UserError."""
+def local_parameters(pipeline: str, params: list[str]) -> tuple[str, dict[str, Any]]:
+    """What is run, and the form's fields for a run here, where nothing has to be placed. Raises UserError."""
     given = _converted(pipeline, params)
     elsewhere = [name for name in given if name in {*Placement._fields, "preset", "state_dir", "nodes", "deploy"}]
     if elsewhere:
         raise UserError(f"--param {elsewhere[0]}: says how a cluster runs it: leave it out, or use `submit`")
-    return given
+    check_placed(given)
+    return subject(pipeline, given), given
 
 
 def names_of_the_installation(pipeline: str, namespace: str, context: str) -> tuple[dict[str, str], str]:
@@ -250,7 +247,7 @@ def start_run(place: Endpoint, pipeline: str, arguments: dict[str, Any], experim
     with redirect_stdout(io.StringIO()):  # the client prints addresses of its own
         run = place.asked(
             lambda: client.create_run_from_pipeline_func(
-                cluster_form(pipeline),
+                cluster_form(pipeline_of(pipeline)),
                 arguments=arguments,
                 experiment_name=experiment,
                 namespace=place.namespace or None,

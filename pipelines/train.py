@@ -60,7 +60,9 @@ def _train(
     """Up to `report` each argument is the JSON of one section of a run configuration; `settings` are several in one,
     for the model's manifest; `simulator` is what the steps simulate beside them, empty for real endpoints.
     """
-    plan = place.plan(nodes, deadline_hours, deploy)
+    plan = place.plan(nodes, deadline_hours)
+    resumed = {"state_dir": state_dir, "code_version": code_version}
+    simulated = {**resumed, "simulator": simulator}
     prepared = place.step(
         prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version, simulator=simulator),
         "Read and split records",
@@ -68,41 +70,30 @@ def _train(
     place.hashes_patients(prepared)
     splits = prepared.outputs["splits"]
     with dsl.ParallelFor(items=shards, name="Shards of the synthesis") as shard:
-        part = synthesize_shard(
-            config=synthesis,
-            shard=shard,
-            state_dir=state_dir,
-            code_version=code_version,
-            splits=splits,
-            simulator=simulator,
-        )
+        part = synthesize_shard(config=synthesis, shard=shard, splits=splits, **simulated)
         place.calls(place.step(part, "Synthesize traces"))
     synthesized = place.step(
         merge_traces(
             config=synthesis,
-            state_dir=state_dir,
             datasets_dir=datasets_dir,
-            code_version=code_version,
             splits=splits,
             shards=dsl.Collected(part.outputs["traces"]),
+            **resumed,
         ),
         "Merge the traces",
     )
     traces = synthesized.outputs["traces"]
     base = place.step(
-        provide_base_model(
-            config=base_model, code_version=code_version, state_dir=state_dir, splits=splits, traces=traces
-        ),
+        provide_base_model(config=base_model, splits=splits, traces=traces, **resumed),
         "Get the base model",
     )
     tuned = place.train(
         fine_tune(
             config=sft,
-            state_dir=state_dir,
-            code_version=code_version,
             traces=traces,
             base_model_folder=base.outputs["folder"],
             job=plan.outputs["job"],
+            **resumed,
         ),
         "Fine-tune (SFT)",
         plan,
@@ -110,27 +101,17 @@ def _train(
     reinforced = place.train(
         reinforce(
             config=ppo,
-            state_dir=state_dir,
-            code_version=code_version,
             splits=splits,
             sft_model=tuned.outputs["model"],
             job=plan.outputs["job"],
-            simulator=simulator,
+            **simulated,
         ),
         "Reinforce (RL)",
         plan,
     )
     evaluated = {
         name: place.train(
-            evaluate_model(
-                name=name,
-                config=evaluation,
-                state_dir=state_dir,
-                code_version=code_version,
-                splits=splits,
-                model=task.outputs["model"],
-                simulator=simulator,
-            ),
+            evaluate_model(name=name, config=evaluation, splits=splits, model=task.outputs["model"], **simulated),
             title,
         )
         for name, task, title in (("sft", tuned, "Evaluate after SFT"), ("ppo", reinforced, "Evaluate after RL"))
@@ -140,12 +121,10 @@ def _train(
             config=gate,
             evaluation=evaluation,
             base_model_folder=base.outputs["folder"],
-            state_dir=state_dir,
-            code_version=code_version,
             splits=splits,
             model=reinforced.outputs["model"],
             predictions=evaluated["ppo"].outputs["predictions"],
-            simulator=simulator,
+            **simulated,
         ),
         "Promotion gate",
     )

@@ -107,10 +107,12 @@ def doctor(
         list[str] | None, typer.Option(help="Check a PHI name model as records will load it: en=FOLDER; repeatable.")
     ] = None,
 ) -> None:
-    """Look at a cluster and say what is wrong, and how to mend it; exit code 1 where something must be mended.
+    """Look at this machine and a cluster, say what is wrong and how to mend it; exit code 1 where something must be.
 
-    Checks resource types and their versions, rights, what steps mount, the launcher's configuration and Kubeflow's own
-    server, a write to the bucket, accelerators, quota, pods that wait. Example: clinical-r1 doctor --namespace team-a
+    Without --namespace and --context: this machine (Python, memory, disk, GPU, port, proxy and its authority), then the
+    kubeconfig's cluster where there is one. Of a cluster: resource types and their versions, rights, what steps mount,
+    the launcher's configuration and Kubeflow's own server, a write to the bucket, accelerators, quota, pods that wait.
+    Example: clinical-r1 doctor --namespace team-a
     """
     from rich.console import Console
 
@@ -118,6 +120,7 @@ def doctor(
     from clinical_r1.cluster.doctor import Finding, examine
     from clinical_r1.errors import UserError
     from clinical_r1.privacy.models import check_model
+    from pipelines import machine
 
     console, failed = Console(soft_wrap=True, highlight=False), 0
 
@@ -136,8 +139,15 @@ def doctor(
             show(Finding(f"PHI name model {language}", "ok", folder))
         except UserError as error:
             show(Finding(f"PHI name model {language}", "fail", str(error), "correct phi.ner_models"))
-    for finding in examine(Cluster(namespace, context), accelerator):
-        show(finding)
+    named = bool(namespace or context or "KUBERNETES_SERVICE_HOST" in os.environ)
+    if not named:
+        for finding in machine.examine():
+            show(finding)
+    if named or Path(os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)[0]).expanduser().is_file():
+        for finding in examine(Cluster(namespace, context), accelerator):
+            show(finding)
+    else:
+        console.print("no cluster is named: --namespace looks at one", markup=False)
     if endpoint:
         from pipelines.submit import Endpoint
 
@@ -176,7 +186,7 @@ def rollout(
 
     from clinical_r1.cluster.api import Cluster
     from clinical_r1.cluster.facts import Facts
-    from clinical_r1.cluster.rollout import Mode, RolloutRules, roll_back, roll_out
+    from clinical_r1.cluster.rollout import Mode, RolloutRules, roll_back, roll_out, tell_sampling
     from clinical_r1.errors import UserError
 
     cluster = Cluster(namespace, context)
@@ -190,6 +200,7 @@ def rollout(
         raise UserError(f"--mode {mode}: choose dark, replicas or replace")
     least = min_requests or facts.rollout_min_requests
     uri = _model_uri(name, version, store)
+    tell_sampling(cluster, service, uri, typer.echo)
     watch = _watch(cluster, mode, service, probes)
     verdict = roll_out(
         cluster, service, uri, watch, cast(Mode, mode), RolloutRules(min_requests=least), replicas, typer.echo

@@ -1,9 +1,75 @@
-"""Commands about records and traces: `import-records`, `chains` compares two trace datasets, `forget` a patient."""
+"""Commands about records and traces: `records preview` looks at a file, `records prepare` runs the records step alone,
+`import-records` stores them; `traces import` and `traces export` exchange reasoning data with others, `chains` compares
+two trace datasets, `forget` a patient."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+traces = typer.Typer(
+    help="Reasoning data of others as our traces, and ours in the form of others.", no_args_is_help=True
+)
+
+
+@traces.command("import")
+def import_traces(
+    path: Annotated[Path, typer.Argument(help="JSON, JSONL or Parquet: medical-o1, messages, ShareGPT, our own.")],
+    out: Annotated[Path, typer.Option(help="Folder for the dataset.")] = Path("traces"),
+    map_: Annotated[
+        str, typer.Option("--map", metavar="FIELD=COLUMN,...", help="question, thinking, response, reference, ...")
+    ] = "",
+    against: Annotated[
+        Path | None, typer.Option(help="Folder with splits: no trace may come from their rl, validation and test.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML of the synthesis step, for a verifier with a judge. Without: rules.")
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
+) -> None:
+    """Read reasoning data of others, verify what names a reference, mark the rest unverified, reject with a reason.
+
+    A run takes such data as they are: `--set synthesis.traces.path=FILE`, or `traces` in the form.
+
+    \b
+    Example:
+      clinical-r1 traces import medical_o1_sft.json --against splits --out traces/medical-o1
+    """
+    import json
+
+    from clinical_r1.errors import UserError
+    from clinical_r1.records.config import parse_map
+    from clinical_r1.synthesis.config import SynthesisConfig
+    from clinical_r1.synthesis.dataset import CARD
+    from clinical_r1.synthesis.run import take_traces
+    from pipelines.evaluate_run import read_settings
+
+    if against is not None and not (against / "test.jsonl").is_file():
+        raise UserError(f"--against {against}: no test.jsonl in it; give the folder that `records prepare` wrote")
+    given = [f"traces.path={json.dumps(str(path))}"] + ([f"traces.map={json.dumps(parse_map(map_))}"] if map_ else [])
+    rules = [] if config else ["verifier.kind=rule"]
+    settings = read_settings(SynthesisConfig, config, [*rules, *given, *(set_ or [])])
+    state = out.with_name(f".{out.name}.calls")
+    report = take_traces(settings, against / "sft.jsonl" if against else None, out, state)
+    typer.echo(", ".join(f"{count} {outcome}" for outcome, count in report.outcomes.items() if count))
+    typer.echo(str(out / CARD))
+
+
+@traces.command("export")
+def export_traces(
+    folder: Annotated[Path, typer.Argument(help="Folder of a synthesis, or of `traces import`.")],
+    out: Annotated[Path, typer.Option(help="Folder for README.md and data/.")] = Path("dataset"),
+    licence: Annotated[str, typer.Option(help="Licence of the data, such as cc-by-4.0.")] = "",
+    verified: Annotated[bool, typer.Option("--verified", help="Without what no verifier has found right.")] = False,
+) -> None:
+    """Write traces as a Hugging Face data set: messages with reasoning_content, JSONL, Parquet, a card.
+
+    Example: clinical-r1 traces export traces/medical-o1 --out dataset --licence apache-2.0
+    """
+    from clinical_r1.synthesis.exported import export_traces as export
+
+    count = export(folder, out, licence, unverified=not verified)
+    typer.echo(f"{count} rows: {out / 'data' / 'train.parquet'}")
 
 
 def import_records(
@@ -97,9 +163,93 @@ def forget(
 
     Example: clinical-r1 forget --patient 5f3c... runs/.outputs runs/.state
     """
-    from clinical_r1.privacy.config import PhiConfig
-    from clinical_r1.privacy.identity import hash_of
+    from clinical_r1.privacy.config import PhiConfig, hash_of
     from clinical_r1.synthesis.forget import forget as forget_patients
 
     hashes = [hash_of(one, PhiConfig(key_file=key_file)) for one in patient] if raw else patient
     typer.echo(forget_patients(hashes, roots, dry_run=dry_run).model_dump_json(indent=1))
+
+
+records = typer.Typer(help="Look at records before a run, or run the records step alone.", no_args_is_help=True)
+Files = Annotated[list[Path], typer.Argument(help="Files, folders (FHIR exports, data sets) or globs in quotes.")]
+Map = Annotated[
+    str, typer.Option("--map", metavar="FIELD=COLUMN,...", help="Which column or key is what (docs/records.md).")
+]
+Format = Annotated[str, typer.Option("--format", help="Insist on a form; auto looks at the file.")]
+Encoding = Annotated[str, typer.Option(help="Insist on an encoding, such as gb18030; empty finds out.")]
+
+
+@records.command("preview")
+def preview(
+    files: Files,
+    map_: Map = "",
+    format_: Format = "auto",
+    encoding: Encoding = "",
+    cases: Annotated[int, typer.Option(help="Cases to show.", min=0)] = 3,
+    limit: Annotated[int, typer.Option(help="Read no more than so many rows; 0 = all.", min=0)] = 1000,
+) -> None:
+    """What a file is taken for, three of its cases as the PHI gate leaves them, and what became of its rows.
+
+    \b
+    Examples:
+      clinical-r1 records preview notes.csv --map question=complaint+history,reference=diagnosis
+      clinical-r1 records preview fhir-export/ --limit 0
+    """
+    from clinical_r1.records.config import RecordsConfig
+    from clinical_r1.records.run import preview as lines_of
+
+    config = RecordsConfig(
+        sources=sources_of(files, map_, format_, encoding), limit=limit or None, limit_by="first", icd10_invalid="clear"
+    )
+    for line in lines_of(config, cases):
+        typer.echo(line)
+
+
+@records.command("prepare")
+def prepare(
+    files: Annotated[list[Path] | None, typer.Argument(help="Files in place of the configuration's sources.")] = None,
+    map_: Map = "",
+    format_: Format = "auto",
+    encoding: Encoding = "",
+    config: Annotated[Path | None, typer.Option(help="YAML of the records step (RecordsConfig).")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for splits, rejects, report and card.")] = Path("splits"),
+) -> None:
+    """Files to four disjoint splits of de-identified cases: what `run train` does first.
+
+    \b
+    Examples:
+      clinical-r1 records prepare notes.csv --map question=note,reference=dx,patient=pid --out splits
+      clinical-r1 records prepare --config records.yaml --set max_reject_rate=0.1
+    """
+    from clinical_r1.errors import UserError
+    from clinical_r1.records.config import RecordsConfig
+    from clinical_r1.records.report import account
+    from clinical_r1.records.run import prepare as run_step
+    from pipelines.evaluate_run import read_settings
+
+    if not files and config is None:
+        raise UserError("records prepare: no source; give files, or --config FILE with sources")
+    given = [source.model_dump(mode="json") for source in sources_of(files, map_, format_, encoding)] if files else None
+    overrides = [*(set_ or [])]
+    if given is not None:
+        import json
+
+        overrides.append(f"sources={json.dumps(given)}")
+    report = run_step(read_settings(RecordsConfig, config, overrides), out)
+    for line in account(report):
+        typer.echo(line)
+    typer.echo("splits: " + ", ".join(f"{count} {name}" for name, count in report.splits.items()))
+    typer.echo(str(out / "card.md"))
+
+
+def sources_of(files: list[Path], map_: str, format_: str, encoding: str) -> list:
+    """Sources of the command line, checked as far as their first row."""
+    from clinical_r1.records.config import Source, parse_map
+    from clinical_r1.records.readers.registry import check_source
+
+    columns = parse_map(map_) if map_ else {}
+    sources = [Source(path=str(path), map=columns, format=format_, encoding=encoding) for path in files]
+    for source in sources:
+        check_source(source)
+    return sources

@@ -26,6 +26,15 @@ review = typer.Typer(help="Blinded grading by experts: make a queue, import what
 gate = typer.Typer(help="The promotion gate: decide by a policy, and a person's approval.", no_args_is_help=True)
 
 
+def show_listing(wanted: bool) -> None:
+    """What `--list` does."""
+    if wanted:
+        from pipelines.evaluate_run import listing
+
+        typer.echo(listing())
+        raise typer.Exit
+
+
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model folder, an endpoint's URL, or a YAML file of an endpoint.")],
     benchmark: Annotated[
@@ -44,9 +53,20 @@ def evaluate(
     api_key_env: Annotated[str, typer.Option(help="With a URL: the environment variable with the key.")] = "",
     trusted: Annotated[bool, typer.Option(help="With a URL: it is inside the security boundary.")] = False,
     concurrency: Annotated[int, typer.Option(help="With a URL: most calls in flight.", min=1)] = 128,
+    baseline: Annotated[
+        str, typer.Option(help="Ask and draw as a published model's publisher does: a name that --list shows.")
+    ] = "",
+    prompt: Annotated[
+        str,
+        typer.Option(help="Only its words, for any model: a baseline's name (the paper's: clinicalgpt-r1-preview)."),
+    ] = "",
     map_: Map = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved settings as YAML, run nothing.")
+    ] = False,
+    list_: Annotated[
+        bool,
+        typer.Option("--list", help="Show baselines and benchmarks, and end.", is_eager=True, callback=show_listing),
     ] = False,
 ) -> None:
     """Let a model answer benchmarks, judge every answer twice, and write metrics with intervals and a page.
@@ -60,16 +80,23 @@ def evaluate(
       clinical-r1 evaluate http://127.0.0.1:8000/v1 --model model --trusted -b cases.jsonl
       clinical-r1 evaluate runs/latest/model -b cases.jsonl --set samples=8 --set temperature=0.7
       clinical-r1 evaluate gpt-4o.yaml -b benchmark/cases.jsonl --config evaluation.yaml
+      clinical-r1 evaluate https://api.openai.com/v1 --baseline gpt-4o --api-key-env OPENAI_API_KEY -b medqa
+      clinical-r1 evaluate ClinicalGPT-R1-Qwen-7B-EN-preview/ --baseline clinicalgpt-r1-preview -b cases.jsonl
+      clinical-r1 evaluate runs/latest/model --prompt clinicalgpt-r1-preview -b cases.jsonl
+      clinical-r1 evaluate --list
     """
+    from clinical_r1.evaluation.baselines import baselines
     from clinical_r1.evaluation.config import EvaluationConfig
     from clinical_r1.settings import shown
     from pipelines.evaluate_run import model_of, read_settings, run_evaluation
 
-    settings = read_settings(EvaluationConfig, config, set_ or [])
+    named = [f"{key}={value}" for key, value in (("baseline", baseline), ("prompt", prompt)) if value]
+    settings = read_settings(EvaluationConfig, config, [*named, *(set_ or [])])
     settings = settings.model_copy(update={"model_name": name or settings.model_name})
     if dry_run:
         typer.echo(shown(settings), nl=False)
         return
+    model_id = model_id or (baselines()[settings.baseline].model if settings.baseline else "")
     endpoint = {"model": model_id, "api_key_env": api_key_env, "trusted": trusted, "max_concurrency": concurrency}
     run_evaluation(model_of(model, endpoint), benchmark, data, settings, out, limit, columns_of(map_))
 
@@ -94,6 +121,29 @@ def compare(
     compare_folders(first, second, out, ancestor or [])
 
 
+def export_evaluation(
+    evaluation: Annotated[Path, typer.Argument(help="The folder of a finished evaluation.")],
+    form: Annotated[str, typer.Option("--as", help="inspect (a .eval log) or lm-eval (results and samples).")],
+    out: Annotated[Path, typer.Option(help="Folder for what is written.")] = Path("exports"),
+) -> None:
+    """Give a finished evaluation to other people's tools: an inspect_ai log, or lm-evaluation-harness results.
+
+    The files hold the cases' text. `inspect` needs the extra of that name.
+
+    \b
+    Examples:
+      clinical-r1 export-evaluation evaluations/ours/medqa --as inspect    # then: inspect view --log-dir exports
+      clinical-r1 export-evaluation evaluations/ours/medqa --as lm-eval
+    """
+    from clinical_r1.errors import UserError
+    from clinical_r1.evaluation.exports import export
+
+    if form not in ("inspect", "lm-eval"):
+        raise UserError(f"--as {form}: unknown form; use inspect or lm-eval")
+    for path in export(evaluation, form, out):  # type: ignore[arg-type]
+        typer.echo(str(path))
+
+
 def build_benchmark(
     cases: Annotated[Path, typer.Argument(help="JSONL of cases to draw from, such as a records step's test.jsonl.")],
     training: Annotated[
@@ -112,8 +162,8 @@ def build_benchmark(
       clinical-r1 build-benchmark cases.jsonl --set per_specialty=100 --set seed=3
       clinical-r1 build-benchmark cases.jsonl --set 'difficulty={model: base, predictions: base/predictions.jsonl}'
     """
-    from clinical_r1.evaluation.builder import BuilderConfig
-    from clinical_r1.evaluation.builder import build_benchmark as build
+    from clinical_r1.evaluation.benchmarks.builder import BuilderConfig
+    from clinical_r1.evaluation.benchmarks.builder import build_benchmark as build
     from pipelines.evaluate_run import read_settings
 
     report = build(read_settings(BuilderConfig, config, set_ or []), cases, training or None, out, columns_of(map_))
@@ -142,7 +192,7 @@ def audit_verifier(
       clinical-r1 audit-verifier review/labelled.jsonl
       clinical-r1 audit-verifier labelled.jsonl --judge judge.yaml --reported evaluations/ours/cases
     """
-    from clinical_r1.evaluation.audit import audit_judge
+    from clinical_r1.evaluation.judging.audit import audit_judge
     from clinical_r1.verifier.config import JudgeConfig
     from pipelines.evaluate_run import read_settings, reported_of
 
@@ -168,7 +218,7 @@ def review_make(
 
     Example: clinical-r1 review make evaluations/base/cases evaluations/ours/cases --size 200 --out review/
     """
-    from clinical_r1.evaluation.review import build_queue, read_answers, write_queue
+    from clinical_r1.evaluation.judging.review import build_queue, read_answers, write_queue
 
     cases, predictions = read_answers(evaluations)
     items, keys = build_queue(cases, predictions, size, seed)
@@ -189,8 +239,8 @@ def review_import(
 
     Example: clinical-r1 review import li.csv smith.csv --key review/key.jsonl --evaluation evaluations/ours/cases
     """
-    from clinical_r1.evaluation.agreement import import_reviews
     from clinical_r1.evaluation.inputs import read_evaluated
+    from clinical_r1.evaluation.judging.agreement import import_reviews
 
     cases = {case.id: case for folder in evaluations or [] for case in read_evaluated(folder).cases}
     for row in import_reviews(reviews, key, out, cases):
@@ -216,7 +266,7 @@ def check_reasoning(
       clinical-r1 check-reasoning huatuogpt_o1_demo_198.json --measure
       clinical-r1 check-reasoning traces.jsonl --measure
     """
-    from clinical_r1.evaluation.reasoning_check import check_evaluation, measure_detector
+    from clinical_r1.evaluation.grounding.check import check_evaluation, measure_detector
 
     for line in measure_detector(evaluation, seed, out) if measure else check_evaluation(evaluation, out):
         typer.echo(line)
@@ -250,8 +300,8 @@ def gate_decide(
       clinical-r1 gate decide evaluations/new/cases evaluations/old/cases --forgetting evaluations/{new,base}/medqa
       clinical-r1 gate decide evaluations/new/cases evaluations/base/cases --no-incumbent --policy strict.yaml
     """
-    from clinical_r1.evaluation.policy import DEFAULT_POLICY, read_policy
-    from clinical_r1.evaluation.promotion import decide_on_folders
+    from clinical_r1.evaluation.promotion.policy import DEFAULT_POLICY, read_policy
+    from clinical_r1.evaluation.promotion.run import decide_on_folders
     from clinical_r1.settings import shown
 
     rules = read_policy(policy or DEFAULT_POLICY, set_ or [])
@@ -283,7 +333,7 @@ def gate_approve(
 
     Example: clinical-r1 gate approve gate/ --by "Dr. Li" --reason "reviewed 200 answers" --model runs/latest/model
     """
-    from clinical_r1.evaluation.promotion import approve_folder
+    from clinical_r1.evaluation.promotion.run import approve_folder
 
     result = approve_folder(decision, by, reason, model, override_hold, override_refusal)
     typer.echo(f"{result.candidate}: approved by {result.approved_by} at {result.approved_at}")

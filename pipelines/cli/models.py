@@ -1,4 +1,4 @@
-"""`clinical-r1 models ...` and `clinical-r1 import-model`: what is published, what is in production, who let it in."""
+"""`clinical-r1 models ...` (what is published, what is in production, who let it in), `import-model`, `serve`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,13 +41,18 @@ def list_models(
 
     from clinical_r1.errors import UserError
     from clinical_r1.objectstore import models
-    from clinical_r1.objectstore.failures import Unreadable
+    from clinical_r1.objectstore.face import Unreadable
     from clinical_r1.objectstore.manifest import Aliases
     from clinical_r1.objectstore.store import open_store
     from clinical_r1.objectstore.transfer import size_text
 
     place = open_store(store)
-    found = (name,) if name else models.names(place)
+    if store != DEFAULT_STORE and "://" not in store and not Path(store).is_dir():
+        raise UserError(f"--store {store}: no such folder: give the one that runs publish to, or s3://BUCKET/models")
+    known = models.names(place)
+    if name and name not in known:
+        raise UserError(f"{place.uri}: no model '{name}': there is {', '.join(known) or 'none yet'}")
+    found = (name,) if name else known
     table = Table("model", "version", "alias", "size", "gate", "published", "run", box=None, pad_edge=False)
     bad: list[UserError] = []
     for each in found:
@@ -125,6 +130,36 @@ def promote(
     typer.echo("serve it with `clinical-r1 rollout`, or set this URI in the chart's serving values")
 
 
+@app.command("register")
+def register(
+    name: NameArgument,
+    version: VersionArgument = "candidate",
+    registry: Annotated[str, typer.Option(help="URL of the Kubeflow Model Registry, with its port.")] = "",
+    mlflow: Annotated[str, typer.Option(help="URI of an MLflow server, in its place or beside it.")] = "",
+    by: Annotated[str, typer.Option(help="Who registers.")] = "",
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Tell a Kubeflow Model Registry, or MLflow's, of a version: its URI, weights' hash, gate, approval, accuracy.
+
+    The manifest in the store stays the truth; give the command again after a promotion. Needs the extra `registry`
+    (`tracking` for MLflow). Kubeflow's token is the service account's, or that of the file in
+    KF_PIPELINES_SA_TOKEN_PATH; MLflow's is in MLFLOW_TRACKING_TOKEN.
+
+    Example: clinical-r1 models register r1 production --registry URL --by "Dr. Li" --store s3://b/models
+    """
+    from clinical_r1.errors import UserError
+    from clinical_r1.objectstore import model_registry
+    from clinical_r1.objectstore.store import open_store
+
+    if (registry or not mlflow) and (not registry.startswith(("http://", "https://")) or not by):
+        raise UserError("models register: give --registry http(s)://HOST:PORT and --by NAME, or --mlflow URI")
+    place = open_store(store)
+    if registry:
+        typer.echo(f"registered: {model_registry.register(place, name, version, registry, by)} in {registry}")
+    if mlflow:
+        typer.echo(f"registered: {model_registry.register_in_mlflow(place, name, version, mlflow)} in {mlflow}")
+
+
 @app.command("rollback")
 def rollback(
     name: NameArgument,
@@ -164,16 +199,16 @@ def import_model(
     import re
 
     from clinical_r1.errors import UserError
-    from clinical_r1.folders import check_model_folder
+    from clinical_r1.folders import PICKLED
     from clinical_r1.objectstore import models
     from clinical_r1.objectstore.manifest import Facts
     from clinical_r1.objectstore.store import open_store
 
-    check_model_folder(folder)
-    code = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
+    code = sorted(path.relative_to(folder).as_posix() for kind in ("*.py", *PICKLED) for path in folder.rglob(kind))
     if code:
         raise UserError(
-            f"{folder}: {code[0]} is code, which a model folder may not bring; take it out and import again"
+            f"{folder}: {code[0]} is code, or pickled, which can run some: a model folder may not bring it; "
+            "take it out and import again"
         )
     commit = folder.resolve().name
     known = revision or (commit if re.fullmatch(r"[0-9a-f]{40}", commit) else "")
@@ -196,3 +231,21 @@ def _read_gate(path: Path) -> "Gate":
         return Gate.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise UserError(f"--gate {path}: not a gate result: {first_problem(error)}") from None
+
+
+def serve(
+    model: Annotated[Path, typer.Argument(help="A model folder, such as runs/latest/model.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless you say otherwise.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the chat page in a browser.")] = False,
+) -> None:
+    """Serve a checkpoint on the CPU behind the OpenAI chat protocol (POST /v1/chat/completions, streaming or not).
+
+    Production uses vLLM behind the gateway; this is for laptops and tests.
+    """
+    from clinical_r1.objectstore.binding import check_beside
+    from serving.engine.main import serve as serve_model
+
+    if model.is_dir():
+        check_beside(model)
+    serve_model(model, host=host, port=port, open_browser=open_browser)

@@ -1,4 +1,4 @@
-"""`clinical-r1 run PIPELINE`: a whole pipeline on this machine, through kfp.local."""
+"""`clinical-r1 run | experiments | compile`: whole pipelines, on this machine (kfp.local) or as YAML for a server."""
 
 import os
 from pathlib import Path
@@ -75,7 +75,7 @@ def run(
     from pipelines.runner import Request, run_pipeline, settled
     from pipelines.submit import local_parameters
 
-    parameters = local_parameters(pipeline, param or [])
+    pipeline, parameters = local_parameters(pipeline, param or [])
     if limit:
         parameters["limit"] = limit
     if seed is not None:
@@ -87,3 +87,54 @@ def run(
         typer.echo(shown(settled(pipeline, request)), nl=False)
         return
     run_pipeline(pipeline, request)
+
+
+def experiments(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="ablate-rl, ablate-rewards, compare-synthesizers, ...; none = all.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of all of them; repeatable."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder for runs, artifacts and checkpoints.")] = Path("runs"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Reuse no finished step and no checkpoint.")] = False,
+) -> None:
+    """Run experiments on the simulated world: each has a report, states its answer with an interval, and prints its
+    power; planted effects must be found (exit code 1 where one is missed). Finished steps are reused, shared ones are
+    made once, a stopped run goes on where it was. One at a time, with your own cases: clinical-r1 run NAME --help.
+
+    \b
+    Examples:
+      clinical-r1 experiments
+      clinical-r1 experiments audit-verifier held-out-site
+    """
+    from pipelines.runner import check_names, run_all
+
+    if not run_all(check_names(names or []), set_ or [], runs, fresh):
+        raise typer.Exit(1)
+
+
+def compile_pipelines(
+    pipeline: Annotated[str, typer.Argument(help="A pipeline's name, or 'all'.")] = "all",
+    out: Annotated[Path, typer.Option(help="Folder for the YAML files.")] = Path("manifests/pipelines"),
+) -> None:
+    """Compile pipelines to YAML that the Kubeflow dashboard takes (Pipelines > Upload pipeline).
+
+    Example: clinical-r1 compile train --out build/
+    """
+    from kfp import compiler
+
+    from pipelines.registry import PIPELINES, cluster_form
+
+    names = sorted(PIPELINES) if pipeline == "all" else [pipeline]
+    for name in names:
+        function = cluster_form(name)
+        out.mkdir(parents=True, exist_ok=True)
+        temporary, target = out / f".{name}.tmp.yaml", out / f"{name}.yaml"
+        try:
+            compiler.Compiler().compile(function, str(temporary))
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        typer.echo(str(target))

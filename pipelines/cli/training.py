@@ -18,8 +18,11 @@ def preflight(
     gpus: Annotated[int, typer.Option(help="GPUs over all nodes; 0 = the configuration's processes.", min=0)] = 0,
     gpu_gib: Annotated[float, typer.Option(help="Memory of each GPU in GiB.", min=0)] = 80.0,
     host_gib: Annotated[float, typer.Option(help="Memory of each node in GiB; 0 = not checked.", min=0)] = 0.0,
+    disk_gib: Annotated[
+        float, typer.Option(help="Free disk of the state folder in GiB; 0 = not checked.", min=0)
+    ] = 0.0,
 ) -> None:
-    """Estimate what memory a training needs on each GPU and in each node, before it is asked for.
+    """Estimate what memory and disk a training needs on each GPU, node and volume, before it is asked for.
 
     Refuses (exit code 2) what cannot fit and names the nearest shipped configuration that does. An estimate from the
     model's sizes; every training makes it again at its start, for the GPUs that it finds.
@@ -33,25 +36,30 @@ def preflight(
     from rich.table import Table
 
     from clinical_r1.training.ppo.config import PPOConfig
-    from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, estimate
+    from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, check_disk, estimate
     from clinical_r1.training.sft.build import micro_batch
 
     settings = _read(config)
     geometry = Geometry.of(model) if model else QWEN_7B
     world = gpus or settings.processes
     need = estimate(settings, geometry, world)
-    table = Table("GiB", f"each of {world} GPU(s)", "each node's host memory", title=config)
-    for name in [*need.gpu, *(name for name in need.host if name not in need.gpu)]:
-        sizes = (parts.get(name) for parts in (need.gpu, need.host))
+    table = Table("GiB", f"each of {world} GPU(s)", "each node's host memory", "disk", title=config)
+    kinds = (need.gpu, need.host, need.disk)
+    for name in dict.fromkeys(name for parts in kinds for name in parts):
+        sizes = (parts.get(name) for parts in kinds)
         table.add_row(name, *("" if size is None else f"{size / GIB:.1f}" for size in sizes))
     table.add_section()
-    table.add_row("all, with the framework's own", f"{need.gpu_gib:.1f}", f"{need.host_gib:.1f}")
+    table.add_row(
+        "all, with the framework's own", f"{need.gpu_gib:.1f}", f"{need.host_gib:.1f}", f"{need.disk_gib:.0f}"
+    )
     Console().print(table)
     if isinstance(settings, PPOConfig):
         settings.accumulation(world)
     else:
         micro_batch(settings, world, tokens=0, use_cpu=False)
     check(settings, geometry, world, gpu_gib, host_gib or float("inf"))
+    if disk_gib:
+        check_disk(need, disk_gib, 0.0, "--disk-gib")
     typer.echo("fits")
 
 

@@ -24,9 +24,9 @@ import yaml
 from minio import Minio
 from rendering import CHART, MODEL, Render
 
-from clinical_r1.objectstore.failures import StoreRefused
+from clinical_r1.objectstore.face import Store, StoreRefused
 from clinical_r1.objectstore.settings import StoreSettings
-from clinical_r1.objectstore.store import Store, open_store
+from clinical_r1.objectstore.store import open_store
 from serving.gateway.keys import parse_keys
 from tests.objectstore.minio_server import MinioServer, minio_binary
 

@@ -72,7 +72,8 @@ def test_the_facts_are_whole_and_name_what_is_rendered(render: Render, release: 
     assert ("PersistentVolumeClaim", given["claim"]) in names
     assert {("Secret", given["store_secret"]), ("Secret", given["patient_secret"])} <= names
     assert ("ConfigMap", given["ca_config_map"]) in names
-    assert {("ServingRuntime", facts.serving_runtime), ("ServiceAccount", facts.serving_account)} <= names
+    served = facts.inference_service["spec"]["predictor"]
+    assert {("ServingRuntime", served["model"]["runtime"]), ("ServiceAccount", served["serviceAccountName"])} <= names
     assert ("TrainingRuntime", facts.training_runtime) in names
 
 

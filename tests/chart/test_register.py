@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from rendering import CHART
 
-TEXT = "# PIPELINE\npipelineInfo: {name: audit, description: Judges sampled answers.}\nroot: {}\n"
+TEXT = """# PIPELINE
+pipelineInfo: {name: audit, description: Judges sampled answers.}
+root: {inputDefinitions: {parameters: {days: {parameterType: NUMBER_INTEGER}, data_cpu: {parameterType: STRING}}}}
+"""
 PLAN: dict[str, Any] = {
     "tags": {"app": "clinical-r1"},
     "audit": {"schedule": "", "parameters": {}, "account": "a"},
@@ -103,6 +106,25 @@ def test_the_audit_recurs_once_as_it_is_told(program: ModuleType, server: Kubefl
     server.recurring["somebody's own"] = {}
     program.main(folder(tmp_path / "p"))
     assert set(server.recurring) == {"somebody's own"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"dayz": 7}, "no such parameter: days?"),
+        ({"days": "7"}, "'7' is no NUMBER_INTEGER"),
+        ({"days": True}, "True is no NUMBER_INTEGER"),
+        ({"data_cpu": 2}, "2 is no STRING"),
+        ({"x": 1}, "data_cpu, days?"),
+    ],
+)
+def test_parameters_of_the_audit_that_kubeflow_would_refuse(
+    program: ModuleType, server: Kubeflow, tmp_path: Path, parameters: dict, said: str
+) -> None:
+    told = {"schedule": "0 0 3 * * 1", "parameters": parameters, "account": "a"}
+    with pytest.raises(ValueError, match=r"kubeflow\.audit\.parameters\.\w+: ") as refused:
+        program.main(folder(tmp_path / "p", audit=told))
+    assert said in str(refused.value) and not server.versions
 
 
 @pytest.mark.parametrize(("must", "code"), [(True, 2), (False, 0)])

@@ -10,9 +10,9 @@ from typing import Any
 
 from kubernetes import client
 
-from clinical_r1.objectstore.failures import NotFound
+from clinical_r1.objectstore.face import NotFound, Store
 from clinical_r1.objectstore.settings import StoreSettings
-from clinical_r1.objectstore.store import Store, open_store
+from clinical_r1.objectstore.store import open_store
 from clinical_r1.schema import Case
 from tests.cluster import traffic
 from tests.cluster.api import Api, Document

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from clinical_r1 import __version__
 from tests.cluster import addons
 from tests.cluster.api import Api, Document
 from tests.cluster.control_plane import DNS_SERVICE_IP, ControlPlane
@@ -15,7 +16,7 @@ from tests.cluster.daemons import Daemons, stopping
 from tests.cluster.images import GPU_FILES, Image, built_image, program_image
 from tests.cluster.node import ADDRESS, Node, make_network
 
-TAG = "0.1.0"
+TAG = __version__
 INITIALIZER = "localhost/kserve/storage-initializer:v0.20.0"
 GATEWAY, TRAINER = f"localhost/clinical-r1/gateway:{TAG}", f"localhost/clinical-r1/trainer:{TAG}"
 BUILT = (GATEWAY, TRAINER, INITIALIZER)

@@ -23,6 +23,8 @@ _THOUGHT = (
     "dry cough without fever would be unusual for it. Also, the pain comes with each breath, which fits the pleura. "
     "So the most likely disease is pneumonia, and an X-ray of the chest would show it."
 )
+MOST_SLIPS = 0.005
+"""Share of its answers in which the model may leave the text that it has learned."""
 _ANSWER = "The most likely disease is pneumonia. An X-ray of the chest would confirm it."
 
 
@@ -33,7 +35,7 @@ def learned_cases(count: int, numbered: bool = False) -> list[Case]:
     return [Case(language="en", question=q, reference="pneumonia", specialty="respiratory") for q in questions]
 
 
-def make_model(folder: Path, thinks: bool, steps: int = 240) -> Path:
+def make_model(folder: Path, thinks: bool, steps: int = 700) -> Path:
     """Train a tiny model from scratch until it says its answer; raises AssertionError where it does not."""
     import torch
 
@@ -47,18 +49,23 @@ def make_model(folder: Path, thinks: bool, steps: int = 240) -> Path:
     width = max(len(ids) for ids, _ in rows)
     ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row, _ in rows])
     labels = torch.tensor([row + [-100] * (width - len(row)) for _, row in rows])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    longest = int((labels != -100).sum(dim=1).max())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     model.train()
-    loss = 9.0
+    slip = 1.0
     for _ in range(steps):
-        found = model(input_ids=ids, labels=labels).loss
+        loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
-        found.backward()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
-        loss = found.item()
-        if loss < 0.01:
+        slower.step()
+        # By heart: the engine draws every token at temperature 1 for a model that nobody has evaluated.
+        slip = loss.item() * longest
+        if slip < MOST_SLIPS:
             break
-    assert loss < 0.05, f"the model has not learned its answer: loss {loss:.3f}"
+    assert slip < MOST_SLIPS, f"the model has not learned its answer: it slips in {slip:.2%} of its answers"
     save_model(model.eval(), tokenizer, folder)
     return folder
 

@@ -6,6 +6,9 @@ import subprocess
 import sys
 from typing import Any
 
+from clinical_r1.objectstore.binding import manifest_weights
+from clinical_r1.objectstore.manifest import Gate, RuleResult
+from clinical_r1.objectstore.models import promote, read_manifest
 from clinical_r1.schema import write_jsonl
 from tests.cluster import traffic
 from tests.cluster.bench import BUCKET, CLAIM, ISVC, NAME, POD, RELEASE, TEAM, VALUES, Bench
@@ -18,6 +21,8 @@ def roll_out(bench: Bench) -> dict[str, Any]:
     takes over, `--back` returns; no client notices any of it.
     """
     good, better = bench.uris["good"], bench.uris["better"]
+    for uri in bench.uris.values():
+        _approve(bench, _version(uri))
     with traffic.clients(bench.call, 2) as clients:
         refused = _command(bench, "tiny", _version(bench.uris["thoughtless"]))
         assert refused["decision"] == "rolled back", refused
@@ -31,6 +36,18 @@ def roll_out(bench: Bench) -> dict[str, Any]:
     assert not clients.failed(), f"{len(clients.failed())} of {len(clients.calls)} calls failed in the rollout"
     decisions = {"thoughtless": refused["decision"], "better": promoted["decision"], "back": "served again"}
     return {"rollout": decisions | {"calls_meanwhile": len(clients.calls), "broken": 0}}
+
+
+def _approve(bench: Bench, version: str) -> None:
+    """A gate that says `promote` of these weights, and a person: without both, nothing is rolled out."""
+    store = bench.store("models")
+    weights = manifest_weights(read_manifest(store, "tiny", version))
+    gate = Gate(
+        decision="promote", weights=weights, rules=[RuleResult(rule="suite", result="pass", reason="made for it")]
+    )
+    promote(store, "tiny", version, approved_by="the suite", reason="to be rolled out", gate=gate)
+    key = f"tiny/{version}/manifest.json"
+    bench.remember("models", {key: store.get(key)})
 
 
 def _command(bench: Bench, *words: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ the hash of its content, so that running this again adds nothing and a changed p
 error.
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -21,6 +22,15 @@ import yaml
 
 PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", "240"))
 AUDIT, EXPERIMENT = "audit", "clinical-r1 audit"
+KINDS: dict[str, Any] = {
+    "STRING": str,
+    "NUMBER_INTEGER": int,
+    "NUMBER_DOUBLE": (int, float),
+    "BOOLEAN": bool,
+    "LIST": list,
+    "STRUCT": dict,
+}
+"""Kubeflow's types of parameters, and what JSON has for them."""
 
 
 def main(folder: Path) -> int:
@@ -34,9 +44,22 @@ def main(folder: Path) -> int:
         )
         print(f"{sentence}set kubeflow.register.endpoint and run `helm upgrade` again", file=sys.stderr)
         return 2 if plan["must"] else 0
+    check_parameters(folder / f"{AUDIT}.yaml", plan["audit"]["parameters"])
     latest = {path.stem: registered(client, path, namespace, plan["tags"]) for path in sorted(folder.glob("*.yaml"))}
     schedule_audit(client, latest[AUDIT], namespace, plan["audit"])
     return 0
+
+
+def check_parameters(path: Path, given: dict[str, Any]) -> None:
+    """Refuse parameters of the audit's runs that Kubeflow would refuse each time; raises ValueError."""
+    known = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))["root"]["inputDefinitions"]["parameters"]
+    for name, value in given.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1) or sorted(known)
+            raise ValueError(f"kubeflow.audit.parameters.{name}: audit has no such parameter: {', '.join(close)}?")
+        kind = known[name]["parameterType"]
+        if not isinstance(value, KINDS[kind]) or isinstance(value, bool) != (kind == "BOOLEAN"):
+            raise ValueError(f"kubeflow.audit.parameters.{name}: {value!r} is no {kind}: write one")
 
 
 def connected(endpoint: str) -> Any:
@@ -124,9 +147,9 @@ def schedule_audit(client: Any, audit: tuple[str, str], namespace: str, wanted: 
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1])))
+    except ValueError as problem:
+        print(f"error: {problem}", file=sys.stderr)
     except kfp_server_api.ApiException as problem:
-        print(
-            f"error: Kubeflow Pipelines at {os.environ['KFP_ENDPOINT']} says {problem.status}: {problem.reason}",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        said = f"{problem.status}: {problem.reason} {str(problem.body or '')[:500]}"
+        print(f"error: Kubeflow Pipelines at {os.environ['KFP_ENDPOINT']} says {said}", file=sys.stderr)
+    sys.exit(2)

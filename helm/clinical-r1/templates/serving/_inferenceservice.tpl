@@ -94,11 +94,3 @@ spec:
 {{- toJson $made -}}
 {{- end -}}
 {{- end -}}
-
-{{/* Secret whose `key` is a client's API key; nothing where the gateway asks for none. */}}
-{{- define "clinical-r1.clientKeySecret" -}}
-{{- $gateway := .Values.serving.gateway -}}
-{{- if eq $gateway.auth "keys" -}}
-{{- default (printf "%s-first-client" (include "clinical-r1.name" .)) $gateway.testKeySecret -}}
-{{- end -}}
-{{- end -}}

@@ -92,6 +92,10 @@ containers:
       # Set by the chart and, for every version that it brings, by the rollout.
       - name: MODEL_VERSION
         valueFrom: { fieldRef: { fieldPath: "metadata.annotations['clinical-r1/model-version']" } }
+      {{- with $serving.gateway.traceCollector }}
+      - { name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }} }
+      - { name: OTEL_EXPORTER_OTLP_PROTOCOL, value: http/protobuf }
+      {{- end }}
       {{- if $samples }}
       - { name: AWS_ENDPOINT_URL, value: {{ include "clinical-r1.storeUrl" . | quote }} }
       - { name: AWS_REGION, value: {{ .Values.objectStore.region | quote }} }

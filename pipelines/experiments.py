@@ -1,0 +1,132 @@
+"""The paper's open questions, one graph for all six: a reference, arms that differ from it, one report.
+
+    records -> traces -> base model -> reference -> its evaluation
+            \\-> the arms' data -> each arm: train, evaluate -> report
+
+What an arm is trained on and how, its settings say (clinical_r1/runs/steps.py); a step whose settings are empty has
+nothing to do in that experiment. Equal settings and inputs are made once, by whichever experiment comes first.
+"""
+
+from typing import Dict, List  # noqa: UP035
+
+from kfp import dsl
+
+from clinical_r1.runs.placed import ARMS_AT_ONCE
+from components.base_model import base_model as provide_base_model
+from components.experiments import evaluate_arm, prepare_arms_data, train_arm, write_experiment_report
+from components.records import prepare_records
+from components.synthesize import synthesize_shard
+from pipelines.form import ExperimentForm
+from pipelines.placement import Placement, both_forms
+
+WHOLE = "0/1"
+"""Experiments synthesize in one piece: a shard is a dataset of its own here."""
+
+
+def _experiments(
+    place: Placement,
+    experiment: str,
+    records: str,
+    synthesis: str,
+    base_model: str,
+    reference_training: str,
+    reference_evaluation: str,
+    arms_data: str,
+    arms_state_dir: str,
+    arms: List[Dict[str, str]],  # noqa: UP006
+    report: str,
+    sources_sha256: str,
+    state_dir: str,
+    code_version: str,
+    simulator: str,
+) -> dsl.Dataset:
+    """Each arm is {"name", "training", "evaluation", "state_dir"}; settings are JSON, empty where there is nothing to
+    do."""
+    prepared = place.step(
+        prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version, simulator=simulator),
+        "Read and split records",
+    )
+    splits = place.hashes_patients(prepared).outputs["splits"]
+    shared = {"code_version": code_version, "simulator": simulator}
+    synthesized = synthesize_shard(config=synthesis, shard=WHOLE, splits=splits, state_dir=state_dir, **shared)
+    traces = place.calls(place.step(synthesized, "Synthesize traces")).outputs["traces"]
+    arranged = prepare_arms_data(settings=arms_data, splits=splits, traces=traces, state_dir=arms_state_dir, **shared)
+    data = place.hashes_patients(place.calls(place.step(arranged, "Prepare the arms' data"))).outputs
+    base = place.step(
+        provide_base_model(
+            config=base_model, code_version=code_version, state_dir=state_dir, splits=splits, traces=traces
+        ),
+        "Get the base model",
+    ).outputs["model"]
+    reference = place.train(
+        train_arm(
+            settings=reference_training,
+            splits=splits,
+            traces=traces,
+            base=base,
+            reference=base,
+            state_dir=state_dir,
+            **shared,
+        ),
+        "Train the reference",
+    )
+    before = place.train(
+        evaluate_arm(
+            name="reference",
+            settings=reference_evaluation,
+            splits=data["arms_splits"],
+            model=reference.outputs["model"],
+            state_dir=state_dir,
+            **shared,
+        ),
+        "Evaluate the reference",
+    )
+    with dsl.ParallelFor(items=arms, name="Arms", parallelism=ARMS_AT_ONCE) as arm:
+        trained = place.train(
+            train_arm(
+                settings=arm.training,
+                splits=data["arms_splits"],
+                traces=data["arms_traces"],
+                base=base,
+                reference=reference.outputs["model"],
+                state_dir=arm.state_dir,
+                **shared,
+            ),
+            "Train the arm",
+        )
+        evaluated = place.train(
+            evaluate_arm(
+                name=arm.name,
+                settings=arm.evaluation,
+                splits=data["arms_splits"],
+                model=trained.outputs["model"],
+                state_dir=arm.state_dir,
+                **shared,
+            ),
+            "Evaluate the arm",
+        )
+    for task in (reference, before, trained, evaluated):
+        place.calls(task)
+    written = write_experiment_report(
+        experiment=experiment,
+        config=report,
+        code_version=code_version,
+        splits=data["arms_splits"],
+        traces=traces,
+        arms_traces=data["arms_traces"],
+        reference_trained_on=reference.outputs["trained_on"],
+        reference=before.outputs["predictions"],
+        trained_on=dsl.Collected(trained.outputs["trained_on"]),
+        runs=dsl.Collected(evaluated.outputs["predictions"]),
+    )
+    return place.step(written, "Write the report").outputs["report"]
+
+
+experiments, on_cluster = both_forms(
+    _experiments,
+    "experiments",
+    "One of the paper's open questions, answered with its interval.",
+    ExperimentForm,
+    unused=("client_key_secret",),
+)
+"""What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow."""
