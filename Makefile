@@ -17,7 +17,7 @@ export GOMP_SPINCOUNT ?= 0
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help images images-list setup run experiments-demo test lint format bench compile manifests lint-chart test-cluster lock clean
+.PHONY: help images images-list setup run experiments-demo test lint format house docs-check pictures release bench compile manifests lint-chart test-cluster lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,8 +48,17 @@ format: setup  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs-check: setup  ## every link, path and command of README and docs, tried against what is there
+	$(BIN)/python -m tests.docs_check
+
+pictures: setup  ## docs/pictures of a finished run's report and of the chat page; needs Debian's chromium: RUN=runs/latest
+	$(BIN)/python -m tests.pictures $(if $(RUN),--run $(RUN))
+
+house: setup  ## modules, lines, circles of imports, longest file: one JSON object
+	$(BIN)/python -m tests.house
+
 bench: setup  ## one benchmark; its last line is one JSON object: NAME=synthesis
-	@test -n "$(NAME)" || { echo "error: which one? make bench NAME=<$$(ls benchmarks | sed -n 's/\.py$$//p' | grep -v __init__ | paste -sd'|')>"; exit 2; }
+	@test -f "benchmarks/$(NAME).py" || { echo "error: which one? make bench NAME=<$$(ls benchmarks | sed -n 's/\.py$$//p' | grep -v __init__ | paste -sd'|')>"; exit 2; }
 	$(BIN)/python -m benchmarks.$(NAME) $(BENCH_ARGS)
 
 compile: setup  ## compile the pipelines to manifests/pipelines
@@ -72,6 +81,9 @@ UV_LOCK = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes 
 lock: setup  ## renew both lock files (ours, the trainer image's) from pyproject.toml
 	$(UV_LOCK) --extra dev --output-file requirements.lock pyproject.toml
 	$(UV_LOCK) --extra trainer --output-file components/requirements.lock pyproject.toml
+
+release: setup  ## version, commit, tag; dist/ with sdist, wheel, chart, image names, SBOM: VERSION=0.2.0 or DRY_RUN=1
+	VERSION=$(VERSION) DRY_RUN=$(DRY_RUN) PYTHON=$(BIN)/python .ci/release
 
 images:  ## build the trainer's and the gateway's image with buildah: IMAGE_REGISTRY=, IMAGE_TAG=, BASE=, IMAGES=gateway
 	@components/images.sh build $(IMAGES)

@@ -15,16 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clinical_r1.generation.decoder import build_decoder
+from clinical_r1.generation.decoder import Decoder
 from clinical_r1.generation.load import load_model
 from clinical_r1.rewards import reward_table
 from clinical_r1.training.deepspeed import init_process_group, prepare_environment
 from clinical_r1.training.ppo.algorithm import advantages_and_returns, explained_variance, masked_mean, value_loss
-from clinical_r1.training.ppo.batch import Batch, part, put
+from clinical_r1.training.ppo.batch import WARMUP_STREAM, Batch, load_prompts, part, put
 from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.ppo.data import WARMUP_STREAM, load_prompts
-from clinical_r1.training.ppo.engines import build_engines
-from clinical_r1.training.ppo.policy import Critic
+from clinical_r1.training.ppo.engines import Critic, build_engines
 from clinical_r1.training.ppo.rollout import Collector, Timer
 from clinical_r1.training.ppo.saving import load_checkpoint
 from clinical_r1.training.ppo.scoring import JudgeThread, Reader, Scorer
@@ -75,7 +73,7 @@ def _roll_out(config: PPOConfig, engines: Any, cases: Path, beta: float) -> list
     config = config.model_copy(update={"batch_size": BATCH_SIZE})
     with JudgeThread(config.judge) as judge:
         scorer = Scorer(judge, Reader(engines.tokenizer), reward_table(config.reward_table), config.reasoning)
-        decoder = build_decoder(engines.policy.model, config.rollout.batch_tokens)
+        decoder = Decoder(engines.policy.model, config.rollout.batch_tokens)
         collector = Collector(config, engines, decoder, scorer, prompts, _Never())
         return [collector.collect(WARMUP_STREAM, 1 + n, beta, Timer()) for n in range(total)]
 

@@ -1,6 +1,6 @@
 """How fast is the runner? Tokens per second against HF generate, and cases per second through an endpoint.
 
-    python -m benchmarks.evaluation                 # a tiny random model, 256 cases; 3,500 cases at 50 ms
+    python -m benchmarks.evaluation                 # a tiny random model, 256 cases; 3,500 cases at 200 ms
     python -m benchmarks.evaluation --cases 16 --endpoint-cases 64
 
 The last line is one JSON object: vs_single (over one-at-a-time HF generate), vs_batched (over HF generate in fixed
@@ -56,7 +56,7 @@ def local(count: int, new_tokens: int, batch: int, folder: Path) -> dict[str, fl
     answerer.answer(jobs[:2])
     start = time.perf_counter()
     rows = answerer.answer(jobs)
-    ours = sum(row.reasoning_tokens + row.answer_tokens for row in rows) / (time.perf_counter() - start)
+    ours = sum(row.reasoning_tokens + row.answer_tokens for row, _ in rows) / (time.perf_counter() - start)
 
     def hf(chunk: list[Case]) -> int:
         prompts = [prompt_ids(tokenizer, case.prompt) for case in chunk]
@@ -110,7 +110,7 @@ def endpoint(count: int, in_flight: int, latency: float, folder: Path) -> dict[s
         target = EndpointConfig(name="bench", base_url=url, model="m", trusted=True, max_concurrency=in_flight)
         answer_by_endpoint(EvaluationConfig(), target, make_cases(2), folder / "warm-up")
         start, cpu = time.perf_counter(), time.process_time()
-        rows, failed, _ = answer_by_endpoint(EvaluationConfig(), target, make_cases(count), folder / "state")
+        rows, failed, *_ = answer_by_endpoint(EvaluationConfig(), target, make_cases(count), folder / "state")
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     finally:
         server.stdin.close()
@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="rows of HF generate's fixed batches")
     parser.add_argument("--endpoint-cases", type=int, default=3500)
     parser.add_argument("--in-flight", type=int, default=256)
-    parser.add_argument("--latency-ms", type=float, default=50)
+    parser.add_argument("--latency-ms", type=float, default=200)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:

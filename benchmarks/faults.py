@@ -18,6 +18,7 @@ import json
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 import urllib.request
@@ -26,7 +27,7 @@ from typing import Any
 
 from benchmarks.synthesis import child, configuration, finish, real_problems, world_cases
 from clinical_r1.atomic import write_text
-from clinical_r1.llm.lines import journaled_keys
+from clinical_r1.llm.journal import JOURNAL, journaled_keys
 from clinical_r1.schema import Trace, read_jsonl, write_jsonl
 from clinical_r1.simulator.beside import simulated_endpoint
 
@@ -75,14 +76,17 @@ def served_since(base_url: str, place: int) -> list[str]:
         return json.load(response)
 
 
-def lines_of(journal: Path) -> int:
-    """Lines in the journal so far."""
-    return journal.read_bytes().count(b"\n") if journal.is_file() else 0
+def known_keys(journal: Path) -> list[str]:
+    """Calls in the journal so far, while a run writes it."""
+    try:
+        return journaled_keys(journal)
+    except sqlite3.OperationalError:  # not there, or not yet made
+        return []
 
 
-def kill_at(process: subprocess.Popen[str], journal: Path, lines: int, delay: float) -> bool:
-    """SIGKILL the run some moments after its journal has so many lines; False where the run ended before."""
-    while lines_of(journal) < lines:
+def kill_at(process: subprocess.Popen[str], journal: Path, calls: int, delay: float) -> bool:
+    """SIGKILL the run some moments after its journal has so many calls; False where the run ended before."""
+    while len(known_keys(journal)) < calls:
         if process.poll() is not None:
             return False
         time.sleep(0.005)
@@ -105,14 +109,14 @@ def killed(given: argparse.Namespace, cases: Path) -> dict[str, Any]:
         config = configuration(url, in_flight=16)
         calls = finish(child(config, cases, whole), given.limit_seconds)["calls"]
         print(f"whole: {calls} calls", flush=True)
-        journal = folder / "state/journal.jsonl"
+        journal = folder / "state" / JOURNAL
         kills = repeated = 0
         for target in sorted(rng.randrange(1, max(2, int(0.97 * calls))) for _ in range(given.kills)):
             since = len(served_since(url, 0))
-            known = set(journaled_keys(journal)) if journal.is_file() else set()
+            known = set(known_keys(journal))
             kills += kill_at(child(config, cases, folder), journal, target, rng.uniform(0, 0.1))
             repeated += sum(key in known for key in served_since(url, since))
-        since, known = len(served_since(url, 0)), set(journaled_keys(journal))
+        since, known = len(served_since(url, 0)), set(known_keys(journal))
         finish(child(config, cases, folder), given.limit_seconds)
         repeated += sum(key in known for key in served_since(url, since))
     names = ("traces.jsonl", "rejected.jsonl", "traces.parquet")

@@ -18,6 +18,7 @@ import yaml
 
 from clinical_r1.cluster.facts import PLATFORM, Facts
 from clinical_r1.errors import UserError
+from clinical_r1.runs.experiments import CONFIGS
 from clinical_r1.runs.form import settle
 from tests.chart.references import images, references
 from tests.chart.rendering import APIS, CHART
@@ -54,9 +55,11 @@ def form_problems(path: Path) -> Iterator[tuple[str, str]]:
         if not good or not whole or (isinstance(default, bool) and told["parameterType"] != "BOOLEAN"):
             yield "invalid_defaults", place
     if "preset" in parameters:
-        filled = {name: told.get("defaultValue") for name, told in parameters.items() if name != "preset"}
+        filled = {name: told.get("defaultValue") for name, told in parameters.items()}
+        preset, one = filled.pop("preset"), filled.pop("experiment", "")
         try:
-            settle(path.stem, parameters["preset"]["defaultValue"], filled)
+            for name in CONFIGS if one else [path.stem]:
+                settle(name, preset, filled)
         except UserError as error:
             yield "invalid_defaults", f"{path.stem}: {error}"
 

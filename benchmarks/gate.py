@@ -14,11 +14,11 @@ import json
 import random
 from collections.abc import Sequence
 
-from clinical_r1.evaluation.compare import PairedResult
-from clinical_r1.evaluation.gate import bound_rule
-from clinical_r1.evaluation.policy import Policy, read_policy
-from clinical_r1.evaluation.specialties import specialty_rules
-from clinical_r1.stats import Pairs, mcnemar, minimum_detectable_effect, paired_interval
+from clinical_r1.evaluation.measure.compare import result_of
+from clinical_r1.evaluation.promotion.gate import bound_rule
+from clinical_r1.evaluation.promotion.policy import Policy, read_policy
+from clinical_r1.evaluation.promotion.specialties import specialty_rules
+from clinical_r1.stats import Pairs
 
 DISCORDANCE = 0.2
 PROMOTED = {"20 x 50, +10": [(50, 0.10)] * 20, "7 x 500, +4": [(500, 0.04)] * 7, "20 x 50, +4": [(50, 0.04)] * 20}
@@ -44,25 +44,6 @@ def drawn(rng: random.Random, n: int, effect: float) -> Pairs:
     first = sum(better <= draw < better + worse for draw in draws)
     both = (n - first - second) // 2
     return Pairs(both, first, second, n - first - second - both)
-
-
-def result_of(pairs: Pairs) -> PairedResult:
-    """As `compare` makes it where no patient repeats."""
-    interval = paired_interval(pairs)
-    exact, mid = mcnemar(pairs.first_only, pairs.second_only, "exact"), mcnemar(pairs.first_only, pairs.second_only)
-    return PairedResult(
-        n=pairs.n,
-        unscored=0,
-        **pairs._asdict(),
-        first_accuracy=(pairs.both + pairs.first_only) / pairs.n,
-        second_accuracy=(pairs.both + pairs.second_only) / pairs.n,
-        difference=pairs.difference,
-        low=interval.low,
-        high=interval.high,
-        p_exact=exact,
-        p_mid=mid,
-        minimum_detectable=minimum_detectable_effect(pairs.n, max(pairs.discordance, 0.05)),
-    )
 
 
 def decision(rng: random.Random, layout: Layout, policy: Policy) -> tuple[str, str]:

@@ -10,15 +10,21 @@ object.
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gateway_load.parties import big_tokenizer, build_load, gateway, kserve, rss_mb, running, say
+from serving.gateway.fields import DROPPED, NEUTRAL
+
+SHARED = Path(__file__).parents[1] / "../shared/cases/gateway/neutral_fields.jsonl"
 
 
 class Bench:
@@ -79,6 +85,24 @@ def memory(bench: Bench, upstream: str, folder: Path) -> dict[str, float]:
     return out
 
 
+def neutral(url: str, key: str) -> dict[str, Any]:
+    """Requests with fields that say nothing: our table's, and the handed ones where they lie beside the repository."""
+    bodies = [{name: value} for name, values in NEUTRAL.items() for value in (None, *values)]
+    bodies += [{name: value} for name in DROPPED for value in (None, "x", {})]
+    handed = SHARED.read_text(encoding="utf-8").splitlines() if SHARED.is_file() else []
+    bodies += [json.loads(line)["extra"] for line in handed]
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    refused = []
+    for body in bodies:
+        asked = {"model": "bench", "messages": [{"role": "user", "content": "Fever?"}], "max_tokens": 8, **body}
+        data = json.dumps(asked).encode()
+        try:
+            urllib.request.urlopen(urllib.request.Request(f"{url}/v1/chat/completions", data, headers), timeout=10)
+        except urllib.error.HTTPError as problem:
+            refused.append(f"{next(iter(body))} ({problem.code})")
+    return {"sent": len(bodies), "handed": len(handed), "refused": refused}
+
+
 def main() -> int:
     """Run it; the exit code says whether everything ran, not whether it was fast."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -100,6 +124,7 @@ def main() -> int:
         say("gateway")
         with gateway(upstream, folder) as (url, key, _):
             report["gateway"] = bench.all(url, key)
+            report["neutral"] = neutral(url, key)
         say("memory")
         report["memory"] = memory(bench, upstream, folder)
         if not given.no_kserve:
@@ -133,6 +158,9 @@ def summary(report: dict[str, Any]) -> dict[str, Any]:
         "stream_ttft_added_p99_ms": added("paced", "first_p99_ms"),
         "inter_token_p99_ms": round(ours["paced"]["inter_p99_ms"], 2),
         "inter_token_direct_p99_ms": round(direct["paced"]["inter_p99_ms"], 2),
+        "neutral_fields_refused": len(report["neutral"]["refused"]),
+        "neutral_fields_sent": report["neutral"]["sent"],
+        "load_average": [round(value, 1) for value in os.getloadavg()],
         "lost": sum(run["lost"] + run["failed"] for run in streams),
         "requests_per_second": round(ours["unary_c16"]["per_second"], 1),
         "chunks_per_second": round(ours["stream_c16"]["chunks_per_second"], 1),

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from clinical_r1.records.config import RecordsConfig, Source
 from clinical_r1.records.row import Reject
 from clinical_r1.records.run import taken_cases
 from clinical_r1.schema import Case
+from clinical_r1.text import has_han, without_accents
 
 SHARED = Path(__file__).parents[1] / "../shared/cases"
 MAP = {"question": "note", "reference": "dx", "age": "age", "sex": "sex", "patient": "pid", "icd10": "code"}
@@ -288,8 +288,7 @@ def known_table(path: Path) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    folded = unicodedata.normalize("NFKD", text.replace("ß", "ss"))
-    return "".join(char for char in folded if not unicodedata.combining(char)).casefold()
+    return without_accents(text.replace("ß", "ss")).casefold()
 
 
 def _gate() -> Gate:
@@ -303,8 +302,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _through(gate: Gate, text: str, place: str) -> tuple[str, list[str]]:
-    chinese = any("\u4e00" <= char <= "\u9fff" for char in text)
-    fields = {"language": "zh" if chinese else "en", "question": text, "references": ["x"]}
+    fields = {"language": "zh" if has_han(text) else "en", "question": text, "references": ["x"]}
     gated = gate.pass_through(Record(place, fields))
     return gated.fields["question"], gated.doubts
 

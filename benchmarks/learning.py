@@ -2,8 +2,8 @@
 
     python -m benchmarks.learning [--seeds 5] [--cases 1000] [--minutes 45] [--work build/bench/learning] [--jobs 2]
 
-For each seed: fresh traces, SFT, PPO with the critic, PPO without one (same prompts, lambda and budget), all with the
-settings of the shipped configuration; then on unseen cases (greedy, rule verifier) the accuracy of each, the share of
+For each seed: fresh traces, SFT, PPO, GRPO with four answers a prompt (as many episodes a step), all with the settings
+of the shipped configuration; then on unseen cases (greedy, rule verifier) the accuracy of each, the share of
 careful traces, reasoning length, and accuracy where the model has to answer at once. The critic is held against its
 ceiling (benchmarks/critic_ceiling.py). On the first seed SFT goes on for one more epoch, which should change little
 (greedy, and sampled at temperature 1). `--jobs` processes run side by side with an equal share of the cores each: a
@@ -32,7 +32,7 @@ STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}
 MORE = ("one_more_epoch_points", "one_more_epoch_sampled_points", "one_more_epoch_n")
 """Of the first seed only."""
 
-NEEDED = ("bayes", "look-sft", "look-ppo", "look-at-once", "ceiling", "look-ppo-no-critic")
+NEEDED = ("bayes", "look-sft", "look-ppo", "look-at-once", "ceiling", "look-grpo")
 """Stages without which a seed is not reported."""
 
 SECONDS_TO_STOP, MOST_SECONDS_TO_STOP = 20, 120
@@ -150,15 +150,16 @@ def seed_row(folder: Path, seed: int) -> dict[str, float]:
         return result
 
     before, after, ceiling = (stored(name) for name in ("look-sft", "look-ppo", "ceiling"))
-    bayes = stored("bayes")["accuracy"]
+    bayes, grpo = stored("bayes")["accuracy"], stored("look-grpo")["accuracy"]
     row = {
         "seed": seed,
         "n": before["n"],
         "bayes": bayes,
         "sft": before["accuracy"],
         "ppo": after["accuracy"],
-        "no_critic": stored("look-ppo-no-critic")["accuracy"],
+        "no_critic": stored("look-grpo")["accuracy"],
         "gap_closed": (after["accuracy"] - before["accuracy"]) / (bayes - before["accuracy"]),
+        "gap_closed_grpo": (grpo - before["accuracy"]) / (bayes - before["accuracy"]),
         "length_ratio": after["reasoning_tokens"] / max(before["reasoning_tokens"], 1e-9),
         "careful_before": before["careful"],
         "careful_after": after["careful"],
@@ -187,19 +188,21 @@ def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
     gains = [100 * (row["ppo"] - row["sft"]) for row in rows]
     result: dict[str, Any] = {
         "gap_closed": mean("gap_closed"),
+        "gap_closed_grpo": mean("gap_closed_grpo"),
         "gap_closed_low": _interval([row["gap_closed"] for row in rows])[0],
         "gain_points": statistics.fmean(gains),
         "sft_accuracy": mean("sft"),
         "ppo_accuracy": mean("ppo"),
+        "grpo_accuracy": mean("grpo"),
         "bayes": mean("bayes"),
     }
     names = ("length_ratio", "careful_before", "careful_after", "within_careful_before", "within_careful_after")
     result |= {name: mean(name) for name in (*names, "no_thinking_accuracy", "explained_variance", "ev_ceiling")}
     # A ratio of means: both are near zero, so a seed's own ratio is mostly noise.
     result["ev_of_ceiling"] = mean("explained_variance") / mean("ev_ceiling") if mean("ev_ceiling") > 0 else 0.0
-    effects = [row["ppo"] - row["no_critic"] for row in rows]
+    effects = [row["ppo"] - row["grpo"] for row in rows]
     low, high = _interval(effects)
-    result |= {"critic_effect": statistics.fmean(effects), "critic_effect_low": low, "critic_effect_high": high}
+    result |= {"ppo_over_grpo": statistics.fmean(effects), "ppo_over_grpo_low": low, "ppo_over_grpo_high": high}
     for name in MORE:
         result[name] = rows[0].get(name, math.nan)
     by_seed = [_rounded(row) for row in rows]

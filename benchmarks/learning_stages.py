@@ -1,19 +1,32 @@
 """What `benchmarks.learning` does for a seed: chains of stages, each done once and kept as a JSON file."""
 
 import json
+import random
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from clinical_r1.atomic import write_text
-from clinical_r1.schema import Case, read_jsonl, write_jsonl
-from clinical_r1.training.ppo.config import CriticConfig, PPOConfig
+from clinical_r1.schema import RETRY_STRATEGIES, Case, Strategy, Trace, TraceOutcome, read_jsonl, write_jsonl
+from clinical_r1.simulator.teacher import (
+    CARE_FIRST,
+    CARE_RETRY,
+    attempt,
+    draw_care,
+    guided,
+    response,
+    retry,
+    rewrite,
+    with_careful,
+)
+from clinical_r1.simulator.world import WorldCase, record_of, sample_cases
+from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.verifier.config import JudgeConfig
 
-CHAINS = ("sft", "ppo", "ppo-no-critic", "more")
+CHAINS = ("sft", "ppo", "grpo", "more")
 """What one process does of a seed; the others need the first. `more` is one more epoch of SFT."""
 SPARE_CASES = 4800
 """Cases a seed that no model is trained on and no accuracy is reported of."""
@@ -67,24 +80,20 @@ def _reinforce(config: Any, folder: Path, name: str) -> None:
 
 
 def variants(config: PPOConfig) -> dict[str, PPOConfig]:
-    """With and without a critic; the rule verifier pays, so that no endpoint is needed."""
+    """PPO with its critic, GRPO with groups of four; the rule verifier pays, so that no endpoint is needed."""
     ruled = config.model_copy(update={"judge": JudgeConfig()})
-    without = ruled.model_copy(update={"critic": CriticConfig(kind="none")})
-    return {"ppo": ruled, "ppo-no-critic": without}
+    return {"ppo": ruled, "grpo": ruled.model_copy(update={"algorithm": "grpo"})}
 
 
 def make_data(config: Any, folder: Path, seed: int, test_cases: int) -> dict[str, int]:
     """Disjoint draws of the world in the sizes of the configuration."""
-    from benchmarks.teacher_traces import as_case, teacher_traces
-    from clinical_r1.simulator.world import sample_cases
-
     counts = config.records.splits.counts
     seen: set[str] = set()
 
     def draw(count: int, stream: int) -> list[Case]:
         fresh: list[Case] = []
         for drawn in sample_cases(2 * count + 1000, 1000 * (seed + 1) + stream):
-            case = as_case(drawn)
+            case = record_of(drawn)
             if case.id not in seen and len(fresh) < count:
                 seen.add(case.id)
                 fresh.append(case)
@@ -117,7 +126,7 @@ def bayes_accuracy(folder: Path) -> float:
 def look(model_folder: Path, cases_path: Path, config: Any, temperature: float = 0.0) -> dict[str, float]:
     """Answers to the cases, greedy unless a temperature is given."""
     from clinical_r1.generation.chat import prompt_ids
-    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.generation.decoder import Decoder
     from clinical_r1.generation.load import load_model
     from clinical_r1.generation.sampling import SamplingParams
     from clinical_r1.schema import VerdictLabel
@@ -135,7 +144,7 @@ def look(model_folder: Path, cases_path: Path, config: Any, temperature: float =
         config.ppo.rollout.max_new_tokens, temperature, 1.0, 0, (tokenizer.eos_token_id,), tokenizer.pad_token_id
     )
     right, careful, tokens = [], [], []
-    for case, rollout in zip(cases, build_decoder(model).generate(prompts, params), strict=True):
+    for case, rollout in zip(cases, Decoder(model).generate(prompts, params), strict=True):
         parts, reasoning_tokens = reader.read(rollout.token_ids, rollout.finished)
         verdict = verifier.judge_sync(judgement(case, parts.response))  # type: ignore[attr-defined]
         chart = parse_question(case.question)
@@ -156,7 +165,7 @@ def answer_at_once(model_folder: Path, cases_path: Path) -> dict[str, float]:
     """Accuracy without thinking: the thought is forced empty, the answer begun, and what stands up to its first stop
     counts. After an empty thought alone some models simply open another one."""
     from clinical_r1.generation.chat import prompt_ids
-    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.generation.decoder import Decoder
     from clinical_r1.generation.load import load_model
     from clinical_r1.generation.sampling import SamplingParams
     from clinical_r1.schema import VerdictLabel
@@ -175,7 +184,7 @@ def answer_at_once(model_folder: Path, cases_path: Path) -> dict[str, float]:
     ]
     params = SamplingParams(ANSWER_TOKENS, 0.0, 1.0, 0, (tokenizer.eos_token_id,), tokenizer.pad_token_id)
     right = []
-    for case, opening, rollout in zip(cases, openings, build_decoder(model).generate(prompts, params), strict=True):
+    for case, opening, rollout in zip(cases, openings, Decoder(model).generate(prompts, params), strict=True):
         name = re.split("[.。\n]", tokenizer.decode(rollout.token_ids, skip_special_tokens=True))[0]
         verdict = verifier.judge_sync(judgement(case, f"{opening}{name}"))  # type: ignore[attr-defined]
         right.append(bool(name.strip()) and verdict.label is VerdictLabel.CORRECT)
@@ -222,3 +231,39 @@ def once(path: Path, work: Callable[[], Any]) -> dict[str, Any]:
         print(f"stage {path.stem} {seconds:.0f} s", flush=True)
     stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return stored
+
+
+RETRIES = 3
+
+
+def teacher_traces(count: int, seed: int, careful: float | None = None) -> Iterator[Trace]:
+    """One accepted trace for each of `count` cases drawn by seed; `careful`: share of careful tries, None = its own.
+
+    The simulated teacher without the endpoint in between, with the strategies and the rule of synthesis: a bench that
+    needs thousands of traces for each of several seeds calls it here.
+    """
+    rng = random.Random(seed)
+    for drawn in sample_cases(count, seed):
+        case, chart = record_of(drawn), drawn.chart
+        thinking, outcome = _search(drawn, rng, careful)
+        yield Trace(
+            case_id=case.id, language=chart.language, specialty=case.specialty, question=case.prompt,
+            reference=case.reference, thinking=thinking, response=response(chart.language, case.reference),
+            outcome=outcome, synthesizer="simulated-clinician",
+        )  # fmt: skip
+
+
+def _search(drawn: WorldCase, rng: random.Random, careful: float | None) -> tuple[str, TraceOutcome]:
+    chart, reference = drawn.chart, drawn.reference
+    first = attempt(chart, draw_care(rng, with_careful(CARE_FIRST, careful)), rng)
+    if first.answer == reference:
+        return first.reasoning, TraceOutcome.DIRECT
+    wrong = [first.answer]
+    for _ in range(RETRIES):
+        strategy: Strategy = rng.choice(RETRY_STRATEGIES)
+        care = draw_care(rng, with_careful(CARE_RETRY, careful))
+        again = retry(chart, strategy.value, first.reasoning, wrong, care, rng)
+        if again.answer == reference:
+            return rewrite(chart.language, first.reasoning, again.reasoning), TraceOutcome.RECOVERED
+        wrong.append(again.answer)
+    return guided(chart, reference, rng).reasoning, TraceOutcome.GUIDED

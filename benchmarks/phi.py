@@ -37,6 +37,7 @@ from clinical_r1.privacy.scrub import RECOGNISERS, Finder, scrub
 from clinical_r1.records.config import Source
 from clinical_r1.records.readers.registry import read_source
 from clinical_r1.records.row import Row
+from clinical_r1.text import HAN, has_han, one_width
 
 STYLES = ("plain", "plain", "plain", "plain", "spaced", "fullwidth", "mixed", "invisible")
 TARGETS = {"recall_structured": 0.998, "recall_known": 1.0, "recall_names": 0.95}
@@ -77,7 +78,7 @@ def sentences(count: int, seed: int) -> Iterator[Sentence]:
 
 def _plain(text: str) -> str:
     """Letters, digits and Han characters only, one width, one case."""
-    kept = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char)[0] in "LN")
+    kept = (char for char in one_width(text) if unicodedata.category(char)[0] in "LN")
     return "".join(kept).casefold().translate(str.maketrans("авекмнорстухіј", "abekmhopctyxij"))
 
 
@@ -89,13 +90,13 @@ def survives(sentence: Sentence, output: str) -> bool:
         if sentence.language == "zh":
             return any(_plain(part) in _plain(left) for part in parts)
         spoken = _plain(left)
-        words = set(re.findall(r"[a-z]+", unicodedata.normalize("NFKC", left).casefold()))
+        words = set(re.findall(r"[a-z]+", one_width(left).casefold()))
         return _plain(sentence.value) in spoken or any(part.casefold() in words for part in parts)
     if sentence.kind == "age":
         left = left.replace("90+", "")
-        return bool(re.search(rf"(?<!\d){sentence.value}(?!\d)", unicodedata.normalize("NFKC", left)))
+        return bool(re.search(rf"(?<!\d){sentence.value}(?!\d)", one_width(left)))
     if sentence.kind == "address":
-        pieces = re.findall(r"\d{2,}|[A-Z][a-z]{3,}|[\u3400-\u9fff]{4,}", sentence.value)
+        pieces = re.findall(rf"\d{{2,}}|[A-Z][a-z]{{3,}}|[{HAN}]{{4,}}", sentence.value)
         return any(_plain(piece) in _plain(left) for piece in pieces)
     if sentence.kind in ("date", "url", "photo"):
         return _plain(sentence.value) in _plain(left)
@@ -149,15 +150,12 @@ def left_of(kind: str, secret: str, output: str) -> bool:
         parts = [
             part
             for part in re.split(r"[^\w'’\-]+", unicodedata.normalize("NFC", secret))
-            if len(part) > 2 or _HAN.search(part)
+            if len(part) > 2 or has_han(part)
         ]
     return any(
         re.search(rf"(?<![^\W\d_]){re.escape(part)}(?![^\W\d_])" if part.isascii() else re.escape(part), output)
         for part in parts
     )
-
-
-_HAN = re.compile(r"[\u3400-\u9fff]")
 
 
 def marked_recall(texts: list[Marked], model: Finder | None) -> dict[str, Counter[str]]:

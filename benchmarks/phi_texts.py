@@ -14,6 +14,7 @@ import yaml
 
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.known import Known
+from clinical_r1.text import without_accents
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 TEMPLATES = Path(__file__).with_name("phi_templates.yaml")
@@ -108,7 +109,7 @@ def known_sentences(count: int, seed: int) -> Iterator[Marked]:
 
 def _spellings(given: str, surname: str) -> list[str]:
     whole = f"{given} {surname}"
-    bare = "".join(char for char in unicodedata.normalize("NFKD", whole) if not unicodedata.combining(char))
+    bare = without_accents(whole)
     half = re.split(r"[\s\-]", surname)[-1]
     return [
         whole.upper(),
@@ -183,4 +184,18 @@ def real_texts() -> dict[str, list[str]]:
     if (path := folder / "icd10_zh_beijing_clinical_v601.tsv").is_file():
         rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
         sets["ICD-10 zh"] = [row[1].strip() for row in rows if len(row) > 1][::10]
+    if (path := folder / "huatuogpt_o1_demo_198.json").is_file():
+        keys = ("Open-ended Verifiable Question", "Ground-True Answer")
+        sets["HuatuoGPT-o1"] = ["\n".join(row[key] for key in keys) for row in json.loads(path.read_text("utf-8"))]
+    if (path := folder / "agentclinic_medqa.jsonl").is_file():
+        cases = [json.loads(line)["OSCE_Examination"] for line in path.read_text("utf-8").splitlines() if line.strip()]
+        sets["AgentClinic"] = ["\n".join(_strings(case)) for case in cases]
     return sets
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Every text of a nested object."""
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _strings(inner)

@@ -1,18 +1,24 @@
-"""Our PPO against TRL 1.12's PPOTrainer, and our rollout against HF generate, on this machine's CPU.
+"""PPO of a real model: our step against TRL 1.12's PPOTrainer, our rollout against HF generate, a slow judge's cost.
 
-    python -m benchmarks.ppo [--steps 10] [--rounds 3] [--threads 2] [--work build/bench/ppo]
+    python -m benchmarks.ppo [--steps 3] [--tokens 32] [--rollout-rounds 2] [--threads 2] [--work build/bench/ppo]
 
-Both train the same model (0.9M parameters, taught the format of the simulated world for `--teach` steps) on the same
-prompts with the same verifier: batch 64, micro-batch 16, 2 mini-batches, 1 epoch, float32, a full separate critic,
-completions of up to 160 tokens at temperature 1, a learning rate too small to change their length. Runs alternate; the
-first step of each is left out. `phases` are seconds a step; ours updates its critic (`value`) beside the next rollout,
-so they are more than a step together. TRL lives in an environment of its own that this command makes: its own trl, on
-the torch and transformers of this one. The last line is one JSON object.
+SmolLM2-135M-Instruct answers the shortest of the 198 problems of HuatuoGPT-o1's demo set (../shared/data); float32,
+all weights, a full critic, batches of 8 in micro-batches of 4, one update a step, a tiny learning rate. Each run is a
+process of its own; the first step of each is left out, and the rest of the step is its wall time.
+
+- `samples_per_s_ratio`: episodes a second of ours over TRL's, in an environment of its own that this command makes.
+  Both are paid by a coin that the answer's text decides: a model of this size is right too seldom to learn from.
+- `rollout_ratio`: tokens a second over HF generate's with the same prompts, at batch 16 and 64; the lower of the two
+- `judge_overlap`: our step with a judge that takes a second a call over the same step with a judge that takes none
+- `vllm_tokens_per_s`: vLLM's CPU build on the same prompts, where another bench has installed it
+
+The last line is one JSON object.
 """
 
 import argparse
 import json
 import os
+import shutil
 import site
 import statistics
 import subprocess
@@ -21,69 +27,121 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gateway_load.parties import CACHE
 from clinical_r1.atomic import write_text
-from clinical_r1.schema import read_jsonl, write_jsonl
+from clinical_r1.errors import UserError
+from clinical_r1.schema import Case, read_jsonl, write_jsonl
+from clinical_r1.simulator.beside import arguments_of, simulated_endpoint
+from clinical_r1.simulator.config import SimulatorConfig
 from clinical_r1.training.launcher import ENVIRONMENT
+from clinical_r1.training.smollm2 import smollm2_folder
 
-BATCH, MICRO, MINI, NEW_TOKENS, LEARNING_RATE = 64, 16, 2, 160, 1e-6
+PROBLEMS = Path(__file__).parents[1] / "../shared/data/huatuogpt_o1_demo_198.json"
+BATCH, MICRO, LEARNING_RATE = 8, 4, 1e-7
+ROLLOUTS = (16, 64)
 TRL = "trl==1.12.0"
+VLLM_SECONDS = 300
+VLLM = """
+import json, sys, time
+from vllm import LLM, SamplingParams
+told = json.loads(sys.stdin.read())
+llm = LLM(told["model"], dtype="float32", enforce_eager=True, max_model_len=512, disable_log_stats=True)
+params = SamplingParams(temperature=1.0, max_tokens=told["tokens"], stop_token_ids=told["ends"], seed=0)
+for rows in told["rows"]:
+    begun = time.perf_counter()
+    out = llm.generate([{"prompt_token_ids": p} for p in told["prompts"][:rows]], params, use_tqdm=False)
+    made = sum(len(one.outputs[0].token_ids) for one in out)
+    print("SPEED", made / (time.perf_counter() - begun), flush=True)
+"""
 
 
 def main() -> None:
     """Command line; `--child` is one measurement in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=32, help="longest answer")
+    parser.add_argument("--rollout-rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--teach", type=int, default=400, help="plain training steps that give the model its format")
     parser.add_argument("--work", type=Path, default=Path("build/bench/ppo"))
-    parser.add_argument("--child", choices=["ours", "rollout", "model"], default=None)
+    parser.add_argument("--child", choices=["ours", "rollout"], help=argparse.SUPPRESS)
+    parser.add_argument("--judge", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child = {"ours": run_ours, "rollout": run_rollout, "model": make_model}[options.child]
-        print(json.dumps(child(options.work, options.steps, options.teach)))
+        print(json.dumps(run_ours(options) if options.child == "ours" else run_rollout(options)))
         return
-    work: Path = options.work
-    if not (work / "model" / "config.json").is_file():
-        measure("model", options)
-    python = trl_environment(work)
-    ours, trl = [], []
-    for number in range(options.rounds):
-        ours.append(measure("ours", options))
-        trl.append(measure_trl(python, options))
-        print(f"round {number + 1}: ours {ours[-1]['samples_per_s']:.1f}, TRL {trl[-1]['samples_per_s']:.1f} samples/s")
+    if not PROBLEMS.is_file():
+        print(json.dumps({"skipped": "../shared/data/huatuogpt_o1_demo_198.json is not beside the repository"}))
+        return
+    try:
+        smollm2_folder()
+    except UserError as error:
+        print(json.dumps({"skipped": str(error)}))
+        return
+    options.work.mkdir(parents=True, exist_ok=True)
+    write_cases(options.work)
+    ours = measure_ours(options, latency_ms=0)
+    trl = measure_trl(options)
+    slow = measure_ours(options, latency_ms=1000)
     rollout = measure("rollout", options)
-    mine, theirs = (statistics.median(run["samples_per_s"] for run in runs) for runs in (ours, trl))
+    speeds = {name: BATCH / run["seconds"] for name, run in (("ours", ours), ("trl", trl))}
     result = {
-        "samples_per_s_ratio": round(mine / theirs, 2),
-        "samples_per_s": round(mine, 1),
-        "trl_samples_per_s": round(theirs, 1),
-        "rollout_ratio": round(rollout["own"] / rollout["hf"], 2),
-        "rollout_tokens_per_s": round(rollout["own"]),
-        "hf_tokens_per_s": round(rollout["hf"]),
-        "phases": ours[-1]["phases"],
-        "mean_length": round(ours[-1]["mean_length"], 1),
-        "trl_mean_length": round(trl[-1]["mean_length"], 1),
+        "samples_per_s_ratio": round(speeds["ours"] / speeds["trl"], 2),
+        "rollout_ratio": min(round(rollout["own"][rows] / rollout["hf"][rows], 2) for rows in rollout["own"]),
+        "judge_overlap": round(slow["seconds"] / ours["seconds"], 2),
+        "samples_per_s": {name: round(speed, 3) for name, speed in speeds.items()},
+        "tokens_per_s": {name: {rows: round(one, 1) for rows, one in of.items()} for name, of in rollout.items()},
+        "vllm_tokens_per_s": measure_vllm(options),
+        "phases": ours["phases"],
+        "phases_slow_judge": slow["phases"],
+        "mean_length": {"ours": round(ours["mean_length"], 1), "trl": round(trl["mean_length"], 1)},
+        "load": round(os.getloadavg()[0], 1),
         "threads": options.threads,
     }
     print(json.dumps(result))
 
 
-def measure(kind: str, options: argparse.Namespace) -> dict[str, Any]:
+def write_cases(work: Path) -> None:
+    """The shortest problems as cases: as many as the largest rollout has rows."""
+    rows = json.loads(PROBLEMS.read_text(encoding="utf-8"))
+    rows.sort(key=lambda row: len(row["Question"]))
+    cases = [
+        Case(
+            id=f"demo-{index}", language="en", specialty="general",
+            question=row["Question"], reference=row["Ground-True Answer"],
+        )
+        for index, row in enumerate(rows[: max(ROLLOUTS)])
+    ]  # fmt: skip
+    write_jsonl(work / "rl.jsonl", cases)
+    write_jsonl(work / "validation.jsonl", cases[:1])
+
+
+def measure_ours(options: argparse.Namespace, latency_ms: float) -> dict[str, Any]:
+    """Our steps, judged by the simulated judge; half of its verdicts are turned around, so that rewards differ."""
+    endpoint = SimulatorConfig(latency_ms=latency_ms, judge_error=0.5)
+    with simulated_endpoint(arguments_of(endpoint), options.work / "judge.log", options.work / "judge.json") as url:
+        found = measure("ours", options, url)
+    print(f"ours, a judge of {latency_ms:g} ms: {found['seconds']:.1f} s a step", flush=True)
+    return found
+
+
+def measure(kind: str, options: argparse.Namespace, judge: str = "") -> dict[str, Any]:
     """One measurement in a fresh process; its last line is the result."""
-    command = [sys.executable, "-m", "benchmarks.ppo", "--child", kind, "--work", str(options.work)]
-    return _run([*command, "--steps", str(options.steps), "--teach", str(options.teach)], options.threads)
+    command = [sys.executable, "-m", "benchmarks.ppo", "--child", kind, "--work", str(options.work), "--judge", judge]
+    command += ["--steps", str(options.steps), "--tokens", str(options.tokens)]
+    return _run([*command, "--rollout-rounds", str(options.rollout_rounds)], options.threads)
 
 
-def measure_trl(python: Path, options: argparse.Namespace) -> dict[str, Any]:
+def measure_trl(options: argparse.Namespace) -> dict[str, Any]:
     """TRL's trainer in its own environment."""
-    script = Path(__file__).with_name("trl_ppo_baseline.py")
-    sizes = [BATCH, MICRO, MINI, NEW_TOKENS]
-    return _run([str(python), str(script), str(options.work), str(options.steps), *map(str, sizes)], options.threads)
+    python, script = trl_environment(options.work), Path(__file__).with_name("trl_ppo_baseline.py")
+    sizes = map(str, (options.steps, BATCH, MICRO, options.tokens, LEARNING_RATE))
+    found = _run([str(python), str(script), str(options.work), str(smollm2_folder()), *sizes], options.threads)
+    print(f"TRL: {found['seconds']:.1f} s a step", flush=True)
+    return found
 
 
 def _run(command: list[str], threads: int) -> dict[str, Any]:
-    calm = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
+    calm = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": ""}  # `benchmarks`: from here
     offline = {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(command, env=os.environ | calm | offline, capture_output=True, text=True)
     if done.returncode:
@@ -108,103 +166,115 @@ def trl_environment(work: Path) -> Path:
     return python
 
 
-def make_model(work: Path, _steps: int, teach: int) -> dict[str, Any]:
-    """A tiny model that answers in the world's format, and the cases."""
-    import torch
-
-    from benchmarks.teacher_traces import as_case, teacher_traces
-    from clinical_r1.generation.chat import completion_ids, prompt_ids
-    from clinical_r1.generation.load import load_model, save_model
-    from clinical_r1.simulator.world import sample_cases
-    from clinical_r1.training.tiny import TinyModelConfig, make_base_model
-
-    write_jsonl(work / "rl.jsonl", (as_case(drawn) for drawn in sample_cases(1024, 1)))
-    write_jsonl(work / "validation.jsonl", (as_case(drawn) for drawn in sample_cases(16, 2)))
-    write_jsonl(work / "traces.jsonl", teacher_traces(2000, 3))
-    from clinical_r1.schema import Trace
-
-    make_base_model(TinyModelConfig(vocab_size=1600), [work / "traces.jsonl"], work / "base")
-    model, tokenizer = load_model(work / "base")
-    rows = [
-        (prompt_ids(tokenizer, t.question), completion_ids(tokenizer, t.thinking, t.response))
-        for t in read_jsonl(work / "traces.jsonl", Trace)
-    ]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
-    for step in range(teach):
-        batch = [rows[(step * 8 + index) % len(rows)] for index in range(8)]
-        longest = max(len(p) + len(c) for p, c in batch)
-        ids = torch.tensor([p + c + [tokenizer.pad_token_id] * (longest - len(p) - len(c)) for p, c in batch])
-        labels = torch.tensor([[-100] * len(p) + c + [-100] * (longest - len(p) - len(c)) for p, c in batch])
-        loss = model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    save_model(model, tokenizer, work / "model")
-    return {"loss": float(loss)}
-
-
-def run_ours(work: Path, steps: int, _teach: int) -> dict[str, Any]:
-    """Steps of our trainer under two DeepSpeed engines."""
-    import shutil
-
-    from clinical_r1.training.metrics import read_metrics
+def run_ours(options: argparse.Namespace) -> dict[str, Any]:
+    """Steps of our trainer under two DeepSpeed engines, as the pipeline starts it."""
+    from clinical_r1.charts import read_metrics
     from clinical_r1.training.ppo.config import PPOConfig
     from clinical_r1.training.ppo.run import train_ppo
 
+    endpoint = {
+        "name": "simulated", "base_url": options.judge, "model": SimulatorConfig().model, "terms": "train",
+        "data_region": "loopback", "trusted": True, "max_concurrency": 64,
+    }  # fmt: skip
     config = PPOConfig.model_validate(
         {
-            "steps": steps, "batch_size": BATCH, "micro_batch_size": MICRO, "minibatches": MINI, "epochs": 1,
+            "steps": options.steps, "batch_size": BATCH, "micro_batch_size": MICRO, "minibatches": 1, "epochs": 1,
             "learning_rate": LEARNING_RATE, "warmup_steps": 0, "save_every": 10_000, "keep": "last",
-            "rollout": {"max_new_tokens": NEW_TOKENS}, "probe": {"every": 0, "cases": 1},
-            "critic": {"learning_rate": LEARNING_RATE, "warmup_batches": 0}, "deepspeed": {"stage": 1},
+            "rollout": {"max_new_tokens": options.tokens}, "probe": {"every": 0, "cases": 1},
+            "critic": {"learning_rate": LEARNING_RATE, "warmup_batches": 0}, "judge_probe": {"calls": 0},
+            "judge": {"verifier": {"kind": "llm"}, "endpoint": endpoint}, "deepspeed": {"stage": 1},
         }
     )  # fmt: skip
-    shutil.rmtree(work / "state", ignore_errors=True)
-    train_ppo(config, work / "model", work / "rl.jsonl", work / "validation.jsonl", work / "out", work / "state")
+    work, state = options.work, options.work / "state"
+    for stale in (state, state.with_name("state.calls")):
+        shutil.rmtree(stale, ignore_errors=True)
+    train_ppo(config, smollm2_folder(), work / "rl.jsonl", work / "validation.jsonl", work / "out", state)
     rows = [row for row in read_metrics(work / "out" / "metrics.jsonl") if "time/step" in row][1:]
+    if not all(row["train/updated"] for row in rows):
+        raise SystemExit("a step had no difference in rewards and updated nothing; its time says nothing")
+    shutil.rmtree(state, ignore_errors=True)  # some gigabytes
     phases = ("rollout", "forward", "verify", "policy", "value")
-    seconds = sum(row["time/step"] for row in rows)
     return {
-        "samples_per_s": BATCH * len(rows) / seconds,
-        "mean_length": sum(row["train/length"] for row in rows) / len(rows),
-        "phases": {name: round(sum(row[f"time/{name}"] for row in rows) / len(rows), 3) for name in phases},
+        "seconds": statistics.median(row["time/step"] for row in rows),
+        "mean_length": statistics.mean(row["train/length"] for row in rows),
+        "phases": {name: round(statistics.median(row[f"time/{name}"] for row in rows), 2) for name in phases},
     }
 
 
-def run_rollout(work: Path, steps: int, _teach: int) -> dict[str, float]:
-    """Tokens per second of our decoder and of HF generate, alternating; medians."""
+def run_rollout(options: argparse.Namespace) -> dict[str, dict[int, float]]:
+    """Tokens a second by batch size of our decoder and of HF generate, in turns; the best of each."""
     import torch
     from transformers import GenerationConfig
 
-    from clinical_r1.generation.chat import prompt_ids
-    from clinical_r1.generation.decoder import build_decoder
+    from clinical_r1.generation.chat import end_ids
+    from clinical_r1.generation.decoder import Decoder
     from clinical_r1.generation.load import load_model
     from clinical_r1.generation.sampling import SamplingParams
-    from clinical_r1.schema import Case
 
-    model, tokenizer = load_model(work / "model")
-    prompts = [prompt_ids(tokenizer, case.prompt) for case in read_jsonl(work / "rl.jsonl", Case)[:BATCH]]
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    decoder = build_decoder(model)
-    generation = GenerationConfig(
-        max_new_tokens=NEW_TOKENS, do_sample=True, top_k=0, top_p=1.0, eos_token_id=end, pad_token_id=pad
+    model, tokenizer = load_model(smollm2_folder())
+    everyone = questions(options.work, tokenizer)
+    ends, pad = end_ids(tokenizer, model), tokenizer.pad_token_id
+    decoder = Decoder(model)
+    how = GenerationConfig(
+        max_new_tokens=options.tokens, do_sample=True, top_k=0, top_p=1.0, eos_token_id=list(ends), pad_token_id=pad
     )
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts])
-    real = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    speeds: dict[str, list[float]] = {"own": [], "hf": []}
-    for number in range(steps + 1):
-        start = time.perf_counter()
-        rollouts = decoder.generate(prompts, SamplingParams(NEW_TOKENS, 1.0, 1.0, number, (end,), pad))
-        speeds["own"].append(sum(len(r.token_ids) for r in rollouts) / (time.perf_counter() - start))
-        start = time.perf_counter()
-        with torch.no_grad():
-            out = model.generate(input_ids=ids, attention_mask=real, generation_config=generation)[:, longest:]
-        seconds = time.perf_counter() - start
-        tokens = sum(row.index(end) + 1 if end in row else len(row) for row in out.tolist())
-        speeds["hf"].append(tokens / seconds)
-    return {name: statistics.median(values[1:]) for name, values in speeds.items()}
+    best: dict[str, dict[int, float]] = {"own": {}, "hf": {}}
+    for rows in ROLLOUTS:
+        prompts = everyone[:rows]
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for prompt in prompts])
+        real = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        for number in range(options.rollout_rounds):
+            start = time.perf_counter()
+            rollouts = decoder.generate(prompts, SamplingParams(options.tokens, 1.0, 1.0, number, ends, pad))
+            speed = sum(len(one.token_ids) for one in rollouts) / (time.perf_counter() - start)
+            best["own"][rows] = max(best["own"].get(rows, 0.0), speed)
+            start = time.perf_counter()
+            with torch.no_grad():
+                out = model.generate(input_ids=ids, attention_mask=real, generation_config=how)[:, longest:]
+            seconds = time.perf_counter() - start
+            made = sum(
+                next((at + 1 for at, token in enumerate(row) if token in ends), len(row)) for row in out.tolist()
+            )
+            best["hf"][rows] = max(best["hf"].get(rows, 0.0), made / seconds)
+    return best
+
+
+def questions(work: Path, tokenizer: Any) -> list[list[int]]:
+    """The prompts' tokens."""
+    from clinical_r1.generation.chat import prompt_ids
+
+    return [prompt_ids(tokenizer, case.prompt) for case in read_jsonl(work / "rl.jsonl", Case)]
+
+
+def measure_vllm(options: argparse.Namespace) -> dict[str, float] | None:
+    """Tokens a second by batch size of vLLM's CPU build; None where none is installed or it does not start."""
+    from clinical_r1.generation.load import load_tokenizer
+
+    python = next(
+        (p for name in ("bench-vllm", "bench-kserve") if (p := CACHE / name / "bin" / "python").exists()), None
+    )
+    if python is None:
+        return None
+    tokenizer = load_tokenizer(smollm2_folder())
+    told = {
+        "model": str(smollm2_folder()), "tokens": options.tokens, "ends": [tokenizer.eos_token_id], "rows": ROLLOUTS,
+        "prompts": questions(options.work, tokenizer),
+    }  # fmt: skip
+    quiet = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
+    try:
+        done = subprocess.run(
+            [str(python), "-c", VLLM], input=json.dumps(told), env=os.environ | quiet, capture_output=True, text=True,
+            timeout=VLLM_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        print(f"vLLM did not answer in {VLLM_SECONDS} s", flush=True)
+        return None
+    speeds = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("SPEED")]
+    if done.returncode or len(speeds) != len(ROLLOUTS):
+        print(f"vLLM did not run: {(done.stderr.strip().splitlines() or ['no message'])[-1]}", flush=True)
+        return None
+    return {str(rows): round(speed, 1) for rows, speed in zip(ROLLOUTS, speeds, strict=True)}
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ size in a process of its own whose memory, with its workers', is watched from ou
 shared pages count once):
 
 - `rss_mb` of `--cases` notes of `--characters` characters with the gate off (it holds nothing from one note to the
-  next, and takes an hour for so many), `rss_growth` over a quarter of as many
+  next, and takes some ten times as long), `rss_growth` over a quarter of as many
 - `cases_per_s`: `--gated` notes of 1,000 characters through the whole step, gate on, all cores
 - `jsonl_mb_rss` of a JSONL file of `--jsonl-mb` megabytes, `limit_s` the seconds that `limit: 100` of it takes
-- `phi_ms_per_case`: the gate alone on one core, on notes of 1,000 characters
+- `phi_ms_per_case`: the gate alone on notes of 1,000 characters, milliseconds of one core (other work does not count)
 
 The last line is one JSON object.
 """
@@ -49,9 +49,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
         result: dict[str, float] = {"phi_ms_per_case": round(gate_ms(), 2)}
+        print(f"gate: {result['phi_ms_per_case']} ms a note of 1,000 characters", flush=True)
         path = write_notes(folder / "notes.jsonl", arguments.gated, 1000)
         seconds, _ = watched(lambda path=path: run(path, folder / "out", gate=True))
         result["cases_per_s"] = round(arguments.gated / seconds, 1)
+        print(f"{arguments.gated} notes of 1,000 characters, gate on: {seconds:.1f} s", flush=True)
         peaks = []
         for cases in (arguments.cases // 4, arguments.cases):
             path = write_notes(folder / "notes.jsonl", cases, arguments.characters)
@@ -63,7 +65,10 @@ def main() -> None:
         if arguments.jsonl_mb:
             path = write_notes(folder / "notes.jsonl", arguments.jsonl_mb * 1_000_000 // 2000, 1900)
             result["limit_s"] = round(watched(lambda: run(path, folder / "out", 100))[0], 1)
-            result["jsonl_mb_rss"] = round(watched(lambda: run(path, folder / "out"))[1])
+            print(f"a limit of 100 rows of {arguments.jsonl_mb} MB: {result['limit_s']} s", flush=True)
+            seconds, peak = watched(lambda: run(path, folder / "out"))
+            result["jsonl_mb_rss"] = round(peak)
+            print(f"all of it: {seconds:.1f} s, {peak:.0f} MB", flush=True)
     print(json.dumps(result))
 
 
@@ -113,10 +118,10 @@ def gate_ms() -> float:
         for i in range(100)
     ]
     gate.pass_through(records[0])
-    start = time.perf_counter()
+    start = time.process_time()
     for record in records:
         gate.pass_through(record)
-    return (time.perf_counter() - start) / len(records) * 1000
+    return (time.process_time() - start) / len(records) * 1000
 
 
 def watched(work: Callable[[], None]) -> tuple[float, float]:

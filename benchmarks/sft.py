@@ -1,6 +1,6 @@
 """SFT of a real model: our trainer, as shipped, against a plain TRL SFTTrainer on the same data, batch and dtype.
 
-    python -m benchmarks.sft [--limit 16] [--longest 400] [--repeats 2]
+    python -m benchmarks.sft [--limit 16] [--repeats 2]
 
 The shortest of the 198 traces of HuatuoGPT-o1's demo set (../shared/data) train SmolLM2-135M-Instruct for one epoch in
 batches of 8 on a CPU; tokens are real ones, padding excluded, and time is that of the optimizer steps. Each run has a
@@ -40,7 +40,6 @@ def main() -> None:
     """Make the data and the model, run the variants in turns, print the ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--limit", type=int, default=16)
-    parser.add_argument("--longest", type=int, default=400, help="tokens of thought and answer, about")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--worker", nargs=2, metavar=("VARIANT", "JOB"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -57,7 +56,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_jsonl(root / "traces.jsonl", real_traces(arguments.limit, arguments.longest))
+        write_jsonl(root / "traces.jsonl", real_traces(arguments.limit))
         found: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
         for repeat in range(arguments.repeats):
             for variant in VARIANTS:
@@ -80,13 +79,11 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def real_traces(limit: int, longest: int) -> Iterator[Trace]:
-    """The shortest of the demo set as accepted traces; what is longer than about `longest` tokens is left out."""
+def real_traces(limit: int) -> Iterator[Trace]:
+    """The shortest of the demo set as accepted traces, about 400 to 600 tokens each."""
     rows = json.loads(PROBLEMS.read_text(encoding="utf-8"))
     rows.sort(key=lambda row: len(row["Complex_CoT"] + row["Response"]))
     for index, row in enumerate(rows[:limit]):
-        if len(row["Complex_CoT"] + row["Response"]) > 4 * longest:
-            return
         yield Trace(
             case_id=f"demo-{index}",
             language="en",
@@ -118,7 +115,8 @@ def measure(variant: str, root: Path, base: Path, repeat: int) -> dict[str, floa
     job = SFTJob(config=config, **files)
     (root / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "benchmarks.sft", "--worker", variant, str(root / "job.json")]
-    environment = ENVIRONMENT | os.environ | {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    here = {"PYTHONSAFEPATH": ""}  # `benchmarks` is found in the folder that this is called from
+    environment = ENVIRONMENT | os.environ | here | {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     found: dict[str, float] = json.loads((root / "job.result.json").read_text(encoding="utf-8"))
     return found

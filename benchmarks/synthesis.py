@@ -4,7 +4,8 @@
 
 1. The 198 real problems of HuatuoGPT-o1's demo (../shared/data) at 200 ms latency and 128 calls in flight: wall time,
    and the ideal over it (the longer of the longest chain of calls and calls / concurrency, at that latency).
-2. 5,000 and 20,000 cases of the simulated world at 2 ms latency: peak RSS of the one over the other, CPU a call.
+2. 4,000 replies of 2 KB through the journal alone, 128 in flight: wall time and CPU a call, to its being on disk.
+3. 5,000 and 20,000 cases of the simulated world at 2 ms latency: peak RSS of the one over the other, CPU a call.
 
 Each measurement is a process of its own; time is that of `synthesize` (reading, searching, journaling, writing the
 dataset), without interpreter start and imports. Finished measurements are kept in --work and not repeated. The last
@@ -12,11 +13,13 @@ line is one JSON object.
 """
 
 import argparse
+import asyncio
 import json
 import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -25,7 +28,8 @@ from typing import Any
 
 from clinical_r1.atomic import write_text
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.schema import Case, write_jsonl
+from clinical_r1.llm.journal import Entry, open_journal
+from clinical_r1.schema import Case, Usage, write_jsonl
 from clinical_r1.simulator.beside import simulated_endpoint
 from clinical_r1.synthesis.config import SynthesisConfig
 
@@ -177,6 +181,30 @@ def measure(
     return figures
 
 
+async def journal_figures(work: Path, calls: int = 4_000) -> dict[str, float]:
+    """What keeping a call costs, in milliseconds."""
+    usage = Usage(calls=1, prompt_tokens=900, completion_tokens=600)
+    reply = Entry("What a model says. " * 100, "m", "stop", usage, "v-1", room=2048)
+    numbers = iter(range(calls))
+
+    async def call() -> Entry:
+        return reply
+
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=work) as folder, open_journal(folder) as journal:
+
+        async def worker() -> None:
+            for number in numbers:
+                key = journal.call_key(b"request " * 400, "v-1", number)
+                await journal.once(key, f"patient-{number % 50}", call, lambda kept: kept.fits(2048, False))
+
+        before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        await asyncio.gather(*(worker() for _ in range(CONCURRENCY)))
+        seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"journal_ms": round(1000 * seconds / calls, 3), "journal_cpu_ms": round(1000 * cpu / calls, 3)}
+
+
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.synthesis", description=__doc__.split("\n")[0])
@@ -198,6 +226,7 @@ def main() -> int:
         result["seconds"] = real["seconds"]
         result["ideal_ratio"] = round(real["ideal_seconds"] / real["seconds"], 3)
         result["calls_per_trace"] = round(real["calls"] / real["cases"], 2)
+    result |= asyncio.run(journal_figures(given.work))
     small = measure(f"world-{given.small}", world_cases(given.small), 2, given)
     large = measure(f"world-{given.large}", world_cases(given.large), 2, given)
     result["cpu_ms_per_call"] = round(1000 * large["cpu_seconds"] / large["calls"], 3)

@@ -12,9 +12,12 @@ object:
 false_accepts         wrong, denied, doubted or listed answers that the rules accept (0 is right)
 formal_accepted       share of formal replies with a conclusion line that the rules alone accept
 synonyms_accepted, detail_accepted, affirmed_accepted   the same of synonyms, fitting detail, plain affirmations
-huatuo_accepted       of the replies that name the reference at all (`huatuo_naming` of `huatuo_replies`); the others
-                      give another answer or say it in other words, which no rule can know
+huatuo_accepted       of all 198 replies; huatuo_accepted_of_named of those that are right and name the reference in a
+                      sentence that answers. Each was read (verifier_huatuo.yaml): huatuo_read counts what they are
+huatuo_not_named      replies that the rules accept though the reading does not call them named (0 is right)
 huatuo_false          replies accepted against another problem's reference, all pairs
+open_accepted         share of MedQA's right options that are accepted as an open answer in the question's words
+open_false            wrong options that are (0 is right)
 choice_accuracy       right letters of the worst form of a choice
 judge_replies_right   share of judge replies read as they are meant
 stub_judge_right      share of all right answers that end as correct with a judge that is right
@@ -24,6 +27,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -43,7 +47,6 @@ from clinical_r1.simulator.beside import simulated_endpoint
 from clinical_r1.verifier.choice import read_choice
 from clinical_r1.verifier.judgement import Judgement, Verifier
 from clinical_r1.verifier.llm import Judged
-from clinical_r1.verifier.normalise import words
 from clinical_r1.verifier.rule import RuleVerifier
 from clinical_r1.verifier.verifier import EnsembleVerifier, VerifierConfig, build_verifier
 
@@ -57,6 +60,7 @@ HANDED = {
 
 TABLE = Path(__file__).with_suffix(".yaml")
 WRITTEN = Path(__file__).with_name("verifier_cases.tsv")
+READ = Path(__file__).with_name("verifier_huatuo.yaml")
 CHOICES = Path(__file__).with_name("verifier_choices.yaml")
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -201,17 +205,20 @@ def huatuo() -> dict[str, object]:
         item = Judgement(question, reference, reply, "en", references=(reference,))
         return rule.judge_sync(item).label is VerdictLabel.CORRECT
 
-    naming = [row for row in rows if set(words(row[1])) <= set(words(row[2]))]
-    right = sum(accepts(*row) for row in rows)
+    read = yaml.safe_load(READ.read_text(encoding="utf-8"))
+    right = {place for place, row in enumerate(rows) if accepts(*row)}
+    named = set(read["named"])
     false = sum(
         accepts(question, other, reply)
         for question, own, reply in rows
         for _, other, _ in rows
         if not rule.names.match(other, own)
     )
+    counts = {reason: len(places) for reason, places in read.items()}
     return {
-        "huatuo_replies": len(rows), "huatuo_naming": len(naming), "huatuo_accepted": right / len(naming),
-        "huatuo_accepted_of_all": right / len(rows), "huatuo_false": false,
+        "huatuo_accepted": len(right) / len(rows), "huatuo_accepted_of_named": len(right & named) / len(named),
+        "huatuo_not_named": len(right - named), "huatuo_false": false,
+        "huatuo_read": {**counts, "another answer": len(rows) - sum(counts.values())},
     }  # fmt: skip
 
 
@@ -238,6 +245,40 @@ def choices() -> dict[str, object]:
         "choice_forms": len(forms), "choice_accuracy": right[worst] / len(rows), "choice_worst": worst,
         "choice_wrong": sum(wrong.values()),
     }  # fmt: skip
+
+
+OPEN = (
+    "{asked} {is_} {option}.",
+    "The signs were weighed. Therefore, {asked} {is_} {option}.",
+    "{option} {is_} {asked}.",
+)
+
+
+def opened() -> dict[str, object]:
+    """MedQA's questions without their choices (`which of the following is the X` as `what is the X`), answered in their
+    own words with each option: the right one is to be accepted, the others never."""
+    path = SHARED / "data" / "medqa_test_1273.jsonl"
+    if not path.is_file():
+        return {"open_accepted": None, "open_false": None, "skipped_open": f"no {path.name}"}
+    rule = RuleVerifier()
+    right = accepted = false = 0
+    for row in map(json.loads, path.read_bytes().splitlines()):
+        asks = re.search(
+            r"which (?:one )?of the following (is|are|would be) ((?:the|an?) [^?]*)\?\s*$", row["question"], re.I
+        )
+        if not asks:
+            continue
+        question = f"{row['question'][: asks.start()]}what {asks[1]} {asks[2]}?"
+        reference = row["options"][row["answer_idx"]]
+        for letter, option in row["options"].items():
+            for form in OPEN:
+                answer = form.format(asked=asks[2], is_=asks[1], option=option)
+                item = Judgement(question, reference, answer[0].upper() + answer[1:], "en", references=(reference,))
+                correct = rule.judge_sync(item).label is VerdictLabel.CORRECT
+                right += letter == row["answer_idx"]
+                accepted += correct and letter == row["answer_idx"]
+                false += correct and letter != row["answer_idx"]
+    return {"open_statements": right, "open_accepted": accepted / right, "open_false": false}
 
 
 def judge_replies() -> dict[str, object]:
@@ -315,7 +356,14 @@ def main() -> int:
     parser.add_argument("--show", action="store_true", help="print the misjudged probes (they contain no records)")
     try:
         arguments = parser.parse_args()
-        result = {**asyncio.run(run(arguments)), **rules(arguments.show), **huatuo(), **choices(), **judge_replies()}
+        result = {
+            **asyncio.run(run(arguments)),
+            **rules(arguments.show),
+            **huatuo(),
+            **choices(),
+            **opened(),
+            **judge_replies(),
+        }
     except UserError as error:
         print(error)
         return 2

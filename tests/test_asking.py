@@ -33,6 +33,8 @@ def test_a_diagnosis_is_asked_for(question: str) -> None:
         "What diagnostic test would confirm the disease?",
         "A boy with meningitis. Which organism is responsible for the condition?",
         "What is the next step in management?",
+        "Which test confirms the diagnosis?",
+        "What is the gold standard for diagnosis?",
         "该患者首选的治疗药物是什么？",
         "下一步应做哪项检查？",
     ],

@@ -93,6 +93,9 @@ def test_a_base_model_that_is_none_is_refused_before_any_step(tmp_path: Path) ->
         ("gate.incumbent", "no model folder"),
         ("gate.forgetting", "no such file"),
         ("ppo.probe.forgetting_cases", "no such file"),
+        ("sft.dpo.cases", "no such file"),
+        ("ppo.rollout.vllm_python", "no such program"),
+        ("synthesis.traces.path", "no such file; give JSON"),
     ],
 )
 def test_a_file_that_only_a_late_step_reads_is_missed_before_any_step(tmp_path: Path, setting: str, said: str) -> None:

@@ -31,7 +31,7 @@ MODELS = {
     "clinical_r1/training/configs/tiny*.yaml": "clinical_r1.training.tiny:TinyModelConfig",
     "clinical_r1/records/configs/*.yaml": "clinical_r1.records.config:RecordsConfig",
     "serving/configs/gateway*.yaml": "serving.gateway.config:GatewayConfig",
-    "clinical_r1/evaluation/policies/*.yaml": "clinical_r1.evaluation.policy:Policy",
+    "clinical_r1/evaluation/promotion/*.yaml": "clinical_r1.evaluation.promotion.policy:Policy",
     "clinical_r1/evaluation/configs/*.yaml": "clinical_r1.evaluation.config:EvaluationConfig",
     "clinical_r1/synthesis/configs/*.yaml": "clinical_r1.synthesis.config:SynthesisConfig",
 }
@@ -42,6 +42,16 @@ DATA = (
     "clinical_r1/records/words.yaml",
     "clinical_r1/records/readers/fhir/terms.yaml",
     "clinical_r1/privacy/lexicon/names_zh.yaml",
+    "clinical_r1/evaluation/baselines.yaml",
+    "clinical_r1/simulator/phrases.yaml",
+    "clinical_r1/simulator/world.yaml",
+    "clinical_r1/synthesis/hindsight.yaml",
+    "clinical_r1/synthesis/words.yaml",
+    "clinical_r1/verifier/choice.yaml",
+    "clinical_r1/verifier/detail.yaml",
+    "clinical_r1/verifier/replies.yaml",
+    "clinical_r1/verifier/spelling.yaml",
+    "clinical_r1/verifier/wordings.yaml",
     "clinical_r1/reward_tables.yaml",
 )
 """YAML that is data and not configuration: its own room's tests load it; here it must at least be valid YAML."""

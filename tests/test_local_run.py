@@ -60,14 +60,16 @@ def test_two_runs_on_the_same_cases_are_refused(tmp_path: Path) -> None:
 
 _ORPHAN = """
 import os, signal, subprocess, sys, threading, time
-from pipelines.local_worker import end_on_sigterm, follow_parent
-signal.signal(signal.SIGTERM, end_on_sigterm)
+from pipelines.local_worker import follow_parent, on_sigterm
+signal.signal(signal.SIGTERM, on_sigterm)
 threading.Thread(target=follow_parent, args=(os.getppid(), 0.05), daemon=True).start()
 writes = "import signal, sys, time; signal.signal(15, lambda *_: (time.sleep(2), sys.exit())); print(flush=True)"
 writes += "; time.sleep(60)"
-step = subprocess.Popen([sys.executable, "-c", writes], stdout=subprocess.PIPE)
+shell = ["sh", "-c", '"$0" -c "$1"; true', sys.executable, writes]  # as kfp starts its steps
+step = subprocess.Popen(shell, stdout=subprocess.PIPE)
 step.stdout.readline()
 print(os.getpid(), flush=True)
+step.stdout.read()
 step.wait()
 """
 _LOCKING = """
@@ -97,6 +99,48 @@ def test_a_killed_command_holds_its_state_until_the_step_has_written(tmp_path: P
         time.sleep(0.05)
     with only_run(state):
         pass
+
+
+_STOPPED = """
+import signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
+from pathlib import Path
+from rich.console import Console
+from pipelines import local_run
+from pipelines.progress import Forecast
+def worker(job):
+    told = [sys.executable, "-c", sys.argv[1]]
+    return subprocess.Popen(told, stdout=subprocess.PIPE, text=True, start_new_session=True)
+local_run._start_worker = worker
+folder = Path(sys.argv[2])
+job = local_run.LocalJob("train", {}, folder, folder, {}, "x", 0, Forecast(folder / "none.json", {}))
+local_run.run_local(job, Console())
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_a_stopped_command_waits_for_its_step_and_says_how_to_go_on(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    told = [sys.executable, "-c", _STOPPED, _ORPHAN, str(tmp_path)]
+    command = subprocess.Popen(told, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    deadline = time.monotonic() + 300
+    while not (lines := _text(tmp_path / "log.txt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    command.send_signal(number)
+    if number == signal.SIGTERM:
+        time.sleep(0.5)
+        command.send_signal(number)
+    begun = time.monotonic()
+    said = command.communicate(timeout=300)[0]
+    assert time.monotonic() - begun > 1  # what the step takes to write
+    assert command.returncode == code
+    assert "stopping: a training ends its step" in said and "stopped; the same command goes on there" in said
+    assert not _alive(int(lines))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def test_fresh_forgets_these_cases_only(tmp_path: Path) -> None:

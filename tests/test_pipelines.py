@@ -16,7 +16,7 @@ from clinical_r1.runs.resolve import OUTPUTS
 from components.configure import configure
 from pipelines.form import TrainForm
 from pipelines.placement import Placement
-from pipelines.progress import PlainView, StepTracker
+from pipelines.progress import Forecast, PlainView, Step, StepTracker
 from pipelines.registry import PIPELINES, cluster_form, load_pipeline, titles_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,8 +48,8 @@ def test_image_is_a_run_parameter_of_every_step() -> None:
 
 
 def test_unknown_pipeline_names_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"unknown pipeline 'trian': choose one of .*train"):
-        load_pipeline("trian")
+    with pytest.raises(UserError, match="unknown pipeline 'qqq': choose one of train, audit, experiments, ablate-rl"):
+        load_pipeline("qqq")
 
 
 def test_tracker_follows_the_runner_and_keeps_the_user_error() -> None:
@@ -86,6 +86,44 @@ def test_tracker_marks_reused_steps() -> None:
     assert "ppo: reused, nothing changed" in out.getvalue()
 
 
+def followed(*lines: str) -> dict[str, Step]:
+    tracker = StepTracker(
+        {"prepare": "Read", "tune": "Tune", "deploy": "Deploy"}, PlainView(Console(file=io.StringIO()))
+    )
+    for line in lines:
+        tracker.read(f"12:00:00.001 - INFO - {line}")
+    return tracker.steps
+
+
+def test_forecast_goes_by_the_speed_of_the_first_step(tmp_path: Path) -> None:
+    forecast = Forecast(tmp_path / "seconds" / "run.json", {"Read": 10.0, "Tune": 600.0})
+    steps = followed("Executing task 'prepare'")
+    assert forecast.at_start(steps).startswith("3 steps: Read, Tune, Deploy; about 10 min on two cores")
+    assert forecast.measured(steps) == ""
+    steps["prepare"].state, steps["prepare"].seconds = "done", 20.0
+    assert forecast.measured(steps) == "at this machine's speed: about 20 min more"
+    assert forecast.measured(steps) == ""  # said once
+
+
+def test_forecast_remembers_what_a_whole_run_took_here(tmp_path: Path) -> None:
+    past = tmp_path / "seconds" / "run.json"
+    steps = followed("Executing task 'prepare'", "Task 'prepare' finished with status SUCCESS")
+    steps["prepare"].seconds = 240.0
+    Forecast(past, {}).keep(steps)
+    again = Forecast(past, {"Read": 10.0})
+    assert again.at_start(steps) == "3 steps: Read, Tune, Deploy; it took 4 min here the last time"
+    assert again.measured(steps) == ""
+
+
+def test_forecast_says_nothing_of_sizes_it_does_not_know(tmp_path: Path) -> None:
+    past = tmp_path / "run.json"
+    forecast = Forecast(past, {})
+    steps = followed("Task prepare cache hit (key=0123456789ab); skipping execution.")
+    assert forecast.at_start(steps) == "3 steps: Read, Tune, Deploy" and forecast.measured(steps) == ""
+    forecast.keep(steps)
+    assert not past.exists()  # a reused step took no time: the next whole run would be promised too soon
+
+
 def compiled(name: str) -> tuple[dict, dict]:
     spec, platform = yaml.safe_load_all((ROOT / "manifests" / "pipelines" / f"{name}.yaml").read_text())
     return spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
@@ -101,23 +139,25 @@ def tasks_of(spec: dict) -> list[tuple[str, dict, dict]]:
 
 
 WITHOUT_STATE = ("exec-provide-claim", "exec-plan-nodes")
-COMPUTING = ("exec-fine-tune", "exec-fine-tune-further", "exec-reinforce", "exec-evaluate-model", "exec-gate-model")
+COMPUTING = ("exec-fine-tune", "exec-reinforce", "exec-evaluate", "exec-gate-model", "exec-train-arm")
 CALLING = (
     "synthesize-shard",
+    "prepare-arms-data",
     "reinforce",
     "evaluate-model",
     "gate-model",
-    "evaluate-endpoint",
-    "audit-one-judge",
+    "train-arm",
+    "evaluate-arm",
     "audit-answers",
 )
+HASHING = ("exec-prepare-records", "exec-prepare-arms-data")
+"""Steps that turn patient numbers into hashes."""
 
 
 @pytest.mark.parametrize("name", sorted(PIPELINES))
 def test_every_step_of_every_pipeline_is_placed_by_run_parameters(name: str) -> None:
     """The claim, the store and the registry for all; accelerators, labels and taints where a model computes."""
     spec, settings = compiled(name)
-    assert set(spec["root"]["inputDefinitions"]["parameters"]) >= set(Placement._fields)
     for step, executor in spec["deploymentSpec"]["executors"].items():
         assert executor["container"]["image"] == "{{$.inputs.parameters['pipelinechannel--image']}}", step
         assert settings[step]["securityContext"] == {"runAsNonRoot": True}, step
@@ -134,9 +174,8 @@ def test_every_step_of_every_pipeline_is_placed_by_run_parameters(name: str) -> 
             assert placed["nodeSelector"] and placed["tolerations"], step
         keys = {pair["envVar"] for entry in placed.get("secretAsEnv", []) for pair in entry["keyToEnv"]}
         if step.removeprefix("exec-").startswith(CALLING):
-            assert keys == {*ENDPOINT_KEYS}
-        if step.startswith("exec-prepare-records"):
-            assert keys == {PATIENT_KEY}
+            assert keys >= {*ENDPOINT_KEYS}
+        assert (PATIENT_KEY in keys) == step.startswith(HASHING), step
         # What every step needs is there when its pod starts, or the pod says what is not.
         needed = [*placed["secretAsVolume"], *placed["configMapAsVolume"], *placed["configMapAsEnv"]]
         assert not any(entry["optional"] for entry in needed), step
@@ -215,10 +254,23 @@ def test_the_form_asks_for_nothing_and_describes_everything(name: str) -> None:
     assert spec["pipelineInfo"]["description"]
 
 
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+def test_every_field_of_the_form_is_read_by_a_step(name: str) -> None:
+    """The first step looks at all of them: it is enough for what makes the claim, and for nothing else."""
+    spec, settings = compiled(name)
+    readers = [task for step, task, _ in tasks_of(spec) if step != "provide-claim"]
+    readers += [placed for step, placed in settings.items() if step != "exec-provide-claim"]
+    found = [text for place, text in strings(readers) if place.endswith("/componentInputParameter")]
+    read = {"storage_class", "storage_size", *(text.removeprefix("pipelinechannel--") for text in found)}
+    assert set(spec["root"]["inputDefinitions"]["parameters"]) <= read
+
+
 def test_every_field_of_the_form_reaches_the_resolution() -> None:
     """A field that nothing reads would be a promise that is not kept."""
     known = {*KEYS, *OTHERS, "preset", "state_dir"}
     assert set(TrainForm._fields) == known
+    asked = set(compiled("experiments")[0]["root"]["inputDefinitions"]["parameters"])
+    assert asked - set(Placement._fields) == known | {"experiment"}
 
 
 def test_the_configure_step_hands_out_what_the_resolution_names() -> None:

@@ -34,6 +34,13 @@ FORMS = {
     "harmony_bare": "analysis{t}assistantfinal{a}",
     "medgemma": "<unused94>thought\n{t}<unused95>{a}",
     "medgemma_opened": "{t}<unused95>{a}",
+    "apertus": "<|inner_prefix|>{t}<|inner_suffix|>{a}",
+    "headings_in_brackets": "【思考过程】\n{t}\n\n【最终答案】\n{a}",
+    "end_left_in": "<think>{t}</think>{a}<|im_end|>\n<|endoftext|>",
+    "eos_left_in": "{t}</think>{a}</s>",
+    "harmony_constrained": "<|channel|>analysis<|message|>{t}<|end|><|start|>assistant<|channel|>final "
+    "<|constrain|>json<|message|>{a}<|return|>",
+    "byte_order_mark": "\ufeff\u200b<think>{t}</think>{a}",
 }
 
 
@@ -70,6 +77,13 @@ UNKNOWN = [
     "## Thinking\nfever\n## Wrap-up\nDengue",
     "<inner_monologue>\nfever\n</inner_monologue>\n\nDengue.",
     "<plan>ask for travel</plan><answer>Dengue</answer>",
+    "&lt;think&gt;fever&lt;/think&gt;Dengue.",
+    "＜think＞发热＜/think＞登革热",
+    "Thinking...\nfever\n...done thinking.\n\nDengue.",
+    "*Thinking...*\nfever\n\nDengue.",
+    "```thinking\nfever\n```\nDengue.",
+    "<details><summary>Thought for 3 seconds</summary>fever</details>\nDengue.",
+    '<details type="reasoning" done="true">\n<summary>3 s</summary>\n> fever\n</details>\nDengue.',
 ]
 
 
@@ -95,6 +109,8 @@ def test_an_unknown_form_is_said_and_never_an_answer(text: str) -> None:
         "K+ <3.5 and Na >140: <b>hypokalaemia</b>; see [1] and [the note](x)",
         "<p>Dengue</p>\n<br/>fluids",
         "<diagnosis>Dengue</diagnosis>",
+        "<details><summary>Plan</summary>fluids</details>Dengue",
+        "```json\n{}\n```",
         '{"reasoning": "a <3 b", "answer": "dengue"}',
         "[Note] dengue",
         "登革热（依据：发热、皮疹）",

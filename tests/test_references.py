@@ -23,6 +23,7 @@ from clinical_r1.schema import Case, Trace, TraceOutcome
         ("1. Pneumonia\n2. Type 2 diabetes\n", ["Pneumonia", "Type 2 diabetes"]),
         ("Pneumonia; hypertension; pneumonia", ["Pneumonia", "hypertension"]),
         ("Pneumonia\nHypertension", ["Pneumonia", "Hypertension"]),
+        ("- Asthma\n- Gout", ["Asthma", "Gout"]),
         ("肺部感染\n2型糖尿病", ["肺部感染", "2型糖尿病"]),
         # one thing, whatever marks stand in it
         ("carcinoma, prostate", ["carcinoma, prostate"]),

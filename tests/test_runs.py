@@ -22,7 +22,6 @@ from clinical_r1.simulator.beside import ADDRESS_VARIABLE
 from clinical_r1.simulator.beside import simulated as simulated_beside
 from clinical_r1.simulator.world import sample_records
 from components.deploy import deploy_published
-from components.nodes import plan_nodes
 from pipelines.form import AuditForm, TrainForm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,7 +58,8 @@ def test_nothing_filled_in_is_the_demo_on_a_sample_of_its_world(state: Path) -> 
 @pytest.mark.parametrize("pipeline", ["ablate-rl", "cross-language", "audit-verifier", "held-out-site"])
 def test_an_experiment_gets_arms_and_endpoints_of_its_own(pipeline: str, state: Path) -> None:
     given, _ = told(pipeline, preset="")
-    arms = given["arms"] or given["arms_scratch"]
+    arms = given["arms"]
+    assert given["experiment"] == pipeline
     assert arms and all(arm["state_dir"].startswith(given["state_dir"]) for arm in arms)
     wanted = {ADDRESS_VARIABLE} | ({f"{ADDRESS_VARIABLE}_LENIENT"} if pipeline == "audit-verifier" else set())
     assert set(json.loads(given["simulator"])) == wanted
@@ -80,6 +80,15 @@ def test_a_mistake_stands_on_the_first_step_in_one_sentence(filled: dict, said: 
     with pytest.raises(UserError) as refused:
         told("train", **filled)
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_the_first_step_misses_a_key_that_the_secret_has_not(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = {"synthesizer_url": "http://t/v1", "synthesizer_model": "m", "synthesizer_key": "SYNTHESIZER_API_KEY"}
+    monkeypatch.delenv("SYNTHESIZER_API_KEY", raising=False)
+    with pytest.raises(UserError, match=r"synthesizer\.api_key_env: SYNTHESIZER_API_KEY: steps see no key"):
+        told("train", **real)
+    monkeypatch.setenv("SYNTHESIZER_API_KEY", "made-up")
+    assert "made-up" not in str(told("train", **real))
 
 
 def test_records_that_are_not_there_are_named(state: Path) -> None:
@@ -163,17 +172,6 @@ def test_what_went_wrong_stands_where_kubernetes_shows_it(tmp_path: Path, monkey
     assert end.value.code == "error: one sentence" and not (tmp_path / step.STEP_FILE).exists()
 
 
-def test_a_wrong_end_is_refused_at_the_beginning() -> None:
-    given = dict.fromkeys(("image", "accelerator", "cpu", "memory", "claim", "endpoint_secret"), "x")
-    given |= {"nodes": 1, "node_selector": {}, "tolerations": [], "deadline_hours": 1.0}
-    plan = plan_nodes.python_func
-    assert plan(**given, accelerators="0", deploy="dark") == ("", "0", "x", "x")
-    with pytest.raises(UserError, match="parameter deploy: drak: choose none, dark or replicas"):
-        plan(**given, accelerators="0", deploy="drak")
-    with pytest.raises(UserError, match="parameter accelerators: two"):
-        plan(**given, accelerators="two", deploy="none")
-
-
 class Artifact:
     def __init__(self, path: Path) -> None:
         self.path, self.logged = str(path), {}
@@ -187,7 +185,9 @@ def test_nothing_is_deployed_that_was_not_asked_for_or_not_promoted(
     mode: str, gate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "clinical_r1.cluster.deploy", None)  # importing it would fail
-    monkeypatch.setattr("clinical_r1.evaluation.promotion.read_gate", lambda _: type("Gate", (), {"decision": gate}))
+    monkeypatch.setattr(
+        "clinical_r1.evaluation.promotion.run.read_gate", lambda _: type("Gate", (), {"decision": gate})
+    )
     rollout, metrics = Artifact(tmp_path / "page.md"), Artifact(tmp_path / "metrics.json")
     folder = Artifact(tmp_path)
     (result,) = deploy_published.python_func("s3://b/models/m/v", mode, "code", folder, folder, rollout, metrics)

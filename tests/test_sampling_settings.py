@@ -1,9 +1,13 @@
 """Sampling has one owner: written out in every request, neutral in what we save, compared with what is served."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
 from clinical_r1.baseline import make_baseline, read_baseline, write_baseline
+from clinical_r1.cluster.inference_service import drawn_otherwise
+from clinical_r1.objectstore.store import open_store
 from clinical_r1.sampling import NEUTRAL, Sampling, differences
 
 
@@ -26,3 +30,33 @@ def test_what_is_served_is_compared_with_what_was_evaluated() -> None:
 def test_the_baseline_says_how_its_answers_were_drawn(tmp_path) -> None:
     write_baseline(make_baseline([], [], decoding=Sampling(max_tokens=64)), tmp_path)
     assert read_baseline(tmp_path).decoding == Sampling(max_tokens=64)
+
+
+VLLM = ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model=/mnt/models"]
+QWEN = {"temperature": 0.7, "top_k": 20, "do_sample": True}
+
+
+@pytest.mark.parametrize(
+    ("engine", "wrong"),
+    [
+        ([*VLLM, "--generation-config=vllm"], []),
+        ([*VLLM, "--generation-config", "vllm"], []),
+        (VLLM, ["temperature", "top_k"]),
+        ([*VLLM, "--generation-config", "auto"], ["temperature", "top_k"]),
+        ([*VLLM, "--generation-config=vllm", '--override-generation-config={"top_p": 0.8}'], ["top_p"]),
+        (["python3", "-m", "serving.engine"], []),
+        ([], []),
+    ],
+)
+def test_a_served_model_is_compared_with_its_evaluation(tmp_path, engine, wrong) -> None:
+    write_baseline(make_baseline([], [], decoding=Sampling()), tmp_path)
+    (tmp_path / "generation_config.json").write_text(json.dumps(QWEN))
+    found = drawn_otherwise(open_store(tmp_path), engine)
+    assert [one.partition(":")[0] for one in found] == wrong
+    assert all("--generation-config vllm" in one for one in found)
+
+
+def test_a_served_model_without_a_record_of_its_decoding_is_told(tmp_path) -> None:
+    assert "no record" in drawn_otherwise(open_store(tmp_path), VLLM)[0]
+    write_baseline(make_baseline([], []), tmp_path)
+    assert "no record" in drawn_otherwise(open_store(tmp_path), VLLM)[0]

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.policy import read_policy
+from clinical_r1.evaluation.promotion.policy import read_policy
 from clinical_r1.settings import Catalogue, Document, Shelf, load, shown
 from serving.gateway.__main__ import main as gateway
 from serving.gateway.config import GatewayConfig
