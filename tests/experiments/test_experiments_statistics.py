@@ -7,13 +7,20 @@ from pathlib import Path
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.experiments import audit_verifier, cross_language, held_out_site, reinforcement
+from clinical_r1.evaluation.experiments import (
+    audit_verifier,
+    compare_synthesizers,
+    cross_language,
+    held_out_site,
+    reinforcement,
+)
 from clinical_r1.evaluation.experiments.arms import Arm, ArmsReport, Evidence
 from clinical_r1.evaluation.experiments.finding import Estimate, conclude, planted
 from clinical_r1.evaluation.judging.audit import Audit, Stability
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction, Trace, TraceOutcome, Verdict, VerdictLabel, write_jsonl
 from clinical_r1.simulator.world import sample_records
+from clinical_r1.synthesis.analysis import analyse
 
 
 def answers(cases: list[Case], right: dict[str, bool]) -> list[Prediction]:
@@ -130,16 +137,37 @@ def test_cross_language_attributes_the_loss_to_the_base_model(tmp_path: Path) ->
         cross_language.twins_of(list(sample_records(20, seed=3)))
 
 
-def traces(path: Path, cases: list[Case]) -> Path:
+def traces(path: Path, cases: list[Case], at_once: dict[str, bool] | None = None, synthesizer: str = "") -> Path:
+    """Traces of the cases; `at_once` says which needed no second try (all, where it is silent)."""
     rows = [
         Trace(
             case_id=case.id, language=case.language, question=case.question, reference=case.reference,
-            outcome=TraceOutcome.DIRECT, thinking="t", response="r",
+            outcome=TraceOutcome.DIRECT if at_once is None or at_once[case.id] else TraceOutcome.RECOVERED,
+            thinking=f"Thinking of {case.question}", response="r", synthesizer=synthesizer,
         )
         for case in cases
     ]  # fmt: skip
     write_jsonl(path / "traces.jsonl", rows)
+    write_jsonl(path / "rejected.jsonl", [])
     return path
+
+
+def test_compare_synthesizers_finds_the_better_teacher_and_keeps_the_chains_analysis(tmp_path: Path) -> None:
+    cases, train = list(sample_records(300, seed=6)), list(sample_records(200, seed=7))
+    write_jsonl(tmp_path / "sft.jsonl", train)
+    made = (
+        traces(tmp_path / "first", train, coin(train, 0.6, 1), "plain"),
+        traces(tmp_path / "second", train, coin(train, 0.9, 2), "careful"),
+    )
+    analyse(made[0] / "traces.jsonl", made[1] / "traces.jsonl", made[1])
+    before = folder(tmp_path / "before", cases, coin(cases, 0.5, 3))
+    runs = [folder(tmp_path / "rival-0", cases, coin(cases, 0.8, 4))]
+    settings = ArmsReport(arms=[Arm(name="rival-0", seed=0)], design_points=8, planted_points=30)
+    told = evidence(tmp_path, cases, before, runs)._replace(traces=made)
+    finding = compare_synthesizers.report(settings, told, tmp_path / "not" / "there" / "yet")
+    assert finding.verdict == "shown" and finding.effect > 15 and "careful" in finding.answer
+    assert finding.planted[0].found
+    assert (tmp_path / "not" / "there" / "yet" / "chains.html").read_text().startswith("<!")
 
 
 def test_held_out_site_finds_the_site_and_the_leak(tmp_path: Path) -> None:

@@ -58,8 +58,9 @@ def report(settings: ArmsReport, evidence: Evidence, out_dir: Path) -> Finding:
               rows=[arms.accuracy_row(name, run, cases) for name, run in [(names[0], before), *after.items()]]),
         *_chains(json.loads((chains / "chains.json").read_text(encoding="utf-8"))),
     ]  # fmt: skip
+    written = write_finding(finding, tables, out_dir, "Two synthesizers, everything else equal")
     shutil.copyfile(chains / "chains.html", out_dir / "chains.html")
-    return write_finding(finding, tables, out_dir, "Two synthesizers, everything else equal")
+    return written
 
 
 def first_try(cases: Sequence[Case], traces: tuple[Path, Path]) -> Estimate:
