@@ -85,8 +85,12 @@ class Upstream:
         """Ask /health, and after each start of the engine what it serves."""
         was = self.ready
         try:
-            async with await self.ask("GET", "/health", timeout=PROBE_TIMEOUT) as response:
-                up = response.status == 200
+            try:
+                up = await self._healthy()
+            except TimeoutError:
+                if not was:
+                    raise
+                up = await self._healthy()  # a pause of our own machine would turn everybody away
             if up and (not was or not self.names):
                 await self._read_models()
                 await self._ask_dialect()
@@ -98,6 +102,10 @@ class Upstream:
             log.log(
                 logging.INFO if self.ready else logging.WARNING, "engine is %s", "ready" if self.ready else "not ready"
             )
+
+    async def _healthy(self) -> bool:
+        async with await self.ask("GET", "/health", timeout=PROBE_TIMEOUT) as response:
+            return response.status == 200
 
     async def _read_models(self) -> None:
         async with await self.ask("GET", "/v1/models", timeout=PROBE_TIMEOUT) as response:

@@ -39,7 +39,7 @@ class Page:
         self._number += 1
         await self._socket.send_json({"id": self._number, "method": method, "params": params})
         while True:
-            message = await self._socket.receive_json(timeout=30)
+            message = await self._socket.receive_json(timeout=120)
             if message.get("id") == self._number:
                 assert "error" not in message, message
                 return message["result"]
@@ -51,7 +51,7 @@ class Page:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    async def until(self, expression: str, seconds: float = 20) -> None:
+    async def until(self, expression: str, seconds: float = 120) -> None:
         for _ in range(int(seconds * 20)):
             if await self.js(expression):
                 return
@@ -82,7 +82,7 @@ async def browser(width: int = 1000, height: int = 900) -> AsyncIterator[Page]:
     )
     try:
         marker = Path(profile) / "DevToolsActivePort"
-        for _ in range(600):
+        for _ in range(2400):
             if marker.exists() and marker.read_text().count("\n"):
                 break
             await asyncio.sleep(0.05)

@@ -41,6 +41,8 @@ class Script:
     die_after: int | None = None
     """Events before the connection is dropped."""
     hang_after: int | None = None
+    held: asyncio.Event | None = None
+    """A whole answer waits for this, and a stream before its fifth event."""
     status: int = 200
     body: bytes = b'{"error": "CANARY in an upstream error"}'
     garbage: bytes | None = None
@@ -65,6 +67,8 @@ class ScriptedEngine:
         self.rests: list[dict[str, Any]] = []
         """Requests to go on from a text."""
         self.cancelled = 0
+        self.hanging = 0
+        """Answers behind a cut that have come to where they stop."""
         self.up = True
         app = web.Application()
         app.add_routes(
@@ -125,8 +129,9 @@ class ScriptedEngine:
             if self.script.ids:
                 choice["token_ids"] = [number]
             if self.script.rest_hangs and number == END_ID:
+                self.hanging += 1
                 try:
-                    await asyncio.sleep(60)
+                    await asyncio.sleep(600)
                 except asyncio.CancelledError:
                     self.cancelled += 1
                     raise
@@ -144,7 +149,9 @@ class ScriptedEngine:
 
     async def whole(self, body: dict[str, Any], script: Script) -> web.Response:
         if script.hang_after is not None:
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
+        if script.held:
+            await script.held.wait()
         if script.delay:
             await asyncio.sleep(script.delay)
         if script.garbage:
@@ -173,7 +180,9 @@ class ScriptedEngine:
                 request.transport.abort()  # type: ignore[union-attr]
                 return response
             if script.hang_after is not None and sent >= script.hang_after:
-                await asyncio.sleep(60)
+                await asyncio.sleep(600)
+            if script.held and sent == 4:
+                await script.held.wait()
             if script.garbage and sent == 2:
                 await send(b"data: " + script.garbage + b"\n\n")
             head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": body["model"]}

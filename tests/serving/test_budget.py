@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from gateway_fixture import joined, running
+from gateway_fixture import TooLateError, given_time, joined, running, until
 from scripted_engine import ScriptedEngine, tokenize
 
 from clinical_r1.baseline import Baseline, LengthHistogram, write_baseline
@@ -218,27 +218,27 @@ async def test_a_client_that_leaves_behind_a_cut_cancels_the_engine(stream: bool
     engine.script.texts, engine.script.rest_hangs = [LONG], True
     async with running(engine) as r:
         asked = asyncio.create_task((r.stream if stream else r.unary)(thinking_token_budget=4))
-        while not engine.rests:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
+        await until(lambda: engine.hanging, "the rest of the answer")
         asked.cancel()
         await r.settled()
-        for _ in range(200):
-            if engine.cancelled:
-                break
-            await asyncio.sleep(0.02)
-        assert engine.cancelled >= 1 and await outcomes(r) == {"aborted": 1}
+        await until(lambda: engine.cancelled, "the engine's part")
+        assert await outcomes(r) == {"aborted": 1}
         assert await r.sample("clinical_r1_aborts_total", by="client") == 1
 
 
 async def test_an_engine_that_stops_behind_a_cut_times_out() -> None:
-    engine = ScriptedEngine()
-    engine.script.texts, engine.script.rest_hangs = [LONG], True
-    async with running(engine, timeouts={"idle": 0.4, "first_byte": 0.4}) as r:
-        assert (await r.stream(thinking_token_budget=4))[-1]["error"]["code"] == "engine_timeout"
-        assert (await r.unary(thinking_token_budget=4))[0] == 504
-        await r.settled()
-        assert await outcomes(r) == {"aborted": 2}
+    async def check(seconds: float) -> None:
+        engine = ScriptedEngine()
+        engine.script.texts, engine.script.rest_hangs = [LONG], True
+        async with running(engine, timeouts={"idle": seconds, "first_byte": seconds}) as r:
+            assert (await r.stream(thinking_token_budget=4))[-1]["error"]["code"] == "engine_timeout"
+            if not engine.hanging:
+                raise TooLateError("the thought was not cut yet")
+            assert (await r.unary(thinking_token_budget=4))[0] == 504
+            await r.settled()
+            assert await outcomes(r) == {"aborted": 2}
+
+    await given_time(check, 0.4)
 
 
 @pytest.mark.parametrize("name", [name for name, d in DIALECTS.items() if d.opens])

@@ -5,10 +5,12 @@ import json
 
 import aiohttp
 import pytest
-from gateway_fixture import ASK, joined, running
+from aiohttp import web
+from gateway_fixture import ASK, PATIENCE, TooLateError, given_time, joined, running, until
 from scripted_engine import Script, ScriptedEngine
 
 from clinical_r1.reasoning import Outcome, split
+from serving.gateway import upstream
 
 OUTPUTS = {
     "ok": "<think>\nweigh 体温 it\n</think>\n\nFlu, 流感.",
@@ -125,18 +127,20 @@ async def test_times_of_a_stream() -> None:
     ],
 )
 async def test_a_broken_stream_ends_with_an_error_and_one_outcome(script: Script, by: str, kind: str) -> None:
-    seconds = 0.3 if by == "timeout" else 10.0
-    async with running(timeouts={"idle": seconds, "first_byte": seconds}) as r:
-        r.engine.script = script
-        chunks = await r.stream()
-        assert chunks[-1]["error"]["code"] in ("engine_failed", "engine_timeout")
-        assert "CANARY" not in json.dumps(chunks)
-        await r.settled()
-        assert await r.sample("clinical_r1_answers_total", outcome="aborted") == 1
-        assert await r.sample("clinical_r1_answers_total") == 1
-        assert await r.sample("clinical_r1_aborts_total", by=by) == 1
-        assert await r.sample("clinical_r1_upstream_errors_total", kind=kind) == 1
-        assert await r.sample("clinical_r1_in_flight") == 0
+    async def check(seconds: float) -> None:
+        async with running(timeouts={"idle": seconds, "first_byte": seconds}) as r:
+            r.engine.script = script
+            chunks = await r.stream()
+            assert chunks[-1]["error"]["code"] in ("engine_failed", "engine_timeout")
+            assert "CANARY" not in json.dumps(chunks)
+            await r.settled()
+            assert await r.sample("clinical_r1_answers_total", outcome="aborted") == 1
+            assert await r.sample("clinical_r1_answers_total") == 1
+            assert await r.sample("clinical_r1_aborts_total", by=by) == 1
+            assert await r.sample("clinical_r1_upstream_errors_total", kind=kind) == 1
+            assert await r.sample("clinical_r1_in_flight") == 0
+
+    await given_time(check, 0.3 if by == "timeout" else PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,7 @@ async def test_a_broken_stream_ends_with_an_error_and_one_outcome(script: Script
     ],
 )
 async def test_an_engine_that_fails_before_it_answers(script: Script, status: int, code: str) -> None:
-    async with running(timeouts={"total": 0.3 if status == 504 else 10.0}) as r:
+    async with running(timeouts={"total": 0.3 if status == 504 else PATIENCE}) as r:
         r.engine.script = script
         got, body = await r.unary()
         assert (got, body["error"]["code"]) == (status, code)
@@ -163,7 +167,7 @@ async def test_an_engine_that_fails_before_it_answers(script: Script, status: in
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_leaves_cancels_the_engine(stream: bool) -> None:
     async with running() as r:
-        r.engine.script = Script(delay=0.05, texts=["<think>" + "long " * 100]) if stream else Script(delay=20)
+        r.engine.script = Script(delay=0.05, texts=["<think>" + "long " * 100]) if stream else Script(hang_after=0)
         reader, writer = await asyncio.open_connection("127.0.0.1", r.listener.port)
         body = json.dumps({**ASK, "stream": stream}).encode()
         head = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -172,10 +176,10 @@ async def test_a_client_that_leaves_cancels_the_engine(stream: bool) -> None:
         if stream:
             await reader.readuntil(b"reasoning_content")
         else:
-            await asyncio.sleep(0.3)
+            await until(lambda: r.engine.bodies, "the request")
         writer.close()
         await r.settled()
-        await asyncio.sleep(0.1)
+        await until(lambda: r.engine.cancelled, "the engine's part")
         assert r.engine.cancelled == 1
         assert await r.sample("clinical_r1_answers_total", outcome="aborted") == 1
         assert await r.sample("clinical_r1_aborts_total", by="client") == 1
@@ -193,26 +197,66 @@ async def test_the_engine_goes_and_comes_back() -> None:
         assert (status, body["error"]["code"]) == (503, "engine_unreachable")
         assert await r.sample("clinical_r1_upstream_ready") == 0
         engine.up = True
-        await asyncio.sleep(1.3)
+        await until(lambda: r.listener.gateway.upstream.ready)
         assert (await r.unary())[0] == 200
 
 
-async def test_drain_lets_running_answers_finish_and_cuts_the_rest() -> None:
-    async with running(timeouts={"settle": 0.2, "drain": 3}) as r:
-        r.engine.script = Script(delay=0.01)
-        short = asyncio.create_task(r.stream())
-        await asyncio.sleep(0.1)
-        r.engine.script = Script(delay=0.1, texts=["<think>" + "x" * 100])
-        long = asyncio.create_task(r.stream())
-        await asyncio.sleep(0.05)
+async def test_one_late_answer_to_a_probe_turns_nobody_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(ScriptedEngine):
+        late = 0
+
+        async def health(self, request: web.Request) -> web.Response:
+            self.late -= 1
+            if self.late >= 0:
+                await asyncio.sleep(600)
+            return await super().health(request)
+
+    async def check(seconds: float) -> None:
+        async with running(engine := Late()) as r:
+            probed = r.listener.gateway.upstream
+            assert probed._task
+            probed._task.cancel()  # the test probes
+            monkeypatch.setattr(upstream, "PROBE_TIMEOUT", aiohttp.ClientTimeout(total=seconds))
+            engine.late = 1
+            await probed._probe()
+            if not probed.ready:
+                raise TooLateError("the second answer came late, too")
+            engine.late = 2
+            await probed._probe()
+            assert not probed.ready
+
+    await given_time(check, 0.3)
+
+
+async def test_drain_lets_running_answers_finish() -> None:
+    async with running(timeouts={"settle": 0.05, "drain": PATIENCE}) as r:
+        r.engine.script = Script(held=(end := asyncio.Event()))
+        running_answer = asyncio.create_task(r.stream())
+        await until(lambda: r.engine.bodies, "the request")
+        assert (await r.get("/healthz/ready"))[0] == 200
         drain = asyncio.create_task(r.listener.drain())
-        await asyncio.sleep(0.05)
-        assert (await r.get("/healthz/ready"))[0] == 503
-        assert joined(await short)[1] == "Flu."
-        assert (await long)[-1]["error"]["code"] == "draining"
+        await until(lambda: r.listener.gateway.draining)
+        assert (await r.get("/healthz/ready"))[0] == 503  # by a connection that was there before
+        await until(lambda: r.listener.gateway.closed)
+        assert not drain.done()
+        end.set()
+        assert joined(await running_answer)[1] == "Flu."
         await drain
+        assert await r.sample("clinical_r1_aborts_total") == 0
+        assert await r.sample("clinical_r1_answers_total", outcome="ok") == 1
+
+
+async def test_drain_cuts_what_does_not_end_in_time() -> None:
+    async with running(timeouts={"settle": 0.05, "drain": 0.2}) as r:
+        r.engine.script = Script(held=asyncio.Event())
+        body = {**ASK, "stream": True}
+        async with r.session.post(f"{r.base}/v1/chat/completions", json=body) as response:
+            await response.content.readline()
+            await r.listener.drain()
+            last = (await response.text()).splitlines()[-2]
+            assert json.loads(last.removeprefix("data: "))["error"]["code"] == "draining"
         assert await r.sample("clinical_r1_aborts_total", by="shutdown") == 1
-        assert await r.sample("clinical_r1_answers_total") == 2
+        assert await r.sample("clinical_r1_answers_total") == 1
 
 
 async def test_metrics_text_exemplars_and_the_engines_own() -> None:

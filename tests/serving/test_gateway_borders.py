@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from gateway_fixture import ASK, Running, joined, running
+from gateway_fixture import ASK, joined, running, until
 from scripted_engine import ScriptedEngine
 
 from serving.gateway import audit as audit_module
@@ -268,8 +268,8 @@ async def test_one_key_cannot_take_all_slots(tmp_path: Path) -> None:
     first, first_line = new_key("first")
     second, second_line = new_key("second")
     (tmp_path / "keys").write_text(f"{first_line}\n{second_line}\n")
-    engine = ScriptedEngine()
-    engine.script.delay = 0.4
+    engine, end = ScriptedEngine(), asyncio.Event()
+    engine.script.held = end
     async with running(
         engine, auth="keys", keys_file=tmp_path / "keys", limits={"in_flight": 4, "key_share": 0.5}
     ) as r:
@@ -279,10 +279,13 @@ async def test_one_key_cannot_take_all_slots(tmp_path: Path) -> None:
             async with r.session.post(f"{r.base}/v1/chat/completions", json=ASK, headers=headers) as response:
                 return response.status
 
-        statuses = await asyncio.gather(*(ask(first) for _ in range(4)), ask(second))
+        asked = [asyncio.create_task(ask(key)) for key in (first, first, first, first, second)]
+        await r.reaches(2, "clinical_r1_rejections_total", reason="key_overloaded")
+        await until(lambda: len(engine.bodies) == 3, "the third request")
+        end.set()
+        statuses = await asyncio.gather(*asked)
         assert sorted(statuses[:4]) == [200, 200, 429, 429]
         assert statuses[4] == 200
-        assert await r.sample("clinical_r1_rejections_total", reason="key_overloaded") == 2
         assert await ask(first) == 200
 
 
@@ -295,24 +298,16 @@ async def test_malformed_http_is_counted() -> None:
         assert await r.sample("clinical_r1_rejections_total", reason="bad_http") == 1
 
 
-async def until(r: Running, name: str, value: float) -> None:
-    for _ in range(500):
-        if await r.sample(name) == value:
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{name} is {await r.sample(name)}")
-
-
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 async def test_a_full_disk_is_counted_and_refuses_where_the_line_is_required() -> None:
     async with running(audit_file="/dev/full") as r:
         assert [(await r.unary())[0] for _ in range(2)] == [200, 200]
-        await until(r, "clinical_r1_audit_lines_lost_total", 2)
+        await r.reaches(2, "clinical_r1_audit_lines_lost_total")
         assert "clinical_r1_audit_failing" in (await r.get("/metrics"))[1]
         assert await r.sample("clinical_r1_audit_failing") == 1
     async with running(audit_file="/dev/full", audit_required=True) as r:
         assert (await r.unary())[0] == 200  # nothing has failed yet
-        await until(r, "clinical_r1_audit_lines_lost_total", 1)
+        await r.reaches(1, "clinical_r1_audit_lines_lost_total")
         status, body = await r.unary()
         assert (status, body["error"]["code"]) == (503, "audit_unavailable")
 

@@ -1,5 +1,6 @@
 """The chat page in a real browser."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -29,11 +30,12 @@ async def test_thinking_and_answer_apart_with_numbers_in_both_languages(tmp_path
         await page.until("document.body?.dataset.ready === 'yes'")
         await page.js("document.querySelector('[data-language=en]').click()")
         assert "Not a medical device" in await page.js("document.getElementById('use').textContent")
-        r.engine.script = Script(texts=[ENGLISH], delay=0.01, chunk=2)
+        r.engine.script = Script(texts=[ENGLISH], chunk=2, held=(seen := asyncio.Event()))
         await page.js("document.getElementById('example').click()")
         await page.js("document.getElementById('send').click()")
         await page.until("document.querySelector('.n-state')?.dataset.state === 'isThinking'")
         await page.picture(pictures / "thinking.png")
+        seen.set()
         await page.until(DONE)
         assert await page.js("document.querySelector('.thought').textContent") == THINKING
         assert await page.js("document.querySelector('.said').textContent") == ENGLISH.split("</think>\n\n")[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from gateway_fixture import ASK
+from gateway_fixture import ASK, PATIENCE
 from scripted_engine import Script, ScriptedEngine
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_gateway_imports_neither_torch_nor_kfp() -> None:
     heavy = ("torch", "kfp", "transformers", "numpy")
     code = f"import sys, serving.gateway.__main__; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
@@ -35,7 +35,7 @@ def test_the_gateway_imports_neither_torch_nor_kfp() -> None:
 )
 def test_wrong_settings_are_one_sentence(arguments: list[str], names: str) -> None:
     command = [sys.executable, "-m", "serving.gateway", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert names in done.stderr
     assert done.stderr.startswith("error: ")
@@ -52,14 +52,17 @@ async def test_sigterm_lets_a_stream_finish() -> None:
     )
     assert process.stdout
     port = int(await process.stdout.readline())
+    base = f"http://127.0.0.1:{port}"
     async with aiohttp.ClientSession() as session:
+        while (await session.get(f"{base}/healthz/ready")).status != 200:  # a slow machine may miss the first probe
+            await asyncio.sleep(0.1)
         body = {**ASK, "stream": True}
-        async with session.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=body) as response:
+        async with session.post(f"{base}/v1/chat/completions", json=body) as response:
             await response.content.readline()
             process.send_signal(signal.SIGTERM)
             rest = (await response.read()).decode()
     assert rest.endswith("data: [DONE]\n\n")
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
     audit = (await process.stdout.read()).decode().splitlines()
     assert json.loads(audit[0])["outcomes"] == ["ok"]
     await engine.server.close()
@@ -70,6 +73,6 @@ import sys
 from serving.gateway.config import GatewayConfig, Timeouts
 from serving.gateway.server import run, run_gateway
 
-config = GatewayConfig(port=0, auth="none", upstream=sys.argv[1], timeouts=Timeouts(settle=0.1, drain=10))
+config = GatewayConfig(port=0, auth="none", upstream=sys.argv[1], timeouts=Timeouts(settle=0.1, drain=120))
 run(lambda: run_gateway(config, lambda port: print(port, flush=True)))
 """

@@ -212,7 +212,7 @@ def promtool(tmp_path: Path, tests: list[dict[str, object]], interval: str) -> s
     }
     (tmp_path / "test.yaml").write_text(yaml.safe_dump(content))
     command = [PROMTOOL or "promtool", "test", "rules", "test.yaml"]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
 
 
 @needs_promtool

@@ -1,12 +1,11 @@
 """Audit sampling: off by default, whole segments, nothing lost at shutdown, a dead store holds nobody up."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_fixture import ASK, running
+from gateway_fixture import ASK, running, until
 from scripted_engine import Script
 
 from clinical_r1.objectstore.face import StoreUnavailable
@@ -27,8 +26,7 @@ async def test_whole_segments_with_what_a_judge_needs(tmp_path: Path) -> None:
         await r.stream()  # aborted: not kept
         await r.settled()
         assert await r.sample("clinical_r1_audit_samples_total") == 4
-        await asyncio.sleep(0.3)
-        assert len(list(tmp_path.rglob("*.jsonl"))) == 2
+        await until(lambda: len(list(tmp_path.rglob("*.jsonl"))) == 2)
     rows = [json.loads(line) for path in sorted(tmp_path.rglob("*.jsonl")) for line in path.read_text().splitlines()]
     assert len(rows) == 4
     assert rows[0]["thinking"] == "weigh it"
@@ -44,8 +42,7 @@ async def test_the_rest_is_written_at_shutdown_and_after_a_while(tmp_path: Path)
     assert len(list(tmp_path.rglob("*.jsonl"))) == 1
     async with running(sampling={"rate": 1.0, "store": str(tmp_path / "b"), "seconds": 0.1}) as r:
         await r.unary()
-        await asyncio.sleep(0.6)
-        assert len(list((tmp_path / "b").rglob("*.jsonl"))) == 1
+        await until(lambda: len(list((tmp_path / "b").rglob("*.jsonl"))) == 1)
 
 
 async def test_a_dead_store_holds_up_no_request_and_losses_are_counted(
@@ -58,6 +55,5 @@ async def test_a_dead_store_holds_up_no_request_and_losses_are_counted(
         monkeypatch.setattr(r.listener.gateway.sampler._store, "put", dead)
         for _ in range(3):
             assert (await r.unary())[0] == 200
-        await asyncio.sleep(0.3)
-        assert await r.sample("clinical_r1_audit_samples_lost_total") == 3
+        await r.reaches(3, "clinical_r1_audit_samples_lost_total")
     assert "CANARY" not in caplog.text

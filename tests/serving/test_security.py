@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_fixture import ASK, running
+from gateway_fixture import ASK, PATIENCE, running, talk, until
 from scripted_engine import Script, ScriptedEngine
 
 from clinical_r1.errors import UserError
@@ -26,26 +26,6 @@ CANARY = "XCANARYX"
 def key_line(name: str, key: str, until: str = "") -> str:
     digest = hashlib.sha256(key.encode()).hexdigest()
     return f"{name} sha256:{digest}" + (f" until={until}" if until else "")
-
-
-async def raw(port: int, data: bytes, timeout: float = 5.0) -> bytes:
-    """Send bytes as they are, return what comes back until the server closes or is silent."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(data)
-    await writer.drain()
-    out = b""
-    try:
-        async with asyncio.timeout(timeout):
-            while part := await reader.read(65536):
-                out += part
-                if b"\r\n\r\n" in out and b"Content-Length: " in out:
-                    head, body = out.split(b"\r\n\r\n", 1)
-                    if len(body) >= int(re.search(rb"Content-Length: (\d+)", head)[1]):  # type: ignore[index]
-                        break
-    except (TimeoutError, ConnectionError):
-        pass
-    writer.close()
-    return out
 
 
 async def test_keys_rotate_without_a_restart(tmp_path: Path) -> None:
@@ -150,11 +130,11 @@ async def test_a_large_body_is_refused_before_it_is_read() -> None:
     async with running(limits={"body_bytes": 2048}) as r:
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         # Announced: the answer comes though not one byte of the body was sent.
-        out = await raw(r.listener.port, head + b"Content-Length: 99999999\r\n\r\n")
+        out = await talk(r.listener.port, head + b"Content-Length: 99999999\r\n\r\n")
         assert b" 413 " in out.split(b"\r\n")[0]
         # Unannounced: cut off when it grows.
         chunks = b"".join(b"400\r\n" + b"x" * 1024 + b"\r\n" for _ in range(8))
-        out = await raw(r.listener.port, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+        out = await talk(r.listener.port, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
         assert b" 413 " in out.split(b"\r\n")[0]
         assert await r.sample("clinical_r1_rejections_total", reason="body_too_large") == 2
 
@@ -162,7 +142,7 @@ async def test_a_large_body_is_refused_before_it_is_read() -> None:
 async def test_a_slow_body_and_wrong_media() -> None:
     async with running(timeouts={"body": 0.3}) as r:
         head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        out = await raw(r.listener.port, head + b"Content-Length: 100\r\n\r\n{")
+        out = await talk(r.listener.port, head + b"Content-Length: 100\r\n\r\n{")
         assert b" 408 " in out.split(b"\r\n")[0]
         async with r.session.post(f"{r.base}/v1/chat/completions", data="x") as response:
             assert response.status == 415
@@ -206,8 +186,11 @@ async def test_every_answer_states_its_use() -> None:
 
 async def test_back_pressure() -> None:
     async with running(limits={"in_flight": 2}) as r:
-        r.engine.script = Script(delay=0.4)
-        answers = await asyncio.gather(*(r.unary() for _ in range(5)))
+        r.engine.script = Script(held=(end := asyncio.Event()))
+        asked = [asyncio.create_task(r.unary()) for _ in range(5)]
+        await r.reaches(3, "clinical_r1_rejections_total", reason="overloaded")
+        end.set()
+        answers = await asyncio.gather(*asked)
         assert sorted(status for status, _ in answers) == [200, 200, 429, 429, 429]
         async with r.session.post(f"{r.base}/v1/chat/completions", json=ASK) as response:
             assert response.status == 200
@@ -231,7 +214,7 @@ async def test_back_pressure() -> None:
 async def test_broken_http_is_answered_without_an_echo(data: bytes, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with running() as r:
-        out = await raw(r.listener.port, data, timeout=2)
+        out = await talk(r.listener.port, data)
         assert CANARY.encode() not in out
         assert b" 400 " in out.split(b"\r\n")[0] or b" 404 " in out.split(b"\r\n")[0]
         assert (await r.unary())[0] == 200
@@ -295,7 +278,7 @@ async def test_no_text_anywhere(
 
 
 async def test_half_open_connections_do_not_stop_service() -> None:
-    async with running(timeouts={"header": 10.0}) as r:
+    async with running(timeouts={"header": 600.0}) as r:
         sockets = []
         for index in range(1000):
             reader, writer = await asyncio.open_connection("127.0.0.1", r.listener.port)
@@ -304,8 +287,8 @@ async def test_half_open_connections_do_not_stop_service() -> None:
             sockets.append((reader, writer))
         assert (await r.unary())[0] == 200
         assert len(r.listener._runner.server.connections) >= 1000  # type: ignore[union-attr]
-        await asyncio.sleep(12)
-        assert len(r.listener._runner.server.connections) < 20  # type: ignore[union-attr]
+        r.listener.gateway.config.timeouts.header = 0.1
+        await until(lambda: len(r.listener._runner.server.connections) < 20)  # type: ignore[union-attr]
         assert (await r.unary())[0] == 200
         for _, writer in sockets:
             writer.close()
@@ -346,7 +329,7 @@ def test_schemathesis_finds_nothing() -> None:
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(PATIENCE)
         schema = schemathesis.openapi.from_url(found["base"] + "/openapi.json")
         operations = [operation.ok() for operation in schema.get_all_operations()]
         assert len(operations) == 7
@@ -371,7 +354,7 @@ def _fuzz(operation: Any, base: str) -> None:
         def check(case: Any) -> None:
             if isinstance(case.body, dict) and len(case.body) % 2:
                 case.body["model"] = "engine-model"  # else all would end at the unknown model
-            response = case.call(base_url=base, timeout=10)
+            response = case.call(base_url=base, timeout=PATIENCE)
             assert response.status_code < 500
             assert "Traceback" not in response.text
             case.validate_response(response, checks=[status_code_conformance, response_schema_conformance])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_fixture import ASK, joined, running
+from gateway_fixture import ASK, PATIENCE, joined, running
 from scripted_engine import ScriptedEngine
 
 from serving.gateway.config import EFFORTS, Limits
@@ -191,7 +191,7 @@ async def test_http_as_java_and_curl_write_it(expect: bytes, chunked: bool) -> N
         writer.write(head + expect + length + b"\r\n")
         await asyncio.sleep(0.05)
         writer.write(sent)
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
         assert b"200 OK" in answer and b"[DONE]" in answer
 

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 import pytest
-from gateway_fixture import running
+from gateway_fixture import PATIENCE, running
 from scripted_engine import Script, ScriptedEngine
 
 from clinical_r1.errors import UserError
@@ -116,7 +116,7 @@ async def test_a_span_of_its_own_where_there_is_no_context_and_of_failures(spans
 
 def test_nothing_of_the_sdk_is_loaded_where_it_is_off() -> None:
     code = "import sys, serving.gateway.app; print([m for m in sys.modules if m.startswith('opentelemetry')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout.strip() == "[]"
 
 
