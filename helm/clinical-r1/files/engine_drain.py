@@ -13,15 +13,16 @@ GAUGES = re.compile(
     r"^(?:vllm:num_requests_(?:running|waiting)|clinical_r1_engine_(?:running|waiting))(?:\{[^}]*\})? (\S+)", re.M
 )
 METRICS = "http://127.0.0.1:8000/metrics"
+ANSWER_SECONDS = 2.0
 
 
 def busy(url: str) -> bool:
-    """Does the engine answer and work on something?"""
+    """Does the engine work on something? One that is gone does not; one too busy to say so in time does."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as response:
             text = response.read().decode("utf-8", "replace")
-    except OSError:
-        return False
+    except OSError as problem:
+        return isinstance(getattr(problem, "reason", problem), TimeoutError)
     return any(float(value) > 0 for value in GAUGES.findall(text))
 
 
