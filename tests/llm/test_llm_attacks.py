@@ -126,7 +126,7 @@ async def test_a_reply_that_drips_ends_with_the_total_timeout(start: Start) -> N
         response = web.StreamResponse()
         await response.prepare(request)
         try:
-            for _ in range(600):
+            while True:
                 await response.write(b" ")
                 await asyncio.sleep(0.05)
         except (ConnectionError, asyncio.CancelledError):
@@ -134,11 +134,11 @@ async def test_a_reply_that_drips_ends_with_the_total_timeout(start: Start) -> N
         return response
 
     server = await start(handler)
-    began = time.monotonic()
-    async with LLMClient(server.entry(total_timeout=0.4, read_timeout=0.3, max_retries=0)) as client:
+    limits = {"total_timeout": 0.4, "connect_timeout": 1, "read_timeout": 30}
+    async with LLMClient(server.entry(max_retries=0, **limits)) as client:
         with pytest.raises(CallFailed, match="timeout"):
-            await client.chat(attempt_messages())
-    assert time.monotonic() - began < 20
+            async with asyncio.timeout(120):
+                await client.chat(attempt_messages())
 
 
 async def test_a_lost_connection_is_tried_again(start: Start) -> None:
@@ -211,7 +211,7 @@ async def test_an_endless_retry_after_waits_no_longer_than_we_allow(start: Start
     began = time.monotonic()
     async with LLMClient(server.entry(backoff_max=0.05)) as client:
         assert (await client.chat(attempt_messages())).text == "fine"
-    assert time.monotonic() - began < 20 and len(asked) == 6
+    assert time.monotonic() - began < 120 and len(asked) == 6
 
 
 @pytest.mark.parametrize("asked", [1e300, 0.0])
@@ -257,7 +257,7 @@ def test_processes_that_begin_at_once_share_one_key(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     start.set()
-    keys = {found.get(timeout=60) for _ in workers}
+    keys = {found.get(timeout=300) for _ in workers}
     for worker in workers:
         worker.join()
     assert keys == {(tmp_path / "new" / "journal.key").read_bytes()}
@@ -276,11 +276,11 @@ async def test_a_cancelled_call_lets_go_of_its_connection(start: Start) -> None:
     server = await start(handler)
     async with LLMClient(server.entry()) as client:
         call = asyncio.create_task(client.chat(attempt_messages()))
-        await asyncio.wait_for(asked.wait(), 20)
+        await asyncio.wait_for(asked.wait(), 120)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(gone.wait(), 20)
+        await asyncio.wait_for(gone.wait(), 120)
 
 
 async def test_the_proxy_of_the_environment_is_used(start: Start, monkeypatch) -> None:

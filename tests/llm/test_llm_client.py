@@ -56,14 +56,22 @@ async def test_the_same_call_is_never_in_flight_twice(start: Start, tmp_path) ->
 
 
 async def test_a_cancelled_first_asker_does_not_take_the_others_down(start: Start, tmp_path) -> None:
-    server = await start(latency_ms=50)
+    asked, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.set()
+        await cancelled.wait()
+        return chat_reply('{"reasoning": "r", "answer": "a"}')
+
+    server = await start(handler)
     with Journal(tmp_path / "j.jsonl", KEY) as journal:
         async with LLMClient(server.entry(), journal) as client:
             first = asyncio.create_task(ask(client))
-            await asyncio.sleep(0.01)
+            await asked.wait()
             second = asyncio.create_task(ask(client))
             await asyncio.sleep(0.01)
-            first.cancel()
+            assert first.cancel()
+            cancelled.set()
             assert (await second).parsed.answer
 
 
@@ -136,12 +144,11 @@ async def test_broken_and_truncated_replies_are_asked_for_again(start: Start) ->
 
 async def test_a_hang_ends(start: Start) -> None:
     server = await start(hang=1.0)
-    began = time.monotonic()
-    async with LLMClient(server.entry(total_timeout=0.1, max_retries=1)) as client:
+    async with LLMClient(server.entry(total_timeout=0.1, connect_timeout=1, max_retries=1)) as client:
         with pytest.raises(CallFailed) as failure:
-            await ask(client)
+            async with asyncio.timeout(120):
+                await ask(client)
     assert failure.value.reason == "timeout" and failure.value.attempts == 2
-    assert time.monotonic() - began < 30
 
 
 async def test_retry_after_is_waited_for(start: Start) -> None:
@@ -273,7 +280,7 @@ async def test_any_number_is_in_flight(start: Start) -> None:
         return chat_reply("all here")
 
     server = await start(handler)
-    async with LLMClient(server.entry(max_concurrency=250, total_timeout=30, max_retries=0)) as client:
+    async with LLMClient(server.entry(max_concurrency=250, total_timeout=120, max_retries=0)) as client:
         await asyncio.gather(*(client.chat(attempt_messages(), sample_index=n) for n in range(250)))
     assert len(here) == 250
 

@@ -60,7 +60,7 @@ def test_processes_share_it(tmp_path) -> None:
                for first in (0, 1000, 2000)]  # fmt: skip
     with Journal(path, KEY) as journal:
         asyncio.run(fill(path, range(3000, 3060)))
-        assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+        assert [writer.wait(300) for writer in writers] == [0, 0, 0]
         assert len(journal) == 240
         for writer in writers:
             assert writer.stdout is not None
@@ -188,7 +188,7 @@ async def test_a_full_disk_fails_the_call_and_keeps_the_others(tmp_path) -> None
 async def test_what_the_file_cannot_hold_fails_its_call_and_leaves_nobody_waiting(tmp_path) -> None:
     with Journal(tmp_path / "j", KEY) as journal:
         with pytest.raises(OverflowError):
-            await asyncio.wait_for(journal.append_waste(Usage(calls=10**30)), 20)
+            await asyncio.wait_for(journal.append_waste(Usage(calls=10**30)), 120)
         await journal.append(key_of(journal, 1), entry("after"))
         assert len(journal) == 1
 

@@ -24,7 +24,7 @@ def simulated(folder: Path, *options: str) -> Iterator[EndpointConfig]:
     command = [sys.executable, "-m", "clinical_r1.simulator.server", "--ready-file", str(ready), *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not ready.is_file():
             assert process.poll() is None, "the simulated endpoint did not start"
             assert time.monotonic() < deadline, "the simulated endpoint is not ready"
@@ -37,11 +37,11 @@ def simulated(folder: Path, *options: str) -> Iterator[EndpointConfig]:
             price_prompt=1.0,
             price_completion=2.0,
             backoff_first=0.02,
-            total_timeout=5.0,
+            total_timeout=60.0,
         )
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(120)
 
 
 @pytest.fixture(scope="session")

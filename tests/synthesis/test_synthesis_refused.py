@@ -110,7 +110,8 @@ async def test_a_slow_model_shows_its_calls_before_the_first_trace(monkeypatch) 
     out = io.StringIO()
     with SynthesisProgress(10, [client], Console(file=out)) as progress:
         ticking = asyncio.create_task(progress.tick())
-        await asyncio.sleep(0.2)
-        shown = out.getvalue()
+        async with asyncio.timeout(120):
+            while "asked again" not in (shown := out.getvalue()):
+                await asyncio.sleep(0.01)
         ticking.cancel()
     assert "0/10, no trace yet: 3 calls" in shown and "asked again: 2 truncated" in shown

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -94,23 +93,32 @@ def test_second_run_pays_nothing_and_makes_the_same(endpoint: EndpointConfig, ca
     assert second.usage == first.usage
 
 
+KILLED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from clinical_r1.synthesis.config import SynthesisConfig
+from clinical_r1.synthesis.run import synthesize
+
+here = Path(sys.argv[1])
+log = here / f"state/{sys.argv[3]}-wal"
+
+def kill():  # in the process itself, or it could be done before somebody else has looked
+    while not log.is_file() or log.stat().st_size < 40_000:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=kill, daemon=True).start()
+config = SynthesisConfig.model_validate_json((here / "config.json").read_text())
+synthesize(config, Path(sys.argv[2]), here / "out", here / "state")
+"""
+
+
 def test_kill_and_rerun_ends_with_the_same_dataset(simulate: Simulate, cases: Path, tmp_path: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from clinical_r1.synthesis.config import SynthesisConfig;"
-        "from clinical_r1.synthesis.run import synthesize; here = Path(sys.argv[1]);"
-        "synthesize(SynthesisConfig.model_validate_json((here / 'config.json').read_text()),"
-        " Path(sys.argv[2]), here / 'out', here / 'state')"
-    )
-    with simulate(tmp_path / "sim", "--latency-ms", "40") as entry:
+    with simulate(tmp_path / "sim", "--latency-ms", "10") as entry:
         whole = synthesize(config(entry, concurrency=4), cases, tmp_path / "whole", tmp_path / "fresh")
         (tmp_path / "config.json").write_text(config(entry, concurrency=4).model_dump_json())
-        command = [sys.executable, "-c", program, str(tmp_path), str(cases)]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        while not (log := tmp_path / f"state/{JOURNAL}-wal").is_file() or log.stat().st_size < 40_000:
-            assert process.poll() is None
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        command = [sys.executable, "-c", KILLED, str(tmp_path), str(cases), JOURNAL]
+        assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
         assert not (tmp_path / "out/report.json").exists()
         resumed = synthesize(config(entry, concurrency=4), cases, tmp_path / "out", tmp_path / "state")
     assert resumed.dataset_hash == whole.dataset_hash
