@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,15 +20,15 @@ from pipelines.runner import state_name
 _WORKER = """
 import os, subprocess, sys, threading, time
 from pipelines.local_worker import follow_parent
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 threading.Thread(target=follow_parent, args=(os.getppid(), 0.05), daemon=True).start()
 print(os.getpid(), child.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 _COMMAND = """
 import subprocess, sys, time
 worker = subprocess.Popen([sys.executable, "-c", sys.argv[1]], start_new_session=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -63,8 +64,19 @@ import os, signal, subprocess, sys, threading, time
 from pipelines.local_worker import follow_parent, on_sigterm
 signal.signal(signal.SIGTERM, on_sigterm)
 threading.Thread(target=follow_parent, args=(os.getppid(), 0.05), daemon=True).start()
-writes = "import signal, sys, time; signal.signal(15, lambda *_: (time.sleep(2), sys.exit())); print(flush=True)"
-writes += "; time.sleep(60)"
+writes = '''
+import os, signal, sys, time
+from pathlib import Path
+def write(*_):  # until the test lets it end
+    told = Path(os.environ["STEP_TOLD"])
+    told.touch()
+    while told.exists():
+        time.sleep(0.05)
+    sys.exit()
+signal.signal(15, write)
+print(flush=True)
+time.sleep(600)
+'''
 shell = ["sh", "-c", '"$0" -c "$1"; true', sys.executable, writes]  # as kfp starts its steps
 step = subprocess.Popen(shell, stdout=subprocess.PIPE)
 step.stdout.readline()
@@ -78,25 +90,38 @@ from pathlib import Path
 from pipelines.local_run import only_run
 with only_run(Path(sys.argv[2])) as lock:
     subprocess.Popen([sys.executable, "-c", sys.argv[1]], start_new_session=True, pass_fds=(lock,))
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
-def test_a_killed_command_holds_its_state_until_the_step_has_written(tmp_path: Path) -> None:
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that the step of _ORPHAN makes when it is told to stop; it writes until the file is removed."""
+    monkeypatch.setenv("STEP_TOLD", str(tmp_path / "told"))
+    return tmp_path / "told"
+
+
+def _eventually(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 300
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_killed_command_holds_its_state_until_the_step_has_written(tmp_path: Path, told: Path) -> None:
     state = tmp_path / ".state" / "train-x"
-    told = [sys.executable, "-c", _LOCKING, _ORPHAN, str(state)]
-    command = subprocess.Popen(told, stdout=subprocess.PIPE, text=True)
+    arguments = [sys.executable, "-c", _LOCKING, _ORPHAN, str(state)]
+    command = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     assert command.stdout is not None
     worker = int(command.stdout.readline())
     command.send_signal(signal.SIGKILL)
     command.wait()
-    time.sleep(0.5)
+    _eventually(told.exists)
     assert _alive(worker)
     with pytest.raises(UserError, match="last checkpoint"), only_run(state):
         pass
-    deadline = time.monotonic() + 20
-    while _alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    told.unlink()
+    _eventually(lambda: not _alive(worker))
     with only_run(state):
         pass
 
@@ -120,20 +145,20 @@ local_run.run_local(job, Console())
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
 def test_a_stopped_command_waits_for_its_step_and_says_how_to_go_on(
-    tmp_path: Path, number: signal.Signals, code: int
+    tmp_path: Path, told: Path, number: signal.Signals, code: int
 ) -> None:
-    told = [sys.executable, "-c", _STOPPED, _ORPHAN, str(tmp_path)]
-    command = subprocess.Popen(told, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    deadline = time.monotonic() + 300
-    while not (lines := _text(tmp_path / "log.txt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    arguments = [sys.executable, "-c", _STOPPED, _ORPHAN, str(tmp_path)]
+    command = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    _eventually(lambda: _text(tmp_path / "log.txt"))
+    lines = _text(tmp_path / "log.txt")
     command.send_signal(number)
+    _eventually(told.exists)
     if number == signal.SIGTERM:
-        time.sleep(0.5)
         command.send_signal(number)
-    begun = time.monotonic()
+    time.sleep(0.2)
+    assert command.poll() is None, "it ended while the step was writing"
+    told.unlink()
     said = command.communicate(timeout=300)[0]
-    assert time.monotonic() - begun > 1  # what the step takes to write
     assert command.returncode == code
     assert "stopping: a training ends its step" in said and "stopped; the same command goes on there" in said
     assert not _alive(int(lines))
@@ -160,10 +185,7 @@ def test_a_killed_command_leaves_no_worker_and_no_step() -> None:
     assert len(processes) == 2 and all(map(_alive, processes))
     command.send_signal(signal.SIGKILL)
     command.wait()
-    deadline = time.monotonic() + 20
-    while any(map(_alive, processes)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(_alive, processes))
+    _eventually(lambda: not any(map(_alive, processes)))
 
 
 def _alive(process: int) -> bool:

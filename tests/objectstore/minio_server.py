@@ -130,7 +130,7 @@ class MinioServer:
         """SIGKILL, as when a node goes away."""
         assert self._process is not None
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(120)
 
     def client(self) -> Minio:
         """The SDK's own client, for what a Store has no word for."""
@@ -159,11 +159,11 @@ class MinioServer:
             if self._process.poll() is not None:
                 raise RuntimeError(f"minio ended with code {self._process.returncode}: {self.log.read_text()[-500:]}")
             try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                with socket.create_connection(("127.0.0.1", self.port), timeout=10):
                     pass
                 if self.endpoint.startswith("https"):
                     return
-                with urllib.request.urlopen(f"{self.endpoint}{self.ready}", timeout=2):
+                with urllib.request.urlopen(f"{self.endpoint}{self.ready}", timeout=10):
                     return
             except OSError:
                 time.sleep(0.1)

@@ -148,8 +148,8 @@ def test_operations_wait_for_a_restart(tmp_path: Path) -> None:
         store.put("a", b"before")
         server.kill()
         restart = threading.Timer(2, server.start, kwargs={"wait": False})
-        restart.start()
         begun = time.monotonic()
+        restart.start()
         store.put_if_absent("b", b"after")
         assert time.monotonic() - begun > 1.5
         restart.join()

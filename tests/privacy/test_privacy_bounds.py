@@ -35,14 +35,15 @@ def test_no_recogniser_is_superlinear(name: str) -> None:
     for unit in UNITS:
         small, large = unit * (2_000 // len(unit)), unit * (16_000 // len(unit))
         once = min(cost(FINDERS[name], small) for _ in range(2))
-        assert cost(FINDERS[name], large) < 24 * once + 0.2, f"{name} on {unit!r}"
+        # A busy machine makes a run dearer, never cheaper: one of three is enough.
+        assert any(cost(FINDERS[name], large) < 24 * once + 0.2 for _ in range(3)), f"{name} on {unit!r}"
 
 
 def test_a_note_has_a_time_limit() -> None:
     with pytest.raises(NoteTooSlowError), time_limit(0.05):
         while True:
             pass
-    with time_limit(5):
+    with time_limit(60):
         pass
 
 
