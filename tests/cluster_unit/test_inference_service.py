@@ -91,7 +91,7 @@ def controller(ground: Ground) -> threading.Thread:
 
     def run() -> None:
         made: set[str] = set()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline and "on" not in made:
             live = ground.cluster.get(INFERENCE_SERVICE, "clinical-r1")
             if live is not None:

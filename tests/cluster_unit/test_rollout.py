@@ -24,7 +24,7 @@ from clinical_r1.cluster.rollout import (
 from clinical_r1.errors import UserError
 
 OLD, NEW = "s3://clinical-r1/models/r1/v-old", "s3://clinical-r1/models/r1/v-new"
-RULES = RolloutRules(min_requests=10, ready_seconds=20, watch_seconds=1)
+RULES = RolloutRules(min_requests=10, ready_seconds=120, watch_seconds=1)
 
 
 def service(ground: Ground, replicas: int = 1) -> None:

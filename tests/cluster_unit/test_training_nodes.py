@@ -179,7 +179,7 @@ def test_two_nodes_train_and_the_first_sends_the_model(
     assert (tmp_path / "minio/clinical-r1/pipelines/run-1/model/step.json").is_file()
     assert step("run-1") == metrics  # a retry of the step: the job is taken as done
     ground.cluster.core.delete_namespaced_pod("train-sft-1", ground.cluster.namespace, grace_period_seconds=0)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while ground.cluster.get(TRAINJOB, trainer.job["metadata"]["name"]) is not None:
         assert time.monotonic() < deadline, "the job outlives the pod of its step"
         time.sleep(0.5)

@@ -1,6 +1,5 @@
 """TrainJobs on a real API server with Trainer's CRDs: submit, re-attach, fail, deadline, stop."""
 
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -45,10 +44,15 @@ def conditions(kind: str, message: str = "") -> dict[str, object]:
     }
 
 
-def soon(seconds: float, work: Callable[[], object]) -> None:
-    timer = threading.Timer(seconds, work)
-    timer.daemon = True
-    timer.start()
+def at(word: str, said: list[str], work: Callable[[], object]) -> Callable[[str], None]:
+    """A `say` that does the work once a line with this word is said."""
+
+    def say(line: str) -> None:
+        said.append(line)
+        if word in line:
+            work()
+
+    return say
 
 
 def test_names_depend_on_what_is_trained_only() -> None:
@@ -75,8 +79,8 @@ def test_a_retry_attaches_to_the_running_job_and_a_finished_one_is_done(ground: 
     said: list[str] = []
     job = spec()
     ground.cluster.create(TRAINJOB, train_job(job))
-    soon(1.0, lambda: ground.set_status(TRAINJOB, job.name, conditions("Complete")))
-    run_train_job(ground.cluster, job, said.append, poll=0.2)
+    complete = at("attached to it", said, lambda: ground.set_status(TRAINJOB, job.name, conditions("Complete")))
+    run_train_job(ground.cluster, job, complete, poll=0.2)
     assert any("attached to it" in line for line in said) and said[-1].endswith("complete")
     run_train_job(ground.cluster, job, said.append, poll=0.2)
     assert said[-1].endswith("taken as done")
@@ -85,11 +89,12 @@ def test_a_retry_attaches_to_the_running_job_and_a_finished_one_is_done(ground: 
 def test_a_failed_job_is_named_and_replaced_by_the_next_attempt(ground: Ground) -> None:
     said: list[str] = []
     job = spec()
-    soon(1.0, lambda: ground.set_status(TRAINJOB, job.name, conditions("Failed", "out of GPU memory")))
+    failed = conditions("Failed", "out of GPU memory")
+    fail = at("submitted", said, lambda: ground.set_status(TRAINJOB, job.name, failed))
     with pytest.raises(UserError, match="failed: Test: out of GPU memory"):
-        run_train_job(ground.cluster, job, said.append, poll=0.2)
-    soon(1.5, lambda: ground.set_status(TRAINJOB, job.name, conditions("Complete")))
-    run_train_job(ground.cluster, job, said.append, poll=0.2)
+        run_train_job(ground.cluster, job, fail, poll=0.2)
+    complete = at("submitted", said, lambda: ground.set_status(TRAINJOB, job.name, conditions("Complete")))
+    run_train_job(ground.cluster, job, complete, poll=0.2)
     assert any("failed before, replaced" in line for line in said)
 
 
@@ -97,8 +102,8 @@ def test_another_job_of_the_same_name_is_replaced(ground: Ground) -> None:
     said: list[str] = []
     ground.cluster.create(TRAINJOB, train_job(spec(memory="64Gi")))
     job = spec()
-    soon(1.5, lambda: ground.set_status(TRAINJOB, job.name, conditions("Complete")))
-    run_train_job(ground.cluster, job, said.append, poll=0.2)
+    complete = at("submitted", said, lambda: ground.set_status(TRAINJOB, job.name, conditions("Complete")))
+    run_train_job(ground.cluster, job, complete, poll=0.2)
     assert any("is another job, replaced" in line for line in said)
 
 
@@ -121,9 +126,9 @@ def test_stop_and_deadline_delete_the_job(ground: Ground, monkeypatch: pytest.Mo
 
 def test_somebody_deletes_it(ground: Ground) -> None:
     job = spec()
-    soon(1.0, lambda: ground.cluster.delete(TRAINJOB, job.name))
+    delete = at("submitted", [], lambda: ground.cluster.delete(TRAINJOB, job.name))
     with pytest.raises(UserError, match="somebody deleted it"):
-        run_train_job(ground.cluster, job, lambda _: None, poll=0.2)
+        run_train_job(ground.cluster, job, delete, poll=0.2)
 
 
 @pytest.mark.parametrize(

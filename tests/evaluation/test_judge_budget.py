@@ -45,10 +45,10 @@ def test_rewards_stop_and_go_on(base_url, tmp_path) -> None:
     cases = make_cases(30)
     items = [judgement(case, case.reference) for case in cases]
     with JudgeThread(judged_by(base_url, 1500), tmp_path) as judge, pytest.raises(BudgetExhausted):
-        judge.submit(items).result(timeout=60)
+        judge.submit(items).result(timeout=300)
     paid = set(journaled_keys(tmp_path / JOURNAL))
     assert 0 < len(paid) < 30
     with JudgeThread(judged_by(base_url, None), tmp_path) as judge:
-        assert len(judge.submit(items).result(timeout=60)) == 30
+        assert len(judge.submit(items).result(timeout=300)) == 30
     keys = list(journaled_keys(tmp_path / JOURNAL))
     assert len(keys) == len(set(keys)) == 30
