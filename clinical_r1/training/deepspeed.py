@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.errors import UserError
+from clinical_r1.training.launcher import LONE
 
 
 class DeepSpeedConfig(BaseModel):
@@ -147,9 +148,8 @@ def prepare_environment() -> None:
     Without a launcher DeepSpeed looks for mpi4py, so a lone process gets a group of one. The shared-memory reduction
     for CPUs is switched off: it is compiled at the first start (minutes) and gloo gives the same sums.
     """
-    lone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     if "RANK" not in os.environ:
-        os.environ.update(lone)
+        os.environ.update(LONE)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if _has_gpu() else "cpu")

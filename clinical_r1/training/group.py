@@ -12,10 +12,9 @@ if TYPE_CHECKING:
 
 
 def _group() -> Any:
-    """torch.distributed where this process is in a group; else None."""
-    import torch.distributed as dist
-
-    return dist if dist.is_available() and dist.is_initialized() else None
+    """torch.distributed where this process is in a group; else None. Who has not imported it is in none."""
+    dist = sys.modules.get("torch.distributed")
+    return dist if dist and dist.is_available() and dist.is_initialized() else None
 
 
 def rank() -> int:

@@ -1,4 +1,5 @@
-"""Starts a training module under torchrun, shows its progress, and turns its failures into one sentence.
+"""Starts a training module, several processes of it under torchrun, shows its progress, and turns its failures into
+one sentence.
 
 `launch("clinical_r1.training.sft.main", config_path, processes=1)`; on many nodes (Kubeflow Trainer sets PET_NNODES,
 PET_NODE_RANK, PET_MASTER_ADDR, ...) every node calls the same, see nodes.py.
@@ -44,6 +45,8 @@ ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",
 }
 """What a trainee's process starts with, unless it is set already."""
+LONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+"""What torchrun would tell the only process of a group."""
 
 
 class Preempted(SystemExit):
@@ -97,7 +100,7 @@ def read_result(state_dir: Path) -> dict[str, Any]:
 def launch(
     module: str, config_path: Path, processes: int = 1, log_path: Path | None = None, label: str = "training"
 ) -> None:
-    """Run `python -m module --config config_path` in `processes` processes of this node under torchrun.
+    """Run `python -m module --config config_path` in `processes` processes of this node, more than one under torchrun.
 
     Progress goes to the terminal, everything else to `log_path` (appended).
 
@@ -111,7 +114,7 @@ def launch(
         outcome_path = Path(folder) / "outcome.json"
         environment = os.environ | {OUTCOME_VARIABLE: str(outcome_path)}
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-        environment = ENVIRONMENT | environment
+        environment = ENVIRONMENT | environment | (LONE if _alone(processes) else {})
         with open(log_path, "a", encoding="utf-8") as log:
             process = subprocess.Popen(
                 _command(module, config_path, processes), env=environment, text=True, encoding="utf-8",
@@ -129,14 +132,21 @@ def launch(
         raise UserError(f"{label} broke (exit code {code}): {_last_error(tail)}; the whole log is {log_path}")
 
 
+def _alone(processes: int) -> bool:
+    return processes == 1 and "PET_NNODES" not in os.environ
+
+
 def _command(module: str, config_path: Path, processes: int) -> list[str]:
+    trainee = ["-m", module, "--config", str(config_path)]
+    if _alone(processes):  # nobody to meet: torchrun would only import torch once more
+        return [sys.executable, "-u", *trainee]
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
     # The pod's own grace period decides how long a checkpoint may take, not torchrun's 30 seconds.
     torchrun += ["--shutdown-timeout=3600"]
     # With Kubeflow Trainer's PET_* variables torchrun meets the other nodes; else this machine is all there is.
     if "PET_NNODES" not in os.environ:
         torchrun += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-    return [*torchrun, "-m", module, "--config", str(config_path)]
+    return [*torchrun, *trainee]
 
 
 def _read(process: subprocess.Popen[str], log: Any, show: Any) -> deque[str]:
@@ -165,7 +175,7 @@ def _last_error(tail: deque[str]) -> str:
 
 @contextmanager
 def _forwarded_signals(process: subprocess.Popen[str]) -> Iterator[None]:
-    """SIGTERM and SIGINT go to torchrun, which tells its processes and waits for them."""
+    """SIGTERM and SIGINT go to the trainee, or to torchrun, which tells its processes and waits for them."""
 
     def forward(number: int, _frame: Any) -> None:
         process.send_signal(signal.SIGTERM)

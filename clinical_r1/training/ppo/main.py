@@ -1,4 +1,4 @@
-"""A training process of PPO, started by torchrun: `python -m clinical_r1.training.ppo.main --config job.json`.
+"""A training process of PPO, started by launcher.py: `python -m clinical_r1.training.ppo.main --config job.json`.
 
 Under several nodes every process runs the same command; the rendezvous comes from the environment.
 """
@@ -86,7 +86,7 @@ def summarize(rows: list[dict[str, Any]], watch: "Watch") -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="One training process of PPO (start it with torchrun).")
+    parser = argparse.ArgumentParser(description="One training process of PPO (several: start them with torchrun).")
     parser.add_argument("--config", type=Path, required=True, help="a PPOJob as JSON")
     arguments = parser.parse_args()
     with trainee() as stop:

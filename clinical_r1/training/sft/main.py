@@ -1,4 +1,4 @@
-"""One SFT process. Launch: torchrun --nproc-per-node N -m clinical_r1.training.sft.main --config job.json
+"""One SFT process, started by launcher.py: `python -m clinical_r1.training.sft.main --config job.json`.
 
 Loads the base model and the accepted traces, trains with TRL under DeepSpeed, writes the model folder, the metrics and
 the curves. Checkpoints go to state_dir: the same command goes on from the newest whole one.

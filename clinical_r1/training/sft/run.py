@@ -1,4 +1,4 @@
-"""The SFT step: check, launch under torchrun, hand back the numbers."""
+"""The SFT step: check, launch, hand back the numbers."""
 
 import shutil
 from pathlib import Path
