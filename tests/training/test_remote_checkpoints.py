@@ -1,5 +1,6 @@
 """Checkpoints in an object store: a folder, and S3 where there is a server for the tests."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -11,18 +12,32 @@ from clinical_r1.training.checkpoints import FORK_VARIABLE, claim, latest, save
 from clinical_r1.training.remote import FILES, Remote, release
 from tests.objectstore.minio_server import minio_or_skip, versitygw_or_skip
 
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def minio(tmp_path_factory):
+    with minio_or_skip(tmp_path_factory.mktemp("minio")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def versitygw(tmp_path_factory):
+    with versitygw_or_skip(tmp_path_factory.mktemp("versitygw")) as server:
+        yield server
+
 
 @pytest.fixture(params=["folder", "minio", "versitygw"])
 def uri(request, tmp_path, monkeypatch):
+    """An empty place; the servers stay for all tests, each has a bucket of its own."""
     if request.param == "folder":
-        yield str(tmp_path / "store")
-        return
-    with {"minio": minio_or_skip, "versitygw": versitygw_or_skip}[request.param](tmp_path / "server") as server:
-        told = server.settings()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", told.endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", told.access_key)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", told.secret_key)
-        yield f"{server.make_bucket('states')}/team"
+        return str(tmp_path / "store")
+    server = request.getfixturevalue(request.param)
+    told = server.settings()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", told.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", told.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", told.secret_key)
+    return f"{server.make_bucket(f'states-{next(_numbers)}')}/team"
 
 
 def begin(uri: str, state: Path, rate: float = 1.0) -> Remote:
