@@ -1,5 +1,7 @@
 """Wrong input on the command line: one sentence (the thing, the place, the fix), exit code 2, no traceback."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -10,14 +12,29 @@ import yaml
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig
+from pipelines.cli.main import main
 from pipelines.evaluate_run import read_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def clinical_r1(*arguments: str, cwd: Path = ROOT, timeout: int = 120) -> subprocess.CompletedProcess:
+def clinical_r1(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """The command in this process: importing what it needs for each call would take longer than the calls."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["clinical-r1", *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def process(*arguments: str) -> subprocess.CompletedProcess:
+    """The command as a user starts it."""
     command = [sys.executable, "-m", "pipelines.cli.main", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
@@ -30,11 +47,12 @@ def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
 
 
 def test_unknown_pipeline() -> None:
-    assert_refused(clinical_r1("run", "trian"), "unknown pipeline 'trian'", "train")
+    for start in (process, clinical_r1):
+        assert_refused(start("run", "trian"), "unknown pipeline 'trian'", "train")
 
 
 def test_missing_cases_file(tmp_path: Path) -> None:
-    done = clinical_r1("run", "train", "--cases", str(tmp_path / "none.jsonl"), "--runs", str(tmp_path / "runs"))
+    done = process("run", "train", "--cases", str(tmp_path / "none.jsonl"), "--runs", str(tmp_path / "runs"))
     assert_refused(done, "none.jsonl", "no such file")
     assert not (tmp_path / "runs").exists()
 
@@ -118,7 +136,7 @@ def test_malformed_lines_above_the_limit_name_file_and_line(tmp_path: Path) -> N
 
 
 def test_preflight_refuses_and_names_what_fits(tmp_path: Path) -> None:
-    done = clinical_r1("preflight", "ppo-paper-7b-8x80-full")
+    done = process("preflight", "ppo-paper-7b-8x80-full")
     assert done.returncode == 0 and "reference" in done.stdout and done.stdout.endswith("fits\n"), done.stderr
     assert_refused(
         clinical_r1("preflight", "ppo-paper-7b-8x80-full", "--gpu-gib", "40"), "ppo-paper-7b-1x40-lora.yaml fits"
@@ -153,12 +171,12 @@ def test_preflight_refuses_and_names_what_fits(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_no_model(tmp_path: Path) -> None:
-    assert_refused(clinical_r1("serve", str(tmp_path)), str(tmp_path), "config.json")
+    assert_refused(process("serve", str(tmp_path)), str(tmp_path), "config.json")
 
 
 @pytest.mark.parametrize("arguments", [(), ("run",), ("compile",), ("serve",)], ids=lambda a: a[0] if a else "top")
 def test_help_teaches(arguments: tuple[str, ...]) -> None:
-    done = clinical_r1(*arguments, "--help")
+    done = process(*arguments, "--help") if not arguments else clinical_r1(*arguments, "--help")
     assert done.returncode == 0 and "Usage" in done.stdout
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 import typer.main
-from test_cli import assert_refused
-from test_submit import clinical_r1
+from test_cli import assert_refused, clinical_r1
 
 from pipelines.cli.main import app
 

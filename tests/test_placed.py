@@ -4,8 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from test_cli import assert_refused
-from test_submit import clinical_r1
+from test_cli import assert_refused, clinical_r1
 
 from clinical_r1.errors import UserError
 from clinical_r1.runs.placed import check_placed

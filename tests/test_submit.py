@@ -1,38 +1,21 @@
 """`clinical-r1 submit | runs | doctor --endpoint` as a user calls them, against a server that speaks KFP's API."""
 
-import contextlib
-import io
 import json
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from pipelines_server import NAMESPACE, TOKEN, PipelinesServer
-from test_cli import assert_refused
+from test_cli import assert_refused, clinical_r1
 
 from clinical_r1.runs.form import settle
 from clinical_r1.runs.sources import own_cases, simulated
-from pipelines.cli.main import main
 
 ASKED = ("synthesis.synthesizer", "ppo.judge.endpoint", "evaluation.reward_judge.endpoint")
 REAL_ENDPOINTS = [f"{place}.base_url=http://endpoint.example/v1" for place in ASKED]
 CONFIG = ("--config", "demo", *(word for one in REAL_ENDPOINTS for word in ("--set", one)))
-
-
-def clinical_r1(*arguments: str) -> subprocess.CompletedProcess:
-    """The command in this process: importing kfp for each call would take longer than the calls."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        patch.setattr(sys, "argv", ["clinical-r1", *arguments])
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture
