@@ -33,7 +33,7 @@ setup: $(VENV)/.ready  ## make the virtual environment from requirements.lock
 run: setup  ## run the whole pipeline on this machine: BASE=smollm2 PIPELINE=train PIPELINE_ARGS="--cases FILE --limit 300"
 	$(BIN)/clinical-r1 run $(PIPELINE) $(if $(BASE),--config $(BASE)) $(PIPELINE_ARGS)
 
-experiments-demo: setup  ## the experiments on the simulated world: EXPERIMENTS="audit-verifier held-out-site", none = all six
+experiments-demo: setup  ## the experiments on the simulated world: EXPERIMENTS="audit-verifier held-out-site", none = all seven
 	$(BIN)/clinical-r1 experiments $(EXPERIMENTS) $(EXPERIMENTS_ARGS)
 
 test: setup  ## run the tests

@@ -1,4 +1,4 @@
-"""The paper's open questions, one graph for all six: a reference, arms that differ from it, one report.
+"""The paper's open questions, one graph for all of them: a reference, arms that differ from it, one report.
 
     records -> traces -> base model -> reference -> its evaluation
             \\-> the arms' data -> each arm: train, evaluate -> report
