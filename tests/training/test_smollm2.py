@@ -30,22 +30,16 @@ def smollm2() -> Path:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smollm2")
-    write_jsonl(folder / "traces.jsonl", traces(16, 0))
+    write_jsonl(folder / "traces.jsonl", traces(24, 0))
     write_jsonl(folder / "rl.jsonl", cases(8, 1))
     write_jsonl(folder / "validation.jsonl", cases(2, 2))
     return folder
 
 
 def taught(files: Path, base: Path, name: str, **settings) -> Path:
-    """Eight steps of four traces: 20 of 20 with adapters (on two sets of traces) and all weights."""
-    shared = {"epochs": 2, "batch_size": 4, "checkpoint_steps": 10**6, "eval_share": 0.0, "tensorboard": False}
+    shared = {"epochs": 6, "batch_size": 8, "checkpoint_steps": 10**6, "eval_share": 0.0, "tensorboard": False}
     train_sft(SFTConfig(**shared | settings), files / "traces.jsonl", base, files / name, files / f"{name}.state")
     return files / name / "model"
-
-
-@pytest.fixture(scope="module")
-def adapted(smollm2: Path, files: Path) -> Path:
-    return taught(files, smollm2, "adapters", lora={"rank": 8, "alpha": 16}, learning_rate=5e-3)
 
 
 def test_the_folder_is_whole(smollm2):
@@ -76,18 +70,21 @@ def test_decoding_is_transformers_own(smollm2):
         assert rollout.token_ids == told[0, len(prompt) :].tolist()
 
 
-def test_adapters_teach_the_thinking_form_and_stay_beside_the_merged_model(adapted):
+def test_adapters_teach_the_thinking_form_and_ppo_goes_on_from_the_merged_model(smollm2, files):
+    """One test, not two with a fixture: two workers would train the adapters twice."""
+    adapted = taught(files, smollm2, "adapters", lora={"rank": 8, "alpha": 16}, learning_rate=5e-3)
     assert opened(adapted) >= ENOUGH
     names = {path.name for path in (adapted.parent / "adapters").iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors"}
     assert loads(adapted)
+    ppo_steps_with_finite_kl_and_ratio_1_at_the_first_update(adapted, files)
 
 
 def test_all_weights_teach_the_thinking_form(smollm2, files):
     assert opened(taught(files, smollm2, "whole", learning_rate=5e-4)) >= ENOUGH
 
 
-def test_ppo_steps_with_finite_kl_and_ratio_1_at_the_first_update(adapted, files):
+def ppo_steps_with_finite_kl_and_ratio_1_at_the_first_update(adapted: Path, files: Path) -> None:
     from clinical_r1.training.ppo.config import PPOConfig
     from clinical_r1.training.ppo.run import train_ppo
 
