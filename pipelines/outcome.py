@@ -38,14 +38,16 @@ def publish_train(name: str, run_dir: Path, runs_dir: Path, console: Console) ->
     point_link(latest, run_dir)
     for line in account(summary["records"]):
         console.print(line, markup=False, highlight=False)
-    for part in ("sft", "ppo"):
+    for part, label in (("sft", "sft"), ("ppo", summary["algorithm"].lower())):
         found = summary[part]
         console.print(
-            f"{part}: {_rate(found)} of {found['n']}, thinks and then answers in "
+            f"{label}: {_rate(found)} of {found['n']}, thinks and then answers in "
             f"{found['reasoning_rate']:.0%}, mean thought {found['mean_reasoning_tokens']:.0f} tokens",
             markup=False,
             highlight=False,
         )
+    if summary["learning"]["said"]:
+        console.print(summary["learning"]["said"], style="yellow", markup=False, highlight=False)
     console.print(f"paired McNemar p = {summary['mcnemar_p']:.2g}", markup=False, highlight=False)
     dataset = json.loads((outputs["traces"] / STEP_FILE).read_text(encoding="utf-8"))["metrics"]["address"]
     console.print(f"dataset: {short(Path(dataset))}", markup=False)

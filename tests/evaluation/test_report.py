@@ -128,6 +128,33 @@ def test_the_page_tells_of_preference_pairs_and_of_the_base_model(tmp_path):
     assert "said in" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({}, ""),
+        ({"steps_updated": 4}, ""),
+        ({"steps_updated": 0, "kept_step": 0}, "GRPO has learnt nothing: in none of its 4 steps was a weight updated"),
+        ({"steps_updated": 0, "kept_step": 0}, "is the model before it, and so are its figures."),
+        ({"steps_updated": 1}, "GRPO has updated the weights in 1 of its 4 steps; in the others no answer earned more"),
+        ({"steps_updated": 4, "kept_step": 0}, "The weights that are kept are those before the first step"),
+        ({"steps_updated": 4, "steps_planned": 9, "stop_reason": "KL runaway"}, "after 4 of 9 steps: KL runaway."),
+        ({"steps_updated": 0, "steps": 0, "steps_planned": 0, "kept_step": 0}, "No step of GRPO was asked for."),
+    ],
+)
+def test_page_summary_and_card_say_where_rl_changed_nothing_or_little(told, words, tmp_path):
+    cases = make_cases(60)
+    paths = write_run(tmp_path / "run", cases, make_predictions(cases, 0.5, 1), make_predictions(cases, 0.5, 1))
+    (paths["ppo"] / "config.json").write_text(json.dumps({"algorithm": "grpo"}))
+    planned = {"steps": 4, "steps_planned": 4, "kept_step": 4, "stop_reason": ""}
+    step = {"step": "ppo", "seconds": 1.0, "metrics": {**planned, **told} if told else {}}
+    (paths["ppo"] / "step.json").write_text(json.dumps(step))
+    said = write_report(ReportInputs(**paths), tmp_path)["learning"]["said"]
+    assert (words in said) if words else said == ""
+    for file in ("report.html", "MODEL_CARD.md"):
+        assert (said in (tmp_path / file).read_text(encoding="utf-8")) if said else True
+    assert ("What GRPO changed." in (tmp_path / "report.html").read_text(encoding="utf-8")) == bool(said)
+
+
 def test_without_a_judge_figures_are_lower_bounds_in_summary_and_report(tmp_path):
     cases = make_cases(60)
     open_ = Verdict(label=VerdictLabel.UNDECIDED, judge="rule")

@@ -1,5 +1,7 @@
 """GRPO and RLOO on PPO's engine: against TRL's trainers, whole runs, resumed runs, several processes."""
 
+import json
+
 import pytest
 import torch
 from ppo_fixtures import (  # noqa: F401
@@ -17,6 +19,7 @@ from ppo_fixtures import (  # noqa: F401
 )
 
 from clinical_r1.charts import read_metrics
+from clinical_r1.training.launcher import MARK
 from clinical_r1.training.ppo.algorithm import group_advantages
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.main import train
@@ -110,12 +113,15 @@ def test_resampling_leaves_fewer_groups_without_spread(whole, sft_model, splits,
     assert plain["train/reward"] == first["train/reward"]  # of what was drawn first
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(whole, sft_model, splits, tmp_path):  # noqa: F811
+def test_a_stopped_run_goes_on_to_the_same_weights(whole, sft_model, splits, tmp_path, capfd):  # noqa: F811
     algorithm, folder = whole
     with pytest.raises(Stopped):
         train(job(told(algorithm), sft_model, splits, tmp_path), StopAt(5))
     train(job(told(algorithm), sft_model, splits, tmp_path), NeverStop())
     assert numbers(folder) == numbers(tmp_path)
+    lines = capfd.readouterr().out.splitlines()
+    shown = [json.loads(line.removeprefix(MARK)) for line in lines if line.startswith(MARK)]
+    assert {one["label"] for one in shown} == {"probe", algorithm}  # a progress line names what runs
     for name, value in weights(folder / "out" / "model").items():
         assert torch.equal(value, weights(tmp_path / "out" / "model")[name]), name
 

@@ -54,6 +54,8 @@ def test_a_run_leaves_model_config_metrics_and_curves(whole, sft_model):  # noqa
     summary = result(whole)
     assert summary["steps"] == 4
     assert summary["stop_reason"] == ""
+    assert summary["steps_updated"] == sum(row["train/updated"] for row in steps)
+    assert summary["kept_step"] == 4  # keep: last
     assert any(not torch.equal(value, weights(sft_model)[name]) for name, value in weights(out / "model").items())
     assert len(list((whole / "state").glob("step-*"))) == 2
 
@@ -263,6 +265,7 @@ def test_a_run_in_which_all_earn_the_same_learns_nothing_and_stops(label, sft_mo
     assert summary["steps"] == 3
     words = "no reward was paid" if label is VerdictLabel.INCORRECT else "every episode earned 1"
     assert f"{words} in 3 steps in a row" in summary["stop_reason"]
+    assert (summary["steps_updated"], summary["kept_step"]) == (0, 3)
     assert all(torch.equal(v, weights(sft_model)[name]) for name, v in weights(tmp_path / "out" / "model").items())
 
 

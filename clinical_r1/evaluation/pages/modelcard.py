@@ -95,6 +95,8 @@ def model_card(inputs: CardInputs) -> str:
         )
     if inputs.comparison is not None:
         lines += ["", answer_sentence(inputs.comparison), second_opinion(inputs.comparison)]
+    if said := inputs.summary.get("learning", {}).get("said"):
+        lines += ["", said]
     lines += ["", "### Subgroups", ""]
     lines += _subgroups(inputs.metrics)
     lines += ["", "## Known failures and limits", ""]

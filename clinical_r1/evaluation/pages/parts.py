@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -230,6 +230,37 @@ def tuned_name(sft: Path | None) -> str:
 def algorithm_of(ppo: Path | None) -> str:
     """PPO, GRPO or RLOO: what the reinforcement step's config.json says; PPO, the paper's, where it says nothing."""
     return str(_read(ppo).get("algorithm", "ppo")).upper()
+
+
+def learning_sentence(algorithm: str, told: Mapping[str, Any]) -> str:
+    """Where RL changed nothing, little, or stopped early, and whose weights are kept; empty where all went as planned.
+
+    `told` are the numbers of the step (`clinical_r1.training.ppo.main.publish`).
+    """
+    if "steps_updated" not in told:
+        return ""
+    steps, updated, planned = told["steps"], told["steps_updated"], told["steps_planned"]
+    reason = "no answer earned more than one that it was compared with"
+    said = []
+    if not planned:
+        said.append(f"No step of {algorithm} was asked for")
+    elif not updated:
+        said.append(
+            f"{algorithm} has learnt nothing: in none of its {steps:,} steps was a weight updated, since {reason}"
+        )
+    elif updated < steps:
+        said.append(
+            f"{algorithm} has updated the weights in {updated:,} of its {steps:,} steps; in the others {reason}"
+        )
+    if told["stop_reason"]:
+        said.append(f"It stopped by itself after {steps:,} of {planned:,} steps: {told['stop_reason']}")
+    if not updated:
+        said.append(f"The model after {algorithm} is the model before it, and so are its figures")
+    elif not told["kept_step"]:
+        said.append(
+            "The weights that are kept are those before the first step, since none later was better on validation"
+        )
+    return "".join(f"{sentence}. " for sentence in said).rstrip()
 
 
 def _read(folder: Path | None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from clinical_r1.evaluation.pages.modelcard import CardInputs, write_model_card
 from clinical_r1.evaluation.pages.parts import (
     algorithm_of,
     hyperparameters,
+    learning_sentence,
     length_chart,
     outcome_rows,
     read_curves,
@@ -208,10 +209,19 @@ def _summary(inputs: ReportInputs, data: _Loaded) -> dict[str, Any]:
         "phi_policy": data.records.get("phi", {}).get("policy", ""),
         "records": _accounts(data.records),
         "algorithm": algorithm_of(inputs.ppo),
+        "learning": _learning(inputs.ppo),
         "hyperparameters": [row.model_dump() for row in hyperparameters(inputs.sft, inputs.ppo)],
         "seconds": data.seconds,
         "intended_use": "research and clinician decision support; not a medical device, no autonomous diagnosis",
     }
+
+
+def _learning(ppo: Path | None) -> dict[str, Any]:
+    """How much of RL changed the weights, and what has to be said of it."""
+    found = _read_json(ppo / STEP_FILE).get("metrics", {}) if ppo else {}
+    keys = ("steps", "steps_planned", "steps_updated", "kept_step", "stop_reason")
+    known = {key: found[key] for key in keys if key in found}
+    return {**known, "said": learning_sentence(algorithm_of(ppo), known)}
 
 
 def _accounts(records: dict[str, Any]) -> dict[str, Any]:

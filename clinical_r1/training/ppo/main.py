@@ -46,9 +46,11 @@ def publish(job: PPOJob, watch: "Watch", too_long: int) -> dict[str, Any]:
     job.out_dir.mkdir(parents=True, exist_ok=True)
     write_text(job.out_dir / "config.json", job.config.model_dump_json(indent=1) + "\n")
     write_curves(rows, PANELS, job.out_dir / "curves.svg")
-    return summarize(rows, watch) | {
+    summary = summarize(rows, watch)
+    return summary | {
         "algorithm": job.config.algorithm,
         "steps_planned": job.config.steps,
+        "kept_step": watch.best_step if job.config.keep == "best" else summary["steps"],
         "prompts_too_long": too_long,
     }
 
@@ -57,6 +59,7 @@ def summarize(rows: list[dict[str, Any]], watch: "Watch") -> dict[str, Any]:
     """First and last values of what matters, the probes before and after, and why the run ended."""
     summary: dict[str, Any] = {
         "steps": max((row["step"] for row in rows), default=0),
+        "steps_updated": int(sum(series(rows, "train/updated")[1])),
         "stop_reason": watch.stop_reason,
         "best_step": watch.best_step,
         "best_validation_accuracy": watch.best_accuracy,

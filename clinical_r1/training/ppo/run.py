@@ -41,7 +41,7 @@ def train_ppo(
         open_store(config.checkpoints)
     for path in (cases, validation):
         if not path.is_file():
-            raise UserError(f"{path}: no such file; PPO needs the rl and validation splits of the records step")
+            raise UserError(f"{path}: no such file; RL needs the rl and validation splits of the records step")
         config.judge.check_privacy(path)
     undecided = "an undecided answer earns nothing and teaches nothing; name a model in ppo.judge"
     tell_of_rules_alone(config.judge.verifier, undecided)
@@ -49,7 +49,9 @@ def train_ppo(
     job = PPOJob(config=config, **{name: path.resolve() for name, path in paths.items()})
     config.accumulation(config.processes * node_count())
     with _rollout_server(job) as ready:
-        return launch_job("clinical_r1.training.ppo.main", ready, job.state_dir, config.processes, label="ppo")
+        return launch_job(
+            "clinical_r1.training.ppo.main", ready, job.state_dir, config.processes, label=config.algorithm
+        )
 
 
 @contextmanager

@@ -221,7 +221,7 @@ class Trainer:
         self._reseed(self.step + 1)
         row = self._train_step(self.step + 1)
         self.step += 1
-        self._tell("ppo", self.step, self.config.steps, row)
+        self._tell(self.config.algorithm, self.step, self.config.steps, row)
         self.watch.after_step(row, self.config.stop)
         last = self.step >= self.config.steps or bool(self.watch.stop_reason)
         every = self.config.probe.every
