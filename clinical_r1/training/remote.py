@@ -82,6 +82,7 @@ class Remote:
         self.store.put(f"{self.place}/{RUN_FILE}", json.dumps(self.run).encode())
         if beside:
             upload_files(self.store, f"{self.place}/beside", describe_files(self.state_dir, only=beside))
+        self._remove(f"{self.place}/{folder.name}")  # one of the same step: this is another content of it
         files = describe_files(folder)
         upload_files(self.store, f"{self.place}/{folder.name}", files)
         self.store.put(f"{self.place}/{folder.name}/{FILES}", _ENTRIES.dump_json(sorted(files, key=lambda e: e.path)))

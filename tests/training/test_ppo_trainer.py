@@ -1,5 +1,6 @@
 """Whole runs in this process: outputs, resume, masking, stopping, choice of weights."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ppo_fixtures import (  # noqa: F401
 from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Verdict, VerdictLabel
+from clinical_r1.training.launcher import MARK
 from clinical_r1.training.ppo import scoring
 from clinical_r1.training.ppo.main import train
 from clinical_r1.training.trainee import Stopped
@@ -113,6 +115,36 @@ def test_a_stopped_run_goes_on_to_the_same_weights(calls, whole, sft_model, spli
         assert torch.equal(value, weights(tmp_path / "out" / "model")[name]), name
     assert numbers(whole) == numbers(tmp_path)
     assert read_metrics(whole / "out" / "samples.jsonl") == read_metrics(tmp_path / "out" / "samples.jsonl")
+
+
+@pytest.fixture(scope="module")
+def warmed(sft_model, splits, tmp_path_factory) -> Path:  # noqa: F811
+    """An uninterrupted run whose critic passes twice over two batches."""
+    folder = tmp_path_factory.mktemp("warmed")
+    train(job(config(**WARMED), sft_model, splits, folder), NeverStop())
+    return folder
+
+
+WARMED = {"steps": 1, "critic": {"learning_rate": 5e-3, "warmup_batches": 2, "warmup_epochs": 2}}
+
+
+@pytest.mark.parametrize(("calls", "done"), [(1, 0), (3, 1), (4, 2), (5, 3), (6, 4)])
+def test_stopped_in_the_warm_up_a_run_goes_on_there(calls, done, warmed, sft_model, splits, tmp_path, capfd):  # noqa: F811
+    """Stopped in the first and second rollout, after it, in the second pass, and after the last fit."""
+    task = job(config(**WARMED), sft_model, splits, tmp_path)
+    with pytest.raises(Stopped):
+        train(task, StopAt(calls))
+    capfd.readouterr()
+    train(task, NeverStop())
+    lines = [line.removeprefix(MARK) for line in capfd.readouterr().out.splitlines() if line.startswith(MARK)]
+    fits = [told["step"] for told in map(json.loads, lines) if told["label"] == "critic"]
+    assert fits == list(range(done + 1, 5))
+    assert numbers(warmed) == numbers(tmp_path)
+    for name, value in weights(warmed / "out" / "model").items():
+        assert torch.equal(value, weights(tmp_path / "out" / "model")[name]), name
+    critic = "state/step-00000001/critic/engine/mp_rank_00_model_states.pt"
+    ours, theirs = (torch.load(folder / critic, weights_only=False)["module"] for folder in (warmed, tmp_path))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 def test_a_finished_run_is_not_trained_again(whole, sft_model, splits):  # noqa: F811

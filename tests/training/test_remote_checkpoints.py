@@ -87,6 +87,24 @@ def test_a_new_disk_goes_on_from_the_newest_whole_checkpoint(uri, tmp_path):
     assert not list(again.store.list()) and latest(state) is None
 
 
+def test_a_step_that_is_saved_once_more_is_what_was_saved_last(uri, tmp_path):
+    """As the critic's warm-up is, all of which is step 0."""
+    state = tmp_path / "ward" / "ppo"
+    remote = begin(uri, state)
+    for content in ({"a": 1, "b": 1}, {"a": 2}):
+
+        def part(folder: Path, content=content) -> None:
+            for name, value in content.items():
+                (folder / name).write_bytes(bytes([value]) * 1000)
+
+        save(remote.root, 0, part, 2, remote)
+    shutil.rmtree(state)
+    begin(uri, state)
+    newest = latest(state)
+    assert newest and {path.name for path in newest.iterdir()} == {"a", "complete.json"}
+    assert (newest / "a").read_bytes() == bytes([2]) * 1000
+
+
 def test_another_run_is_refused_with_the_difference_and_its_checkpoints_stay(uri, tmp_path, monkeypatch):
     state = tmp_path / "ward" / "sft"
     write(begin(uri, state), 1)

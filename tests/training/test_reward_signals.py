@@ -11,10 +11,9 @@ from clinical_r1.errors import UserError
 from clinical_r1.reasoning import Outcome, Split, split
 from clinical_r1.rewards import ReasoningRule, RewardTable, reward, reward_table
 from clinical_r1.schema import Case, Criterion, VerdictLabel
-from clinical_r1.training.ppo.batch import Episode
+from clinical_r1.training.ppo.batch import Episode, signal_means
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.scoring import JudgeThread, Scorer
-from clinical_r1.training.ppo.trainer import signal_means
 from clinical_r1.verifier.config import JudgeConfig
 
 THOUGHT = "Okay, fever suggests pneumonia. Also, cough suggests asthma. So pneumonia fits best."

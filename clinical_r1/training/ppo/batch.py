@@ -149,6 +149,62 @@ def new_batch(episodes: list[Episode], size: int, pad: int, device: torch.device
     )
 
 
+def describe(batch: Batch) -> dict[str, float]:
+    """What the episodes of a step were like. Those without a verdict are counted and left out of what rests on one;
+    a length is a length without it, so a judge that fails is no collapse. Reward and accuracy are of the episodes as
+    they were drawn: those chosen for their spread would flatter or belie the policy."""
+    kept = [episode for episode in batch.episodes if episode.score is not None]
+    drawn = [episode for episode in batch.drawn if episode.score is not None]
+    everything = len(batch.episodes)
+    tokens = max(1.0, float(batch.mask.sum()))
+    every = length_mask(batch.lengths, batch.old.shape[1])  # a policy is far from its start whether or not it is judged
+    kl = float(((batch.old - batch.reference) * every).sum())
+    return {
+        "train/reward": sum(e.score or 0.0 for e in drawn) / max(1, len(drawn)),
+        "train/reward_spread": max(e.score or 0.0 for e in kept) - min(e.score or 0.0 for e in kept) if kept else 0.0,
+        "train/accuracy": sum(e.label is VerdictLabel.CORRECT for e in drawn) / max(1, len(drawn)),
+        "train/reasoning_rate": sum(e.reasoned for e in batch.episodes) / everything,
+        "train/reasoning_tokens": sum(e.reasoning_tokens for e in batch.episodes) / everything,
+        "train/length": sum(len(e.completion) for e in batch.episodes) / everything,
+        "train/cut_share": sum(not e.finished for e in batch.episodes) / everything,
+        "train/masked": float(everything - len(kept)),
+        "train/masked_share": (everything - len(kept)) / everything,
+        "train/kl": kl / everything,
+        "train/kl_per_token": kl / float(every.sum()),
+        "train/entropy": -float((batch.sampled * batch.mask).sum()) / tokens,
+        "train/sampler_gap": float(((batch.old - batch.sampled) * batch.mask).abs().max()),
+        "train/tokens": tokens,
+        **signal_means(batch.drawn),
+    }
+
+
+def signal_means(episodes: list[Episode]) -> dict[str, float]:
+    """The mean of each signal that the reward mixes in besides the verdict, and how often its judgement failed."""
+    found: dict[str, float] = {}
+    for name in sorted({name for episode in episodes for name in episode.signals}):
+        values = [episode.signals[name] for episode in episodes if name in episode.signals]
+        known = [value for value in values if value is not None]
+        found[f"train/signal_{name}"] = sum(known) / max(1, len(known))
+        found[f"train/signal_{name}_failed"] = float(len(values) - len(known))
+    return found
+
+
+def critic_state(batch: Batch) -> dict[str, Any]:
+    """What a later pass of the critic over a batch needs, for a checkpoint: numbers and tensors alone."""
+    told = [(episode.case, episode.completion) for episode in batch.episodes]
+    return {"episodes": told, "mask": batch.mask, "values": batch.values, "returns": batch.returns}
+
+
+def critic_batch(
+    saved: dict[str, Any], prompts: list[list[int]], size: int, pad: int, device: torch.device | str = "cpu"
+) -> Batch:
+    """The batch of a `critic_state`; it has nothing that the policy would learn from."""
+    episodes = [Episode(case, prompts[case], completion, [], True) for case, completion in saved["episodes"]]
+    batch = new_batch(episodes, size, pad, device)
+    batch.mask, batch.values, batch.returns = saved["mask"], saved["values"], saved["returns"]
+    return batch
+
+
 def part(tensor: Tensor, micro: MicroBatch) -> Tensor:
     """The rows and times of a (episodes, longest) tensor that a micro-batch covers, on its device."""
     return tensor[micro.rows, : micro.time].to(micro.ids.device)

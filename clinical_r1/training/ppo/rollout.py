@@ -22,6 +22,7 @@ from clinical_r1.training.ppo.batch import (
     Batch,
     Episode,
     PromptSet,
+    critic_batch,
     draw_order,
     has_spread,
     new_batch,
@@ -87,6 +88,11 @@ class Collector:
         batch.drawn = drawn
         self._finish(batch, beta)
         return batch
+
+    def critic_batch(self, saved: dict[str, Any]) -> Batch:
+        """A batch that a checkpoint holds for the critic."""
+        size, device = self.config.micro_batch_size, self.engines.device
+        return critic_batch(saved, self.prompts.prompts, size, self.pad, device)
 
     def _judge(self, episodes: list[Episode]) -> Any:
         """Start the judgements of this process's share of the episodes."""

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from clinical_r1.atomic import write_text
 from clinical_r1.generation.load import save_model
 from clinical_r1.training import checkpoints
@@ -14,6 +16,8 @@ from clinical_r1.training.ppo.engines import Engines, export_model
 from clinical_r1.training.remote import Remote
 
 STATE_FILE = "trainer.json"
+WARMUP_FILE = "warmup.pt"
+"""Beside it while the critic is fitted alone: the batches that it is fitted to."""
 TAG = "engine"
 """DeepSpeed puts an engine's files into a folder of this name."""
 
@@ -34,6 +38,8 @@ def save_checkpoint(
     engines: Engines, state_dir: Path, step: int, state: dict[str, Any], keep: int, remote: Remote | None = None
 ) -> None:
     """Both engines (weights, optimizers) and the trainer's own state; collective. The last `keep` stay."""
+    state = dict(state)
+    warmup = state.pop("warmup")
 
     def write(folder: Path) -> None:
         for name, engine in engines.trained():
@@ -41,6 +47,7 @@ def save_checkpoint(
             engine.save_checkpoint(str(folder / name), tag=TAG, save_latest=False, exclude_frozen_parameters=frozen)
         if rank() == 0:
             write_text(folder / STATE_FILE, json.dumps(state) + "\n")
+            torch.save(warmup, folder / WARMUP_FILE)
 
     checkpoints.save(state_dir, step, write, keep, remote)
     if rank() == 0:
@@ -60,7 +67,8 @@ def load_checkpoint(engines: Engines, state_dir: Path) -> dict[str, Any] | None:
         loaded, _ = engine.load_checkpoint(str(folder / name), tag=tag, load_module_strict=not frozen)
         if loaded is None:
             raise RuntimeError(f"{folder}: DeepSpeed could not load the {name}")
-    return json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    return state | {"warmup": torch.load(folder / WARMUP_FILE, weights_only=True)}
 
 
 def save_best(engines: Engines, state_dir: Path, step: int) -> None:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from clinical_r1.rewards import reward_table
-from clinical_r1.schema import VerdictLabel
 from clinical_r1.training.group import rank, summed, world_size
 from clinical_r1.training.launcher import report_progress
 from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter, scrubbed
@@ -21,7 +20,6 @@ from clinical_r1.training.ppo.algorithm import (
     advantages_and_returns,
     explained_variance,
     learning_rate_factor,
-    length_mask,
     policy_loss,
     reference_kl,
     value_loss,
@@ -30,9 +28,10 @@ from clinical_r1.training.ppo.batch import (
     TRAIN_STREAM,
     WARMUP_STREAM,
     Batch,
-    Episode,
     MicroBatch,
     PromptSet,
+    critic_state,
+    describe,
     has_spread,
     micro_order,
     part,
@@ -161,6 +160,10 @@ class Trainer:
         self.beta = config.kl_beta
         self.step = 0
         self.saved_step = -1
+        self.fitted: int | None = None
+        """Fits of the critic that are done, while it is fitted alone; None before and after."""
+        self.warmup: list[Batch] = []
+        """What it is fitted to, where there is a further pass over it."""
         self.finished = False
 
     def run(self) -> None:
@@ -171,17 +174,23 @@ class Trainer:
             self.beta, self.watch, self.finished = state["beta"], Watch(**state["watch"]), state["finished"]
             if not self.watch.stop_reason:  # it may have been made longer
                 self.finished = self.finished and self.step >= self.config.steps
+            self.fitted = state["fitted"]
+            self.warmup = [self.collector.critic_batch(saved) for saved in state["warmup"]]
         elif rank() == 0:
             (self.state_dir / METRICS_FILE).unlink(missing_ok=True)
         self.metrics = MetricsWriter(self.state_dir, self.step, trackers=self._trackers()) if rank() == 0 else None
         try:
             if state is None:
                 self._begin()
+            if self.fitted is not None:
+                self._fit_critic()
+                self.fitted, self.warmup = None, []
+                self._save()
             while not self.finished:
                 self._next()
         except Interrupted:
             # Nothing of this step has touched the weights, so they are those of the step before.
-            if self.saved_step < self.step:
+            if self.fitted or self.saved_step < self.step:
                 self._save()
             raise Stopped from None
         finally:
@@ -192,27 +201,35 @@ class Trainer:
         return open_trackers(self.config.tracking, self.state_dir, self.config.model_dump(mode="json"))
 
     def _begin(self) -> None:
-        """The SFT model's probe, and the critic's fit on the SFT model's episodes (started anew if interrupted)."""
-        self.saved_step = 0  # an interruption in here leaves no checkpoint: all of it is done again
+        """The SFT model's probe; interrupted before the critic's first fit it is done again."""
+        self.saved_step = 0
         self._probe()
-        if self.engines.critic is not None and self.config.steps:
-            self._fit_critic()
         self.finished = self.config.steps == 0
-        self._save()
+        if self.engines.critic is not None and not self.finished:
+            self.fitted = 0
+        else:
+            self._save()
 
     def _fit_critic(self) -> None:
-        settings, batches = self.config.critic, []
+        """The critic's fit on the SFT model's episodes, from the last one that a checkpoint holds."""
+        settings = self.config.critic
         set_learning_rate(self.engines.critic, settings.warmup_learning_rate or self.config.critic_rate)
         total = settings.warmup_batches * settings.warmup_epochs
-        for number in range(1, total + 1):
+        for number in range((self.fitted or 0) + 1, total + 1):
             epoch, index = divmod(number - 1, settings.warmup_batches)
             if epoch == 0:
-                batches.append(self.collector.collect(WARMUP_STREAM, number, self.beta, Timer()))
-            batch = batches[index]
+                batch = self.collector.collect(WARMUP_STREAM, number, self.beta, Timer())
+                if settings.warmup_epochs > 1:
+                    self.warmup.append(batch)
+            else:
+                batch = self.warmup[index]
             row = {"warmup/explained_variance": monte_carlo_variance(batch)} if epoch == 0 else {}
             row |= self._renamed(self.learner.value(batch, WARMUP_STREAM, number, 1), "warmup/")
+            self.fitted = number
             self._tell("critic", number, total, row)
             self._write(0, row)
+            if number % self.config.save_every == 0 and number < total:
+                self._save()
             if self.stop.anywhere():
                 raise Interrupted
 
@@ -319,6 +336,7 @@ class Trainer:
 
     def _save(self) -> None:
         state = {"step": self.step, "beta": self.beta, "watch": self.watch.state(), "finished": self.finished}
+        state |= {"fitted": self.fitted, "warmup": list(map(critic_state, self.warmup))}
         save_checkpoint(self.engines, self.state_dir, self.step, state, self.config.keep_checkpoints, self.remote)
         self.saved_step = self.step
 
@@ -348,43 +366,3 @@ def monte_carlo_variance(batch: Batch) -> float:
     """How much of the whole returns' variance the values of the rollout explained."""
     returns = advantages_and_returns(batch.rewards, batch.values, batch.mask, 1.0, 1.0)[1]
     return explained_variance(batch.values, returns, batch.mask)
-
-
-def describe(batch: Batch) -> dict[str, float]:
-    """What the episodes of a step were like. Those without a verdict are counted and left out of what rests on one;
-    a length is a length without it, so a judge that fails is no collapse. Reward and accuracy are of the episodes as
-    they were drawn: those chosen for their spread would flatter or belie the policy."""
-    kept = [episode for episode in batch.episodes if episode.score is not None]
-    drawn = [episode for episode in batch.drawn if episode.score is not None]
-    everything = len(batch.episodes)
-    tokens = max(1.0, float(batch.mask.sum()))
-    every = length_mask(batch.lengths, batch.old.shape[1])  # a policy is far from its start whether or not it is judged
-    kl = float(((batch.old - batch.reference) * every).sum())
-    return {
-        "train/reward": sum(e.score or 0.0 for e in drawn) / max(1, len(drawn)),
-        "train/reward_spread": max(e.score or 0.0 for e in kept) - min(e.score or 0.0 for e in kept) if kept else 0.0,
-        "train/accuracy": sum(e.label is VerdictLabel.CORRECT for e in drawn) / max(1, len(drawn)),
-        "train/reasoning_rate": sum(e.reasoned for e in batch.episodes) / everything,
-        "train/reasoning_tokens": sum(e.reasoning_tokens for e in batch.episodes) / everything,
-        "train/length": sum(len(e.completion) for e in batch.episodes) / everything,
-        "train/cut_share": sum(not e.finished for e in batch.episodes) / everything,
-        "train/masked": float(everything - len(kept)),
-        "train/masked_share": (everything - len(kept)) / everything,
-        "train/kl": kl / everything,
-        "train/kl_per_token": kl / float(every.sum()),
-        "train/entropy": -float((batch.sampled * batch.mask).sum()) / tokens,
-        "train/sampler_gap": float(((batch.old - batch.sampled) * batch.mask).abs().max()),
-        "train/tokens": tokens,
-        **signal_means(batch.drawn),
-    }
-
-
-def signal_means(episodes: list[Episode]) -> dict[str, float]:
-    """The mean of each signal that the reward mixes in besides the verdict, and how often its judgement failed."""
-    found: dict[str, float] = {}
-    for name in sorted({name for episode in episodes for name in episode.signals}):
-        values = [episode.signals[name] for episode in episodes if name in episode.signals]
-        known = [value for value in values if value is not None]
-        found[f"train/signal_{name}"] = sum(known) / max(1, len(known))
-        found[f"train/signal_{name}_failed"] = float(len(values) - len(known))
-    return found
