@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args
@@ -25,6 +26,19 @@ from clinical_r1.errors import UserError, near_miss
 from clinical_r1.schema import first_problem
 
 Key = tuple[str, ...]
+
+
+class Names(Enum):
+    """What a setting names: `Annotated[str, Names.FILES]`. Its content is then part of what the step is told."""
+
+    FILES = "files"
+    """A file, a folder, or a glob."""
+    MODEL = "model"
+    """A model folder."""
+    TOKENIZER = "tokenizer"
+    """A folder, of which tokenizer.json is read."""
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """Of any random draw; NumPy takes no other."""
 ModelT = TypeVar("ModelT", bound=BaseModel)

@@ -89,6 +89,8 @@ def _say_in_the_end(sentence: str) -> None:
             TERMINATION_LOG.write_text(sentence[:_LONGEST] + "\n", encoding="utf-8")
 
 
+CONTENTS = "contents"
+"""Key beside a step's settings: digests of the files that they name (`clinical_r1.runs.contents`)."""
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
@@ -97,7 +99,8 @@ def load_settings(model: type[SettingsT], text: str) -> SettingsT:
     """A step's settings from the JSON that the pipeline hands it, with `${NAME}` replaced from the environment.
 
     Addresses and secrets differ between places while a step's arguments (which key the cache) should not.
-    Raises UserError for an unset variable or a setting that does not fit.
+    Digests of the files that settings name are there for the cache alone, and are left out. Raises UserError for an
+    unset variable or a setting that does not fit.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -105,8 +108,10 @@ def load_settings(model: type[SettingsT], text: str) -> SettingsT:
             raise UserError(f"setting ${{{match[1]}}} of {model.__name__}: the step's environment has no such variable")
         return json.dumps(os.environ[match[1]])[1:-1]
 
+    told = json.loads(_VARIABLE.sub(value, text))
+    told.pop(CONTENTS, None)
     try:
-        return model.model_validate_json(_VARIABLE.sub(value, text))
+        return model.model_validate_json(json.dumps(told))
     except ValidationError as error:
         raise UserError(f"{model.__name__}: {first_problem(error)}") from None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from kfp import dsl, local
 
 from clinical_r1.records.config import RecordsConfig
-from clinical_r1.runs.config import as_argument
+from clinical_r1.runs.contents import as_argument
 from components.records import prepare_records
 
 

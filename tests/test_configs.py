@@ -150,7 +150,7 @@ def check_fields(path: Path, node: ast.ClassDef) -> None:
 
 
 def test_run_configuration_survives_the_way_through_a_component_argument() -> None:
-    from clinical_r1.runs.config import as_argument
+    from clinical_r1.runs.contents import as_argument
 
     config = load_config("demo")
     for name in ("records", "synthesis", "base_model", "sft", "ppo", "evaluation"):

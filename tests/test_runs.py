@@ -105,6 +105,17 @@ def test_an_audit_without_a_store_looks_into_the_charts_bucket(monkeypatch: pyte
         configure_audit(dict(AuditForm._field_defaults) | {"judge_url": "http://j/v1"})
 
 
+def test_records_of_a_pattern_are_hashed_by_their_files(tmp_path: Path) -> None:
+    sources = [Source(path=f"{tmp_path}/ward-*.jsonl")]
+    with pytest.raises(UserError, match=r"records\.sources: .*no file fits this pattern"):
+        fingerprint(sources)
+    hashes = set()
+    for name, content in (("ward-1", "a"), ("ward-2", "b"), ("ward-2", "c")):
+        (tmp_path / f"{name}.jsonl").write_text(content, encoding="utf-8")
+        hashes.add(fingerprint(sources))
+    assert len(hashes) == 3
+
+
 def test_records_of_a_store_are_hashed_and_fetched(tmp_path: Path) -> None:
     lies = tmp_path / "store" / "records" / "ward"
     write_jsonl(lies / "a.jsonl", sample_records(12, seed=0))

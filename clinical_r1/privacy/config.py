@@ -8,11 +8,12 @@ import hmac
 import os
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.errors import UserError
+from clinical_r1.settings import Names
 from clinical_r1.text import Language
 
 DEFAULT_KEY_ENV = "CLINICAL_R1_PATIENT_KEY"
@@ -33,7 +34,7 @@ class PhiConfig(BaseModel):
     """Or a file with that secret; wins over the variable."""
     shift_days: int = Field(default=365, ge=1, le=3650)
     """Dates of one patient move together by a keyed offset of 1..shift_days days back."""
-    ner_models: dict[Language, str] = Field(default_factory=dict)
+    ner_models: Annotated[dict[Language, str], Names.FILES] = Field(default_factory=dict)
     """Language -> folder of a spaCy model for presidio-analyzer (extra `privacy`), supplied by the user: it finds names
     that no list and no cue tells; a model reads the notes of its language only. Empty: own recognisers alone."""
     ner_threshold: float = Field(default=0.6, ge=0, le=1)

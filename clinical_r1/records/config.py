@@ -3,14 +3,14 @@
 `RecordsConfig` is parsed from YAML or JSON; relative paths are taken from the working directory.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.config import PhiConfig
 from clinical_r1.schema import SPLITS
-from clinical_r1.settings import Seed
+from clinical_r1.settings import Names, Seed
 from clinical_r1.text import Language
 
 
@@ -96,7 +96,7 @@ class ContaminationConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    benchmarks: list[Source] = Field(default_factory=list)
+    benchmarks: Annotated[list[Source], Names.FILES] = Field(default_factory=list)
     """Sets that must stay unseen: a case that contains one of their items (or lies in one) is dropped from the data."""
     threshold: float = Field(default=0.5, gt=0, le=1)
     """Containment from which a case is contaminated (notes: at 0.5, 4 of 308 MedBullets items; any 13-gram: 137)."""
@@ -115,7 +115,7 @@ class WindowConfig(BaseModel):
     """refuse: the step fails and says what helps; drop: such cases are left out and counted (too_long)."""
     tokens: int = Field(default=0, ge=0)
     """Most tokens of a question as the model is asked; 0: a run works it out from its models and settings."""
-    tokenizer: str = ""
+    tokenizer: Annotated[str, Names.TOKENIZER] = ""
     """Folder with the tokenizer.json that counts; empty: the base model's, or an estimate that is never too high."""
     advice: str = ""
     """What widens the room, for the message; a run fills it in."""

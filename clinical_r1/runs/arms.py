@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.experiments.arms import Arm, ArmsReport
 from clinical_r1.evaluation.experiments.audit_verifier import Settings as AuditReport
@@ -18,7 +17,7 @@ from clinical_r1.evaluation.experiments.held_out_site import Settings as HeldOut
 from clinical_r1.evaluation.experiments.selection import Leak, Selection
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.rewards import reward_table
-from clinical_r1.runs.config import as_argument
+from clinical_r1.runs.contents import as_argument
 from clinical_r1.runs.experiments import (
     AblateRewardsConfig,
     AblateRlConfig,
@@ -228,7 +227,6 @@ def audit_verifier(config: AuditVerifierConfig, local: Local) -> Design:
     """One arm a judge; nothing is trained."""
     settings, arms = config.experiment, []
     labelled = _labelled(config, local)
-    digest = file_sha256(labelled)
     for name, judge in settings.judges.items():
         evaluation = config.evaluation.model_copy(update={"reward_judge": judge, "independent_judge": None})
         trial = Trial(
@@ -236,7 +234,6 @@ def audit_verifier(config: AuditVerifierConfig, local: Local) -> Design:
             endpoint=settings.endpoint,
             judge=judge,
             labelled=str(labelled),
-            labelled_sha256=digest,
         )
         state = arm_state(local, name, as_argument(judge), _endpoints(config))
         arms.append((Arm(name=name), Training(), trial, state))

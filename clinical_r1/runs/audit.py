@@ -7,7 +7,7 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.judging.online import OnlineAuditConfig
-from clinical_r1.runs.config import as_argument
+from clinical_r1.runs.contents import as_argument
 from clinical_r1.runs.form import check_key, filled_in, overrides_of
 from clinical_r1.runs.resolve import STATE_MOUNT, check_keys
 from clinical_r1.settings import Document, shown

@@ -1,6 +1,5 @@
 """The configuration of a whole run: one section per step, YAML in, JSON strings out to the components."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -117,8 +116,3 @@ def load_as(model: type[ConfigT], name: str, options: Sequence[str] = ()) -> Con
     for option in options:
         document.set(option)
     return document.validate(model)
-
-
-def as_argument(section: BaseModel) -> str:
-    """A section as the JSON string that a component takes; sorted, so that equal settings give equal cache keys."""
-    return json.dumps(section.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)

@@ -19,7 +19,8 @@ from clinical_r1.objectstore.models import read_manifest
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.runs.arms import Local
 from clinical_r1.runs.arms import arguments as arguments_of_arms
-from clinical_r1.runs.config import RunConfig, as_argument
+from clinical_r1.runs.config import RunConfig
+from clinical_r1.runs.contents import as_argument
 from clinical_r1.runs.experiments import AuditVerifierConfig, CrossLanguageConfig, ExperimentConfig
 from clinical_r1.runs.form import filled_in, settle
 from clinical_r1.runs.sources import fingerprint, own_cases, simulated, with_traces, with_world
@@ -99,7 +100,8 @@ def state_dir_of(pipeline: str, config: RunConfig) -> str:
     Steps tell themselves whether what they find there is theirs (a journal's keys hold the prompts, a checkpoint its
     settings), so that neither other settings nor other contents of the same files need another folder.
     """
-    told = json.dumps([as_argument(config.records), simulated_argument(config)])
+    records = json.dumps(config.records.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+    told = json.dumps([records, simulated_argument(config)])
     return f"{STATE_MOUNT}/{pipeline}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
@@ -123,6 +125,8 @@ def resolve(pipeline: str, config: RunConfig, sources: str, state_dir: Path, sam
     shared = {"sources_sha256": sources, "state_dir": str(state_dir), "code_version": code_version(), "simulator": ""}
     if not isinstance(config, ExperimentConfig):
         arguments: dict[str, Any] = {name: as_argument(getattr(config, name)) for name in _TRAIN}
+        for name in ("sft", "gate"):  # they take the base model by its place, which says nothing of its content
+            arguments[name] = as_argument(getattr(config, name), config.base_model)
         arguments["datasets_dir"] = datasets
         arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
         told = {name: getattr(config, name).model_dump(mode="json") for name in _PUBLISHED}

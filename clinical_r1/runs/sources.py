@@ -13,6 +13,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.objectstore.face import Entry, Store
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.records.config import RecordsConfig, Source
+from clinical_r1.records.readers.files import files_of
 from clinical_r1.runs.config import RunConfig, SimulatedWorldConfig
 from clinical_r1.runs.experiments import ExperimentConfig
 from clinical_r1.schema import write_jsonl
@@ -97,12 +98,14 @@ def _parts(place: str, setting: str) -> list[str]:
         store, entries = _stored(place, setting)
         stats = [store.stat(entry.key) for entry in entries]
         return [f"{stat.key} {stat.size} {stat.etag}" for stat in stats if stat]
-    path = Path(place)
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files or [path]:
-        if not file.is_file():
-            raise UserError(f"{setting}: {file}: no such file: give a file, a folder of FHIR bundles, or an s3:// URI")
-    return [file_sha256(file) for file in files]
+    if Path(place).is_file():
+        return [file_sha256(place)]
+    if Path(place).is_dir():
+        return [file_sha256(file) for file in sorted(Path(place).rglob("*")) if file.is_file()]
+    try:
+        return [file_sha256(file.path) for file in files_of(place)]
+    except UserError as error:
+        raise UserError(f"{setting}: {error}") from None
 
 
 def with_traces(config: ConfigT) -> ConfigT:

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,7 @@ from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.records.run import prepare
 from clinical_r1.runs.sources import fetched
+from clinical_r1.settings import Names
 from clinical_r1.simulator.beside import PATIENT_KEY
 from clinical_r1.synthesis.analysis import analyse
 from clinical_r1.synthesis.config import SynthesisConfig
@@ -51,10 +52,8 @@ class Trial(_Told):
     """Who answers in place of the trained model."""
     judge: JudgeConfig | None = None
     """A judge to audit."""
-    labelled: str = ""
+    labelled: Annotated[str, Names.FILES] = ""
     """JSONL of graded answers to audit it on."""
-    labelled_sha256: str = ""
-    """Keys the cache to their content."""
 
 
 class ArmsData(_Told):

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -10,6 +11,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.folders import check_model_folder
 from clinical_r1.objectstore.models import fetch
 from clinical_r1.objectstore.store import open_store
+from clinical_r1.settings import Names
 from clinical_r1.step import STEP_FILE
 from clinical_r1.training import smollm2
 from clinical_r1.training.ppo.config import PPOConfig
@@ -27,7 +29,7 @@ class BaseModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    folder: str = ""
+    folder: Annotated[str, Names.MODEL] = ""
     """A Hugging Face model folder such as Qwen2.5-7B-Instruct, or the URI of a published model such as
     s3://clinical-r1/models/qwen2-5-7b-instruct/v-3f9a12c04b7d; `smollm2` = SmolLM2-135M-Instruct from its package;
     empty = make a tiny model from scratch."""

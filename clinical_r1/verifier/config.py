@@ -2,12 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from clinical_r1.atomic import file_sha256
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
+from clinical_r1.settings import Names
 from clinical_r1.verifier.icd import IcdLevel
 from clinical_r1.verifier.judgement import Grading
 
@@ -27,9 +29,9 @@ class VerifierConfig(BaseModel):
     icd_level: IcdLevel = "code"
     """From where on two ICD-10 codes count as the same diagnosis: the reference's own code (or one below it), its
     three-character category, or its block. `off` compares names only."""
-    synonyms: Path | None = None
+    synonyms: Annotated[Path | None, Names.FILES] = None
     """A file of further synonyms: one group a line, an ICD-10 code (or nothing) and names, separated by `|`."""
-    terminology: Path | None = None
+    terminology: Annotated[Path | None, Names.FILES] = None
     """A terminology of your country or house: lines `ICD-10 code<TAB>name` (the form of the Beijing ICD-10 list). Names
     of one code are one disease, and codes tell which names are surely another."""
     grading: Grading = "principal"
@@ -83,6 +85,10 @@ class JudgeConfig(BaseModel):
         endpoint = self.endpoint.model_dump(mode="json", include=asked) if self.endpoint else None
         room_and_patience = {"max_tokens", "max_invalid_share", "invalid_window"}
         verifier = self.verifier.model_dump(mode="json", exclude=room_and_patience)
+        for name in ("synonyms", "terminology"):
+            path: Path | None = getattr(self.verifier, name)
+            if path and path.is_file():  # what is not there its reader tells
+                verifier[name] = file_sha256(path)
         return {"verifier": verifier, "endpoint": endpoint}
 
     def check_privacy(self, cases: Path) -> None:

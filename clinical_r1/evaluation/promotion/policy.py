@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from clinical_r1.errors import UserError
-from clinical_r1.settings import Catalogue, Shelf, load
+from clinical_r1.settings import Catalogue, Names, Shelf, load
 
 DEFAULT_POLICY = Path(__file__).with_name("promotion.yaml")
 Points = Annotated[float, Field(ge=0, le=100)]
@@ -104,13 +104,13 @@ class GateConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    policy: Path | None = None
+    policy: Annotated[Path | None, Names.FILES] = None
     """Policy file; None: the shipped one (clinical_r1/evaluation/promotion/promotion.yaml)."""
-    incumbent: Path | None = None
+    incumbent: Annotated[Path | None, Names.MODEL] = None
     """Folder of the model in use; None: there is none, and the rival is the base model plus an absolute minimum."""
     cases: int = Field(default=0, ge=0)
     """Test cases that the rival answers too, drawn by the seed; 0: all."""
-    forgetting: Path | None = None
+    forgetting: Annotated[Path | None, Names.FILES] = None
     """Forgetting benchmark in MedQA form; None: the test cases themselves, made into choices (a weak substitute)."""
     forgetting_cases: int = Field(default=0, ge=0)
     """Items of it, drawn by the seed; 0: all."""

@@ -1,7 +1,7 @@
 """What a PPO run is told. The defaults are the paper's where it names a value; shipped files are in ../configs."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,7 +9,7 @@ from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
 from clinical_r1.folders import identity
 from clinical_r1.rewards import ReasoningRule, RewardTable, reward_table
-from clinical_r1.settings import Seed
+from clinical_r1.settings import Names, Seed
 from clinical_r1.training.deepspeed import DeepSpeedConfig
 from clinical_r1.training.lora import LoraSettings
 from clinical_r1.training.tracking import TrackingConfig
@@ -98,7 +98,7 @@ class ProbeConfig(BaseModel):
     """Steps between probes; 0 probes only before and after."""
     cases: int = Field(default=300, ge=1)
     """Validation cases a probe answers greedily (the first of the file; all if there are fewer)."""
-    forgetting_cases: str = ""
+    forgetting_cases: Annotated[str, Names.FILES] = ""
     """JSONL of our cases with `options` (multiple choice) that are not trained on; empty: no forgetting probe."""
     forgetting_limit: int = Field(default=200, ge=1)
     """At most so many of them."""

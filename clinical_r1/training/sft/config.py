@@ -1,13 +1,13 @@
 """Settings of supervised fine-tuning; defaults are the paper's where it states them (3 epochs, lr 5e-6; 2.2.1)."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.folders import identity
-from clinical_r1.settings import Seed
+from clinical_r1.settings import Names, Seed
 from clinical_r1.training.deepspeed import DeepSpeedConfig
 from clinical_r1.training.lora import LoraSettings
 from clinical_r1.training.tracking import TrackingConfig
@@ -30,9 +30,9 @@ class DPOConfig(BaseModel):
     """Most pairs of a case: its right answers with its wrong ones, in the order in which they were given."""
     min_pairs: int = Field(default=8, ge=1)
     """Fewer do not start a training."""
-    completions: list[str] = Field(default_factory=list)
+    completions: Annotated[list[str], Names.FILES] = Field(default_factory=list)
     """samples.jsonl of RL runs, whose answers are paired besides the attempts of synthesis."""
-    cases: str = ""
+    cases: Annotated[str, Names.FILES] = ""
     """JSONL of the cases that those answers are to (rl.jsonl)."""
 
     @model_validator(mode="after")
@@ -164,6 +164,12 @@ class SFTJob(BaseModel):
         return {
             "config": self.config.model_dump(mode="json", exclude=LAYOUT if self.preferences else LAYOUT | {"dpo"}),
             "traces": file_sha256(self.traces),
-            **({"preferences": True} if self.preferences else {}),
+            **({"preferences": True, "pairs": self._pairs()} if self.preferences else {}),
             "base_model": identity(self.base_model),
         }
+
+    def _pairs(self) -> list[str]:
+        """What preference pairs are made of besides the traces."""
+        dpo, rejected = self.config.dpo, self.traces.with_name("rejected.jsonl")
+        named = [*dpo.completions, dpo.cases, str(rejected)] if dpo else []
+        return [file_sha256(path) for path in named if Path(path).is_file()]
