@@ -108,6 +108,7 @@ def test_the_page_shows_answers_of_the_first_and_last_steps_and_names_the_algori
     assert summary["algorithm"] == "RLOO"
     assert "SFT + RLOO" in page
     assert "SFT + PPO" not in page
+    assert re.search(r"RLOO \d+ s", page) and not re.search(r"PPO \d+ s", page)
     shown = [step for step in range(1, 41) if f"&lt;b&gt;said in {step}&lt;" in page]
     assert shown == [1, 2, 39, 40]
 
@@ -153,6 +154,22 @@ def test_page_summary_and_card_say_where_rl_changed_nothing_or_little(told, word
     for file in ("report.html", "MODEL_CARD.md"):
         assert (said in (tmp_path / file).read_text(encoding="utf-8")) if said else True
     assert ("What GRPO changed." in (tmp_path / "report.html").read_text(encoding="utf-8")) == bool(said)
+
+
+def test_traces_of_others_are_not_called_verified_and_no_teacher_is_said_to_have_written_them(tmp_path):
+    cases = make_cases(60)
+    paths = write_run(tmp_path / "run", cases, make_predictions(cases, 0.5, 1), make_predictions(cases, 0.5, 2))
+    outcomes = {"direct": 20, "unverified": 280, "rejected": 5}
+    report = {"traces": 300, "cases": 305, "outcomes": outcomes, "imported": {"columns": 305}}
+    (paths["traces"] / "report.json").write_text(json.dumps(report))
+    for simulated in (True, False):
+        write_report(ReportInputs(**paths, simulated=simulated, simulated_teacher=True), tmp_path)
+        page, card = ((tmp_path / name).read_text(encoding="utf-8") for name in ("report.html", "MODEL_CARD.md"))
+        assert "reasoning traces of others (20 found right by a verifier, 280 not verified); 5 rejected" in page
+        assert "nobody has checked whether they are right" in page
+        assert "Traces of others: 300" in card and "The judge was simulated" in card
+        for text in ("erified reasoning traces", "Verified traces", "eacher"):
+            assert text not in page and text not in card
 
 
 def test_without_a_judge_figures_are_lower_bounds_in_summary_and_report(tmp_path):

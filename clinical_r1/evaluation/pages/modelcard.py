@@ -48,7 +48,10 @@ def model_card(inputs: CardInputs) -> str:
     lines = [f"# {inputs.name}", "", f"**Intended use.** {INTENDED_USE}", "", f"**用途。**{INTENDED_USE_ZH}", ""]
     if inputs.simulated:
         lines += ["**Simulated world.** Trained and tested on a simulator; it says nothing about patients.", ""]
-    if inputs.simulated_teacher:
+    imported = inputs.summary.get("imported_traces", False)
+    if inputs.simulated_teacher and imported:
+        lines += ["**The judge was simulated.** A program, not a clinician or a model, judged its answers.", ""]
+    elif inputs.simulated_teacher:
         lines += [
             "**The teacher was simulated.** A program, not a clinician or a model, wrote the reasoning that it learned "
             "from and judged its answers; the traces are no clinical reasoning.",
@@ -61,7 +64,8 @@ def model_card(inputs: CardInputs) -> str:
         f"- Licence: {inputs.licence or 'not stated'}",
     ]
     algorithm = inputs.summary.get("algorithm", "PPO")
-    lines += [f"- Method: verified reasoning traces, SFT, {algorithm} (ClinicalGPT-R1, arXiv 2504.09421)"]
+    traces = "reasoning traces of others" if imported else "verified reasoning traces"
+    lines += [f"- Method: {traces}, SFT, {algorithm} (ClinicalGPT-R1, arXiv 2504.09421)"]
     lines += ["", "## Data", ""]
     lines += _data(inputs.summary)
     lines += [
@@ -118,7 +122,8 @@ def _data(summary: dict[str, Any]) -> list[str]:
         return ["Not stated."]
     outcomes = ", ".join(f"{count} {name}" for name, count in summary.get("outcomes", {}).items())
     splits = ", ".join(f"{name} {count}" for name, count in summary.get("splits", {}).items())
-    return [f"- Cases: {summary.get('cases')} ({splits})", f"- Verified traces: {summary.get('traces')} ({outcomes})"]
+    kind = "Traces of others" if summary.get("imported_traces") else "Verified traces"
+    return [f"- Cases: {summary.get('cases')} ({splits})", f"- {kind}: {summary.get('traces')} ({outcomes})"]
 
 
 def _subgroups(metrics: Metrics) -> list[str]:

@@ -192,6 +192,7 @@ def _summary(inputs: ReportInputs, data: _Loaded) -> dict[str, Any]:
         "splits": data.records.get("splits", {"test": len(data.cases)}),
         "traces": data.synthesis.get("traces", 0),
         "outcomes": data.synthesis.get("outcomes", {}),
+        "imported_traces": bool(data.synthesis.get("imported")),
         "sft": _model_summary(data.sft_metrics),
         "ppo": _model_summary(data.ppo_metrics),
         "mcnemar_p": overall.p_exact,
@@ -305,7 +306,7 @@ def _page(inputs: ReportInputs, data: _Loaded, summary: dict[str, Any]) -> str:
         answer=answer_sentence(data.comparison),
         answer_zh=answer_sentence_zh(data.comparison),
         second_opinion=second_opinion(data.comparison),
-        flow=_flow(data, summary["algorithm"]),
+        flow=_flow(data, summary),
         hyperparameters=hyperparameters(inputs.sft, inputs.ppo),
         figures=read_curves(inputs.sft, inputs.ppo),
         lengths=length_chart(data.sft, data.ppo, data.ppo_metrics.model),
@@ -319,24 +320,26 @@ def _page(inputs: ReportInputs, data: _Loaded, summary: dict[str, Any]) -> str:
     )
 
 
-def _flow(data: _Loaded, algorithm: str) -> list[tuple[str, str]]:
+def _flow(data: _Loaded, summary: dict[str, Any]) -> list[tuple[str, str]]:
     """What was done, as (number, words)."""
     splits, outcomes = data.records.get("splits", {}), data.synthesis.get("outcomes", {})
     flow = [(f"{data.records.get('cases', len(data.cases)):,}", "cases, divided into four disjoint splits by patient")]
     if outcomes:
-        others = outcomes.get("unverified", 0)
-        unverified = f", {others:,} of others that no verifier has found right" if others else ""
-        flow.append(
-            (
-                f"{data.synthesis.get('traces', 0):,}",
-                f"verified reasoning traces ({outcomes.get('direct', 0):,} right at first, "
-                f"{outcomes.get('recovered', 0):,} after a retry, {outcomes.get('guided', 0):,} guided by the "
-                f"reference{unverified}); {outcomes.get('rejected', 0):,} rejected",
-            )
+        first = outcomes.get("direct", 0)
+        how = (
+            f"verified reasoning traces ({first:,} right at first, {outcomes.get('recovered', 0):,} after a retry, "
+            f"{outcomes.get('guided', 0):,} guided by the reference)"
         )
+        if summary["imported_traces"]:
+            others = outcomes.get("unverified", 0)
+            how = f"reasoning traces of others ({first:,} found right by a verifier, {others:,} not verified)"
+        flow.append((f"{data.synthesis.get('traces', 0):,}", f"{how}; {outcomes.get('rejected', 0):,} rejected"))
     if splits.get("rl"):
         flow.append(
-            (f"{splits['rl']:,}", f"other cases for reinforcement learning ({algorithm}) with a verifier's reward")
+            (
+                f"{splits['rl']:,}",
+                f"other cases for reinforcement learning ({summary['algorithm']}) with a verifier's reward",
+            )
         )
     flow.append((f"{len(data.cases):,}", "test cases that no training step has seen, opened once"))
     return flow
