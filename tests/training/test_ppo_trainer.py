@@ -258,6 +258,7 @@ def test_the_judge_is_probed_and_its_error_rate_told(whole):
 
 def test_answers_are_judged_while_others_are_still_sampled(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
     import time
+    from concurrent.futures import wait
 
     from clinical_r1.generation.decoder import Decoder
 
@@ -275,7 +276,15 @@ def test_answers_are_judged_while_others_are_still_sampled(sft_model, splits, tm
         sampled.append((start, time.monotonic()))
         return found
 
+    submit = scoring.JudgeThread.submit
+
+    def at_once(self, items):  # or a busy machine judges later what was submitted in time
+        future = submit(self, items)
+        wait([future])
+        return future
+
     monkeypatch.setattr(scoring, "build_verifier", lambda *_: Noting(VerdictLabel.CORRECT))
+    monkeypatch.setattr(scoring.JudgeThread, "submit", at_once)
     monkeypatch.setattr(Decoder, "generate", timed)
     told = {"steps": 1, "critic": {"warmup_batches": 0}, "probe": {"every": 0, "cases": 4}, "judge_probe": {"calls": 0}}
     train(job(config(**told), sft_model, splits, tmp_path), NeverStop())
