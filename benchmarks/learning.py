@@ -157,7 +157,7 @@ def seed_row(folder: Path, seed: int) -> dict[str, float]:
         "bayes": bayes,
         "sft": before["accuracy"],
         "ppo": after["accuracy"],
-        "no_critic": stored("look-grpo")["accuracy"],
+        "grpo": grpo,
         "gap_closed": (after["accuracy"] - before["accuracy"]) / (bayes - before["accuracy"]),
         "gap_closed_grpo": (grpo - before["accuracy"]) / (bayes - before["accuracy"]),
         "length_ratio": after["reasoning_tokens"] / max(before["reasoning_tokens"], 1e-9),
