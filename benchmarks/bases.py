@@ -132,7 +132,7 @@ def opened(model_folder: Path) -> int:
 
 def step(root: Path, model: Path, processes: int, stage: int, real: bool) -> bool:
     """One step of PPO; False, with the reason on the console, where it fails or its numbers are off."""
-    small: dict[str, Any] = {"critic": {"kind": "none"}, "lora": {"rank": 4, "alpha": 8}} if real else {}
+    small: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8}} if real else {}
     config = PPOConfig.model_validate(
         {
             "steps": 1, "batch_size": 4, "micro_batch_size": 2, "minibatches": 1, "epochs": 1, "warmup_steps": 0,

@@ -28,6 +28,21 @@ from clinical_r1.schema import first_problem
 Key = tuple[str, ...]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML with the booleans of its version 1.2: `off` is a policy's name and `no` a language. A setting that is a
+    boolean takes these words too."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in rows if not tag.endswith(":bool")]
+        for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
 class Names(Enum):
     """What a setting names: `Annotated[str, Names.FILES]`. Its content is then part of what the step is told."""
 
@@ -142,7 +157,7 @@ class Document:
         if not separator or not all(key.split(".")):
             raise UserError(f"--set {option}: write it as section.key=value, such as --set sft.epochs=2")
         try:
-            value = text if _VERBATIM.search(text) else yaml.safe_load(text)
+            value = text if _VERBATIM.search(text) else yaml.load(text, _Loader)
         except (yaml.YAMLError, ValueError, RecursionError):
             raise UserError(f"--set {option}: the value is not valid YAML: quote it or close its brackets") from None
         return self.put(key, value, f"--set {key}")
@@ -266,7 +281,7 @@ def shown(model: BaseModel) -> str:
 def read_yaml(path: Path) -> tuple[Any, dict[Key, int]]:
     """What a YAML file holds, and the line of each key; UserError names a line that is no YAML or repeats a key."""
     try:
-        loader = yaml.SafeLoader(path.read_bytes())
+        loader = _Loader(path.read_bytes())
         try:
             node = loader.get_single_node()
             if node is None:

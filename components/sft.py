@@ -14,7 +14,7 @@ def fine_tune(
     metrics: dsl.Output[dsl.Metrics],
     job: str = "",
 ):
-    """TRL SFTTrainer under DeepSpeed, through torchrun; checkpoints live in `state_dir` and outlive the step.
+    """TRL SFTTrainer under DeepSpeed; checkpoints live in `state_dir` and outlive the step.
 
     With a `job` (components/nodes.py) a TrainJob runs it, whose first node sends the model to the output's URI.
     """

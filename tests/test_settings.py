@@ -149,3 +149,17 @@ def test_an_option_is_not_changed_in_silence(text: str) -> None:
 )
 def test_an_option_is_yaml_otherwise(text: str, value: object) -> None:
     assert Document().set(f"name={text}").data == {"name": value}
+
+
+def test_off_is_a_word_and_a_boolean_takes_it(write) -> None:
+    """YAML 1.1 makes false of `off` and `no`: a policy of that name, or Norwegian, could not be written."""
+
+    class Section(BaseModel):
+        policy: Literal["scrub", "off"]
+        languages: dict[str, bool]
+
+    path = write("policy: off\nlanguages: {no: yes, en: off, zh: false, de: True}\n")
+    for document in (Document.read(str(path)), Document().set("policy=off").set("languages={no: on, en: no, zh: no}")):
+        section = document.validate(Section)
+        assert section.policy == "off" and section.languages["no"] and not section.languages["zh"]
+        assert Document.read(str(write(shown(section)))).validate(Section) == section
