@@ -1,4 +1,4 @@
-"""The simulated judge: does an answer conclude with the reference diagnosis?
+"""The simulated judge: does an answer conclude with the reference diagnosis? Does it meet a criterion of a rubric?
 
 It reads the way a careful but plain grader would: the conclusion line where there is one, else the last stated
 conclusion; a denied or merely possible diagnosis does not, several diagnoses named as equals do not. Written apart
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from clinical_r1.reasoning import conclusion_line
 from clinical_r1.simulator.diseases import PAIRS
-from clinical_r1.text import one_width
+from clinical_r1.text import HAN, one_width
 
 _CUE = re.compile(
     r"(?:diagnosis|answer|conclusion|condition|disease)(?: here| in this case| for this patient)?\s*(?:is|:|=)\s*"
@@ -47,6 +47,7 @@ _TOLD = re.compile(
     re.IGNORECASE,
 )
 _NOTHING = re.compile(r"\W+")
+_WORD = re.compile(rf"[a-z0-9]{{3,}}|(?=([{HAN}]{{2}}))")
 
 
 def _plain(text: str) -> str:
@@ -120,3 +121,17 @@ def _takes_back(sentence: str, names: frozenset[str]) -> bool:
 def was_told(thinking: str) -> bool:
     """Does a thought speak of an answer that it was handed, or of a reviewer?"""
     return bool(_TOLD.search(one_width(thinking)))
+
+
+def meets(criterion: str, answer: str) -> bool:
+    """Do most words of the criterion stand in the answer? Of `The answer names: migraine` what is behind the colon.
+
+    Blind to what is denied: enough to see that rubrics are graded and paid, nothing about a model's manners.
+    """
+    wanted = _words(one_width(criterion).rpartition(":")[2])
+    return bool(wanted) and 2 * len(wanted & _words(answer)) > len(wanted)
+
+
+def _words(text: str) -> set[str]:
+    """Words of three letters or more; of Chinese every two characters that stand side by side."""
+    return {found[1] or found[0] for found in _WORD.finditer(one_width(text).lower())}

@@ -12,7 +12,7 @@ from typing import Any
 from clinical_r1.simulator.diseases import Language
 
 _TASK = re.compile(r"^\s*#\s*(?:Task|任务)\s*[:：]\s*([a-z_]+)")
-_BLOCKS = ("case", "previous", "reference", "thinking", "answer")
+_BLOCKS = ("case", "previous", "reference", "thinking", "answer", "criterion")
 
 
 class BadRequestError(Exception):

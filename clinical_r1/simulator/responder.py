@@ -46,6 +46,8 @@ class Responder:
             return {"told": judge.was_told(blocks.get("thinking", ""))}
         if task == "judge":
             return {"verdict": self._judge(blocks.get("reference", ""), blocks.get("answer", ""), rng)}
+        if task == "rubric":
+            return {"met": judge.meets(blocks.get("criterion", ""), blocks.get("answer", ""))}
         case = blocks.get("case", "")
         chart = _chart(case)
         attempts = [(found[1], found[2]) for found in _ATTEMPT.finditer(blocks.get("previous", ""))]

@@ -258,6 +258,22 @@ def test_the_judge(reference: str, answer: str, right: bool) -> None:
     assert is_right(reference, answer) is right
 
 
+@pytest.mark.parametrize(
+    ("criterion", "answer", "met"),
+    [
+        ("The answer names: migraine", "The most likely diagnosis is Migraine.", True),
+        ("Advises a head CT scan", "I advise a CT scan of the head.", True),
+        ("The answer names: gout", "The diagnosis is scurvy.", False),
+        ("回答指出：急性心肌梗死", "最可能的诊断是急性心肌梗死。", True),
+        ("回答指出：急性心肌梗死", "最可能的诊断是肺炎。", False),
+        ("The answer names: migraine", "", False),
+    ],
+)
+async def test_a_criterion_is_met_by_its_words(serve: Serve, criterion: str, answer: str, met: bool) -> None:
+    client = await serve()
+    assert (await client.ask("rubric", case="Fever?", answer=answer, criterion=criterion))["met"] is met
+
+
 def test_options_of_the_command_line() -> None:
     config = configuration(
         parse_arguments(["--latency-ms", "5", "--hang", "0.02", "--competence", "0.7", "--seed", "4"])
