@@ -45,7 +45,16 @@ ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",
 }
 """What a trainee's process starts with, unless it is set already."""
-LONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+LONE = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "0",
+    # Under a torchrun of the user's: the store is this process's own.
+    "TORCHELASTIC_USE_AGENT_STORE": "False",
+}
 """What torchrun would tell the only process of a group."""
 
 

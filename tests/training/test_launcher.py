@@ -51,6 +51,19 @@ def test_nothing_is_imported_from_the_folder_that_the_user_stands_in(start, tmp_
     start("report_progress('demo', 1, 1)")
 
 
+def test_one_process_is_a_group_of_its_own_under_a_torchrun_of_the_users(start, monkeypatch):
+    outer = {"RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8", "MASTER_PORT": "29500"}
+    for name, value in (outer | {"MASTER_ADDR": "node-7", "TORCHELASTIC_USE_AGENT_STORE": "True"}).items():
+        monkeypatch.setenv(name, value)
+    log = start("""
+        import datetime
+        import torch.distributed as dist
+        dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=20))
+        print("processes", dist.get_world_size(), os.environ["LOCAL_WORLD_SIZE"])
+    """)
+    assert "processes 1 1" in log.read_text()
+
+
 def test_a_user_error_comes_back_as_itself(start):
     with pytest.raises(UserError, match=r"^cases\.jsonl: wrong; fix it$"):
         start("raise UserError('cases.jsonl: wrong; fix it')", processes=2)
