@@ -91,7 +91,8 @@ def _say_in_the_end(sentence: str) -> None:
 
 CONTENTS = "contents"
 """Key beside a step's settings: digests of the files that they name (`clinical_r1.runs.contents`)."""
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""In a value: the step's environment has it."""
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 
@@ -108,7 +109,7 @@ def load_settings(model: type[SettingsT], text: str) -> SettingsT:
             raise UserError(f"setting ${{{match[1]}}} of {model.__name__}: the step's environment has no such variable")
         return json.dumps(os.environ[match[1]])[1:-1]
 
-    told = json.loads(_VARIABLE.sub(value, text))
+    told = json.loads(VARIABLE.sub(value, text))
     told.pop(CONTENTS, None)
     try:
         return model.model_validate_json(json.dumps(told))

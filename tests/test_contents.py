@@ -86,8 +86,24 @@ def test_a_step_reads_its_settings_without_the_digests(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_one_sentence_with_its_setting(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^judge\.verifier\.terminology: .*none\.tsv: no such file"):
-        _ = _arguments("ppo.judge.verifier.terminology", tmp_path / "none.tsv")
+    for name in ("none.tsv", "n" * 300):
+        with pytest.raises(
+            UserError, match=rf"^ppo\.judge\.verifier\.terminology: .*{name}: no such file: mend the path$"
+        ):
+            _ = _arguments("ppo.judge.verifier.terminology", tmp_path / name)
+
+
+def test_a_path_may_hold_a_variable_of_the_steps_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/configuration.md says so of any value; one that is known to the step alone has no digest here."""
+    setting, file = "ppo.judge.verifier.terminology", tmp_path / "terms.tsv"
+    written = Path("${HOUSE_TERMS}/terms.tsv")
+    untold = _arguments(setting, written)["ppo"]
+    monkeypatch.setenv("HOUSE_TERMS", str(tmp_path))
+    file.write_text("J18.9\tpneumonia\n", encoding="utf-8")
+    before = _arguments(setting, written)["ppo"]
+    file.write_text("J18.9\tlung fever\n", encoding="utf-8")
+    assert len({untold, before, _arguments(setting, written)["ppo"]}) == 3
+    assert str(tmp_path) not in before
 
 
 WORDS = ("path", "file", "folder", "tokenizer", "labelled", "policy", "completions", "python", "cases")

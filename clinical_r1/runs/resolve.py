@@ -124,9 +124,9 @@ def resolve(pipeline: str, config: RunConfig, sources: str, state_dir: Path, sam
     config = with_traces(with_window(config))
     shared = {"sources_sha256": sources, "state_dir": str(state_dir), "code_version": code_version(), "simulator": ""}
     if not isinstance(config, ExperimentConfig):
-        arguments: dict[str, Any] = {name: as_argument(getattr(config, name)) for name in _TRAIN}
+        arguments: dict[str, Any] = {name: as_argument(getattr(config, name), name=name) for name in _TRAIN}
         for name in ("sft", "gate"):  # they take the base model by its place, which says nothing of its content
-            arguments[name] = as_argument(getattr(config, name), config.base_model)
+            arguments[name] = as_argument(getattr(config, name), config.base_model, name)
         arguments["datasets_dir"] = datasets
         arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
         told = {name: getattr(config, name).model_dump(mode="json") for name in _PUBLISHED}
