@@ -18,16 +18,24 @@ class MetricsWriter:
     """Appends one row a step to `folder/metrics.jsonl` (and TensorBoard events beside it); rank 0 only.
 
     `folder` lives in the state directory; `publish` copies its files to the artifact. A resumed run passes the step of
-    its checkpoint: rows after it are dropped, because those steps are done again.
+    its checkpoint, and how many rows there were where a step has several checkpoints: rows after it are dropped,
+    because those steps are done again.
     """
 
     def __init__(
-        self, folder: Path, resume_step: int = 0, tensorboard: bool = True, trackers: Sequence[Tracker] = ()
+        self,
+        folder: Path,
+        resume_step: int = 0,
+        tensorboard: bool = True,
+        trackers: Sequence[Tracker] = (),
+        resume_rows: int | None = None,
     ) -> None:
         self.folder, self._trackers = folder, trackers
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / METRICS_FILE
         kept = [row for row in read_metrics(self.path) if row["step"] <= resume_step] if self.path.exists() else []
+        kept = kept[:resume_rows]
+        self.rows = len(kept)
         self._handle = open(self.path, "w", encoding="utf-8")  # noqa: SIM115 (closed by close())
         self._handle.writelines(json.dumps(row) + "\n" for row in kept)
         self._handle.flush()
@@ -41,6 +49,7 @@ class MetricsWriter:
         numbers = {key: float(value) for key, value in values.items() if math.isfinite(float(value))}
         self._handle.write(json.dumps({"step": step} | {key: round(value, 8) for key, value in numbers.items()}) + "\n")
         self._handle.flush()
+        self.rows += 1
         if self._events is not None:
             for key, value in numbers.items():
                 self._events.add_scalar(key, value, step)

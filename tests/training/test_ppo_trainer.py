@@ -147,6 +147,38 @@ def test_stopped_in_the_warm_up_a_run_goes_on_there(calls, done, warmed, sft_mod
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
+class Killed(StopAt):
+    """Nobody asks: the process is gone."""
+
+    def anywhere(self) -> bool:
+        if super().anywhere():
+            raise RuntimeError("killed")
+        return False
+
+
+def test_killed_between_two_checkpoints_of_the_warm_up_no_row_stands_twice(warmed, sft_model, splits, tmp_path):  # noqa: F811
+    """The third fit is done again, and so is its row: all of the warm-up is step 0."""
+    task = job(config(**WARMED), sft_model, splits, tmp_path)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(task, Killed(5))
+    assert (tmp_path / "state" / "step-00000000").is_dir()
+    train(task, NeverStop())
+    assert numbers(warmed) == numbers(tmp_path)
+
+
+def test_a_checkpoint_of_the_warm_up_is_not_written_again_in_the_rollout_after_it(warmed, sft_model, splits, tmp_path):  # noqa: F811
+    """To write it again, the whole one goes first: a pod may be gone before the new one is whole."""
+    changes = WARMED | {"save_every": 1}
+    task = job(config(**changes), sft_model, splits, tmp_path)
+    with pytest.raises(Stopped):
+        train(task, StopAt(3))  # in the second rollout, after the first fit
+    folder = tmp_path / "state" / "step-00000000"
+    before = folder.stat().st_ino, (folder / "complete.json").stat().st_mtime_ns
+    with pytest.raises(Stopped):
+        train(task, StopAt(1))
+    assert (folder.stat().st_ino, (folder / "complete.json").stat().st_mtime_ns) == before
+
+
 def test_a_finished_run_is_not_trained_again(whole, sft_model, splits):  # noqa: F811
     before = weights(whole / "out" / "model")
     train(job(config(), sft_model, splits, whole), StopAt(1))

@@ -159,7 +159,10 @@ class Trainer:
         self.remote: Remote | None = None
         self.beta = config.kl_beta
         self.step = 0
-        self.saved_step = -1
+        self.saved: tuple[int, int | None] = (-1, None)
+        """Step and fits of the newest checkpoint."""
+        self.metrics: MetricsWriter | None = None
+        """Of the first process."""
         self.fitted: int | None = None
         """Fits of the critic that are done, while it is fitted alone; None before and after."""
         self.warmup: list[Batch] = []
@@ -170,15 +173,16 @@ class Trainer:
         """Train to the end (or to collapse) from the last checkpoint; raises Stopped where it was asked to stop."""
         state = load_checkpoint(self.engines, self.state_dir)
         if state is not None:
-            self.step = self.saved_step = state["step"]
+            self.step, self.fitted = self.saved = state["step"], state["fitted"]
             self.beta, self.watch, self.finished = state["beta"], Watch(**state["watch"]), state["finished"]
             if not self.watch.stop_reason:  # it may have been made longer
                 self.finished = self.finished and self.step >= self.config.steps
-            self.fitted = state["fitted"]
             self.warmup = [self.collector.critic_batch(saved) for saved in state["warmup"]]
         elif rank() == 0:
             (self.state_dir / METRICS_FILE).unlink(missing_ok=True)
-        self.metrics = MetricsWriter(self.state_dir, self.step, trackers=self._trackers()) if rank() == 0 else None
+        if rank() == 0:
+            rows = state["rows"] if state else 0
+            self.metrics = MetricsWriter(self.state_dir, self.step, trackers=self._trackers(), resume_rows=rows)
         try:
             if state is None:
                 self._begin()
@@ -190,7 +194,7 @@ class Trainer:
                 self._next()
         except Interrupted:
             # Nothing of this step has touched the weights, so they are those of the step before.
-            if self.fitted or self.saved_step < self.step:
+            if self.saved != (self.step, self.fitted or None):
                 self._save()
             raise Stopped from None
         finally:
@@ -202,7 +206,7 @@ class Trainer:
 
     def _begin(self) -> None:
         """The SFT model's probe; interrupted before the critic's first fit it is done again."""
-        self.saved_step = 0
+        self.saved = (0, None)
         self._probe()
         self.finished = self.config.steps == 0
         if self.engines.critic is not None and not self.finished:
@@ -337,8 +341,9 @@ class Trainer:
     def _save(self) -> None:
         state = {"step": self.step, "beta": self.beta, "watch": self.watch.state(), "finished": self.finished}
         state |= {"fitted": self.fitted, "warmup": list(map(critic_state, self.warmup))}
+        state |= {"rows": self.metrics.rows if self.metrics else 0}
         save_checkpoint(self.engines, self.state_dir, self.step, state, self.config.keep_checkpoints, self.remote)
-        self.saved_step = self.step
+        self.saved = (self.step, self.fitted)
 
     def _reseed(self, step: int) -> None:
         """All chance of a step comes from its number, so a resumed run repeats it."""
