@@ -7,19 +7,23 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+import clinical_r1
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.simulator import outside, teacher
 from clinical_r1.simulator.config import Failures, SimulatorConfig
 from clinical_r1.simulator.judge import is_right
 from clinical_r1.simulator.outside import AnswerKey
+from clinical_r1.simulator.protocol import read_request
 from clinical_r1.simulator.server import Endpoint, Fault, configuration, draw_fault, main, parse_arguments, routes
 from clinical_r1.simulator.world import sample_cases
 
@@ -304,3 +308,17 @@ def test_the_process_reports_its_address_and_ends_with_its_parent(tmp_path) -> N
     os.kill(server.pid, 0)
     parent.communicate()
     assert server.wait(120) == 0
+
+
+def test_every_prompt_names_its_task_in_both_languages() -> None:
+    """The simulated endpoint, and whoever reads a journal, knows a call by the first line of its prompt."""
+    here = Path(clinical_r1.__file__).parent
+    tasks = Counter(
+        read_request(
+            json.dumps(
+                {"model": "m", "messages": [{"role": "system", "content": prompt.read_text(encoding="utf-8")}]}
+            ).encode()
+        ).task
+        for prompt in here.rglob("prompts/**/*.md.j2")
+    )
+    assert set(tasks.values()) == {2} and {"judge", "rubric", "told", "initial"} <= tasks.keys()
