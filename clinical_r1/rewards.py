@@ -66,8 +66,13 @@ class RewardTable(BaseModel):
 
     def signals(self, case: Case) -> set[Signal]:
         """The signals of the mix that a case has."""
-        has = {"verdict": bool(case.references), "choice": bool(case.options), "rubric": bool(case.rubric)}
-        return {name for name in self.mix if has[name]}
+        return signals_of(case) & self.mix.keys()
+
+
+def signals_of(case: Case) -> set[Signal]:
+    """What an answer to the case can be paid by."""
+    has: dict[Signal, object] = {"verdict": case.references, "choice": case.options, "rubric": case.rubric}
+    return {name for name, there in has.items() if there}
 
 
 class ReasoningRule(BaseModel):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.config import PhiConfig
+from clinical_r1.rewards import Signal
 from clinical_r1.schema import SPLITS
 from clinical_r1.settings import Names, Seed
 from clinical_r1.text import Language
@@ -121,6 +122,21 @@ class WindowConfig(BaseModel):
     """What widens the room, for the message; a run fills it in."""
 
 
+class LaterConfig(BaseModel):
+    """What later steps ask of the cases. A run fills this in from their settings: what they would refuse after hours of
+    training is refused here, before anything is paid."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    paid: list[Signal] = Field(default_factory=list)
+    """What the reward table pays: each case of `rl` needs one of these, each of `validation` a reference. Empty: none
+    is asked."""
+    rubrics: bool = True
+    """Whether a model judges the evaluation: rules cannot grade the rubrics of `test`."""
+    probe: bool = False
+    """Whether the gate makes its probe of forgetting from `test`, which takes two diagnoses of one language."""
+
+
 def split_outside_quotes(text: str, mark: str) -> list[str]:
     """Parts of `text` between `mark`s that stand in no quotes and behind no backslash."""
     parts, quote, escaped = [""], "", False
@@ -199,3 +215,5 @@ class RecordsConfig(BaseModel):
     """The reference diagnosis stated in the question: drop the case, blank the words, or keep it (counted)."""
     phi: PhiConfig = Field(default_factory=PhiConfig)
     """The PHI gate."""
+    later: LaterConfig = Field(default_factory=LaterConfig)
+    """What later steps ask of the cases; a run fills it in."""

@@ -15,7 +15,7 @@ import os
 import secrets
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from clinical_r1.atomic import atomic_writer, file_sha256, write_text
 from clinical_r1.errors import UserError
 from clinical_r1.progress import progress
 from clinical_r1.records import icd10
-from clinical_r1.records.config import RecordsConfig
+from clinical_r1.records.config import LaterConfig, RecordsConfig
 from clinical_r1.records.dedup import Boilerplate
 from clinical_r1.records.intake import Intake, enforce_reject_rate
 from clinical_r1.records.policies import Kept, Policies, apply_policies
@@ -34,6 +34,7 @@ from clinical_r1.records.row import Quarantined
 from clinical_r1.records.split import Item, assign, groups_of
 from clinical_r1.records.spool import Facts, Spool, spool_beside
 from clinical_r1.records.treat import treated
+from clinical_r1.rewards import signals_of
 from clinical_r1.schema import SPLITS, Case, write_jsonl
 
 
@@ -71,6 +72,7 @@ def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
         items = [_item(kept, config) for kept in policies.kept]
         found, rule = assign(items, config.splits, config.seed)
         splits = {name: [policies.kept[i].facts for i in found[name]] for name in SPLITS}
+        _check_later(config.later, taken, splits)
         for name in SPLITS:
             _write_split(out_dir / f"{name}.jsonl", splits[name], taken)
         rejects = [*taken.intake.rejects, *(reject for _, reject in policies.rejects)]
@@ -81,6 +83,39 @@ def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
         write_text(out_dir / "card.md", card(report, splits))
         write_text(out_dir / "report.json", report.model_dump_json(indent=2) + "\n")
     return report
+
+
+def _check_later(later: LaterConfig, taken: Taken, splits: dict[str, list[Facts]]) -> None:
+    """Raise UserError for a case, or a test split, that a later step would refuse."""
+
+    def first(split: str, wrong: Callable[[Case], bool]) -> str:
+        return next((facts.id for facts in splits[split] if wrong(taken.case(facts))), "")
+
+    if later.paid:
+        if found := first("rl", lambda case: not signals_of(case) & set(later.paid)):
+            raise UserError(
+                f"records: case {found} of the split rl has none of what ppo.reward_table pays "
+                f"({', '.join(later.paid)}): give it a reference, options or a rubric, or take another table"
+            )
+        if found := first("validation", lambda case: not case.references):
+            raise UserError(
+                f"records: case {found} of the split validation has no reference, by which RL is watched: leave it out"
+            )
+    if not later.rubrics and (found := first("test", lambda case: bool(case.rubric))):
+        raise UserError(
+            f"records: case {found} of the split test has a rubric, which a model grades: set "
+            "evaluation.reward_judge.verifier.kind to llm and name its endpoint"
+        )
+    diagnoses: dict[str, str] = {}
+
+    def another(case: Case) -> bool:
+        return bool(case.references) and diagnoses.setdefault(case.language, case.reference) != case.reference
+
+    if later.probe and not first("test", another):
+        raise UserError(
+            "records: the split test holds fewer than two different diagnoses of a language, so that the gate can make "
+            "no probe of forgetting: give more cases, or name a benchmark in MedQA's form in gate.forgetting"
+        )
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from clinical_r1.evaluation.promotion.run import check_gate_files
 from clinical_r1.folders import ModelFolder
 from clinical_r1.objectstore.models import read_manifest
 from clinical_r1.objectstore.store import open_store
+from clinical_r1.records.config import LaterConfig
+from clinical_r1.rewards import reward_table
 from clinical_r1.runs.arms import Local
 from clinical_r1.runs.arms import arguments as arguments_of_arms
 from clinical_r1.runs.config import RunConfig
@@ -122,6 +124,8 @@ def resolve(pipeline: str, config: RunConfig, sources: str, state_dir: Path, sam
     """Say what each step is told. `sources` is the hash of the records (`with_world` has put them in), `samples` a
     folder for what is sampled from the simulated world, `datasets` one for traces at an immutable address."""
     config = with_traces(with_window(config))
+    if pipeline == "train":
+        config = with_later(config)
     shared = {"sources_sha256": sources, "state_dir": str(state_dir), "code_version": code_version(), "simulator": ""}
     if not isinstance(config, ExperimentConfig):
         arguments: dict[str, Any] = {name: as_argument(getattr(config, name), name=name) for name in _TRAIN}
@@ -236,6 +240,16 @@ def with_window(config: RunConfig) -> RunConfig:
         update={"tokens": room.tokens, "advice": room.advice, "tokenizer": window.tokenizer or tokenizer}
     )
     return config.model_copy(update={"records": config.records.model_copy(update={"window": told})})
+
+
+def with_later(config: RunConfig) -> RunConfig:
+    """The configuration with `records.later` filled in: the records step is told what RL, evaluation and the gate would
+    refuse, before traces are paid."""
+    judge, table = config.evaluation.reward_judge, reward_table(config.ppo.reward_table)
+    later = LaterConfig(
+        paid=list(table.mix), rubrics=judge.verifier.kind != "rule", probe=config.gate.forgetting is None
+    )
+    return config.model_copy(update={"records": config.records.model_copy(update={"later": later})})
 
 
 def question_room(config: RunConfig) -> Room:

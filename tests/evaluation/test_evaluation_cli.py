@@ -181,6 +181,10 @@ def test_cases_become_choices():
     assert all(len(set(item.options)) == len(item.options) for item in items)
     assert {item.options.index(item.reference) for item in items} == {0, 1, 2, 3, 4}
     assert items == multiple_choice(CASES, seed=3)
+    rubric = [{"text": "names the joint", "points": 1}]
+    graded = [Case.model_validate(case.model_dump() | {"rubric": rubric}) for case in CASES]
+    told = graded[0].model_copy(update={"id": "r", "references": []})
+    assert multiple_choice([*graded, told], seed=3) == items  # a letter is graded by no rubric
 
 
 @pytest.mark.parametrize(

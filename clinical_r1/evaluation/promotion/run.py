@@ -183,6 +183,7 @@ def multiple_choice(cases: Sequence[Case], choices: int = 5, seed: int = 0) -> l
     Cases whose language holds one diagnosis only have nothing to choose from and are left out. Raises UserError where
     that is all of them.
     """
+    cases = [case for case in cases if case.references]
     names = sorted({(case.language, case.specialty, case.reference) for case in cases})
     diagnoses = {language: {name for other, _, name in names if other == language} for language, _, _ in names}
     asked = [case for case in cases if len(diagnoses[case.language]) > 1]
@@ -201,4 +202,5 @@ def _item(case: Case, names: Sequence[tuple[str, str, str]], choices: int, rng: 
     others.sort(key=lambda other: other[0] != case.specialty)
     options = [case.reference, *dict.fromkeys(name for _, name in others)][:choices]
     rng.shuffle(options)
-    return case.model_copy(update={"id": f"{case.id}-choice", "options": options})
+    # A letter is right or wrong: nobody grades it by the case's rubric.
+    return case.model_copy(update={"id": f"{case.id}-choice", "options": options, "rubric": []})
