@@ -157,7 +157,7 @@ class Document:
         if not separator or not all(key.split(".")):
             raise UserError(f"--set {option}: write it as section.key=value, such as --set sft.epochs=2")
         try:
-            value = text if _VERBATIM.search(text) else yaml.load(text, _Loader)
+            value = text if _VERBATIM.search(text) else read_value(text)
         except (yaml.YAMLError, ValueError, RecursionError):
             raise UserError(f"--set {option}: the value is not valid YAML: quote it or close its brackets") from None
         return self.put(key, value, f"--set {key}")
@@ -276,6 +276,11 @@ def load(
 def shown(model: BaseModel) -> str:
     """The resolved configuration as YAML: what `--dry-run` prints and a run's folder keeps."""
     return yaml.safe_dump(model.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
+
+
+def read_value(text: str) -> Any:
+    """A value that stands alone. Raises YAMLError, ValueError or RecursionError."""
+    return yaml.load(text, _Loader)
 
 
 def read_yaml(path: Path) -> tuple[Any, dict[Key, int]]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Dict, NamedTuple, get_args, get_origin, get_t
 import yaml
 
 from clinical_r1.errors import UserError
+from clinical_r1.settings import read_value
 
 
 class TrainForm(NamedTuple):
@@ -96,7 +97,7 @@ def converted(name: str, text: str, kind: Any) -> Any:
     if kind is str:
         return text
     try:
-        value = yaml.safe_load(text)
+        value = yaml.safe_load(text) if kind is bool else read_value(text)  # `off` is a word, but where a bool is asked
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"--param {name}={text}: the value is not valid JSON or YAML: close its brackets") from None
     kind = get_origin(kind) or kind

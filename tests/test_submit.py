@@ -12,6 +12,7 @@ from test_cli import assert_refused, clinical_r1
 
 from clinical_r1.runs.form import settle
 from clinical_r1.runs.sources import own_cases, simulated
+from pipelines.submit import local_parameters
 
 ASKED = ("synthesis.synthesizer", "ppo.judge.endpoint", "evaluation.reward_judge.endpoint")
 REAL_ENDPOINTS = [f"{place}.base_url=http://endpoint.example/v1" for place in ASKED]
@@ -84,6 +85,12 @@ def test_the_three_doors_come_to_one_configuration() -> None:
     form = settle("train", submitted["preset"], parameters | {"overrides": submitted["overrides"]})
     assert form.model_dump(mode="json") == submitted["resolved"] == yaml.safe_load(ran.stdout)
     assert form.sft.batch_size == form.ppo.batch_size == 32 and form.sft.seed == 5 and form.ppo.kl_beta == 0
+
+
+def test_off_is_a_word_in_a_parameter_too() -> None:
+    """As in a file and in --set; where true or false is asked for, it is false."""
+    given = local_parameters("train", ["overrides={records: {phi: {policy: off}}}", "endpoints_trusted=on"])[1]
+    assert given == {"overrides": {"records": {"phi": {"policy": "off"}}}, "endpoints_trusted": True}
 
 
 @pytest.mark.parametrize(
