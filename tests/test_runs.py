@@ -116,6 +116,11 @@ def test_records_of_a_pattern_are_hashed_by_their_files(tmp_path: Path) -> None:
     assert len(hashes) == 3
 
 
+def test_an_empty_folder_of_records_is_told_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^records\.sources: .*: no file in this folder: give one that holds some$"):
+        fingerprint([Source(path=str(tmp_path))])
+
+
 def test_records_of_a_store_are_hashed_and_fetched(tmp_path: Path) -> None:
     lies = tmp_path / "store" / "records" / "ward"
     write_jsonl(lies / "a.jsonl", sample_records(12, seed=0))

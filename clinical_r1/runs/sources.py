@@ -101,7 +101,10 @@ def _parts(place: str, setting: str) -> list[str]:
     if Path(place).is_file():
         return [file_sha256(place)]
     if Path(place).is_dir():
-        return [file_sha256(file) for file in sorted(Path(place).rglob("*")) if file.is_file()]
+        files = [file for file in sorted(Path(place).rglob("*")) if file.is_file()]
+        if not files:
+            raise UserError(f"{setting}: {place}: no file in this folder: give one that holds some")
+        return [file_sha256(file) for file in files]
     try:
         return [file_sha256(file.path) for file in files_of(place)]
     except UserError as error:
