@@ -134,7 +134,8 @@ def test_the_page_tells_of_preference_pairs_and_of_the_base_model(tmp_path):
     [
         ({}, ""),
         ({"steps_updated": 4}, ""),
-        ({"steps_updated": 0, "kept_step": 0}, "GRPO has learnt nothing: in none of its 4 steps was a weight updated"),
+        ({"steps_updated": 0, "kept_step": 0}, "GRPO has learnt nothing: no weight was updated in any of its 4 steps"),
+        ({"steps_updated": 0, "kept_step": 0, "steps": 1, "steps_planned": 1}, "updated in its only step, since no"),
         ({"steps_updated": 0, "kept_step": 0}, "is the model before it, and so are its figures."),
         ({"steps_updated": 1}, "GRPO has updated the weights in 1 of its 4 steps; in the others no answer earned more"),
         ({"steps_updated": 4, "kept_step": 0}, "The weights that are kept are those before the first step"),

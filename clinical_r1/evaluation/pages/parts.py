@@ -245,9 +245,8 @@ def learning_sentence(algorithm: str, told: Mapping[str, Any]) -> str:
     if not planned:
         said.append(f"No step of {algorithm} was asked for")
     elif not updated:
-        said.append(
-            f"{algorithm} has learnt nothing: in none of its {steps:,} steps was a weight updated, since {reason}"
-        )
+        which = "its only step" if steps == 1 else f"any of its {steps:,} steps"
+        said.append(f"{algorithm} has learnt nothing: no weight was updated in {which}, since {reason}")
     elif updated < steps:
         said.append(
             f"{algorithm} has updated the weights in {updated:,} of its {steps:,} steps; in the others {reason}"
