@@ -5,7 +5,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.config import PhiConfig
@@ -85,11 +85,6 @@ class DedupConfig(BaseModel):
     """Only count texts with one reference; look-alikes with different diagnoses are not duplicates."""
     min_shingles: int = Field(default=12, ge=1)
     """Texts with fewer distinctive shingles are compared exactly only."""
-
-    @field_validator("near", mode="before")
-    @classmethod
-    def _off_in_yaml(cls, value: object) -> object:
-        return "off" if value is False else value  # YAML takes a bare `off` for false
 
 
 class ContaminationConfig(BaseModel):

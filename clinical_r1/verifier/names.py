@@ -83,7 +83,12 @@ def load_names(further: Path | None = None, terminology: Path | None = None) -> 
 def _lines(path: Path, what: str) -> list[tuple[int, str]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; {what}")
-    lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
+    held = path.read_bytes()
+    try:
+        lines = enumerate(held.decode("utf-8-sig").splitlines(), 1)
+    except UnicodeDecodeError as error:
+        number = held.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{number}: not UTF-8; save it as UTF-8 (iconv -f GB18030 -t UTF-8, say)") from None
     return [(number, line) for number, line in lines if line.strip() and not line.startswith("#")]
 
 

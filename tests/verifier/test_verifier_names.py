@@ -87,6 +87,10 @@ def test_a_terminology_of_the_house(tmp_path) -> None:
         load_names(None, path)
     with pytest.raises(UserError, match="no such file"):
         load_names(None, tmp_path / "absent.tsv")
+    path.write_bytes("J18.903\tZebra\nJ18.903\t斑马热\n".encode("gb18030"))
+    load_names.cache_clear()
+    with pytest.raises(UserError, match=r"terms\.tsv:2: not UTF-8"):
+        load_names(None, path)
 
 
 def test_every_shipped_group_is_one_disease_to_the_names() -> None:
