@@ -29,29 +29,23 @@ Key = tuple[str, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the booleans of its version 1.2: `off` is a policy's name and `no` a language. A setting that is a
-    boolean takes these words too."""
+    """YAML 1.2's booleans: `off` is a policy's name and `no` a language; a setting that is a boolean takes them too."""
 
     yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in rows if not tag.endswith(":bool")]
+        first: [row for row in rows if row[0] != "tag:yaml.org,2002:bool"]
         for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:[tT]rue|TRUE|[fF]alse|FALSE)$"), list("tTfF"))
 
 
 class Names(Enum):
     """What a setting names: `Annotated[str, Names.FILES]`. Its content is then part of what the step is told."""
 
-    FILES = "files"
-    """A file, a folder, or a glob."""
-    MODEL = "model"
-    """A model folder."""
-    TOKENIZER = "tokenizer"
-    """A folder, of which tokenizer.json is read."""
+    FILES = "files"  # a file, a folder, or a glob
+    MODEL = "model"  # a model folder
+    TOKENIZER = "tokenizer"  # a folder, of which tokenizer.json is read
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -61,8 +55,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _VERBATIM = re.compile(r"^[-+]?0[0-9_]+$|^(?![\s\[{'\"]).* #")
 """Option values that YAML would change in silence: 010 is 8 to it, and a path ends before ` #`."""
 _MOST_NODES = 200_000
-_DEEPEST = 20
-"""Configurations that extend one another; more is a circle."""
+_DEEPEST = 20  # configurations that extend one another; more is a circle
 
 
 @dataclass(frozen=True)

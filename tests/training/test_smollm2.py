@@ -72,7 +72,7 @@ def test_decoding_is_transformers_own(smollm2):
 
 def test_adapters_teach_the_thinking_form_and_ppo_goes_on_from_the_merged_model(smollm2, files):
     """One test, not two with a fixture: two workers would train the adapters twice."""
-    adapted = taught(files, smollm2, "adapters", lora={"rank": 8, "alpha": 16}, learning_rate=5e-3)
+    adapted = taught(files, smollm2, "adapters", lora={"rank": 8, "alpha": 16}, learning_rate=5e-3, epochs=3)
     assert opened(adapted) >= ENOUGH
     names = {path.name for path in (adapted.parent / "adapters").iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors"}
