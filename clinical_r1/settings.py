@@ -51,7 +51,7 @@ class Names(Enum):
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 """Of any random draw; NumPy takes no other."""
 ModelT = TypeVar("ModelT", bound=BaseModel)
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")  # the environment has it
 _VERBATIM = re.compile(r"^[-+]?0[0-9_]+$|^(?![\s\[{'\"]).* #")
 """Option values that YAML would change in silence: 010 is 8 to it, and a path ends before ` #`."""
 _MOST_NODES = 200_000
@@ -196,11 +196,11 @@ class Document:
             return [self._filled(below, (*key, str(number))) for number, below in enumerate(value)]
         if not isinstance(value, str):
             return value
-        unset = [name for name in _VARIABLE.findall(value) if name not in os.environ]
+        unset = [name for name in VARIABLE.findall(value) if name not in os.environ]
         if unset:
             where = f"{self.place(key)}: {'.'.join(key)}"
             raise UserError(f"{where}: the environment has no ${{{unset[0]}}}: export it, or write the value")
-        return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
+        return VARIABLE.sub(lambda match: os.environ[match[1]], value)
 
     def validate(self, model: type[ModelT]) -> ModelT:
         """The settings as a model; UserError names place, key and near miss."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.schema import first_problem
+from clinical_r1.settings import VARIABLE
 
 STEP_FILE = "step.json"
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -91,8 +92,6 @@ def _say_in_the_end(sentence: str) -> None:
 
 CONTENTS = "contents"
 """Key beside a step's settings: digests of the files that they name (`clinical_r1.runs.contents`)."""
-VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-"""In a value: the step's environment has it."""
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 

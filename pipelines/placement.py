@@ -220,7 +220,7 @@ def _unasked() -> Iterator[None]:
     """Without a question that kfp asks at each setting of each task: is this a single step (here it always is)?
 
     To name the method in its error, kfp looks up the source of every frame of the stack first, and that through all
-    modules there are: 19 of 20 parts of the time of `clinical-r1 run` before the first step.
+    modules there are: most of what importing the pipelines took.
     """
     question = "_ensure_container_spec_exists"
     asked = vars(dsl.PipelineTask).get(question)

@@ -124,8 +124,9 @@ class LaterConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     paid: list[Signal] = Field(default_factory=list)
-    """What the reward table pays: each case of `rl` needs one of these, each of `validation` a reference. Empty: none
-    is asked."""
+    """What the reward table pays: each case of `rl` needs one of these. Empty: nothing is asked."""
+    watched: int = Field(default=0, ge=0)
+    """So many cases of `validation`, the first, are what RL is watched by: each needs a reference."""
     rubrics: bool = True
     """Whether a model judges the evaluation: rules cannot grade the rubrics of `test`."""
     probe: bool = False

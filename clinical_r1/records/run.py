@@ -88,20 +88,19 @@ def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
 def _check_later(later: LaterConfig, taken: Taken, splits: dict[str, list[Facts]]) -> None:
     """Raise UserError for a case, or a test split, that a later step would refuse."""
 
-    def first(split: str, wrong: Callable[[Case], bool]) -> str:
-        return next((facts.id for facts in splits[split] if wrong(taken.case(facts))), "")
+    def first(rows: list[Facts], wrong: Callable[[Case], bool]) -> str:
+        return next((facts.id for facts in rows if wrong(taken.case(facts))), "")
 
-    if later.paid:
-        if found := first("rl", lambda case: not signals_of(case) & set(later.paid)):
-            raise UserError(
-                f"records: case {found} of the split rl has none of what ppo.reward_table pays "
-                f"({', '.join(later.paid)}): give it a reference, options or a rubric, or take another table"
-            )
-        if found := first("validation", lambda case: not case.references):
-            raise UserError(
-                f"records: case {found} of the split validation has no reference, by which RL is watched: leave it out"
-            )
-    if not later.rubrics and (found := first("test", lambda case: bool(case.rubric))):
+    if later.paid and (found := first(splits["rl"], lambda case: not signals_of(case) & set(later.paid))):
+        raise UserError(
+            f"records: case {found} of the split rl has none of what ppo.reward_table pays "
+            f"({', '.join(later.paid)}): give it a reference, options or a rubric, or take another table"
+        )
+    if found := first(splits["validation"][: later.watched], lambda case: not case.references):
+        raise UserError(
+            f"records: case {found} of the split validation has no reference, by which RL is watched: leave it out"
+        )
+    if not later.rubrics and (found := first(splits["test"], lambda case: bool(case.rubric))):
         raise UserError(
             f"records: case {found} of the split test has a rubric, which a model grades: set "
             "evaluation.reward_judge.verifier.kind to llm and name its endpoint"
@@ -111,7 +110,7 @@ def _check_later(later: LaterConfig, taken: Taken, splits: dict[str, list[Facts]
     def another(case: Case) -> bool:
         return bool(case.references) and diagnoses.setdefault(case.language, case.reference) != case.reference
 
-    if later.probe and not first("test", another):
+    if later.probe and not first(splits["test"], another):
         raise UserError(
             "records: the split test holds fewer than two different diagnoses of a language, so that the gate can make "
             "no probe of forgetting: give more cases, or name a benchmark in MedQA's form in gate.forgetting"

@@ -17,8 +17,8 @@ from clinical_r1.errors import UserError
 from clinical_r1.folders import identity
 from clinical_r1.records.config import Source
 from clinical_r1.runs.sources import fingerprint
-from clinical_r1.settings import Names
-from clinical_r1.step import CONTENTS, VARIABLE
+from clinical_r1.settings import VARIABLE, Names
+from clinical_r1.step import CONTENTS
 
 
 def as_argument(section: BaseModel, beside: BaseModel | None = None, name: str = "") -> str:

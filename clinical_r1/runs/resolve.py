@@ -247,8 +247,9 @@ def with_later(config: RunConfig) -> RunConfig:
     refuse, before traces are paid."""
     judge, table = config.evaluation.reward_judge, reward_table(config.ppo.reward_table)
     later = LaterConfig(
-        paid=list(table.mix), rubrics=judge.verifier.kind != "rule", probe=config.gate.forgetting is None
-    )
+        paid=list(table.mix), watched=config.ppo.probe.cases, rubrics=judge.verifier.kind != "rule",
+        probe=config.gate.forgetting is None,
+    )  # fmt: skip
     return config.model_copy(update={"records": config.records.model_copy(update={"later": later})})
 
 

@@ -48,11 +48,13 @@ def test_conversations_with_a_rubric_alone_cannot_be_watched_in_rl(tmp_path):
          "rubrics": [{"criterion": "names the joint", "points": 1, "tags": []}]}
         for i in range(40)
     ]  # fmt: skip
-    told = config(tmp_path, LaterConfig(paid=["rubric"]))
+    told = config(tmp_path, LaterConfig(paid=["rubric"], watched=3))
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     told.sources[0].format = "healthbench"
     with pytest.raises(UserError, match="of the split validation has no reference"):
         prepare(told, tmp_path / "out")
+    told.later.watched = 0
+    assert prepare(told, tmp_path / "out").cases == 40
 
 
 def test_cases_that_later_steps_can_use_pass(tmp_path):
@@ -62,6 +64,6 @@ def test_cases_that_later_steps_can_use_pass(tmp_path):
 
 def test_a_run_fills_it_in_from_what_its_steps_are_told():
     told = with_later(load_config("demo", ["ppo.reward_table=verdict_and_rubric"])).records.later
-    assert set(told.paid) == {"verdict", "rubric"} and told.rubrics and told.probe
+    assert set(told.paid) == {"verdict", "rubric"} and told.watched == 300 and told.rubrics and told.probe
     rules = ["evaluation.reward_judge={verifier: {kind: rule}}", "evaluation.independent_judge=null"]
     assert not with_later(load_config("demo", rules)).records.later.rubrics
