@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.reasoning import Outcome
 from clinical_r1.sampling import Sampling
 from clinical_r1.schema import Case, Prediction, first_problem
@@ -24,10 +24,8 @@ EDGES: tuple[int, ...] = (0, 8, 16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 384,
 """Upper edges (`le`, inclusive) of the reasoning-length buckets, in tokens; one more bucket takes what is longer."""
 
 
-class LengthHistogram(BaseModel):
+class LengthHistogram(Strict):
     """Counts of reasoning lengths over `EDGES`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     edges: list[int] = Field(default_factory=lambda: list(EDGES))
     """Inclusive upper edges in tokens, ascending."""
@@ -61,10 +59,8 @@ class LengthHistogram(BaseModel):
         return self.total_tokens / self.n if self.n else 0.0
 
 
-class Baseline(BaseModel):
+class Baseline(Strict):
     """Reasoning of one model on its evaluation cases."""
-
-    model_config = ConfigDict(extra="forbid")
 
     version: int = 1
     """Of this file's form."""

@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from clinical_r1.errors import UserError, near_miss
+from clinical_r1.errors import Strict, UserError, near_miss
 from clinical_r1.reasoning import UNREADABLE, Outcome
 from clinical_r1.schema import Case, VerdictLabel
 from clinical_r1.text import HAN
@@ -38,10 +38,8 @@ Signal = Literal["verdict", "choice", "rubric"]
 says, wrong 0); the right option of a multiple-choice item, read by rules; the share of its rubric's points."""
 
 
-class RewardTable(BaseModel):
+class RewardTable(Strict):
     """What each kind of episode earns."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reasoning_correct: float
     """Correct, with reasoning."""
@@ -75,10 +73,8 @@ def signals_of(case: Case) -> set[Signal]:
     return {name for name, there in has.items() if there}
 
 
-class ReasoningRule(BaseModel):
+class ReasoningRule(Strict):
     """When a thought counts as reasoning."""
-
-    model_config = ConfigDict(extra="forbid")
 
     min_reasoning_tokens: int = Field(default=8, ge=0)
     """Shortest thought that is paid as reasoning, in tokens of the model, tags excluded."""

@@ -13,11 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from clinical_r1 import asking
 from clinical_r1.atomic import atomic_writer
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.reasoning import ConclusionKind, Outcome
 from clinical_r1.references import references_of
 from clinical_r1.text import Language
@@ -25,13 +25,7 @@ from clinical_r1.text import Language
 SPLITS = ("sft", "rl", "validation", "test")
 
 
-class Record(BaseModel):
-    """Base of all records: unknown keys are refused, so that a typo is an error and not a silent loss."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Referenced(Record):
+class Referenced(Strict):
     """What carries reference diagnoses. On input a `reference` text is taken as well, and taken apart where it is a
     list (`1.肺炎 2.高血压`; see `clinical_r1.references`); an option of a multiple-choice item never is."""
 
@@ -72,14 +66,14 @@ class Referenced(Record):
         return self.references[0] if self.references else ""
 
 
-class Turn(Record):
+class Turn(Strict):
     """What was said in a conversation before its last question."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
-class Criterion(Record):
+class Criterion(Strict):
     """One item of a rubric: what an answer holds or does, and what that earns."""
 
     text: str = Field(min_length=1)
@@ -175,7 +169,7 @@ class VerdictLabel(StrEnum):
         return {VerdictLabel.CORRECT: True, VerdictLabel.INCORRECT: False}.get(self)
 
 
-class Verdict(Record):
+class Verdict(Strict):
     """One judgement of one answer."""
 
     label: VerdictLabel
@@ -199,7 +193,7 @@ class Strategy(StrEnum):
 RETRY_STRATEGIES = (Strategy.NEW_PATHS, Strategy.BACKTRACKING, Strategy.VERIFICATION, Strategy.CORRECTIONS)
 
 
-class Attempt(Record):
+class Attempt(Strict):
     """One chain of thought with its answer and what the verifier said of it."""
 
     strategy: Strategy
@@ -223,7 +217,7 @@ MOST_TOKENS = 10_000_000
 """A count of tokens above it is none: no context is as long."""
 
 
-class Usage(Record):
+class Usage(Strict):
     """What the calls behind a record consumed."""
 
     calls: int = 0
@@ -274,7 +268,7 @@ class Trace(Referenced):
         return self.outcome is not TraceOutcome.REJECTED
 
 
-class RubricScore(Record):
+class RubricScore(Strict):
     """An answer held against a rubric."""
 
     met: list[bool | None]
@@ -290,7 +284,7 @@ class RubricScore(Record):
         return sum(item.points for item, met in zip(rubric, self.met, strict=True) if met) / possible
 
 
-class Prediction(Record):
+class Prediction(Strict):
     """What a model said to one case."""
 
     case_id: str

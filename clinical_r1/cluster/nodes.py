@@ -3,10 +3,11 @@
 import os
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from clinical_r1.cluster.api import Cluster
 from clinical_r1.cluster.trainjob import TrainJobSpec, job_name, run_train_job
+from clinical_r1.errors import Strict
 
 ENDPOINT_KEYS = (
     "OPENAI_API_KEY",
@@ -19,10 +20,8 @@ PATIENT_KEY = "CLINICAL_R1_PATIENT_KEY"
 """The key that hashes patients: its variable, and its key in the Secret."""
 
 
-class Nodes(BaseModel):
+class Nodes(Strict):
     """The run parameters that matter to a job on many nodes, as JSON in one argument of the training steps."""
-
-    model_config = ConfigDict(extra="forbid")
 
     nodes: int = Field(ge=2)
     """Pods."""

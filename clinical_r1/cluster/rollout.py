@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from clinical_r1.cluster.api import INFERENCE_SERVICE, Cluster, Object
 from clinical_r1.cluster.inference_service import (
@@ -27,17 +27,15 @@ from clinical_r1.cluster.inference_service import (
     model_version,
     typed,
 )
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.objectstore.store import open_store
 
 Mode = Literal["dark", "replicas", "replace"]
 _POLL_SECONDS = 2.0
 
 
-class RolloutRules(BaseModel):
+class RolloutRules(Strict):
     """When a new model may take over."""
-
-    model_config = ConfigDict(extra="forbid")
 
     min_requests: int = Field(default=200, ge=1)
     """Fewer answers than this: hold, never promote on silence."""
@@ -51,10 +49,8 @@ class RolloutRules(BaseModel):
     """How long to wait for `min_requests` where live traffic decides."""
 
 
-class Observed(BaseModel):
+class Observed(Strict):
     """What was seen of the new model."""
-
-    model_config = ConfigDict(extra="forbid")
 
     requests: int = 0
     """Requests that were sent to it or that it got."""
@@ -64,10 +60,8 @@ class Observed(BaseModel):
     """Answers with one closed thought."""
 
 
-class Verdict(BaseModel):
+class Verdict(Strict):
     """Of a rollout."""
-
-    model_config = ConfigDict(extra="forbid")
 
     decision: Literal["promoted", "held", "rolled back"]
     reason: str

@@ -13,20 +13,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from clinical_r1.cluster.api import TRAINJOB, Cluster, Object, Refused
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 
 SPEC_HASH = "clinical-r1/spec-sha256"
 _POLL_SECONDS = 5.0
 _GONE_SECONDS = 120.0
 
 
-class TrainJobSpec(BaseModel):
+class TrainJobSpec(Strict):
     """One training job; every field is a run parameter of the pipeline or derived from one."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,50}$")
     """See `job_name`."""

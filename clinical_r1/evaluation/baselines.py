@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from clinical_r1.dialects import AUTO
+from clinical_r1.errors import Strict
 from clinical_r1.schema import Case
 
 FILE = Path(__file__).with_name("baselines.yaml")
@@ -20,10 +21,8 @@ OURS = "ours"
 """The prompt that training teaches: `Case.prompt`."""
 
 
-class Words(BaseModel):
+class Words(Strict):
     """What a model is asked; an empty text is ours."""
-
-    model_config = ConfigDict(extra="forbid")
 
     system: str = ""
     """The system message."""
@@ -35,10 +34,8 @@ class Words(BaseModel):
     """One of the choices."""
 
 
-class Decoding(BaseModel):
+class Decoding(Strict):
     """How answers are drawn: settings of an evaluation by their names there."""
-
-    model_config = ConfigDict(extra="forbid")
 
     temperature: float
     top_p: float = 1.0
@@ -47,10 +44,8 @@ class Decoding(BaseModel):
     max_new_tokens: int
 
 
-class Baseline(BaseModel):
+class Baseline(Strict):
     """One published model."""
-
-    model_config = ConfigDict(extra="forbid")
 
     about: str
     model: str

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from clinical_r1.dialects import AUTO, checked_name
+from clinical_r1.errors import Strict
 from clinical_r1.evaluation.baselines import OURS, baseline, settings_of
 from clinical_r1.privacy.crossing import CrossingPolicy
 from clinical_r1.sampling import Sampling
@@ -14,10 +15,8 @@ from clinical_r1.verifier.config import JudgeConfig
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class EvaluationConfig(BaseModel):
+class EvaluationConfig(Strict):
     """One evaluation of one model."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model_name: str = ""
     """What reports call the model; the folder's or the endpoint's name where empty."""

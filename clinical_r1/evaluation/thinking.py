@@ -14,9 +14,9 @@ from statistics import median, quantiles
 from typing import Any, Literal, NamedTuple
 
 from markupsafe import Markup
-from pydantic import BaseModel, ConfigDict
 
 from clinical_r1.charts import Series, line_chart
+from clinical_r1.errors import Strict
 from clinical_r1.evaluation.answer import LocalAnswerer, asked
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import sample_of
@@ -36,10 +36,8 @@ MARGIN = 0.02
 """A budget is recommended where the interval excludes a loss of more than this, overall and in no group shown."""
 
 
-class Point(BaseModel):
+class Point(Strict):
     """The answers under one budget."""
-
-    model_config = ConfigDict(extra="forbid")
 
     budget: int | None
     """Tokens that a thought may have; None: whole thoughts."""
@@ -56,10 +54,8 @@ class Point(BaseModel):
     """This budget against whole thoughts; None for those themselves."""
 
 
-class Curve(BaseModel):
+class Curve(Strict):
     """Accuracy over the thinking budget on one set of cases, under the reward judge."""
-
-    model_config = ConfigDict(extra="forbid")
 
     cases: int
     median: int

@@ -3,18 +3,16 @@
 import os
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from clinical_r1.dialects import AUTO, checked_name
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 
 Positive = Annotated[float, Field(gt=0)]
 
 
-class BudgetConfig(BaseModel):
+class BudgetConfig(Strict):
     """Limits that stop a run cleanly; finished calls are kept, so a raised limit goes on where it stopped."""
-
-    model_config = ConfigDict(extra="forbid")
 
     max_cost: float | None = Field(default=None, gt=0)
     """Money, in the currency of the endpoints' price lists; None for no limit."""
@@ -30,10 +28,8 @@ class BudgetConfig(BaseModel):
         return self if parts <= 1 else self.model_copy(update=update)
 
 
-class EndpointConfig(BaseModel):
+class EndpointConfig(Strict):
     """An OpenAI-compatible chat endpoint."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1)
     """What reports and error messages call it."""

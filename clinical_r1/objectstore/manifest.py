@@ -2,8 +2,9 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from clinical_r1.errors import Strict
 from clinical_r1.objectstore.transfer import FileEntry
 
 MANIFEST, ALIASES, GATE = "manifest.json", "aliases.json", "gate.json"
@@ -11,10 +12,8 @@ Decision = Literal["promote", "hold", "refuse"]
 Alias = Literal["candidate", "production", "previous"]
 
 
-class RuleResult(BaseModel):
+class RuleResult(Strict):
     """One rule of the promotion gate, what it saw, and what it could have seen."""
-
-    model_config = ConfigDict(extra="forbid")
 
     rule: str
     result: Literal["pass", "hold", "refuse"]
@@ -24,10 +23,8 @@ class RuleResult(BaseModel):
     """Chances of this rule at this n: what it finds, and what it does to a model that did not change."""
 
 
-class Override(BaseModel):
+class Override(Strict):
     """A person who took a held or refused model into production all the same."""
-
-    model_config = ConfigDict(extra="forbid")
 
     decision: Literal["hold", "refuse"]
     """What the gate had said."""
@@ -37,10 +34,8 @@ class Override(BaseModel):
     """ISO 8601, UTC."""
 
 
-class Gate(BaseModel):
+class Gate(Strict):
     """The promotion gate's decision: `gate.json`, and what a model's manifest carries."""
-
-    model_config = ConfigDict(extra="forbid")
 
     decision: Decision
     """What the rules say: the sternest of their results."""
@@ -87,10 +82,8 @@ def decision_of(rules: list[RuleResult]) -> Decision:
     return "refuse" if "refuse" in results else "hold" if "hold" in results else "promote"
 
 
-class Facts(BaseModel):
+class Facts(Strict):
     """What the publisher knows about a model besides its files."""
-
-    model_config = ConfigDict(extra="forbid")
 
     origin: Literal["trained", "imported"] = "trained"
     """Ours, or brought in from outside."""
@@ -140,10 +133,8 @@ class ModelManifest(Facts):
         return sum(entry.size for entry in self.files)
 
 
-class Move(BaseModel):
+class Move(Strict):
     """One change of the aliases."""
-
-    model_config = ConfigDict(extra="forbid")
 
     at: str
     """ISO 8601, UTC."""
@@ -165,10 +156,8 @@ class Move(BaseModel):
     """A held or refused model was promoted all the same."""
 
 
-class Aliases(BaseModel):
+class Aliases(Strict):
     """`aliases.json` of one model: all aliases in one object, so that one conditional write moves them together."""
-
-    model_config = ConfigDict(extra="forbid")
 
     candidate: str = ""
     """Newest version that was published."""

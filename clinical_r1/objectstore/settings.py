@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.schema import first_problem
 
 SECRET_DIR = "CLINICAL_R1_STORE_SECRET_DIR"
@@ -19,15 +19,13 @@ _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 _FILES = {"access_key": ("AWS_ACCESS_KEY_ID", "accesskey"), "secret_key": ("AWS_SECRET_ACCESS_KEY", "secretkey")}
 
 
-class StoreSettings(BaseModel):
+class StoreSettings(Strict):
     """How to reach an S3 endpoint.
 
     Environment: AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL (http:// or https://), AWS_REGION, AWS_CA_BUNDLE, and the keys
     as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN), or as the files of a mounted Secret in the
     folder CLINICAL_R1_STORE_SECRET_DIR. Files are read at each request: a rotated Secret needs no restart.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     endpoint: str
     """https://minio.storage.svc:9000; plain http only where the network is trusted."""

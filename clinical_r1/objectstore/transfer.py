@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.atomic import file_sha256
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.objectstore.face import Store, check_key
 
 WORKERS = 4
@@ -33,10 +33,8 @@ class FileEntry(BaseModel):
     """Hex digest of the content."""
 
 
-class Transferred(BaseModel):
+class Transferred(Strict):
     """What a transfer did."""
-
-    model_config = ConfigDict(extra="forbid")
 
     files: int = 0
     """Files of the folder."""

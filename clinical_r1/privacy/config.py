@@ -10,19 +10,17 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.settings import Names
 from clinical_r1.text import Language
 
 DEFAULT_KEY_ENV = "CLINICAL_R1_PATIENT_KEY"
 
 
-class PhiConfig(BaseModel):
+class PhiConfig(Strict):
     """The gate before any text leaves. Off is a stated choice."""
-
-    model_config = ConfigDict(extra="forbid")
 
     policy: Literal["scrub", "off"] = "scrub"
     """scrub: identifiers are removed, doubtful records are kept back. off: text is left as it is, a stated choice."""

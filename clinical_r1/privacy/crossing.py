@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from clinical_r1.atomic import file_sha256
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.llm.config import EndpointConfig
 
 RECORDS_REPORT = "report.json"
@@ -20,10 +20,8 @@ RECORDS_REPORT = "report.json"
 GateState = Literal["passed", "declared", "not passed"]
 
 
-class CrossingPolicy(BaseModel):
+class CrossingPolicy(Strict):
     """What may leave the security boundary. The default lets nothing out."""
-
-    model_config = ConfigDict(extra="forbid")
 
     allow_external: bool = False
     """May scrubbed records go to endpoints that are not declared trusted?"""

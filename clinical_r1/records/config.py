@@ -5,9 +5,9 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.privacy.config import PhiConfig
 from clinical_r1.rewards import Signal
 from clinical_r1.schema import SPLITS
@@ -15,10 +15,8 @@ from clinical_r1.settings import Names, Seed
 from clinical_r1.text import Language
 
 
-class Source(BaseModel):
+class Source(Strict):
     """One file (or folder of FHIR bundles) of cases."""
-
-    model_config = ConfigDict(extra="forbid")
 
     path: str
     """A file, a folder (a FHIR export, a folder of the `datasets` library), or a glob; gzip is unpacked."""
@@ -43,10 +41,8 @@ class Source(BaseModel):
     """MedQA: keep the options (a closed choice). Off asks it open, as synthesis does."""
 
 
-class SplitConfig(BaseModel):
+class SplitConfig(Strict):
     """Sizes of the four disjoint splits."""
-
-    model_config = ConfigDict(extra="forbid")
 
     counts: dict[str, int] = Field(default_factory=dict)
     """Exact sizes; used when that many cases exist, the surplus stays out and is counted. Empty: fractions."""
@@ -70,10 +66,8 @@ class SplitConfig(BaseModel):
         return self
 
 
-class DedupConfig(BaseModel):
+class DedupConfig(Strict):
     """Duplicates within the data."""
-
-    model_config = ConfigDict(extra="forbid")
 
     exact: bool = True
     """Drop a case whose normalised question and reference were seen before."""
@@ -87,10 +81,8 @@ class DedupConfig(BaseModel):
     """Texts with fewer distinctive shingles are compared exactly only."""
 
 
-class ContaminationConfig(BaseModel):
+class ContaminationConfig(Strict):
     """Training data against benchmarks, by containment: a shared 13-gram alone is not contamination."""
-
-    model_config = ConfigDict(extra="forbid")
 
     benchmarks: Annotated[list[Source], Names.FILES] = Field(default_factory=list)
     """Sets that must stay unseen: a case that contains one of their items (or lies in one) is dropped from the data."""
@@ -102,10 +94,8 @@ class ContaminationConfig(BaseModel):
     """Benchmark items with fewer shingles are compared exactly only."""
 
 
-class WindowConfig(BaseModel):
+class WindowConfig(Strict):
     """Questions longer than what the model's window leaves for them, found before traces are paid for."""
-
-    model_config = ConfigDict(extra="forbid")
 
     longer: Literal["refuse", "drop"] = "refuse"
     """refuse: the step fails and says what helps; drop: such cases are left out and counted (too_long)."""
@@ -117,11 +107,9 @@ class WindowConfig(BaseModel):
     """What widens the room, for the message; a run fills it in."""
 
 
-class LaterConfig(BaseModel):
+class LaterConfig(Strict):
     """What later steps ask of the cases. A run fills this in from their settings: what they would refuse after hours of
     training is refused here, before anything is paid."""
-
-    model_config = ConfigDict(extra="forbid")
 
     paid: list[Signal] = Field(default_factory=list)
     """What the reward table pays: each case of `rl` needs one of these. Empty: nothing is asked."""
@@ -166,10 +154,8 @@ def parse_map(text: str) -> dict[str, str]:
     return {pair[0].strip(): "=".join(pair[1:]).strip() for pair in pairs}
 
 
-class RecordsConfig(BaseModel):
+class RecordsConfig(Strict):
     """The whole records step."""
-
-    model_config = ConfigDict(extra="forbid")
 
     sources: list[Source] = Field(min_length=1)
     """Where the cases come from; all sources together make the four splits."""

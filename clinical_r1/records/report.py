@@ -4,16 +4,15 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from clinical_r1.errors import Strict
 from clinical_r1.records.spool import Facts
 from clinical_r1.schema import SPLITS
 
 
-class RecordsReport(BaseModel):
+class RecordsReport(Strict):
     """Counts of one run of `prepare`; the keys of report.json."""
-
-    model_config = ConfigDict(extra="forbid")
 
     read: int
     """Rows met, well-formed or not."""

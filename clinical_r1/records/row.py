@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from clinical_r1.errors import Strict
 from clinical_r1.privacy.known import Known
 
 Kind = Literal["malformed", "unusable", "too_long", "duplicate", "near_duplicate", "contaminated", "leak", "ungrouped"]
@@ -19,10 +18,8 @@ Wanted = Callable[[str, int], bool]
 """Is the row at this place (name of the file, line) worth reading? Once it says no of a place it goes on to."""
 
 
-class Reject(BaseModel):
+class Reject(Strict):
     """One line of rejects.jsonl. Never holds text of the record."""
-
-    model_config = ConfigDict(extra="forbid")
 
     file: str
     line: int
@@ -31,10 +28,8 @@ class Reject(BaseModel):
     kind: Kind = "malformed"
 
 
-class Quarantined(BaseModel):
+class Quarantined(Strict):
     """One line of quarantine.jsonl: where the record lies and what kept it back; its text stays in its file."""
-
-    model_config = ConfigDict(extra="forbid")
 
     file: str
     line: int

@@ -4,25 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.schema import first_problem
 
 
-class CodeRange(BaseModel):
+class CodeRange(Strict):
     """Categories `A15-A16` (both ends included) that belong to one specialty."""
-
-    model_config = ConfigDict(extra="forbid")
 
     range: str = Field(pattern=r"^[A-Z]\d\d-[A-Z]\d\d$")
     specialty: str
 
 
-class MappingFile(BaseModel):
+class MappingFile(Strict):
     """Form of specialty.yaml."""
-
-    model_config = ConfigDict(extra="forbid")
 
     icd10: list[CodeRange] = Field(default_factory=list)
     aliases: dict[str, str] = Field(default_factory=dict)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 import clinical_r1
+from clinical_r1.errors import Strict
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.promotion.policy import GateConfig
 from clinical_r1.records.config import RecordsConfig
@@ -32,10 +33,8 @@ RUNS = Catalogue(
 """Shipped run configurations, and sections that may be the name of a shipped file (`sft: sft-paper-7b-1x80-lora`)."""
 
 
-class SimulatedWorldConfig(BaseModel):
+class SimulatedWorldConfig(Strict):
     """The simulated teacher and judge, and the records sampled from their world. Not for production: leave it out."""
-
-    model_config = ConfigDict(extra="forbid")
 
     cases: int = Field(default=5000, ge=1)
     """Records to sample from the simulated world where no `--cases` are given."""
@@ -51,10 +50,8 @@ class SimulatedWorldConfig(BaseModel):
     """What the endpoint is told to be: competence, latency, failures."""
 
 
-class ReportConfig(BaseModel):
+class ReportConfig(Strict):
     """What the report shows."""
-
-    model_config = ConfigDict(extra="forbid")
 
     title: str = "ClinicalGPT-R1: training report"
     """Heading of the page."""
@@ -72,10 +69,8 @@ class ReportConfig(BaseModel):
     """Best accuracy that anyone could reach on these cases, where it is known (a simulated world)."""
 
 
-class RunConfig(BaseModel):
+class RunConfig(Strict):
     """Everything that the `train` pipeline is told."""
-
-    model_config = ConfigDict(extra="forbid")
 
     simulator: SimulatedWorldConfig | None = None
     """Start the simulated endpoint beside the run; None = the endpoints below are real."""

@@ -2,8 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from clinical_r1.errors import Strict
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.runs.config import RunConfig, SimulatedWorldConfig
@@ -13,10 +14,8 @@ from clinical_r1.training.sft.config import SFTConfig
 from clinical_r1.verifier.config import JudgeConfig
 
 
-class Settings(BaseModel):
+class Settings(Strict):
     """Common to all experiments."""
-
-    model_config = ConfigDict(extra="forbid")
 
     design_points: float = Field(default=5.0, gt=0)
     """The effect, in points, for which the power is computed: name the one that would matter to you."""

@@ -6,8 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from clinical_r1.errors import Strict
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.experiments.selection import Leak, Selection, leak_cases
 from clinical_r1.llm.config import EndpointConfig
@@ -26,11 +27,7 @@ from clinical_r1.verifier.config import JudgeConfig
 NAMES = ("first synthesizer", "second synthesizer")
 
 
-class _Told(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Training(_Told):
+class Training(Strict):
     """How an arm (or the reference) is trained; without `sft` and `ppo` not at all."""
 
     start: Literal["base", "reference"] = "base"
@@ -43,7 +40,7 @@ class Training(_Told):
     """Reinforcement learning."""
 
 
-class Trial(_Told):
+class Trial(Strict):
     """How an arm is evaluated on the test split; without `evaluation` not at all."""
 
     evaluation: EvaluationConfig | None = None
@@ -56,7 +53,7 @@ class Trial(_Told):
     """JSONL of graded answers to audit it on."""
 
 
-class ArmsData(_Told):
+class ArmsData(Strict):
     """How the arms' splits and traces differ from the reference's; with nothing set they are the same."""
 
     leak: Leak | None = None

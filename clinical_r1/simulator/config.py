@@ -2,17 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from clinical_r1.errors import Strict
 from clinical_r1.settings import Seed
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Failures(BaseModel):
+class Failures(Strict):
     """Shares of attempts that go wrong on purpose; which ones is a function of (seed, request, attempt number)."""
-
-    model_config = ConfigDict(extra="forbid")
 
     rate_limited: Share = 0.0
     """HTTP 429 with Retry-After."""
@@ -28,10 +27,8 @@ class Failures(BaseModel):
     """Seconds that a 429 asks to wait."""
 
 
-class SimulatorConfig(BaseModel):
+class SimulatorConfig(Strict):
     """Knobs of the simulated teacher and judge."""
-
-    model_config = ConfigDict(extra="forbid")
 
     seed: Seed = 0
     """All randomness derives from it and from the request."""

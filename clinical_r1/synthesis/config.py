@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
 from clinical_r1.schema import RETRY_STRATEGIES, Strategy
@@ -22,10 +22,8 @@ class SearchBudget(BudgetConfig):
     """`stop` ends with an error and no dataset; `publish` writes what there is, open cases as rejects (`budget`)."""
 
 
-class Shard(BaseModel):
+class Shard(Strict):
     """Which part of the cases this run takes; cases are dealt out by the hash of their id."""
-
-    model_config = ConfigDict(extra="forbid")
 
     index: int = Field(default=0, ge=0)
     """This shard, counted from 0."""
@@ -50,10 +48,8 @@ class Shard(BaseModel):
 TraceField = Literal["id", "question", "thinking", "response", "reference", "language"]
 
 
-class TraceSource(BaseModel):
+class TraceSource(Strict):
     """Finished reasoning data of others, taken in place of the search."""
-
-    model_config = ConfigDict(extra="forbid")
 
     path: str = Field(min_length=1)
     """JSON, JSONL or Parquet file, or the s3:// URI of one."""
@@ -69,10 +65,8 @@ class TraceSource(BaseModel):
     """A question that shares this much with one of `rl`, `validation` or `test` is a reject: it has been seen."""
 
 
-class SynthesisConfig(BaseModel):
+class SynthesisConfig(Strict):
     """Search over strategies for verified traces (paper section 2.1.2)."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = Field(default="traces", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the dataset; its address is `traces/<name>/<hash>`."""

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from clinical_r1.errors import Strict
 from clinical_r1.schema import Trace
 from clinical_r1.synthesis.text import cjk_share as share_of_chinese
 from clinical_r1.synthesis.text import coverage, fold, sentences, ungrounded_numbers, units
@@ -40,10 +41,8 @@ def told(text: str) -> str:
     return ""
 
 
-class FilterConfig(BaseModel):
+class FilterConfig(Strict):
     """Which filters run, and where they draw the line."""
-
-    model_config = ConfigDict(extra="forbid")
 
     repetition: bool = True
     """Reject a thought that loops: a sentence said `max_repeats` times over, or text that repeats itself throughout."""

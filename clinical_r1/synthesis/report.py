@@ -3,9 +3,9 @@
 from array import array
 from collections import Counter
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.privacy.crossing import GateState
 from clinical_r1.schema import Trace, TraceOutcome, Usage
 from clinical_r1.synthesis import prompts
@@ -31,10 +31,8 @@ class Quantiles(BaseModel):
         return cls(p05=next(at), p50=next(at), p95=next(at), mean=round(sum(ordered) / len(ordered), 2))
 
 
-class SynthesisReport(BaseModel):
+class SynthesisReport(Strict):
     """What a run made, and what it took; `report.json`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     dataset_hash: str

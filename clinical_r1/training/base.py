@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.folders import check_model_folder
 from clinical_r1.objectstore.models import fetch
 from clinical_r1.objectstore.store import open_store
@@ -24,10 +24,8 @@ SFT_RATES, PPO_RATES = (2e-3, 2e-4), (1e-4, 1e-5)
 """Highest rates of all weights, for models of up to a billion weights and for larger ones."""
 
 
-class BaseModelConfig(BaseModel):
+class BaseModelConfig(Strict):
     """The model that SFT starts from."""
-
-    model_config = ConfigDict(extra="forbid")
 
     folder: Annotated[str, Names.MODEL] = ""
     """A Hugging Face model folder such as Qwen2.5-7B-Instruct, or the URI of a published model such as

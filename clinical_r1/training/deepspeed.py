@@ -9,16 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.training.launcher import LONE
 
 
-class DeepSpeedConfig(BaseModel):
+class DeepSpeedConfig(Strict):
     """How one engine is sharded, and where its state lives."""
-
-    model_config = ConfigDict(extra="forbid")
 
     stage: Literal[0, 1, 2, 3] = 2
     """ZeRO: 1 shards optimizer states, 2 gradients as well, 3 parameters as well."""

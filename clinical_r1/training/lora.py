@@ -8,18 +8,16 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 
 if TYPE_CHECKING:  # the command line reads the settings alone, and torch takes seconds
     from torch import Tensor
 
 
-class LoraSettings(BaseModel):
+class LoraSettings(Strict):
     """Train low-rank adapters instead of all weights; they are merged into a plain model folder at the end."""
-
-    model_config = ConfigDict(extra="forbid")
 
     rank: int = Field(default=32, ge=1)
     """Width of the adapters."""

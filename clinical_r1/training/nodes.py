@@ -14,9 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.objectstore.face import NotFound, Store
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.objectstore.transfer import WORKERS, describe_files, upload_files
@@ -24,10 +22,8 @@ from clinical_r1.step import load_settings
 from clinical_r1.training.launcher import USER_ERROR_EXIT_CODE, node_rank
 
 
-class NodesWork(BaseModel):
+class NodesWork(Strict):
     """A training step without its artifacts: where they are, and where the result goes."""
-
-    model_config = ConfigDict(extra="forbid")
 
     step: Literal["sft", "ppo"]
     """Which training."""

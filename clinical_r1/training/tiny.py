@@ -9,17 +9,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.generation.chat import PADDING, SPECIAL_TOKENS, THINK_TOKENS, TURN_END, prepare_tokenizer
 from clinical_r1.settings import Seed
 
 
-class TinyModelConfig(BaseModel):
+class TinyModelConfig(Strict):
     """Size and initialisation of the tiny model."""
-
-    model_config = ConfigDict(extra="forbid")
 
     hidden_size: int = Field(default=128, ge=8)
     """Width of the residual stream."""

@@ -10,18 +10,16 @@ import secrets
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 
 PEAK = {"H200": 989e12, "H100": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12, "L40": 181e12, "A10": 125e12}
 """Dense bfloat16 operations a second by GPU, as its maker states them; of others no utilisation is told."""
 
 
-class TrackingConfig(BaseModel):
+class TrackingConfig(Strict):
     """Where the numbers of a training go besides."""
-
-    model_config = ConfigDict(extra="forbid")
 
     to: list[Literal["mlflow", "wandb"]] = Field(default_factory=list)
     """Trackers; their packages are the extra `tracking`. Empty: metrics.jsonl and TensorBoard alone."""

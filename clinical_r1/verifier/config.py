@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from clinical_r1.atomic import file_sha256
+from clinical_r1.errors import Strict
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
 from clinical_r1.settings import Names
@@ -19,10 +20,8 @@ RULES_ALONE = (
 )
 
 
-class VerifierConfig(BaseModel):
+class VerifierConfig(Strict):
     """Choice of the verifier of synthesis, reward or evaluation."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: Literal["rule", "llm", "ensemble"] = "rule"
     """`rule` needs no endpoint; `llm` asks a judge; `ensemble` does both."""
@@ -57,10 +56,8 @@ def tell_of_rules_alone(verifier: VerifierConfig, consequence: str) -> None:
         print(f"judged by rules alone: {RULES_ALONE}; {consequence}", file=sys.stderr, flush=True)
 
 
-class JudgeConfig(BaseModel):
+class JudgeConfig(Strict):
     """A verifier and, where it asks a model, the endpoint that answers: the judge of rewards or of an evaluation."""
-
-    model_config = ConfigDict(extra="forbid")
 
     verifier: VerifierConfig = Field(default_factory=VerifierConfig)
     """Which verifier; the rule verifier (names, synonyms, ICD-10) needs no endpoint."""

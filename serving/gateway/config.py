@@ -3,17 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from clinical_r1.dialects import AUTO, checked_name
+from clinical_r1.errors import Strict
 
 INTENDED_USE = "research and clinician decision support; not a medical device; no autonomous diagnosis"
 
 
-class Timeouts(BaseModel):
+class Timeouts(Strict):
     """Seconds; each bounds a different kind of silence."""
-
-    model_config = ConfigDict(extra="forbid")
 
     connect: float = Field(default=5.0, gt=0)
     """Until the engine accepts the connection."""
@@ -33,10 +32,8 @@ class Timeouts(BaseModel):
     """After SIGTERM new requests are still taken for so long, until load balancers have seen that we are not ready."""
 
 
-class Limits(BaseModel):
+class Limits(Strict):
     """What one request and all requests together may ask for."""
-
-    model_config = ConfigDict(extra="forbid")
 
     body_bytes: int = Field(default=1_048_576, ge=1024)
     """Larger bodies are refused (413) before they are read."""
@@ -60,11 +57,9 @@ EFFORTS = {"none": 0, "minimal": 128, "low": 1024, "medium": 2048, "high": 4096}
 """LiteLLM's budgets for the words of OpenAI's protocol; `none` asks for the answer at once."""
 
 
-class Thinking(BaseModel):
+class Thinking(Strict):
     """How the served model writes its thoughts; unset values are asked from the engine's /tokenize, or found out by one
     probe."""
-
-    model_config = ConfigDict(extra="forbid")
 
     dialect: str = AUTO
     """A name of clinical_r1/dialects.py: think (ours), tags, opened, headings, channels, gemma, none, ..."""
@@ -92,10 +87,8 @@ class Thinking(BaseModel):
         return checked_name(value)
 
 
-class Sampling(BaseModel):
+class Sampling(Strict):
     """Audit sampling: a share of questions and answers is kept for out-of-band judging. Off by default."""
-
-    model_config = ConfigDict(extra="forbid")
 
     rate: float = Field(default=0.0, ge=0, le=1)
     """Share of answers to keep; 0 keeps none."""
@@ -108,10 +101,8 @@ class Sampling(BaseModel):
     """An object is written after so long even if it is not full, and at shutdown."""
 
 
-class GatewayConfig(BaseModel):
+class GatewayConfig(Strict):
     """Everything the gateway can be told."""
-
-    model_config = ConfigDict(extra="forbid")
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 in a pod."""

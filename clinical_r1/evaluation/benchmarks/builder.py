@@ -13,11 +13,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from clinical_r1.atomic import write_text
 from clinical_r1.containment import ContainmentIndex
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.benchmarks.registry import load_benchmark, recognise
 from clinical_r1.evaluation.inputs import CONFIG, rank
 from clinical_r1.evaluation.measure.credit import chapter
@@ -59,10 +59,8 @@ def overlaps(benchmark: Sequence[Case], training: Iterable[Case], threshold: flo
     ]
 
 
-class DifficultyFilter(BaseModel):
+class DifficultyFilter(Strict):
     """Prefer cases that a model got wrong."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str = Field(min_length=1)
     """The model, and the ancestor of those whose comparison on this benchmark is biased."""
@@ -72,10 +70,8 @@ class DifficultyFilter(BaseModel):
     """Share of every stratum that is drawn without looking at the model."""
 
 
-class BuilderConfig(BaseModel):
+class BuilderConfig(Strict):
     """What to build."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str = "medbench-hard-form"
     specialties: list[str] = Field(default_factory=lambda: list(SPECIALTIES), min_length=1)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from clinical_r1.charts import reach
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.experiments.finding import Cell, Estimate, Table
 from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases
 from clinical_r1.evaluation.measure.compare import Comparison, PairedResult, compare
@@ -17,10 +17,8 @@ from clinical_r1.page import p_value, percent, points
 from clinical_r1.schema import Case, Prediction, read_jsonl
 
 
-class Arm(BaseModel):
+class Arm(Strict):
     """One arm: its name, and what sets it apart from the others."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     seed: int = 0
@@ -28,10 +26,8 @@ class Arm(BaseModel):
     """What this arm is of: {"table": "paper"}, {"base": "bilingual", "train": "en"}."""
 
 
-class ArmsReport(BaseModel):
+class ArmsReport(Strict):
     """What every report of an experiment is told."""
-
-    model_config = ConfigDict(extra="forbid")
 
     arms: list[Arm]
     """In the order of the collected folders."""

@@ -12,9 +12,10 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from clinical_r1.atomic import write_text
+from clinical_r1.errors import Strict
 from clinical_r1.page import points, render
 from clinical_r1.step import publish_metrics
 
@@ -23,11 +24,7 @@ POWER = 0.9
 _NORMAL = NormalDist()
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Estimate(_Part):
+class Estimate(Strict):
     """A difference of shares with its 95% interval, all in 0..1."""
 
     value: float
@@ -64,7 +61,7 @@ class Estimate(_Part):
         return f"{points(self.value)} 个百分点（95% 区间 {points(self.low)} 至 {points(self.high)}）"
 
 
-class Planted(_Part):
+class Planted(Strict):
     """An effect that the simulated world is known to have."""
 
     what: str
@@ -80,7 +77,7 @@ class Planted(_Part):
     found: bool
 
 
-class Cell(_Part):
+class Cell(Strict):
     """One number of a table: a share with its interval, a difference, or plain text."""
 
     kind: Literal["text", "share", "difference"] = "text"
@@ -91,7 +88,7 @@ class Cell(_Part):
     shown: bool = False
 
 
-class Table(_Part):
+class Table(Strict):
     """One section of the page."""
 
     title: str
@@ -102,7 +99,7 @@ class Table(_Part):
     """Half-width of the difference axis."""
 
 
-class Finding(_Part):
+class Finding(Strict):
     """The answer of one experiment; result.json."""
 
     experiment: str

@@ -4,18 +4,16 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.schema import SPLITS, Case, Language, Trace, read_jsonl, write_jsonl
 
 LEAKED = "leaked.jsonl"
 
 
-class Selection(BaseModel):
+class Selection(Strict):
     """Which traces to keep."""
-
-    model_config = ConfigDict(extra="forbid")
 
     languages: list[Language] = Field(default_factory=list)
     """Keep these only; empty keeps all."""
@@ -29,10 +27,8 @@ class Selection(BaseModel):
     """Of the draw."""
 
 
-class Leak(BaseModel):
+class Leak(Strict):
     """Test cases that are put into the training data: what a contaminated benchmark looks like."""
-
-    model_config = ConfigDict(extra="forbid")
 
     site: str
     """Of this site only."""

@@ -7,10 +7,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.inputs import PREDICTIONS
 from clinical_r1.evaluation.judging.audit import Audit, LabelledJudgement
 from clinical_r1.evaluation.judging.review import KeyRow, ReviewItem, from_csv
@@ -22,10 +20,8 @@ VERIFIER = "verifier"
 """How the reward judge is called among the raters."""
 
 
-class Agreement(BaseModel):
+class Agreement(Strict):
     """Agreement of two raters on the items that both graded (partly counts as incorrect)."""
-
-    model_config = ConfigDict(extra="forbid")
 
     first: str
     second: str

@@ -13,19 +13,19 @@ from pathlib import Path
 from pydantic import Field
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.judging.judge import ask_all, judge_client
 from clinical_r1.evaluation.measure.resampling import kappa_interval, share_interval
 from clinical_r1.llm.client import run_calls
 from clinical_r1.page import render
 from clinical_r1.progress import progress
-from clinical_r1.schema import Language, Record, read_jsonl
+from clinical_r1.schema import Language, read_jsonl
 from clinical_r1.stats import Interval, effective_n, quantile
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement, Verifier
 
 
-class LabelledJudgement(Record):
+class LabelledJudgement(Strict):
     """One answer with a person's grade."""
 
     question: str
@@ -47,7 +47,7 @@ class LabelledJudgement(Record):
         return Judgement(**self.model_dump(exclude={"correct", "patient"}), subject=self.patient)
 
 
-class Stability(Record):
+class Stability(Strict):
     """What one change of wording did to the verdicts on the answers that were judged before and after."""
 
     n: int
@@ -58,7 +58,7 @@ class Stability(Record):
     high: float
 
 
-class Audit(Record):
+class Audit(Strict):
     """The whole audit; audit.json."""
 
     verifier: str

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.grounding.hallucination import check
 from clinical_r1.evaluation.judging.audit import (
     Audit,
@@ -36,7 +36,7 @@ from clinical_r1.objectstore.store import open_store
 from clinical_r1.page import render
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing
 from clinical_r1.reasoning import UNREADABLE
-from clinical_r1.schema import Record, Verdict, VerdictLabel
+from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.stats import wilson
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement
@@ -44,10 +44,8 @@ from clinical_r1.verifier.judgement import Judgement
 REPORT, SUMMARY = "audit.html", "audit.json"
 
 
-class OnlineAuditConfig(BaseModel):
+class OnlineAuditConfig(Strict):
     """One audit of what was served."""
-
-    model_config = ConfigDict(extra="forbid")
 
     store: str = Field(min_length=1)
     """Where the gateway writes its samples (its `sampling.store`): s3://BUCKET/PREFIX or a folder."""
@@ -67,7 +65,7 @@ class OnlineAuditConfig(BaseModel):
     """Judgements at a time."""
 
 
-class Share(Record):
+class Share(Strict):
     """A share of answers with its 95% Wilson interval; where sampling rates differ, weighted, at the effective n."""
 
     n: int
@@ -89,7 +87,7 @@ class Share(Record):
         return cls(n=len(hits), value=value, low=low, high=high, effective=effective)
 
 
-class Row(Record):
+class Row(Strict):
     """One model version and language."""
 
     model_version: str
@@ -116,7 +114,7 @@ class Row(Record):
     """The same among answers that are plausible."""
 
 
-class Audited(Record):
+class Audited(Strict):
     """audit.json."""
 
     samples: int
@@ -126,7 +124,7 @@ class Audited(Record):
     rows: list[Row]
 
 
-class Judged(Record):
+class Judged(Strict):
     """One sample and what became of it."""
 
     sample: Sample

@@ -16,11 +16,11 @@ from typing import Literal, get_args
 from pydantic import ValidationError
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.inputs import read_evaluated
 from clinical_r1.evaluation.measure.metrics import is_right
 from clinical_r1.page import render
-from clinical_r1.schema import Case, Prediction, Record, first_problem, write_jsonl
+from clinical_r1.schema import Case, Prediction, first_problem, write_jsonl
 
 Grade = Literal["correct", "partly", "incorrect", ""]
 GRADES = ("correct", "partly", "incorrect")
@@ -38,7 +38,7 @@ COLUMNS = (
 )
 
 
-class ReviewItem(Record):
+class ReviewItem(Strict):
     """One answer as a reviewer sees it, with what the reviewer says."""
 
     item: str
@@ -55,7 +55,7 @@ class ReviewItem(Record):
     reviewer: str = ""
 
 
-class KeyRow(Record):
+class KeyRow(Strict):
     """What an item number stands for; stays with the organiser."""
 
     item: str

@@ -5,17 +5,17 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.objectstore.face import Store
 from clinical_r1.reasoning import Outcome
-from clinical_r1.schema import Case, Prediction, Record
+from clinical_r1.schema import Case, Prediction
 from clinical_r1.text import Language
 
 SAMPLES, REFERENCES = "samples/", "references/"
 NO_REFERENCE = "(none yet)"
 
 
-class Sample(Record):
+class Sample(Strict):
     """One kept answer, as serving/gateway/sampling.py writes it."""
 
     request_id: str
@@ -46,7 +46,7 @@ class Sample(Record):
         )
 
 
-class Reference(Record):
+class Reference(Strict):
     """A diagnosis that arrived later, by the request id that the client was given (X-Request-Id)."""
 
     request_id: str

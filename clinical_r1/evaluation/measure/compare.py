@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.measure.credit import CREDIT, Coder
 from clinical_r1.evaluation.measure.metrics import AXES, Judge, is_undecided, shown_right
 from clinical_r1.evaluation.measure.resampling import MeanDifference, difference_interval, sign_flip
@@ -22,10 +22,8 @@ from clinical_r1.stats import (
 METHODS: tuple[Literal["exact"], Literal["mid-p"]] = ("exact", "mid-p")
 
 
-class PairedResult(BaseModel):
+class PairedResult(Strict):
     """The paired comparison on one set of cases; differences are second minus first."""
-
-    model_config = ConfigDict(extra="forbid")
 
     n: int
     """Pairs that both sides had scored."""
@@ -67,10 +65,8 @@ class PairedResult(BaseModel):
         return ((low > 0) - (high < 0)) if self.p_exact < 0.05 else 0
 
 
-class Comparison(BaseModel):
+class Comparison(Strict):
     """A paired comparison overall and by stratum, under both judges."""
-
-    model_config = ConfigDict(extra="forbid")
 
     first: str
     second: str

@@ -10,9 +10,9 @@ and there is no accuracy to report.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.measure.credit import (
     Coder,
     Level,
@@ -41,10 +41,8 @@ class Scored(NamedTuple):
     prediction: Prediction
 
 
-class Accuracy(BaseModel):
+class Accuracy(Strict):
     """A share of right answers with its uncertainty."""
-
-    model_config = ConfigDict(extra="forbid")
 
     n: int
     """All predictions, unscored ones included."""
@@ -109,10 +107,8 @@ class Group(Accuracy):
     """Smallest paired difference to another model that this many patients show with 80% power at 20% discordance."""
 
 
-class Metrics(BaseModel):
+class Metrics(Strict):
     """Everything that one evaluation says about one model."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str
     weights: str = ""

@@ -8,8 +8,7 @@ than `FEWEST` clusters are pooled (collapsed strata, Cochran 1977, 5A.12): one c
 from collections.abc import Hashable, Sequence
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
-
+from clinical_r1.errors import Strict
 from clinical_r1.stats import Interval, Pairs, cohen_kappa, paired_interval, wilson
 
 FEWEST = 5
@@ -106,10 +105,8 @@ def difference_interval(
     return Interval(low * size, high * size)
 
 
-class Mean(BaseModel):
+class Mean(Strict):
     """A mean of values that are shares, within [0, 1]."""
-
-    model_config = ConfigDict(extra="forbid")
 
     n: int
     mean: float
@@ -126,10 +123,8 @@ class Mean(BaseModel):
         return cls(n=len(values), mean=inside[0], low=inside[1], high=inside[2], **more)
 
 
-class MeanDifference(BaseModel):
+class MeanDifference(Strict):
     """Two models on the same answers: the paired difference of means, second minus first."""
-
-    model_config = ConfigDict(extra="forbid")
 
     n: int
     first: float

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from clinical_r1.atomic import write_text
+from clinical_r1.errors import Strict
 from clinical_r1.evaluation.measure.compare import Comparison
 from clinical_r1.evaluation.measure.metrics import Accuracy, Metrics
 from clinical_r1.evaluation.pages.results import answer_sentence, second_opinion, undecided_sentence
@@ -21,10 +22,8 @@ SMALL = 100
 """Subgroups below this size are listed as unknown, not as good or bad."""
 
 
-class CardInputs(BaseModel):
+class CardInputs(Strict):
     """What the card is written from."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     base_model: str = ""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
-from pydantic import BaseModel, ConfigDict
 
 from clinical_r1.charts import Series, histogram, line_chart, read_metrics, series
+from clinical_r1.errors import Strict
 from clinical_r1.evaluation.measure.metrics import Metrics, is_right
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction, Trace, TraceOutcome, iter_jsonl
@@ -179,10 +179,8 @@ def read_curves(sft: Path | None, ppo: Path | None) -> list[Figure]:
     return figures
 
 
-class Hyperparameter(BaseModel):
+class Hyperparameter(Strict):
     """One row of the table; empty where a run does not say."""
-
-    model_config = ConfigDict(extra="forbid")
 
     stage: str
     name: str

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.grounding.hallucination import hallucination_rate
 from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, THINKING, read_cases
 from clinical_r1.evaluation.measure.compare import Comparison, PairedResult, compare
@@ -44,10 +44,8 @@ from clinical_r1.step import STEP_FILE
 REPORT, SUMMARY = "report.html", "summary.json"
 
 
-class ReportInputs(BaseModel):
+class ReportInputs(Strict):
     """Where the earlier steps left their files, and what the page is to show."""
-
-    model_config = ConfigDict(extra="forbid")
 
     title: str = "ClinicalGPT-R1: training report"
     """Heading of the page."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.settings import Catalogue, Names, Shelf, load
 
 DEFAULT_POLICY = Path(__file__).with_name("promotion.yaml")
@@ -15,11 +15,7 @@ Points = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Rule(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class PrimaryRule(_Rule):
+class PrimaryRule(Strict):
     """Accuracy against the incumbent (or the base model): the lower end of the paired difference's 95% interval."""
 
     margin_points: Points = 2.0
@@ -30,7 +26,7 @@ class PrimaryRule(_Rule):
     """The same bound must hold under the independent judge."""
 
 
-class ForgettingRule(_Rule):
+class ForgettingRule(Strict):
     """General medical knowledge (MedQA form) against the *base* model."""
 
     margin_points: Points = 3.5
@@ -42,7 +38,7 @@ class ForgettingRule(_Rule):
     knowledge. Not of a probe that was made of the test cases, whose choices a model may never have seen."""
 
 
-class SpecialtyRule(_Rule):
+class SpecialtyRule(Strict):
     """No specialty may get worse. Its own cases speak first; what all specialties show together keeps small ones, which
     swing by chance, from deciding alone (`clinical_r1.stats.shrink`)."""
 
@@ -63,28 +59,28 @@ class SpecialtyRule(_Rule):
     """The true drop for which the rule's power is printed."""
 
 
-class ReasoningRule(_Rule):
+class ReasoningRule(Strict):
     """The model still reasons before it answers."""
 
     min_rate: Share = 0.9
     """Least share of outputs with one closed thought and an answer."""
 
 
-class HallucinationRule(_Rule):
+class HallucinationRule(Strict):
     """Findings and numbers in the thought that are not in the case."""
 
     max_rate: Share = 0.2
     """Largest share of predictions with at least one."""
 
 
-class NoIncumbentRule(_Rule):
+class NoIncumbentRule(Strict):
     """What is asked of the first model, besides beating the base model."""
 
     min_accuracy: Share = 0.5
     """The one-sided lower bound of its accuracy must reach this."""
 
 
-class Policy(_Rule):
+class Policy(Strict):
     """A whole policy file."""
 
     mode: Literal["superior", "non_inferior"] = "superior"
@@ -99,10 +95,8 @@ class Policy(_Rule):
     """Hold where more judgements than this failed."""
 
 
-class GateConfig(BaseModel):
+class GateConfig(Strict):
     """The promotion gate at the end of a training pipeline."""
-
-    model_config = ConfigDict(extra="forbid")
 
     policy: Annotated[Path | None, Names.FILES] = None
     """Policy file; None: the shipped one (clinical_r1/evaluation/promotion/promotion.yaml)."""

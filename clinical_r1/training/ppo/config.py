@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from clinical_r1.atomic import file_sha256
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.folders import identity
 from clinical_r1.rewards import ReasoningRule, RewardTable, reward_table
 from clinical_r1.settings import Names, Seed
@@ -16,10 +16,8 @@ from clinical_r1.training.tracking import TrackingConfig
 from clinical_r1.verifier.config import JudgeConfig
 
 
-class RolloutConfig(BaseModel):
+class RolloutConfig(Strict):
     """How episodes are sampled."""
-
-    model_config = ConfigDict(extra="forbid")
 
     engine: Literal["local", "vllm"] = "local"
     """`local`: the actor's own forward pass, on any
@@ -51,10 +49,8 @@ class RolloutConfig(BaseModel):
         return self
 
 
-class CriticConfig(BaseModel):
+class CriticConfig(Strict):
     """The value model, which PPO alone has: the SFT model's body with a linear head, an engine of its own."""
-
-    model_config = ConfigDict(extra="forbid")
 
     learning_rate: float | None = Field(default=None, gt=0)
     """Of the critic's AdamW; None = 9e-6 for all weights, 9e-5 for adapters, which start at zero."""
@@ -76,10 +72,8 @@ class CriticConfig(BaseModel):
     """What an untrained critic says everywhere: the linear head's bias."""
 
 
-class GroupConfig(BaseModel):
+class GroupConfig(Strict):
     """How GRPO and RLOO compare the answers to one prompt."""
-
-    model_config = ConfigDict(extra="forbid")
 
     scale: Literal["group", "batch", "none"] = "group"
     """GRPO divides what an answer earned beyond its group's mean by this deviation: of its group (DeepSeekMath, arXiv
@@ -89,10 +83,8 @@ class GroupConfig(BaseModel):
     for other prompts' groups, at most so many times a step; 0 keeps them. Each round costs rollouts and judgements."""
 
 
-class ProbeConfig(BaseModel):
+class ProbeConfig(Strict):
     """Looks at `validation` (never at `test`) while training, and the forgetting probe."""
-
-    model_config = ConfigDict(extra="forbid")
 
     every: int = Field(default=20, ge=0)
     """Steps between probes; 0 probes only before and after."""
@@ -104,10 +96,8 @@ class ProbeConfig(BaseModel):
     """At most so many of them."""
 
 
-class JudgeProbeConfig(BaseModel):
+class JudgeProbeConfig(Strict):
     """The judge is asked what the truth is known of before it pays anything."""
-
-    model_config = ConfigDict(extra="forbid")
 
     calls: int = Field(default=20, ge=0)
     """Half of them give a case's own reference as the answer, half another case's; 0 asks nothing."""
@@ -115,10 +105,8 @@ class JudgeProbeConfig(BaseModel):
     """Largest share of wrong or failed verdicts with which training starts."""
 
 
-class SamplesConfig(BaseModel):
+class SamplesConfig(Strict):
     """Completions of each step for people to read: samples.jsonl, the report, TensorBoard."""
-
-    model_config = ConfigDict(extra="forbid")
 
     per_step: int = Field(default=4, ge=0)
     """Completions of a step that are kept, spread over its batch; 0 keeps none."""
@@ -127,10 +115,8 @@ class SamplesConfig(BaseModel):
     verdict, reward, outcome and lengths alone."""
 
 
-class StopConfig(BaseModel):
+class StopConfig(Strict):
     """When a run stops by itself; the reason goes into metrics and report."""
-
-    model_config = ConfigDict(extra="forbid")
 
     max_kl: float = Field(default=60.0, gt=0)
     """Mean KL from the reference per episode, in nats."""
@@ -148,10 +134,8 @@ class StopConfig(BaseModel):
     """Stop when validation accuracy falls below the SFT model's 95% interval in two probes in a row."""
 
 
-class PPOConfig(BaseModel):
+class PPOConfig(Strict):
     """One run of reinforcement learning: PPO, or GRPO or RLOO on the same engine."""
-
-    model_config = ConfigDict(extra="forbid")
 
     algorithm: Literal["ppo", "grpo", "rloo"] = "ppo"
     """Whom an answer is compared with. `ppo`: a critic's expectation, token by token (the paper's). `grpo`: the mean of
@@ -314,10 +298,8 @@ LAYOUT: dict[str, Any] = {
 """Settings that change how a run is computed or watched and not what: they may change when it goes on."""
 
 
-class PPOJob(BaseModel):
+class PPOJob(Strict):
     """A run with its places; the JSON that `python -m clinical_r1.training.ppo.main --config` reads."""
-
-    model_config = ConfigDict(extra="forbid")
 
     config: PPOConfig
     """The settings."""

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from clinical_r1.atomic import file_sha256
+from clinical_r1.errors import Strict
 from clinical_r1.folders import identity
 from clinical_r1.settings import Names, Seed
 from clinical_r1.training.deepspeed import DeepSpeedConfig
@@ -13,10 +14,8 @@ from clinical_r1.training.lora import LoraSettings
 from clinical_r1.training.tracking import TrackingConfig
 
 
-class DPOConfig(BaseModel):
+class DPOConfig(Strict):
     """Direct preference optimization (arXiv 2305.18290) after SFT, on verdicts that are paid for already."""
-
-    model_config = ConfigDict(extra="forbid")
 
     beta: float = Field(default=0.1, gt=0)
     """How strongly the model is held to the SFT model."""
@@ -42,10 +41,8 @@ class DPOConfig(BaseModel):
         return self
 
 
-class SFTConfig(BaseModel):
+class SFTConfig(Strict):
     """Supervised fine-tuning on verified traces."""
-
-    model_config = ConfigDict(extra="forbid")
 
     epochs: float = Field(default=3.0, gt=0)
     """Passes over the traces (paper: 3)."""
@@ -141,10 +138,8 @@ LAYOUT = {
 """Settings that change how a run is computed or watched and not what: they may change when it goes on."""
 
 
-class SFTJob(BaseModel):
+class SFTJob(Strict):
     """What one training process is told: the settings and the folders."""
-
-    model_config = ConfigDict(extra="forbid")
 
     config: SFTConfig
     """The settings."""
