@@ -3,7 +3,7 @@
 import html
 from typing import Any
 
-from serving.monitoring.panels import Panel
+from serving.monitoring.dashboard import Panel
 
 COLOURS = ("#0b6e6e", "#c2571a", "#5b4bb5", "#2f7d32", "#a11d5b", "#7a6a00", "#31659c", "#8c4a2f")
 WIDTH, HEIGHT = 420, 170

@@ -26,8 +26,7 @@ from prometheus_client import generate_latest
 from clinical_r1.baseline import EDGES, Baseline, LengthHistogram
 from clinical_r1.reasoning import Outcome
 from serving.metrics import Finished, GatewayMetrics
-from serving.monitoring.dashboard import DASHBOARD_FILE, build, render
-from serving.monitoring.panels import PANELS
+from serving.monitoring.dashboard import DASHBOARD_FILE, PANELS, build, render
 from serving.monitoring.rules import rule_file
 from tests.ports import free_port
 
