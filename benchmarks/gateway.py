@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gateway_load.parties import big_tokenizer, build_load, gateway, kserve, rss_mb, running, say
-from serving.gateway.fields import DROPPED, NEUTRAL
+from serving.gateway.request import DROPPED, NEUTRAL
 
 SHARED = Path(__file__).parents[1] / "../shared/cases/gateway/neutral_fields.jsonl"
 

@@ -5,8 +5,9 @@ Labels come from closed sets only: `model_version` (one a process), `language` (
 """
 
 import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
@@ -44,6 +45,7 @@ ABORTED_BY = ("client", "engine", "timeout", "shutdown", "gateway")
 LENGTH_BUCKETS = (*(f"{edge:04d}" for edge in EDGES), "inf")
 """Padded, so that they sort by length wherever they are listed."""
 NAMESPACE = "clinical_r1"
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
 
 @dataclass
@@ -88,146 +90,113 @@ class GatewayMetrics:
         self.registry = CollectorRegistry()
         self.model_version = model_version
         version, language = ("model_version",), ("model_version", "language")
-        counter, histogram, gauge = self._counter, self._histogram, self._gauge
 
-        self.started = counter("answers_started", "Answers asked of the engine (n of a request)", language)
-        self.answers = counter("answers", "Ended answers by reasoning outcome", (*language, "outcome"))
-        self.truncated = counter("truncated_thoughts", "Answers whose token limit fell into the thought", language)
-        self.cuts = counter(
-            "cut_thoughts", "Thoughts closed at their budget, by whose budget it was", (*version, "budget")
+        def made(kind: type[_Metric], name: str, text: str, labels: tuple[str, ...], **more: Any) -> _Metric:
+            return kind(name, text, labels, registry=self.registry, **{"namespace": NAMESPACE} | more)
+
+        def histogram(
+            name: str, text: str, labels: tuple[str, ...], buckets: Sequence[float], **more: str
+        ) -> Histogram:
+            return made(Histogram, name, text, labels, buckets=buckets, **more)
+
+        def gen_ai(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            """OpenTelemetry's names for the same things; reasoning is a part of output there, never a third type."""
+            return histogram(f"gen_ai_{name}", text, (*version, *labels), buckets, namespace="")
+
+        self.started = made(Counter, "answers_started", "Answers asked of the engine (n of a request)", language)
+        self.answers = made(Counter, "answers", "Ended answers by reasoning outcome", (*language, "outcome"))
+        self.truncated = made(
+            Counter, "truncated_thoughts", "Answers whose token limit fell into the thought", language
         )
-        self.aborts = counter("aborts", "Answers cut off, by whom", (*version, "by"))
-        self.requests = counter("requests", "Requests by mode", ("model_version", "mode"))
-        self.rejections = counter("rejections", "Requests answered with an error, by reason", ("reason",))
-        self.upstream_errors = counter("upstream_errors", "Failures of the engine by kind", (*version, "kind"))
-        self.checks = counter(
-            "token_checks", "Own token count against the engine's usage, by result", (*version, "result")
-        )
-        self.lengths = counter(
-            "reasoning_length", "Answers by bucket of reasoning length, not cumulative", (*version, "bucket")
-        )
-        self.sampled = counter("audit_samples", "Answers kept for out-of-band judging", version)
-        self.samples_lost = counter("audit_samples_lost", "Kept answers that could not be stored", version)
-        self.audit_lost = counter("audit_lines_lost", "Audit lines that could not be written", version)
-        self.keys_reloads = counter("api_key_reloads", "Reloads of the API key file by result", ("result",))
+        cuts = "Thoughts closed at their budget, by whose budget it was"
+        self.cuts = made(Counter, "cut_thoughts", cuts, (*version, "budget"))
+        self.aborts = made(Counter, "aborts", "Answers cut off, by whom", (*version, "by"))
+        self.requests = made(Counter, "requests", "Requests by mode", (*version, "mode"))
+        self.rejections = made(Counter, "rejections", "Requests answered with an error, by reason", ("reason",))
+        self.upstream_errors = made(Counter, "upstream_errors", "Failures of the engine by kind", (*version, "kind"))
+        checks = "Own token count against the engine's usage, by result"
+        self.checks = made(Counter, "token_checks", checks, (*version, "result"))
+        lengths = "Answers by bucket of reasoning length, not cumulative"
+        self.lengths = made(Counter, "reasoning_length", lengths, (*version, "bucket"))
+        self.sampled = made(Counter, "audit_samples", "Answers kept for out-of-band judging", version)
+        self.samples_lost = made(Counter, "audit_samples_lost", "Kept answers that could not be stored", version)
+        self.audit_lost = made(Counter, "audit_lines_lost", "Audit lines that could not be written", version)
+        self.keys_reloads = made(Counter, "api_key_reloads", "Reloads of the API key file by result", ("result",))
 
         self.reasoning = histogram("reasoning_tokens", "Tokens inside of the thought", language, EDGES)
         self.answer = histogram("answer_tokens", "Tokens outside of the thought", language, EDGES)
-        self.first_thought = histogram(
-            "time_to_first_thought_seconds", "Request to first token of thought (streams)", language, SECONDS
+        thought, answer = (
+            "Request to first token of thought (streams)",
+            "Request to first token of the answer (streams)",
         )
-        self.first_answer = histogram(
-            "time_to_first_answer_seconds", "Request to first token of the answer (streams)", language, SECONDS
-        )
+        self.first_thought = histogram("time_to_first_thought_seconds", thought, language, SECONDS)
+        self.first_answer = histogram("time_to_first_answer_seconds", answer, language, SECONDS)
         self.think = histogram("think_seconds", "First token of thought to its end (streams)", language, SECONDS)
         self.latency = histogram("request_seconds", "Request to last byte", language, SECONDS)
         self.inter_token = histogram("inter_token_seconds", "Mean gap of a stream's pieces", version, INTER_TOKEN)
 
-        self.budget = gauge("thinking_budget_tokens", "Thinking budget of requests that name none; 0: none", version)
-        self.audit_failing = gauge("audit_failing", "1 while no audit line can be written", version)
-        self.in_flight = gauge("in_flight", "Requests being answered", version)
-        self.ready = gauge("upstream_ready", "1 while the engine answers its health check", version)
-        self.info = gauge(
-            "gateway_info", "Constant 1: how tokens are counted", (*version, "token_method", "gateway_version")
-        )
-        self.baseline_share = gauge(
-            "baseline_length_share", "Share of each reasoning-length bucket at evaluation", (*version, "bucket")
-        )
-        self.baseline_answers = gauge("baseline_answers", "Answers behind the baseline, 0 without one", version)
-        self.baseline_outcome = gauge(
-            "baseline_outcome_share", "Share of each outcome at evaluation", (*version, "outcome")
-        )
-        self._gen_ai(version)
-        self._create(method, gateway_version)
+        budget = "Thinking budget of requests that name none; 0: none"
+        self.budget = made(Gauge, "thinking_budget_tokens", budget, version)
+        self.audit_failing = made(Gauge, "audit_failing", "1 while no audit line can be written", version)
+        self.in_flight = made(Gauge, "in_flight", "Requests being answered", version)
+        self.ready = made(Gauge, "upstream_ready", "1 while the engine answers its health check", version)
+        info = "Constant 1: how tokens are counted"
+        self.info = made(Gauge, "gateway_info", info, (*version, "token_method", "gateway_version"))
+        shares = "Share of each reasoning-length bucket at evaluation"
+        self.baseline_share = made(Gauge, "baseline_length_share", shares, (*version, "bucket"))
+        self.baseline_answers = made(Gauge, "baseline_answers", "Answers behind the baseline, 0 without one", version)
+        outcomes = "Share of each outcome at evaluation"
+        self.baseline_outcome = made(Gauge, "baseline_outcome_share", outcomes, (*version, "outcome"))
 
-    def _gen_ai(self, version: tuple[str, ...]) -> None:
-        """OpenTelemetry's names for the same things; reasoning is a part of output there, never a third type."""
-        self.gen_ai_tokens = Histogram(
-            "gen_ai_client_token_usage",
-            "Tokens by type (OpenTelemetry name)",
-            (*version, "gen_ai_token_type"),
-            buckets=(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536),
-            registry=self.registry,
+        types = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
+        self.gen_ai_tokens = gen_ai(
+            "client_token_usage", "Tokens by type (OpenTelemetry name)", types, "gen_ai_token_type"
         )
-        self.gen_ai_first = Histogram(
-            "gen_ai_server_time_to_first_token_seconds",
-            "Request to first token (streams)",
-            version,
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self.gen_ai_each = Histogram(
-            "gen_ai_server_time_per_output_token_seconds",
-            "Mean time a token after the first (streams)",
-            version,
-            buckets=INTER_TOKEN,
-            registry=self.registry,
-        )
-        self.gen_ai_duration = Histogram(
-            "gen_ai_server_request_duration_seconds",
-            "Request to last byte (OpenTelemetry name)",
-            version,
-            buckets=SECONDS,
-            registry=self.registry,
-        )
+        first, each = "Request to first token (streams)", "Mean time a token after the first (streams)"
+        self.gen_ai_first = gen_ai("server_time_to_first_token_seconds", first, SECONDS)
+        self.gen_ai_each = gen_ai("server_time_per_output_token_seconds", each, INTER_TOKEN)
+        whole = "Request to last byte (OpenTelemetry name)"
+        self.gen_ai_duration = gen_ai("server_request_duration_seconds", whole, SECONDS)
+        self._create(method, gateway_version)
 
     def _create(self, method: Method, gateway_version: str) -> None:
         """Every series, at zero."""
         v = self.model_version
         # Looking a child up by its labels costs as much as counting in it, so those of every request are kept.
+        own = [name for name in _OfLanguage._fields if name != "outcomes"]
         self._of = {
             language: _OfLanguage(
-                started=self.started.labels(v, language),
-                truncated=self.truncated.labels(v, language),
-                reasoning=self.reasoning.labels(v, language),
-                answer=self.answer.labels(v, language),
-                first_thought=self.first_thought.labels(v, language),
-                first_answer=self.first_answer.labels(v, language),
-                think=self.think.labels(v, language),
-                latency=self.latency.labels(v, language),
+                **{name: getattr(self, name).labels(v, language) for name in own},
                 outcomes={outcome: self.answers.labels(v, language, outcome.value) for outcome in Outcome},
             )
             for language in LANGUAGES
         }
         self._modes = {mode: self.requests.labels(v, mode) for mode in MODES}
-        for reason in REASONS:
-            self.rejections.labels(reason)
-        for kind in UPSTREAM_KINDS:
-            self.upstream_errors.labels(v, kind)
         self._cuts = {budget: self.cuts.labels(v, budget) for budget in BUDGETS}
-        self.budget.labels(v)
-        for by in ABORTED_BY:
-            self.aborts.labels(v, by)
         self._checks = {result: self.checks.labels(v, result) for result in CHECKS}
         self._lengths = {bucket: self.lengths.labels(v, bucket) for bucket in LENGTH_BUCKETS}
-        for bucket in LENGTH_BUCKETS:
-            self.baseline_share.labels(v, bucket)
-        for outcome in Outcome:
-            self.baseline_outcome.labels(v, outcome.value)
+        for metric, values in (
+            (self.upstream_errors, UPSTREAM_KINDS),
+            (self.aborts, ABORTED_BY),
+            (self.baseline_share, LENGTH_BUCKETS),
+            (self.baseline_outcome, [outcome.value for outcome in Outcome]),
+        ):
+            for value in values:
+                metric.labels(v, value)
+        for reason in REASONS:
+            self.rejections.labels(reason)
         for result in ("ok", "failed"):
             self.keys_reloads.labels(result)
-        self.audit_lost_child = self.audit_lost.labels(v)
-        self.audit_failing_child = self.audit_failing.labels(v)
-        self.sampled.labels(v)
-        self.samples_lost.labels(v)
-        self.baseline_answers.labels(v)
+        for metric in (self.budget, self.sampled, self.samples_lost, self.baseline_answers):
+            metric.labels(v)
+        self.audit_lost_child, self.audit_failing_child = self.audit_lost.labels(v), self.audit_failing.labels(v)
         self.inter_token_child = self.inter_token.labels(v)
-        self.in_flight_child = self.in_flight.labels(v)
-        self.ready_child = self.ready.labels(v)
+        self.in_flight_child, self.ready_child = self.in_flight.labels(v), self.ready.labels(v)
         self._gen_ai_in, self._gen_ai_out = (self.gen_ai_tokens.labels(v, kind) for kind in ("input", "output"))
         self._gen_ai_duration = self.gen_ai_duration.labels(v)
         self._gen_ai_first, self._gen_ai_each = self.gen_ai_first.labels(v), self.gen_ai_each.labels(v)
         self._gateway_version = gateway_version
         self.set_method(method)
-
-    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(name, text, labels, namespace=NAMESPACE, registry=self.registry)
-
-    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
-        return Gauge(name, text, labels, namespace=NAMESPACE, registry=self.registry)
-
-    def _histogram(self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(name, text, labels, namespace=NAMESPACE, buckets=buckets, registry=self.registry)
 
     def set_method(self, method: Method) -> None:
         """Say how tokens are counted: 1 on one method, 0 on the others."""

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
@@ -15,14 +17,13 @@ from clinical_r1 import __version__, asking
 from clinical_r1.baseline import read_baseline
 from clinical_r1.errors import UserError
 from clinical_r1.reasoning import CONCLUSION_LABELS
-from serving.gateway.audit import AuditLog
+from serving.gateway.audit import AuditLog, Sampler
 from serving.gateway.config import INTENDED_USE, GatewayConfig
 from serving.gateway.errors import RejectionError
-from serving.gateway.exchange import new_request_id
+from serving.gateway.exchange import Exchange, new_request_id
+from serving.gateway.forward import forward
 from serving.gateway.keys import KeyRing
-from serving.gateway.openapi import document
-from serving.gateway.proxy import chat
-from serving.gateway.sampling import Sampler
+from serving.gateway.request import DROPPED, NEUTRAL, ChatRequest, parse
 from serving.gateway.state import GATEWAY, REQUEST_ID, Gateway
 from serving.gateway.tracing import Tracing
 from serving.gateway.upstream import Upstream
@@ -168,6 +169,70 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers["Server"] = "clinical-r1"
 
 
+async def chat(request: web.Request) -> web.StreamResponse:
+    """POST /v1/chat/completions."""
+    arrived = time.perf_counter()
+    gateway = request.app[GATEWAY]
+    key_id = gateway.identify(request)
+    gateway.admit(key_id)
+    gateway.in_flight += 1
+    gateway.in_flight_of[key_id] += 1
+    task = asyncio.current_task()
+    assert task
+    gateway.tasks.add(task)
+    try:
+        body = await read_body(request, gateway.config.limits.body_bytes, gateway.config.timeouts.body)
+        engine = gateway.upstream
+        config = gateway.config
+        asked = parse(body, config.limits, engine.names, engine.context, config.tools, gateway.budgets)
+        if not gateway.upstream.ready:
+            raise RejectionError(503, "engine_unreachable", "the engine is not ready", retry_after=5)
+        exchange = Exchange(
+            request[REQUEST_ID],
+            key_id,
+            asked,
+            arrived,
+            gateway.metrics,
+            gateway.audit,
+            gateway.sampler,
+            gateway.upstream.thinks,
+            gateway.budgets.by_engine,
+        )
+        exchange.trace = gateway.tracing.begin(request.headers, exchange)
+        return await forward(request, gateway, exchange)
+    finally:
+        gateway.in_flight -= 1
+        gateway.in_flight_of[key_id] -= 1
+        gateway.tasks.discard(task)
+
+
+async def read_body(request: web.Request, limit: int, timeout: float) -> bytes:
+    """The body, refused by its announced length before it is read, and cut off when it grows beyond the limit."""
+    too_large = RejectionError(413, "body_too_large", f"the body may have at most {limit} bytes")
+    if (request.content_length or 0) > limit:
+        raise too_large
+    if request.content_type != "application/json":
+        raise RejectionError(415, "bad_media_type", "send Content-Type: application/json")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise RejectionError(415, "bad_media_type", "send the body without Content-Encoding")
+    if request.content.is_eof():  # it came along with the headers
+        body = request.content.read_nowait()
+        if len(body) > limit:
+            raise too_large
+        return body
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(timeout):
+            async for chunk in request.content.iter_any():
+                size += len(chunk)
+                if size > limit:
+                    raise too_large
+                chunks.append(chunk)
+    except TimeoutError:
+        raise RejectionError(408, "body_timeout", "the body did not arrive in time") from None
+    return b"".join(chunks)
+
+
 async def models(request: web.Request) -> web.Response:
     """GET /v1/models: what is served here, not what else the engine may list."""
     gateway = request.app[GATEWAY]
@@ -218,8 +283,16 @@ async def engine_metrics(request: web.Request) -> web.Response:
 
 
 async def openapi(request: web.Request) -> web.Response:
-    """The API's own description."""
-    return web.json_response(document(request.app[GATEWAY].config.limits))
+    """The API's own description, OpenAPI 3.1: openapi.yaml, with the models that check requests."""
+    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"))
+    del found["x-refused"]  # its anchor has served
+    schema = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    properties = schema["properties"]
+    properties["messages"]["maxItems"] = request.app[GATEWAY].config.limits.messages
+    properties |= {name: {"description": "Accepted and dropped"} for name in DROPPED}
+    properties |= {name: {"enum": [None, *values]} for name, values in NEUTRAL.items()}
+    found["components"]["schemas"] |= {**schema.pop("$defs"), "ChatRequest": schema}
+    return web.json_response(found)
 
 
 async def page(request: web.Request) -> web.Response:

@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from clinical_r1.reasoning import Outcome
-from serving.gateway.audit import AuditLog
+from serving.gateway.audit import AuditLog, Sampler
 from serving.gateway.counting import Count
 from serving.gateway.observer import AnswerObserver, Thinks
 from serving.gateway.request import Asked
-from serving.gateway.sampling import Sampler
 from serving.metrics import Finished, GatewayMetrics
 
 ENGINE_SLACK = 64

@@ -9,16 +9,26 @@ import codecs
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from clinical_r1.text import han_of, latin_of
 from serving.gateway.config import Limits
 from serving.gateway.errors import RejectionError
-from serving.gateway.fields import DROPPED, DROPPED_PARTS, NEUTRAL, TEXT_PARTS, TOOL_FIELDS
 
+_TABLE = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
+DROPPED = frozenset(_TABLE["dropped"])
+NEUTRAL: dict[str, tuple[Any, ...]] = {field: tuple(values) for field, values in _TABLE["neutral"].items()}
+TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")
+"""Forwarded where the configuration allows tools."""
+TEXT_PARTS = ("text", "input_text", "output_text")
+"""Types of content parts that are text."""
+DROPPED_PARTS = ("thinking", "redacted_thinking", "reasoning")
+"""Types of content parts in which clients send back what an earlier turn thought."""
 MAX_STOPS, MAX_STOP_LENGTH = 4, 64
 LANGUAGES = ("en", "zh", "other")
 

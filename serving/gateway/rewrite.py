@@ -15,8 +15,8 @@ import orjson
 
 from clinical_r1.reasoning import Outcome, Piece
 from clinical_r1.schema import MOST_TOKENS
-from serving.gateway.fields import DROPPED_PARTS
 from serving.gateway.observer import AnswerObserver, reconcile
+from serving.gateway.request import DROPPED_PARTS
 
 _CONTENT = re.compile(rb'"content":\s*("(?:[^"\\]|\\.)*")')
 _TOKEN_IDS = re.compile(rb',\s*"token_ids":\s*(?:null|\[[\d,\s]*\])')

@@ -8,12 +8,11 @@ from typing import Any
 
 from aiohttp import web
 
-from serving.gateway.audit import AuditLog
+from serving.gateway.audit import AuditLog, Sampler
 from serving.gateway.config import GatewayConfig
 from serving.gateway.errors import RejectionError
 from serving.gateway.keys import KeyRing
 from serving.gateway.request import Budgets
-from serving.gateway.sampling import Sampler
 from serving.gateway.tracing import Tracing
 from serving.gateway.upstream import Upstream
 from serving.metrics import GatewayMetrics
