@@ -93,11 +93,9 @@ class Cluster:
 
     def delete(self, kind: Kind, name: str) -> None:
         """Its pods go with it; one that is not there is no error."""
-        body = {"propagationPolicy": "Background"}
+        call, body = self._custom.delete_namespaced_custom_object, {"propagationPolicy": "Background"}
         try:
-            self._call(
-                kind, f"delete {kind.plural}/{name}", self._custom.delete_namespaced_custom_object, name=name, body=body
-            )
+            self._call(kind, f"delete {kind.plural}/{name}", call, name=name, body=body)
         except Refused as error:
             if error.status != 404:
                 raise
@@ -105,11 +103,8 @@ class Cluster:
     def lacks(self, kind: Kind) -> bool:
         """Whether the cluster does not know this resource at all."""
         try:
-            found = self._guard(
-                f"list the resources of {kind.group}",
-                kind,
-                lambda: self._custom.get_api_resources(kind.group, kind.version, _request_timeout=20),
-            )
+            ask, what = self._custom.get_api_resources, f"list the resources of {kind.group}"
+            found = self._guard(what, kind, lambda: ask(kind.group, kind.version, _request_timeout=20))
         except Refused as error:
             if error.status == 404:
                 return True
@@ -123,9 +118,8 @@ class Cluster:
         """
         path = f"/openapi/v3/apis/{kind.group}/{kind.version}"
         options = {"auth_settings": ["BearerToken"], "response_type": "object", "_request_timeout": 30}
-        document = self._guard(
-            f"read the schema of {kind.plural}", kind, lambda: self.http.call_api(path, "GET", **options)[0]
-        )
+        what = f"read the schema of {kind.plural}"
+        document = self._guard(what, kind, lambda: self.http.call_api(path, "GET", **options)[0])
         schemas = document.get("components", {}).get("schemas", {}).values()
         specs = [schema.get("properties", {}).get("spec", {}) for schema in schemas]
         return {field for spec in specs for field in spec.get("properties", {})}
@@ -137,15 +131,9 @@ class Cluster:
 
     def log_lines(self, pod: str, container: str, since: int | None = None) -> Iterator[str]:
         """Follow the log of a container until it ends; `since` seconds ago, else from its beginning."""
-        stream = self._core(
-            f"read the log of pod {pod}",
-            self.core.read_namespaced_pod_log,
-            name=pod,
-            container=container,
-            follow=True,
-            since_seconds=since,
-            _preload_content=False,
-        )
+        options = {"follow": True, "since_seconds": since, "_preload_content": False}
+        read = self.core.read_namespaced_pod_log
+        stream = self._core(f"read the log of pod {pod}", read, name=pod, container=container, **options)
         try:
             for line in stream:
                 yield line.decode("utf-8", "replace").rstrip("\n")
@@ -155,13 +143,8 @@ class Cluster:
 
     def config_map(self, name: str) -> dict[str, str] | None:
         """Its data; None where there is none."""
-        try:
-            found = self._core(f"get configmap {name}", self.core.read_namespaced_config_map, name=name)
-        except Refused as error:
-            if error.status == 404:
-                return None
-            raise
-        return dict(found.data or {})
+        found = self.found(self.core.read_namespaced_config_map, f"get configmap {name}", name=name)
+        return None if found is None else dict(found.data or {})
 
     def secret(self, name: str) -> dict[str, str]:
         """The values of a Secret; raises Refused."""

@@ -13,7 +13,7 @@ annotation `clinical-r1/previous-uri`.
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 from pydantic import Field
 
@@ -72,10 +72,8 @@ class Verdict(Strict):
     observed: Observed
 
 
-class Watch(Protocol):
-    """Looks at the new model: `url` is that of its own Service; returns all that was seen so far."""
-
-    def __call__(self, url: str) -> Observed: ...
+Watch = Callable[[str], Observed]
+"""Looks at the new model at the URL of its own Service; returns all that was seen so far."""
 
 
 def judge(observed: Observed, rules: RolloutRules) -> tuple[str, str]:
@@ -84,10 +82,8 @@ def judge(observed: Observed, rules: RolloutRules) -> tuple[str, str]:
         return "held", f"{observed.requests} requests, fewer than {rules.min_requests}: silence promotes nothing"
     errors = observed.errors / observed.requests
     if errors > rules.max_error_rate:
-        return (
-            "rolled back",
-            f"{errors:.1%} of {observed.requests} requests failed (at most {rules.max_error_rate:.1%})",
-        )
+        why = f"{errors:.1%} of {observed.requests} requests failed (at most {rules.max_error_rate:.1%})"
+        return "rolled back", why
     answers = observed.requests - observed.errors
     rate = observed.reasoned / answers if answers else 0.0
     if rate < rules.min_reasoning_rate:
@@ -121,7 +117,9 @@ def roll_out(
     name = canary_name(uri, live["spec"]["predictor"].get("name", ""))
     stable = int(live["spec"]["predictor"].get("minReplicas", 1))
     say(f"{service}: {share_text(stable, replicas, mode)}")
-    _check_no_other(live, name)
+    others = [entry["predictor"].get("name", "") for entry in live["spec"].get("canary") or []]
+    if others and others != [name]:
+        raise UserError(f"{service}: a rollout of {others[0]} is under way: wait for it, or remove spec.canary")
     # KServe refuses a canary larger than the stable part, and takes its replicas out of those (at least one stays).
     if replicas > stable:
         raise UserError(
@@ -148,7 +146,8 @@ def roll_out(
         light = _canary(live, name, uri, "replicas", replicas)
         cluster.patch(INFERENCE_SERVICE, service, {"spec": {"canary": [light]}})
         wait_pods(cluster, service, uri, "on", replicas, rules, poll)
-    _promote(cluster, service, live, name, uri)
+    # The canary's pods become the stable ones: same name and template, so that none restarts.
+    _serve(cluster, service, name, uri, served)
     say(f"{service}: promoted: {reason}; previous: {served}")
     return Verdict(decision="promoted", reason=reason, uri=uri, previous=served, observed=observed)
 
@@ -212,22 +211,10 @@ def _canary(live: Object, name: str, uri: str, mode: Mode, replicas: int) -> Obj
     }
 
 
-def _promote(cluster: Cluster, service: str, live: Object, name: str, uri: str) -> None:
-    """The canary's pods become the stable ones: same name and template, so that none restarts."""
-    served = live["spec"]["predictor"]["model"].get("storageUri", "")
-    _serve(cluster, service, name, uri, served)
-
-
 def _serve(cluster: Cluster, service: str, name: str | None, uri: str, served: str) -> None:
-    predictor: Object = {
-        "model": {"storageUri": uri},
-        "annotations": {VERSION: model_version(uri)},
-        "labels": {TRAFFIC: "on"},
-    }
-    if name:
-        predictor["name"] = name
-    notes = {PREVIOUS: served}
-    body = {"metadata": {"annotations": notes}, "spec": {"predictor": predictor, "canary": None}}
+    notes = {"annotations": {VERSION: model_version(uri)}, "labels": {TRAFFIC: "on"}}
+    predictor: Object = {"model": {"storageUri": uri}, **notes} | ({"name": name} if name else {})
+    body = {"metadata": {"annotations": {PREVIOUS: served}}, "spec": {"predictor": predictor, "canary": None}}
     cluster.patch(INFERENCE_SERVICE, service, body)
 
 
@@ -285,10 +272,14 @@ def wait_pods(
     selector = f"serving.kserve.io/inferenceservice={service},{TRAFFIC}={traffic}"
     deadline = time.monotonic() + rules.ready_seconds
     while True:
-        pods = [
-            pod for pod in cluster.pods(selector) if (pod.metadata.annotations or {}).get(VERSION) == model_version(uri)
+        ready = [
+            pod
+            for pod in cluster.pods(selector)
+            if (pod.metadata.annotations or {}).get(VERSION) == model_version(uri)
+            and not pod.metadata.deletion_timestamp
+            and any(c.type == "Ready" and c.status == "True" for c in pod.status.conditions or [])
         ]
-        if sum(map(_is_ready, pods)) >= replicas:
+        if len(ready) >= replicas:
             return
         if time.monotonic() > deadline:
             raise UserError(
@@ -298,23 +289,9 @@ def wait_pods(
         time.sleep(poll)
 
 
-def _is_ready(pod: Any) -> bool:
-    conditions = pod.status.conditions or []
-    return not pod.metadata.deletion_timestamp and any(c.type == "Ready" and c.status == "True" for c in conditions)
-
-
-def _check_no_other(live: Object, name: str) -> None:
-    others = [entry["predictor"].get("name", "") for entry in live["spec"].get("canary") or []]
-    if others and others != [name]:
-        service = live["metadata"]["name"]
-        raise UserError(f"{service}: a rollout of {others[0]} is under way: wait for it, or remove spec.canary")
-
-
 def _service(cluster: Cluster, service: str) -> Object:
     live = cluster.get(INFERENCE_SERVICE, service)
     if live is None:
-        raise UserError(
-            f"inferenceservice {service}: there is none in namespace {cluster.namespace}: install the chart with "
-            "serving.model.uri first"
-        )
+        fix = "install the chart with serving.model.uri first"
+        raise UserError(f"inferenceservice {service}: there is none in namespace {cluster.namespace}: {fix}")
     return live

@@ -222,7 +222,7 @@ def _model_uri(name: str, version: str, store: str) -> str:
 
 
 def _watch(cluster: "Cluster", mode: str, service: str, probes: Path | None) -> "Watch":
-    from clinical_r1.cluster.probes import Live, Probe
+    from clinical_r1.cluster.deploy import Live, Probe
     from clinical_r1.errors import UserError
     from clinical_r1.schema import Case, read_jsonl
 

@@ -8,7 +8,7 @@ import pytest
 from ground import Ground
 
 from clinical_r1.cluster.api import INFERENCE_SERVICE
-from clinical_r1.cluster.probes import observed_in
+from clinical_r1.cluster.deploy import observed_in
 from clinical_r1.cluster.rollout import (
     PREVIOUS,
     TRAFFIC,
