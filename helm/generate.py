@@ -6,7 +6,7 @@ A test holds both equal to what this file would write.
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -14,122 +14,17 @@ CHART = Path(__file__).parent / "clinical-r1"
 REPOSITORY = Path(__file__).parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-TEXT = {"type": "string"}
-TEXT_MAP = {"type": "object", "additionalProperties": TEXT}
-NAME = {"type": "string", "pattern": "^$|^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"}
-QUANTITY = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P|m)?$"}
-AUTO = {"oneOf": [{"type": "boolean"}, {"const": "auto"}]}
-IMAGE = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["repository"],
-    "properties": {
-        "repository": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9._/-]*[a-z0-9])?$"},
-        "tag": {"type": "string", "pattern": "^$|^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$"},
-        "digest": {"type": "string", "pattern": "^$|^sha256:[0-9a-f]{64}$"},
-        "pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
-    },
-}
-RESOURCES = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {"requests": {"type": "object"}, "limits": {"type": "object"}},
-}
-TOLERATIONS = {"type": "array", "items": {"type": "object"}}
-_BYTE = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_IPV4 = f"({_BYTE}\\.){{3}}{_BYTE}/(3[0-2]|[12]?[0-9])"
-_IPV6 = "[0-9a-fA-F:]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9])"
-CIDR = {"type": "string", "pattern": f"^({_IPV4}|{_IPV6})$"}
-PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
+CONSTRAINTS = yaml.safe_load(Path(__file__).with_name("constraints.yaml").read_text(encoding="utf-8"))
+NAME = CONSTRAINTS["types"]["name"]
 
 
-def entries(**properties: Any) -> dict[str, Any]:
-    """A list of objects with exactly these keys."""
-    row = {"type": "object", "additionalProperties": False, "required": list(properties), "properties": properties}
-    return {"type": "array", "items": row}
-
-
-# What the default of a key does not say. A path ends with the key or, with `.`, starts somewhere below.
-CONSTRAINTS: dict[str, dict[str, Any]] = {
-    "fullnameOverride": NAME,
-    "global.imageRegistry": {"type": "string", "pattern": "^$|^[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._/-]*[a-z0-9])?$"},
-    "global.imagePullSecrets": {"type": "array", "items": TEXT},
-    "images.trainer": IMAGE,
-    "images.gateway": IMAGE,
-    "images.vllm": IMAGE,
-    "images.minio": IMAGE,
-    "objectStore.mode": {"enum": ["external", "minio"]},
-    "objectStore.endpoint": {"type": "string", "pattern": "^$|^https?://[^/ ]+/?$"},
-    "objectStore.bucket": {"type": "string", "pattern": "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"},
-    "objectStore.setup.deadlineSeconds": {"type": "integer", "minimum": 60},
-    "objectStore.minio.size": QUANTITY,
-    "objectStore.minio.tls.mode": {"enum": ["generated", "existing", "none"]},
-    "objectStore.minio.tls.days": {"type": "integer", "minimum": 1},
-    "kubeflow.mode": {"enum": ["standalone", "multiuser"]},
-    "kubeflow.register.mode": {"enum": ["auto", "job", "crd", "none"]},
-    "kubeflow.state.size": QUANTITY,
-    "kubeflow.state.accessMode": {"enum": ["ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"]},
-    "kubeflow.audit.schedule": {"type": "string", "pattern": "^$|^(\\S+ ){5}\\S+$"},
-    "kubeflow.audit.parameters": {"type": "object"},
-    "kubeflow.register.endpoint": {"type": "string", "pattern": "^$|^https?://[^ ]+$"},
-    "simulator.args": {"type": "array", "items": TEXT},
-    "training.runtime.enabled": AUTO,
-    "training.runtime.sharedMemory": QUANTITY,
-    "serving.enabled": AUTO,
-    "serving.kind": {"enum": ["InferenceService", "LLMInferenceService"]},
-    "serving.llm": {"type": "object"},
-    "serving.name": {"type": "string", "pattern": "^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"},
-    "serving.model.uri": {"type": "string", "pattern": "^$|^s3://[^/\\s]+/models/[^/\\s?#]+/[^/\\s?#]+/?$"},
-    "serving.engine.kind": {"enum": ["vllm", "cpu"]},
-    "serving.engine.args": {"type": "array", "items": TEXT},
-    "serving.engine.env": {"type": "array", "items": {"type": "object", "required": ["name"]}},
-    "serving.engine.startupSeconds": {"type": "integer", "minimum": 30},
-    "serving.engine.sharedMemory": QUANTITY,
-    "serving.gateway.auth": {"enum": ["keys", "none"]},
-    "serving.gateway.config": {"type": "object"},
-    "serving.gateway.traceCollector": {"type": "string", "pattern": "^$|^https?://[^/ ]+:[0-9]+/?$"},
-    "serving.gateway.thinkingBudget": {
-        "oneOf": [{"type": "integer", "minimum": 0}, {"const": "auto"}, {"type": "null"}]
-    },
-    "serving.gateway.sampling.rate": {
-        # `helm --set` hands fractions over as text.
-        "oneOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": "^(0?\\.[0-9]+|0|1)$"}]
-    },
-    "serving.replicas.min": {"type": "integer", "minimum": 1},
-    "serving.replicas.max": {"type": "integer", "minimum": 1},
-    "serving.autoscaling.prometheus": {"type": "string", "pattern": "^$|^https?://[^ ]+$"},
-    "serving.autoscaling.inFlight": {"type": "integer", "minimum": 1},
-    "serving.rollout.mode": {"enum": ["dark", "replicas", "replace"]},
-    "serving.rollout.minRequests": {"type": "integer", "minimum": 1},
-    "monitoring.podMonitor.enabled": AUTO,
-    "monitoring.podMonitor.interval": {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"},
-    "monitoring.rules.enabled": AUTO,
-    "networkPolicy.egress": {"enum": ["closed", "open"]},
-    "networkPolicy.clientNamespaces": {"type": "array", "items": NAME},
-    "networkPolicy.objectStoreCIDRs": {"type": "array", "items": CIDR},
-    "networkPolicy.apiServerCIDRs": {"type": "array", "items": CIDR},
-    "networkPolicy.llmEndpoints": entries(cidr=CIDR, port=PORT),
-    "networkPolicy.llmNamespaces": entries(namespace=NAME, port=PORT),
-    "istio.namespaces": {"type": "array", "items": NAME},
-    "tests.timeoutSeconds": {"type": "integer", "minimum": 30},
-}
-BY_LAST_KEY = {
-    "resources": RESOURCES,
-    "tolerations": TOLERATIONS,
-    "nodeSelector": TEXT_MAP,
-    "labels": TEXT_MAP,
-    "annotations": TEXT_MAP,
-    **dict.fromkeys(("priorityClassName", "serviceAccountName", "storageClass"), NAME),
-    **dict.fromkeys(("secret", "configMap", "namespace", "queue", "clusterQueue", "monitoringNamespace"), NAME),
-    **dict.fromkeys(("existingSecret", "existingClaim", "endpointSecret", "patientSecret", "testKeySecret"), NAME),
-}
-
-
-class Value:
+class Value(NamedTuple):
     """One key of values.yaml: its path, default, comment and whether it only holds others."""
 
-    def __init__(self, path: str, default: Any, text: str, group: bool) -> None:
-        self.path, self.default, self.text, self.group = path, default, text, group
+    path: str
+    default: Any
+    text: str
+    group: bool
 
 
 def read_values() -> list[Value]:
@@ -162,18 +57,16 @@ def read_values() -> list[Value]:
 
 def schema_of(value: Value) -> dict[str, Any]:
     """What a key may hold, by its constraint or else by its default."""
-    if value.path in CONSTRAINTS:
-        return CONSTRAINTS[value.path]
     last = value.path.rpartition(".")[2]
-    if last in BY_LAST_KEY:
-        return BY_LAST_KEY[last]
+    if known := CONSTRAINTS["by_path"].get(value.path) or CONSTRAINTS["by_last_name"].get(last):
+        return dict(known)
     default = value.default
     if isinstance(default, dict):  # a closed map in one line: all values are of one type
         one = {"type": "integer", "minimum": 0} if isinstance(next(iter(default.values())), int) else NAME
         return {"type": "object", "additionalProperties": False, "properties": dict.fromkeys(default, one)}
     kinds: dict[type, str] = {bool: "boolean", int: "integer", str: "string"}
     if type(default) not in kinds:
-        raise SystemExit(f"error: helm/generate.py: say in CONSTRAINTS what {value.path} may hold")
+        raise SystemExit(f"error: helm/constraints.yaml: say what {value.path} may hold")
     return {"type": kinds[type(default)]}
 
 
