@@ -102,12 +102,8 @@ def _rights(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
         if not cluster.allowed(verb, group, resource, user)
     ]
     if missing:
-        yield Finding(
-            "rights",
-            "fail",
-            f"{facts.account} may not: {', '.join(missing)}",
-            "helm upgrade with kubeflow.rbac.create=true and kubeflow.serviceAccountName set to the steps' account",
-        )
+        fix = "helm upgrade with kubeflow.rbac.create=true and kubeflow.serviceAccountName set to the steps' account"
+        yield Finding("rights", "fail", f"{facts.account} may not: {', '.join(missing)}", fix)
     else:
         yield Finding("rights", "ok", f"{facts.account} may run TrainJobs and roll out models")
 
@@ -117,9 +113,8 @@ def _runtime(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
     if cluster.lacks(TRAINING_RUNTIME):
         return
     if cluster.get(TRAINING_RUNTIME, name) is None:
-        yield Finding(
-            "training runtime", "warn", f"no TrainingRuntime {name}", "helm upgrade with training.runtime.enabled=true"
-        )
+        fix = "helm upgrade with training.runtime.enabled=true"
+        yield Finding("training runtime", "warn", f"no TrainingRuntime {name}", fix)
     else:
         yield Finding("training runtime", "ok", name)
 
@@ -130,16 +125,11 @@ def _accelerators(cluster: Cluster, accelerator: str) -> Iterator[Finding]:
     total = sum(counts.values())
     if total:
         best = max(counts.values())
-        yield Finding(
-            "accelerators", "ok", f"{total} {accelerator} on {sum(map(bool, counts.values()))} node(s), {best} at most"
-        )
+        text = f"{total} {accelerator} on {sum(map(bool, counts.values()))} node(s), {best} at most"
+        yield Finding("accelerators", "ok", text)
     else:
-        yield Finding(
-            "accelerators",
-            "warn",
-            f"no node offers {accelerator} ({len(nodes)} nodes)",
-            "install the vendor's device plugin or GPU operator, or name another resource with --accelerator",
-        )
+        fix = "install the vendor's device plugin or GPU operator, or name another resource with --accelerator"
+        yield Finding("accelerators", "warn", f"no node offers {accelerator} ({len(nodes)} nodes)", fix)
 
 
 def _quota(cluster: Cluster) -> Iterator[Finding]:
@@ -163,13 +153,11 @@ def _bucket(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
         keys = cluster.secret(secret)
     except Refused as error:
         if error.status == 403:
-            yield Finding(
-                "bucket write", "warn", f"not tried: this account may not read Secret {secret}", "run as an admin"
-            )
+            fix = "run as an admin"
+            yield Finding("bucket write", "warn", f"not tried: this account may not read Secret {secret}", fix)
             return
-        yield Finding(
-            "bucket write", "fail", str(error), f"make Secret {secret} (objectStore.existingSecrets.pipelines)"
-        )
+        fix = f"make Secret {secret} (objectStore.existingSecrets.pipelines)"
+        yield Finding("bucket write", "fail", str(error), fix)
         return
     store, key = open_store(f"s3://{facts.bucket}/pipelines", _settings(facts, keys)), "doctor-probe"
     try:

@@ -87,9 +87,8 @@ def authority(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
     given = {name: _variable(server, SERVER, name) for name in ("CABUNDLE_CONFIGMAP_NAME", "CABUNDLE_KEY_NAME")}
     fix = "manifests/kubeflow/server.sh (docs/install.md, step 6)"
     if _variable(server, SERVER, "CABUNDLE_SECRET_NAME"):
-        yield Finding(
-            "authority in steps", "warn", "the server names a Secret, CABUNDLE_SECRET_NAME: not compared", fix
-        )
+        text = "the server names a Secret, CABUNDLE_SECRET_NAME: not compared"
+        yield Finding("authority in steps", "warn", text, fix)
     elif given["CABUNDLE_CONFIGMAP_NAME"] != ours or (given["CABUNDLE_KEY_NAME"] or "ca.crt") != facts.ca_key:
         told = given["CABUNDLE_CONFIGMAP_NAME"] or "none"
         text = f"the server gives steps the authorities of ConfigMap {told}, the store's are in {ours} ({facts.ca_key})"
@@ -105,9 +104,8 @@ def log_archive(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
     server = cluster.at(facts.kubeflow_namespace)
     data = server.config_map(ARGO)
     if data is None:
-        yield Finding(
-            "log archive", "warn", f"no ConfigMap {ARGO} in namespace {server.namespace}", "is Argo elsewhere?"
-        )
+        fix = "is Argo elsewhere?"
+        yield Finding("log archive", "warn", f"no ConfigMap {ARGO} in namespace {server.namespace}", fix)
         return
     archive = _yaml(data.get("artifactRepository", ""))
     s3 = archive.get("s3") or {}
@@ -142,12 +140,9 @@ def dashboard(cluster: Cluster, facts: Facts) -> Iterator[Finding]:
     host, port = _variable(server, UI, "MINIO_HOST"), _variable(server, UI, "MINIO_PORT")
     proxied = _variable(server, UI, "ARTIFACTS_SERVICE_PROXY_ENABLED").lower() == "true"
     if not proxied and _host(facts.endpoint) not in (host, f"{host}:{port}"):
-        yield Finding(
-            "artifacts in the dashboard",
-            "warn",
-            f"the dashboard reads artifacts from {host or 'its own store'}: ours are not shown",
-            "manifests/kubeflow/server.sh (docs/install.md, step 6)",
-        )
+        text = f"the dashboard reads artifacts from {host or 'its own store'}: ours are not shown"
+        fix = "manifests/kubeflow/server.sh (docs/install.md, step 6)"
+        yield Finding("artifacts in the dashboard", "warn", text, fix)
 
 
 CHECKS: tuple[Callable[[Cluster, Facts], Iterator[Finding]], ...] = (
