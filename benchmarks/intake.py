@@ -44,7 +44,7 @@ class Outcome:
         config.dedup.exact, config.dedup.near = False, "off"
         try:
             with taken_cases(config, None, strict=False) as taken:
-                self.cases = [taken.case(kept.facts) for kept in taken.policies.kept]
+                self.cases = [taken.case(facts) for facts in taken.policies.kept]
                 self.rejects, self.held = taken.intake.rejects, len(taken.quarantined)
         except UserError as error:
             self.refused = str(error)

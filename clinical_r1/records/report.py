@@ -1,13 +1,12 @@
 """What the records step did, as numbers: report.json for machines, card.md for people. Never text of a record."""
 
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field
 
 from clinical_r1.errors import Strict
-from clinical_r1.records.spool import Facts
+from clinical_r1.page import render
+from clinical_r1.records.row import Facts
 from clinical_r1.schema import SPLITS
 
 
@@ -61,53 +60,9 @@ class RecordsReport(Strict):
     """SHA-256 of the split files."""
 
 
-def counts(values: Iterable[str]) -> dict[str, int]:
-    """Values by frequency, most frequent first."""
-    return dict(Counter(values).most_common())
-
-
 def card(report: RecordsReport, splits: dict[str, list[Facts]]) -> str:
     """The dataset card as Markdown."""
-    lines = ["# Records", "", _gate_sentence(report), ""]
-    lines += ["| split | cases | en | zh | patients | sites | sha256 |", "|---|---|---|---|---|---|---|"]
-    for name in SPLITS:
-        cases = splits[name]
-        language = Counter(case.language for case in cases)
-        patients, sites = {c.patient for c in cases} - {""}, {c.site for c in cases} - {""}
-        digest = report.hashes.get(f"{name}.jsonl", "")[:16]
-        row = (name, len(cases), language["en"], language["zh"], len(patients), len(sites), digest)
-        lines.append("| " + " | ".join(map(str, row)) + " |")
-    lines += ["", "## Sources", "", "| name | format | read | kept | terms | sha256 |", "|---|---|---|---|---|---|"]
-    for source in report.sources:
-        terms = source["terms"] or "not stated"
-        form = source["format"] + (" (unverified preset)" if source["unverified"] else "")
-        lines.append(
-            f"| {source['name']} | {form} | {source['read']} | {source['kept']} | {terms} | {source['sha256'][:16]} |"
-        )
-    lines += ["", "## What was left out", ""]
-    lines += [f"- malformed: {report.malformed} of {report.read} (rejects.jsonl)"]
-    lines += [f"  - {reason}: {count}" for reason, count in report.reject_reasons.items()]
-    lines += [f"- {kind}: {count} (rejects.jsonl)" for kind, count in report.dropped.items()]
-    lines += [f"- quarantined by the PHI gate: {report.quarantined} (quarantine.jsonl)"]
-    lines += [f"- beyond the limit: {report.limited}; beyond the split sizes: {report.unused}"]
-    lines += [f"- not taken from kept records: {count} {kind}" for kind, count in report.lost.items()]
-    lines += [
-        "",
-        f"Splits by {report.split_rule}, seed {report.seed}, grouped by {', '.join(report.group_by) or 'nothing'}",
-    ]
-    lines[-1] += f" ({report.groups} groups, {report.group_overlap} in more than one split)."
-    lines += ["", "## Specialties", ""] + [f"- {name}: {count}" for name, count in report.specialties.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _gate_sentence(report: RecordsReport) -> str:
-    if report.phi["policy"] == "off":
-        return f"PHI gate: off, because the data are declared {report.phi['off_because'].replace('_', ' ')}."
-    scrubbed = sum(report.phi["scrubbed"].values())
-    return (
-        f"PHI gate: on; {scrubbed} identifiers removed, {report.quarantined} records kept back. "
-        "This is no certificate of anonymity."
-    )
+    return render("records.md.j2", report=report, splits={name: splits[name] for name in SPLITS}).rstrip() + "\n"
 
 
 def account(report: RecordsReport | dict[str, Any]) -> list[str]:
@@ -115,18 +70,13 @@ def account(report: RecordsReport | dict[str, Any]) -> list[str]:
     told = report.model_dump() if isinstance(report, RecordsReport) else report
     lines = []
     for source in told["sources"]:
-        parts = [f"{count} {kind.replace('_', ' ')}" for kind, count in source["rejected"].items() if count]
-        parts += [f"{source['quarantined']} quarantined"] if source["quarantined"] else []
-        parts += [f"{source['limited']} beyond the limit"] if source["limited"] else []
-        lines.append(
-            f"{source['name']} ({source['format']}): {source['read']} read, {source['kept']} kept"
-            + (f"; {', '.join(parts)}" if parts else "")
-        )
+        became = {**source["rejected"], "quarantined": source["quarantined"], "beyond the limit": source["limited"]}
+        line = f"{source['name']} ({source['format']}): {source['read']} read, {source['kept']} kept"
+        lines.append("; ".join(filter(None, (line, _said(became)))))
     lines += [f"  {count} x {reason}" for reason, count in list(told["reject_reasons"].items())[:8]]
-    codes = [
-        f"{count} {kind.replace('_', ' ')}" for kind, count in told["icd10"].items() if kind in _CODES_TOLD and count
-    ]
-    lines += [f"  codes not taken: {', '.join(codes)}"] if codes else []
+    not_taken = ("not_who", "icd9", "foreign", "ambiguous", "cleared", "unmapped")
+    codes = _said({kind: count for kind, count in told["icd10"].items() if kind in not_taken})
+    lines += [f"  codes not taken: {codes}"] if codes else []
     if told["lost"]:
         shown = ", ".join(f"{count} {kind}" for kind, count in list(told["lost"].items())[:6])
         lines.append(f"  in the records but not in the cases: {shown}" + (", ..." if len(told["lost"]) > 6 else ""))
@@ -137,4 +87,5 @@ def account(report: RecordsReport | dict[str, Any]) -> list[str]:
     return [*lines, f"PHI gate: {gate}"]
 
 
-_CODES_TOLD = frozenset({"not_who", "icd9", "foreign", "ambiguous", "cleared", "unmapped"})
+def _said(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in counts.items() if count)

@@ -1,21 +1,36 @@
-"""What a reader yields: a row that became a case, or a row that did not, with its place in the file.
+"""A row on its way: what a reader yields, with its place in the file, and what is known of the case that became of it.
 
-Identifiers of the source system live in `Row` only; `Case` gets keyed hashes.
+Identifiers of the source system live in `Row` only; `Case` gets keyed hashes. Texts wait on disk (20,000 notes of 8,000
+characters are 160 MB and as much again in shingles); the little that policies and splits must know is in memory.
 """
 
+import os
+import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from clinical_r1.errors import Strict
 from clinical_r1.privacy.known import Known
+from clinical_r1.records.icd10 import chapter
 
 Kind = Literal["malformed", "unusable", "too_long", "duplicate", "near_duplicate", "contaminated", "leak", "ungrouped"]
-
-
 Wanted = Callable[[str, int], bool]
 """Is the row at this place (name of the file, line) worth reading? Once it says no of a place it goes on to."""
+
+
+class RowError(ValueError):
+    """A row that is no case; the message says which key is wrong, never what it holds."""
+
+
+class UnusableError(RowError):
+    """A well-formed row that cannot become a case (several right options, no answer): counted apart, never
+    malformed."""
 
 
 class Reject(Strict):
@@ -63,11 +78,82 @@ class Row:
     keep_id: bool = False
     """The id is a benchmark's own and identifies nobody."""
 
+    def reject(self, reason: str, kind: Kind = "malformed") -> Reject:
+        """The line of rejects.jsonl that this row becomes."""
+        return Reject(file=self.file, line=self.line, reason=reason, kind=kind)
 
-class RowError(ValueError):
-    """A row that is no case; the message says which key is wrong, never what it holds."""
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of one case without its text."""
+
+    file: str
+    line: int
+    source: int
+    id: str
+    language: str
+    specialty: str
+    icd10: str
+    patient: str
+    site: str
+    """As the case carries it."""
+    test_only: bool
+    """Its site, as the source names it, is one of `splits.test_sites`."""
+    keys: list[Hashable]
+    """Cases that share any key stay in one split."""
+    case_key: int
+    """Hash of question and references."""
+    block: int
+    """Hash of language and principal reference: near-duplicates are looked for within it."""
+    leak: bool
+    contaminated: bool
+    renamed: bool = False
+    """The id was numbered; the stored text still has the old one."""
+    text_at: tuple[int, int] = (0, 0)
+    shingles_at: tuple[int, int] = (0, 0)
+    """Start and length in the spool, bytes."""
+
+    @property
+    def icd10_chapter(self) -> str:
+        """Roman number; "" for none."""
+        return chapter(self.icd10)
 
 
-class UnusableError(RowError):
-    """A well-formed row that cannot become a case (several right options, no answer): counted apart, never
-    malformed."""
+class Spool:
+    """Two private files that are gone when they are closed: case texts, and their shingles."""
+
+    def __init__(self, texts: int, shingles: int) -> None:
+        self._texts, self._shingles = texts, shingles
+
+    def add(self, facts: Facts, text: bytes, shingles: bytes) -> None:
+        """Append a case; its place goes into `facts`."""
+        facts.text_at = _append(self._texts, text)
+        facts.shingles_at = _append(self._shingles, shingles)
+
+    def text(self, facts: Facts) -> bytes:
+        """The case as one JSON object."""
+        start, size = facts.text_at
+        return os.pread(self._texts, size, start)
+
+    def shingles(self, facts: Facts) -> np.ndarray:
+        """Distinct shingles of its question, uint64."""
+        start, size = facts.shingles_at
+        return np.frombuffer(os.pread(self._shingles, size, start), np.uint64)
+
+
+def _append(file: int, data: bytes) -> tuple[int, int]:
+    start = os.lseek(file, 0, os.SEEK_END)
+    done = 0
+    while done < len(data):
+        done += os.write(file, data[done:])
+    return start, len(data)
+
+
+@contextmanager
+def spool_beside(folder: Path | None) -> Iterator[Spool]:
+    """A spool on the file system of `folder` (/tmp may be memory), or of the system's temporary folder."""
+    places = (folder, *folder.parents) if folder is not None else ()
+    where = next((place for place in places if place.is_dir()), None)
+    where = where if where is not None and os.access(where, os.W_OK) else None
+    with tempfile.TemporaryFile(dir=where) as texts, tempfile.TemporaryFile(dir=where) as shingles:
+        yield Spool(texts.fileno(), shingles.fileno())

@@ -8,29 +8,18 @@ from a hash of seed and group, so neither file order nor timing matters.
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 
 from clinical_r1.errors import UserError
-from clinical_r1.records.config import SplitConfig
+from clinical_r1.records.config import RecordsConfig, SplitConfig
+from clinical_r1.records.row import Facts
 from clinical_r1.schema import SPLITS
 
 UNUSED = "unused"
 
 
-@dataclass(frozen=True)
-class Item:
-    """What splitting needs to know of a case."""
-
-    id: str
-    stratum: tuple[str, ...]
-    keys: tuple[Hashable, ...]
-    """Cases that share any key stay together."""
-    test_only: bool = False
-
-
-def groups_of(items: Sequence[Item]) -> list[list[int]]:
-    """Connected components of the items over their shared keys, as lists of indices."""
-    parent = list(range(len(items)))
+def _groups(cases: Sequence[Facts]) -> list[list[int]]:
+    """Connected components of the cases over their shared keys, as lists of indices."""
+    parent = list(range(len(cases)))
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -39,16 +28,16 @@ def groups_of(items: Sequence[Item]) -> list[list[int]]:
         return i
 
     seen: dict[Hashable, int] = {}
-    for i, item in enumerate(items):
-        for key in item.keys:
+    for i, facts in enumerate(cases):
+        for key in facts.keys:
             parent[root(i)] = root(seen.setdefault(key, i))
     found: dict[int, list[int]] = defaultdict(list)
-    for i in range(len(items)):
+    for i in range(len(cases)):
         found[root(i)].append(i)
     return list(found.values())
 
 
-def sizes_for(total: int, config: SplitConfig) -> tuple[dict[str, int], str]:
+def _sizes(total: int, config: SplitConfig) -> tuple[dict[str, int], str]:
     """Target sizes that sum to `total` (with the surplus as `unused`), and which rule gave them."""
     wanted = sum(config.counts.values())
     if config.counts and wanted <= total:
@@ -62,23 +51,24 @@ def sizes_for(total: int, config: SplitConfig) -> tuple[dict[str, int], str]:
     return {**sizes, UNUSED: 0}, "fractions"
 
 
-def assign(items: Sequence[Item], config: SplitConfig, seed: int) -> tuple[dict[str, list[int]], str]:
-    """Indices by split (`unused` among them) and the sizing rule; UserError where a wanted split would stay empty."""
-    sizes, rule = sizes_for(len(items), config)
-    strata = Counter(item.stratum for item in items)
+def assign(cases: Sequence[Facts], config: RecordsConfig) -> tuple[dict[str, list[Facts]], str, int]:
+    """Cases by split (`unused` among them), the sizing rule and the number of groups; UserError where a wanted split
+    would stay empty."""
+    sizes, rule = _sizes(len(cases), config.splits)
+    stratum = [tuple(getattr(facts, name) for name in config.stratify_by) for facts in cases]
     names = [name for name in (*SPLITS, UNUSED) if sizes[name]]
-    lacking = {name: {s: sizes[name] * n / len(items) for s, n in strata.items()} for name in names}
+    lacking = {name: {s: sizes[name] * n / len(cases) for s, n in Counter(stratum).items()} for name in names}
     room = {name: sizes[name] for name in names}
     result: dict[str, list[int]] = {name: [] for name in (*SPLITS, UNUSED)}
 
     def order(group: list[int]) -> tuple[int, str]:
-        first = min(items[i].id for i in group)
-        return -len(group), hashlib.sha256(f"{seed}\x1f{first}".encode()).hexdigest()
+        first = min(cases[i].id for i in group)
+        return -len(group), hashlib.sha256(f"{config.seed}\x1f{first}".encode()).hexdigest()
 
-    groups = sorted(groups_of(items), key=order)
+    groups = sorted(_groups(cases), key=order)
     for number, group in enumerate(groups):
-        share = Counter(items[i].stratum for i in group)
-        if any(items[i].test_only for i in group):
+        share = Counter(stratum[i] for i in group)
+        if any(cases[i].test_only for i in group):
             chosen = "test"
         else:
             fitting = [name for name in names if room[name] >= len(group)] or [max(names, key=lambda n: room[n])]
@@ -92,24 +82,18 @@ def assign(items: Sequence[Item], config: SplitConfig, seed: int) -> tuple[dict[
             room[chosen] -= len(group)
             for s, k in share.items():
                 lacking[chosen][s] -= k
-    check_disjoint(items, result)
-    empty = [name for name in SPLITS if (sizes[name] or config.fractions[name]) and not result[name]]
+    empty = [name for name in SPLITS if (sizes[name] or config.splits.fractions[name]) and not result[name]]
     if empty:
         raise UserError(
-            f"splits: {len(items)} cases in {len(groups_of(items))} groups (one patient's or site's cases stay "
+            f"splits: {len(cases)} cases in {len(groups)} groups (one patient's or site's cases stay "
             f"together) leave {', '.join(empty)} empty; add cases or sites, or set records.group_by to fewer keys, "
             "such as [patient]"
         )
-    return {name: sorted(found) for name, found in result.items()}, rule
-
-
-def check_disjoint(items: Sequence[Item], result: dict[str, list[int]]) -> None:
-    """Fail closed: every key in one split only, every case in exactly one. A breach is our bug, not the user's."""
-    home: dict[Hashable, str] = {}
-    for name, found in result.items():
-        for i in found:
-            for key in items[i].keys:
-                if home.setdefault(key, name) != name:
-                    raise RuntimeError("splits: a group lies in two splits; refusing to write them")
-    if sorted(i for found in result.values() for i in found) != list(range(len(items))):
+    if sorted(i for found in result.values() for i in found) != list(range(len(cases))):
         raise RuntimeError("splits: cases were lost or doubled; refusing to write them")
+    splits = {name: [cases[i] for i in sorted(found)] for name, found in result.items()}
+    home: dict[Hashable, str] = {}  # fail closed: a key in two splits is our bug, not the user's
+    for name, found in splits.items():
+        if any(home.setdefault(key, name) != name for facts in found for key in facts.keys):
+            raise RuntimeError("splits: a group lies in two splits; refusing to write them")
+    return splits, rule, len(groups)

@@ -11,18 +11,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from clinical_r1.containment import ContainmentIndex, normal_form, shingle_array, tokens
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.config import load_key
 from clinical_r1.privacy.gate import Record, open_gate
-from clinical_r1.records import leakage
 from clinical_r1.records.config import RecordsConfig
+from clinical_r1.records.policies import leaks, mask
 from clinical_r1.records.readers.registry import read_source
-from clinical_r1.records.row import Quarantined, Reject, Row
-from clinical_r1.records.spool import Facts
+from clinical_r1.records.row import Facts, Quarantined, Reject, Row
 from clinical_r1.schema import Case
 
 _BATCH = 32
@@ -32,12 +31,11 @@ _SHINGLE = 4
 
 @dataclass
 class Batch:
-    """What became of some rows."""
+    """What became of some rows; rejects and quarantined with the number of the source."""
 
     cases: list[tuple[Facts, bytes, bytes]] = field(default_factory=list)
     """Facts, the case as JSON, its shingles."""
     rejects: list[tuple[int, Reject]] = field(default_factory=list)
-    """With the number of the source."""
     quarantined: list[tuple[int, Quarantined]] = field(default_factory=list)
     scrubbed: Counter[str] = field(default_factory=Counter)
     doubts: Counter[str] = field(default_factory=Counter)
@@ -49,10 +47,14 @@ class Treatment:
     """The work on one row; made once and shared by forked workers."""
 
     def __init__(self, config: RecordsConfig) -> None:
-        self._config = config
+        self._config, rules = config, config.contamination
         sites = {source.site for source in config.sources} | set(config.splits.test_sites)
         self._gate = open_gate(config.phi, load_key(config.phi), sites)
-        self._index = _benchmark_index(config)
+        entries = (entry for source in rules.benchmarks for entry in read_source(source))
+        texts = [entry.fields["question"] for entry in entries if isinstance(entry, Row)]
+        if rules.benchmarks and not texts:
+            raise UserError(f"{rules.benchmarks[0].path}: no readable benchmark item; correct contamination.benchmarks")
+        self._index = ContainmentIndex(texts, rules.ngram, rules.min_shingles) if texts else None
         self._count = token_counter(config.window.tokenizer)
 
     def treat(self, rows: list[Row]) -> Batch:
@@ -64,12 +66,11 @@ class Treatment:
             except UserError:
                 raise
             except Exception as error:  # its text may be the record's
-                reason = f"cannot be read ({type(error).__name__})"
-                batch.rejects.append((row.source, Reject(file=row.file, line=row.line, reason=reason)))
+                batch.rejects.append((row.source, row.reject(f"cannot be read ({type(error).__name__})")))
         return batch
 
     def _row(self, row: Row, batch: Batch) -> None:
-        place = f"{row.file}:{row.line}"
+        config, place = self._config, f"{row.file}:{row.line}"
         gated = self._gate.pass_through(Record(place, row.fields, row.patient_id, row.known, row.keep_id))
         if gated.doubts:
             kinds = sorted(set(gated.doubts))
@@ -78,16 +79,17 @@ class Treatment:
             return
         case = Case.model_validate(gated.fields)
         # Choices name the reference by design, so only open problems can leak.
-        leaked = not case.options and bool(leakage.leaks(case.question, case.references))
-        if leaked and self._config.leakage == "mask":
-            question = leakage.mask(case.question, case.references, case.language)
-            case = case.model_copy(update={"question": question})
-        if self._config.window.tokens and (length := self._count(case.prompt)) > self._config.window.tokens:
+        leaked = not case.options and bool(leaks(case.question, case.references))
+        if leaked and config.leakage == "mask":
+            case = case.model_copy(update={"question": mask(case.question, case.references, case.language)})
+        if config.window.tokens and (length := self._count(case.prompt)) > config.window.tokens:
             batch.longest = max(batch.longest, length)
-            reason = f"question: longer than the {self._config.window.tokens} tokens that the model's window leaves"
-            batch.rejects.append((row.source, Reject(file=row.file, line=row.line, kind="too_long", reason=reason)))
+            reason = f"question: longer than the {config.window.tokens} tokens that the model's window leaves"
+            batch.rejects.append((row.source, row.reject(reason, "too_long")))
             return
         words = tokens(case.question)
+        named = {"question": _hash(" ".join(words)), "problem": row.problem}
+        named |= {name: getattr(case, name) for name in config.group_by}
         facts = Facts(
             file=row.file,
             line=row.line,
@@ -98,20 +100,15 @@ class Treatment:
             icd10=case.icd10,
             patient=case.patient,
             site=case.site,
-            test_only=row.fields.get("site", "") in self._config.splits.test_sites,
-            problem=row.problem,
-            question_key=_hash(" ".join(words)),
+            test_only=row.fields.get("site", "") in config.splits.test_sites,
+            keys=[key for key in named.items() if key[1] != ""],
             case_key=_hash("\x1f".join((" ".join(words), *map(normal_form, case.references)))),
-            block=_hash(
-                case.language + "\x1f" + normal_form(case.reference) if self._config.dedup.same_reference else ""
-            ),
+            block=_hash(case.language + "\x1f" + normal_form(case.reference) if config.dedup.same_reference else ""),
             leak=leaked,
-            contaminated=bool(
-                self._index and self._index.highest(case.question) >= self._config.contamination.threshold
-            ),
+            contaminated=bool(self._index and self._index.highest(case.question) >= config.contamination.threshold),
         )
         batch.scrubbed.update(gated.counts)
-        shingles = shingle_array(words, _SHINGLE).tobytes() if self._config.dedup.near != "off" else b""
+        shingles = shingle_array(words, _SHINGLE).tobytes() if config.dedup.near != "off" else b""
         batch.cases.append((facts, case.model_dump_json().encode(), shingles))
 
 
@@ -133,16 +130,6 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
-def _benchmark_index(config: RecordsConfig) -> ContainmentIndex | None:
-    rules = config.contamination
-    if not rules.benchmarks:
-        return None
-    texts = [entry.fields["question"] for b in rules.benchmarks for entry in read_source(b) if isinstance(entry, Row)]
-    if not texts:
-        raise UserError(f"{rules.benchmarks[0].path}: no readable benchmark item; correct contamination.benchmarks")
-    return ContainmentIndex(texts, rules.ngram, rules.min_shingles)
-
-
 _shared: Treatment | None = None
 """What forked workers inherit."""
 
@@ -158,28 +145,24 @@ def treated(rows: Iterable[Row], config: RecordsConfig) -> Iterator[Batch]:
     treatment, source = Treatment(config), iter(rows)
     batches = iter(lambda: list(islice(source, _BATCH)), [])
     first = list(islice(batches, 3))
-    cores = cores_here() if len(first) == 3 else 1
+    cores = _cores() if len(first) == 3 else 1
     if cores == 1:
-        for batch in first:
-            yield treatment.treat(batch)
-        for batch in batches:
-            yield treatment.treat(batch)
+        yield from map(treatment.treat, chain(first, batches))
         return
     _shared = treatment
     try:
         with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("fork")) as pool:
-            waiting: deque[Future[Batch]] = deque(pool.submit(_work, batch) for batch in first)
-            for batch in batches:
+            waiting: deque[Future[Batch]] = deque()
+            for batch in chain(first, batches):
                 waiting.append(pool.submit(_work, batch))
                 if len(waiting) > 3 * cores:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from (done.result() for done in waiting)
     finally:
         _shared = None
 
 
-def cores_here() -> int:
+def _cores() -> int:
     """Cores that this process may use: its affinity, and the quota of its container."""
     cores = len(os.sched_getaffinity(0))
     quota = Path("/sys/fs/cgroup/cpu.max")

@@ -11,8 +11,7 @@ import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.records.config import Source, parse_map
-from clinical_r1.records.readers.encodings import find_encoding
-from clinical_r1.records.readers.files import files_of, safe_name
+from clinical_r1.records.readers.files import files_of, find_encoding, safe_name
 from clinical_r1.records.readers.mapping import columns_of
 from clinical_r1.records.readers.registry import check_source, read_source, resolved_format
 from clinical_r1.records.row import Reject, Row

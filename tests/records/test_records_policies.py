@@ -8,10 +8,9 @@ from clinical_r1.containment import ContainmentIndex, shingle_array, tokens
 from clinical_r1.errors import UserError
 from clinical_r1.records import icd10
 from clinical_r1.records.config import ContaminationConfig, PhiConfig, RecordsConfig, Source
-from clinical_r1.records.dedup import Boilerplate, near_duplicates
-from clinical_r1.records.leakage import leaks, mask
+from clinical_r1.records.icd10 import load_mapping
+from clinical_r1.records.policies import Boilerplate, leaks, mask, near_duplicates
 from clinical_r1.records.run import prepare, read_cases
-from clinical_r1.records.specialty import load_mapping
 
 OFF = PhiConfig(policy="off", off_because="synthetic")
 
@@ -33,7 +32,7 @@ OFF = PhiConfig(policy="off", off_because="synthetic")
     ],
 )
 def test_icd10_codes_in_who_form(raw, code, chapter):
-    assert icd10.normalise(raw) == code and icd10.chapter(icd10.normalise(raw)) == chapter
+    assert icd10.read(raw).who == code and icd10.chapter(icd10.read(raw).who) == chapter
 
 
 def test_specialty_order_is_given_then_code_then_department(tmp_path):

@@ -4,11 +4,18 @@
 import pytest
 
 from clinical_r1.records import icd10
-from clinical_r1.records.ages import band_at, band_of_age
 from clinical_r1.records.config import PhiConfig, RecordsConfig, Source
-from clinical_r1.records.intake import Intake, load_code_map
-from clinical_r1.records.specialty import load_mapping
-from clinical_r1.records.values import is_no_person, is_placeholder, iso_date, patient_key, sex_of
+from clinical_r1.records.icd10 import load_code_map, load_mapping
+from clinical_r1.records.intake import Intake
+from clinical_r1.records.values import (
+    band_at,
+    band_of_age,
+    is_no_person,
+    is_placeholder,
+    iso_date,
+    patient_key,
+    sex_of,
+)
 
 BANDS = {
     "40-49": "45|45 years|45.7|45Y|45 y/o|45yo F|45-year-old|45 岁|45周岁|四十五岁|forty-five|Age: 45|045|045Y|P45Y|45,5|45.0|40-49",
@@ -196,8 +203,8 @@ XXII   U07.1  COVID-19                                 infectious_diseases
 @pytest.mark.parametrize("line", PHYSICIANS_TABLE.strip().splitlines())
 def test_whose_case_a_code_is(line):
     chapter, code, *_, specialty = line.split()
-    assert icd10.chapter(icd10.normalise(code)) == chapter
-    assert load_mapping().specialty("", icd10.normalise(code), "") == specialty
+    assert icd10.chapter(icd10.read(code).who) == chapter
+    assert load_mapping().specialty("", icd10.read(code).who, "") == specialty
 
 
 def test_the_table_covers_all_chapters():

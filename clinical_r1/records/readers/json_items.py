@@ -16,7 +16,6 @@ from clinical_r1.records.row import Reject, Wanted
 
 Item = tuple[int, dict[str, Any]]
 _CHUNK = 1 << 18
-_SPACE = " \t\r\n"
 
 
 def json_items(file: DataFile, key: str = "", wanted: Wanted | None = None) -> Iterator[Item | Reject]:
@@ -26,59 +25,50 @@ def json_items(file: DataFile, key: str = "", wanted: Wanted | None = None) -> I
     parsed: it comes as an empty object.
     """
     if key:
-        yield from _wrapped(file, key)
-    elif is_lines(file):
-        yield from _lines(file, wanted)
+        values: Iterator[tuple[int, Any]] = enumerate(_wrapped(file, key), 1)
     else:
-        for number, value in enumerate(_values(file), 1):
-            yield (number, value) if isinstance(value, dict) else _no_object(file, number)
+        values = _lines(file, wanted) if is_lines(file) else enumerate(_values(file), 1)
+    for number, value in values:
+        if isinstance(value, dict):
+            yield number, value
+        elif isinstance(value, Reject):
+            yield value
+        else:
+            yield Reject(file=file.name, line=number, reason="not a JSON object")
+
+
+def _parsed(line: str) -> tuple[Any, str]:
+    """The value of a line, or what keeps it from being one."""
+    try:
+        return json.loads(line), ""
+    except json.JSONDecodeError as error:
+        return None, f"{error.msg} at column {error.colno}"
+    except RecursionError:
+        return None, "nested too deeply"
 
 
 def is_lines(file: DataFile) -> bool:
     """One object a line? Told by the first two lines that are not empty."""
     sample = head_of(file).decode(encoding_of(file), errors="replace").removeprefix("\ufeff")
     first = [line.strip() for line in sample.split("\n") if line.strip()][:2]
+    faults = [_parsed(line)[1] for line in first]
     if not first or not first[0].startswith("{"):
-        return len(first) == 2 and all(_parses(line) for line in first)
-    try:
-        json.loads(first[0])
-    except json.JSONDecodeError as error:
-        if len(first) == 1:
-            return error.msg != "Extra data"  # `{...}{...}`: objects one after another
-    except RecursionError:
-        return True  # the line's reject
-    else:
+        return faults == ["", ""]
+    if faults[0] in ("", "nested too deeply"):  # the latter is the line's reject
         return True
+    if len(first) == 1:
+        return not faults[0].startswith("Extra data")  # `{...}{...}`: objects one after another
     return first[1].startswith("{") and first[0].endswith("}")
 
 
-def _parses(line: str) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _no_object(file: DataFile, number: int) -> Reject:
-    return Reject(file=file.name, line=number, reason="not a JSON object")
-
-
-def _lines(file: DataFile, wanted: Wanted | None) -> Iterator[Item | Reject]:
+def _lines(file: DataFile, wanted: Wanted | None) -> Iterator[tuple[int, Any]]:
     for number, line in lines_of(file):
-        if not line.strip():
-            continue
-        if wanted is not None and not wanted(file.name, number):
+        if wanted is not None and line.strip() and not wanted(file.name, number):
             yield number, {}
-            continue
-        try:
-            item = json.loads(line.removeprefix("\ufeff"))
-        except json.JSONDecodeError as error:
-            yield Reject(file=file.name, line=number, reason=f"malformed JSON: {error.msg} at column {error.colno}")
-        except RecursionError:
-            yield Reject(file=file.name, line=number, reason="malformed JSON: nested too deeply")
-        else:
-            yield (number, item) if isinstance(item, dict) else _no_object(file, number)
+        elif line.strip():
+            value, fault = _parsed(line.removeprefix("\ufeff"))
+            reject = Reject(file=file.name, line=number, reason=f"malformed JSON: {fault}") if fault else None
+            yield number, reject or value
 
 
 def _values(file: DataFile) -> Iterator[Any]:
@@ -87,13 +77,10 @@ def _values(file: DataFile) -> Iterator[Any]:
     with open_text(file) as handle:
         text, position, lines, size, inside = "", 0, 0, _CHUNK, False
         while True:
-            while position < len(text) and text[position] in _SPACE + ",\ufeff":
+            while position < len(text) and text[position] in " \t\r\n,\ufeff":
                 position += 1
-            if position < len(text) and text[position] == "[" and not inside:
-                inside, position = True, position + 1
-                continue
-            if position < len(text) and text[position] == "]" and inside:
-                inside, position = False, position + 1
+            if text[position : position + 1] == ("]" if inside else "["):
+                inside, position = not inside, position + 1
                 continue
             try:
                 if position >= len(text):
@@ -109,9 +96,9 @@ def _values(file: DataFile) -> Iterator[Any]:
                     continue
                 if position >= len(text) and not inside:
                     return
-                message = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-                at = lines + (error.lineno if isinstance(error, json.JSONDecodeError) else 1)
-                raise UserError(f"{file.path}:{at}: malformed JSON ({message}); correct this line") from None
+                place = f"{file.path}:{lines + getattr(error, 'lineno', 1)}"
+                fault = getattr(error, "msg", "nested too deeply")
+                raise UserError(f"{place}: malformed JSON ({fault}); correct this line") from None
             yield value
             position = end
             if position > _CHUNK:
@@ -119,9 +106,8 @@ def _values(file: DataFile) -> Iterator[Any]:
                 text, position, size = text[position:], 0, _CHUNK
 
 
-def _wrapped(file: DataFile, key: str) -> Iterator[Item | Reject]:
+def _wrapped(file: DataFile, key: str) -> Iterator[Any]:
     document = next(_values(file), None)
-    number = 0
     for name in key.split("+"):
         found = document
         for part in name.strip().split("."):
@@ -131,9 +117,7 @@ def _wrapped(file: DataFile, key: str) -> Iterator[Item | Reject]:
         if not isinstance(found, list):
             held = ", ".join(list(document)[:20]) if isinstance(document, dict) else "no object at its top"
             raise UserError(f"{file.name}: --map items={name}: no list under this key; the file has {held}")
-        for value in found:
-            number += 1
-            yield (number, value) if isinstance(value, dict) else _no_object(file, number)
+        yield from found
 
 
 def lists_in(item: dict[str, Any], depth: int = 3) -> list[str]:

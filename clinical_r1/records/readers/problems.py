@@ -8,54 +8,35 @@ from typing import Any
 
 from clinical_r1.reasoning import split
 from clinical_r1.records.config import Source
-from clinical_r1.records.readers.mapping import mapped, options_of
+from clinical_r1.records.readers.mapping import mapped, options_of, text_of
 from clinical_r1.records.row import Row, RowError
-from clinical_r1.records.values import NotText, as_text, is_placeholder
+from clinical_r1.records.values import as_text, is_placeholder, word_lists
 from clinical_r1.text import main_language
 
-_EN = {
-    "explicit": "A patient presents with: {}.",
-    "implicit": "Further questioning reveals: {}.",
-    "denied": "Absent on questioning: {}.",
-    "unsure": "Uncertain: {}.",
-    "candidates": "Candidate diagnoses: {}.",
-    "ask": "What is the most likely diagnosis?",
-    "join": "; ",
-    "space": " ",
-}
-_ZH = {
-    "explicit": "患者主诉：{}。",
-    "implicit": "进一步问诊发现：{}。",
-    "denied": "问诊否认：{}。",
-    "unsure": "不能确定：{}。",
-    "candidates": "候选诊断：{}。",
-    "ask": "最可能的诊断是什么？",
-    "join": "、",
-    "space": "",
-}
-_YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
+_Symptoms = list[tuple[str, str]]
+"""Each with its polarity."""
 
 
-def text_of(item: dict[str, Any], key: str) -> str:
+def text_under(item: dict[str, Any], key: str) -> str:
     """A non-empty text under `key`, stripped; RowError names the key otherwise."""
-    value = item.get(key)
-    if not isinstance(value, str):
+    if not isinstance(item.get(key), str):
         raise RowError(f"{key}: missing or not a text")
-    return checked(value, key)
+    return checked(item[key], key)
 
 
 def checked(value: Any, key: str) -> str:
     """The value as a text that says something; RowError names the key otherwise."""
-    try:
-        text = as_text(value)
-    except NotText as error:
-        raise RowError(f"{key}: {error}") from None
+    text = text_of(value, key)
     if is_placeholder(text):
         raise RowError(f"{key}: empty")
     return text
 
 
-def _symptoms(item: dict[str, Any], key: str) -> list[tuple[str, str]]:
+def _open(question: str, reference: str) -> Row:
+    return Row({"language": main_language(question), "question": question, "references": [reference]})
+
+
+def _symptoms(item: dict[str, Any], key: str) -> _Symptoms:
     value: Any = item.get(key)
     pairs = [list(p) for p in value if isinstance(p, list | tuple)] if isinstance(value, list) else None
     if pairs is None or len(pairs) != len(value) or not all(len(p) == 2 and isinstance(p[0], str) for p in pairs):
@@ -63,38 +44,36 @@ def _symptoms(item: dict[str, Any], key: str) -> list[tuple[str, str]]:
     return [(checked(name, key), str(polarity)) for name, polarity in pairs if name.strip()]
 
 
-def _symptom_question(
-    explicit: list[tuple[str, str]], implicit: list[tuple[str, str]], candidates: list[str], language: str
-) -> str:
-    words = _ZH if language == "zh" else _EN
+def _presented(disease: str, explicit: _Symptoms, implicit: _Symptoms, choices: list[str]) -> Row:
+    """Symptoms by their polarity as a question for the disease."""
+    every = explicit + implicit
+    language = main_language(disease + "".join(name for name, _ in every))
+    words, yes, no = word_lists()["phrases"][language], ("true", "1", "yes"), ("false", "0", "no")
     groups = {
-        "explicit": [name for name, polarity in explicit if polarity.casefold() in _YES],
-        "implicit": [name for name, polarity in implicit if polarity.casefold() in _YES],
-        "denied": [name for name, polarity in explicit + implicit if polarity.casefold() in _NO],
-        "unsure": [name for name, polarity in explicit + implicit if polarity.casefold() not in (*_YES, *_NO)],
-        "candidates": candidates,
+        "explicit": [name for name, polarity in explicit if polarity.casefold() in yes],
+        "implicit": [name for name, polarity in implicit if polarity.casefold() in yes],
+        "denied": [name for name, polarity in every if polarity.casefold() in no],
+        "unsure": [name for name, polarity in every if polarity.casefold() not in (*yes, *no)],
+        "candidates": choices,
     }
     parts = [words[key].format(words["join"].join(names)) for key, names in groups.items() if names]
-    return words["space"].join([*parts, words["ask"]])
+    question = words["space"].join([*parts, words["ask"]])
+    fields = {"language": language, "question": question, "references": [disease], "options": choices}
+    return Row(fields, keep_id=True)
 
 
 def dxbench(item: dict[str, Any], source: Source) -> Row:
     """DxBench: symptoms with polarity ("True", "False", else uncertain). The department is not told to the doctor."""
-    disease, candidates = text_of(item, "disease"), item.get("candidate_diseases") or []
+    disease, candidates = text_under(item, "disease"), item.get("candidate_diseases") or []
     explicit, implicit = _symptoms(item, "explicit_symptoms"), _symptoms(item, "implicit_symptoms")
     if not explicit and not implicit:
         raise RowError("explicit_symptoms: no symptom at all")
-    language = main_language(disease + "".join(name for name, _ in explicit + implicit))
     choices = [str(name).strip() for name in candidates] if source.candidates else []
     number = checked(item.get("id"), "id")
-    fields = {
-        "id": f"{number}-{language}",
-        "language": language,
-        "question": _symptom_question(explicit, implicit, choices, language),
-        "references": [disease],
-        "options": choices,
-    }
-    return Row(fields, problem=f"dxbench:{number}", department=str(item.get("department") or ""), keep_id=True)
+    row = _presented(disease, explicit, implicit, choices)
+    row.fields["id"], row.problem = f"{number}-{row.fields['language']}", f"dxbench:{number}"
+    row.department = str(item.get("department") or "")
+    return row
 
 
 def diseases_of(items: Sequence[dict[str, Any]]) -> list[str]:
@@ -105,30 +84,23 @@ def diseases_of(items: Sequence[dict[str, Any]]) -> list[str]:
 def symptom_slots(item: dict[str, Any], source: Source, base: Sequence[str] = ()) -> Row:
     """Dxy and Muzhi: `goal` with explicit and implicit slots (true, false, else uncertain), and `disease_tag`; with
     candidates the diseases of the file (`base`) are the choices."""
-    disease, goal = text_of(item, "disease_tag"), item.get("goal")
-    slots = (
-        [goal.get(f"{kind}_inform_slots") or {} for kind in ("explicit", "implicit")] if isinstance(goal, dict) else []
-    )
-    if not slots or not all(isinstance(found, dict) for found in slots) or not any(slots):
+    disease, goal = text_under(item, "disease_tag"), item.get("goal")
+    kinds = ("explicit_inform_slots", "implicit_inform_slots")
+    slots = [goal.get(kind) or {} for kind in kinds] if isinstance(goal, dict) else []
+    if not any(slots) or not all(isinstance(found, dict) for found in slots):
         raise RowError("goal: no explicit_inform_slots and implicit_inform_slots")
     explicit, implicit = ([(str(k).strip(), str(v)) for k, v in found.items()] for found in slots)
-    language = main_language(disease + "".join(name for name, _ in explicit + implicit))
     choices = list(base) if source.candidates and disease in base and len(base) > 1 else []
-    fields = {
-        "language": language,
-        "question": _symptom_question(explicit, implicit, choices, language),
-        "references": [disease],
-        "options": choices,
-    }
+    row = _presented(disease, explicit, implicit, choices)
     if item.get("consult_id") is not None:
-        fields["id"] = f"{item['consult_id']}-{language}"
-    return Row(fields, keep_id=True)
+        row.fields["id"] = f"{item['consult_id']}-{row.fields['language']}"
+    return row
 
 
 def huatuo(item: dict[str, Any], source: Source) -> Row:
     """HuatuoGPT-o1's verifiable problems: open question and ground truth; its chain of thought is left behind."""
-    question, reference = text_of(item, "Open-ended Verifiable Question"), text_of(item, "Ground-True Answer")
-    return Row({"language": main_language(question), "question": question, "references": [reference.rstrip("。. ")]})
+    question = text_under(item, "Open-ended Verifiable Question")
+    return _open(question, text_under(item, "Ground-True Answer").rstrip("。. "))
 
 
 def plain_keys(item: dict[str, Any]) -> dict[str, Any]:
@@ -144,13 +116,12 @@ def diagnosis_arena(item: dict[str, Any], source: Source) -> Row:
     parts = [f"{key.replace('_', ' ').capitalize()}: {as_text(plain[key])}" for key in headings if plain.get(key)]
     if not parts:
         raise RowError("Case Information: missing")
-    reference = checked(plain.get("final_diagnosis"), "Final Diagnosis")
+    reference = checked(plain.get("final_diagnosis"), "Final Diagnosis").rstrip("。. ")
     language = main_language("".join(parts))
-    fields: dict[str, Any] = {"language": language, "references": [reference.rstrip("。. ")]}
-    fields["question"] = "\n".join([*parts, (_ZH if language == "zh" else _EN)["ask"]])
-    row = Row(fields, keep_id=True)
+    question = "\n".join([*parts, word_lists()["phrases"][language]["ask"]])
+    row = Row({"language": language, "question": question, "references": [reference]}, keep_id=True)
     if plain.get("id") is not None:
-        fields["id"] = f"diagnosisarena-{plain['id']}"
+        row.fields["id"] = f"diagnosisarena-{plain['id']}"
     if source.closed and plain.get("options"):
         choices = options_of(plain["options"])
         right = choices.get(str(plain.get("right_option", "")).strip().upper())
@@ -198,16 +169,15 @@ def rubric_of(value: Any, key: str) -> list[dict[str, Any]]:
     return found
 
 
-_ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"} | {
-    "model": "assistant", "bot": "assistant", "prompter": "user", "患者": "user", "医生": "assistant"
-}  # fmt: skip
+_ROLES = {"system": "system"} | dict.fromkeys(("user", "human", "prompter", "患者"), "user")
+_ROLES |= dict.fromkeys(("assistant", "gpt", "model", "bot", "医生"), "assistant")
 
 
 def chat(item: dict[str, Any], source: Source) -> Row:
     """`messages` (role, content) or ShareGPT's `conversations` (from, value): what stands before the last reply of the
     assistant is the question, the reply without its thinking the reference."""
     key = "messages" if "messages" in item else "conversations"
-    turns = item[key].tolist() if hasattr(item[key], "tolist") else item[key]
+    turns = item[key]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise RowError(f"{key}: not a list of turns")
     said = [(_ROLES.get(str(t.get("role", t.get("from", ""))).casefold(), ""), _said(t, key)) for t in turns]
@@ -217,23 +187,18 @@ def chat(item: dict[str, Any], source: Source) -> Row:
     before = [(role, text) for role, text in said[:last] if text]
     if not last or not any(role == "user" for role, _ in before):
         raise RowError(f"{key}: no question and answer")
-    asked = [text for role, text in before if role != "assistant"]
-    if len(asked) < len(before):  # a dialogue: who said what matters
-        names = {"user": "Q: ", "assistant": "A: ", "system": ""}
-        asked = [names[role] + text for role, text in before]
+    # In a dialogue who said what matters.
+    dialogue = any(role == "assistant" for role, _ in before)
+    names = {"user": "Q: ", "assistant": "A: ", "system": ""} if dialogue else dict.fromkeys(_ROLES, "")
     answer = checked(_answer(said[last][1]), key)
-    question = "\n".join(asked)
-    return Row({"language": main_language(question), "question": question, "references": [answer]})
+    return _open("\n".join(names[role] + text for role, text in before), answer)
 
 
 def _said(turn: dict[str, Any], key: str) -> str:
     value = turn.get("content", turn.get("value", ""))
     if isinstance(value, list):
         value = "\n".join(str(part.get("text", "")) for part in value if isinstance(part, dict))
-    try:
-        return as_text(value)
-    except NotText as error:
-        raise RowError(f"{key}: {error}") from None
+    return text_of(value, key)
 
 
 def _answer(text: str) -> str:
@@ -243,10 +208,8 @@ def _answer(text: str) -> str:
 
 def instruction(item: dict[str, Any], source: Source) -> Row:
     """Instruction sets (Alpaca): instruction and input ask, output answers."""
-    asked = [as_text(item.get(key)) for key in ("instruction", "input") if as_text(item.get(key))]
-    question = checked("\n".join(asked), "instruction")
-    reference = checked(_answer(as_text(item.get("output"))), "output")
-    return Row({"language": main_language(question), "question": question, "references": [reference]})
+    asked = [text for key in ("instruction", "input") if (text := as_text(item.get(key)))]
+    return _open(checked("\n".join(asked), "instruction"), checked(_answer(as_text(item.get("output"))), "output"))
 
 
 _MEDDX = {
@@ -261,8 +224,7 @@ _MEDDX = {
 
 def meddx(item: dict[str, Any], source: Source) -> Row:
     """MedDX-FT, the paper's fine-tuning set (section 2.1.1). **Unverified**: the set is not public, and these keys are
-    a
-    reading of the paper (patient record in, diagnosis out): the first known key for each field, unless `map` names
+    a reading of the paper (patient record in, diagnosis out): the first known key for each field, unless `map` names
     it."""
     found = {field: key for field, keys in _MEDDX.items() for key in reversed(keys) if item.get(key)}
     for field in ("question", "reference"):

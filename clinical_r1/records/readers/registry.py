@@ -1,8 +1,7 @@
 """From a `Source` to rows and rejects: one reader a form, in whatever container the items come.
 
 A container (`tables.CONTAINERS`, JSON, FHIR) gives items; a form says what an item means. `auto` tells both by the
-file's
-content. Records, benchmarks, evaluation and `records preview` all read through here.
+file's content. Records, benchmarks, evaluation and `records preview` all read through here.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,15 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.records.config import Source
-from clinical_r1.records.readers import choices, fhir, problems, tables
+from clinical_r1.records.readers import choices, problems, tables
+from clinical_r1.records.readers.fhir.cases import is_fhir, read_fhir
 from clinical_r1.records.readers.files import DataFile, files_of, safe_name
-from clinical_r1.records.readers.json_items import json_items, lists_in
+from clinical_r1.records.readers.json_items import Item, json_items, lists_in
 from clinical_r1.records.readers.mapping import check_columns, check_map, mapped, own_map
-from clinical_r1.records.row import Reject, Row, RowError, UnusableError, Wanted
+from clinical_r1.records.row import Kind, Reject, Row, RowError, UnusableError, Wanted
 
 ItemReader = Callable[[dict[str, Any], Source], Row]
 
@@ -76,87 +76,79 @@ UNVERIFIED = ("meddx-ft",)
 """Presets written from a description: nobody here has seen the files."""
 
 
-class Kind(NamedTuple):
-    """What a source was taken for."""
-
-    name: str
-    """A form's name, `fhir`, or the container's name for a mapped table."""
-    form: Form | None
-    """None for FHIR."""
-
-
-def kind_of(source: Source) -> Kind:
-    """The source's form: as given, `mapped` under a map, else by its first item."""
+def kind_of(source: Source) -> tuple[str, Form | None]:
+    """What the source is taken for: as given, `mapped` under a map, else by its first item. A form's name, the
+    container's for a mapped table, or `fhir`, which has no form."""
     if source.format not in FORMATS:
         raise UserError(f"{source.path}: unknown format '{source.format}'; use one of {', '.join(FORMATS)}")
     files = files_of(source.path, source.encoding)
     if source.format == "fhir":
-        return Kind("fhir", None)
+        return "fhir", None
     if source.format in FORMS:
         if own_map(source) and source.format not in UNVERIFIED:
             raise UserError(f"{source.path}: a map is for tables and JSON of any form; leave out the format or the map")
-        return Kind(source.format, FORMS[source.format])
+        return source.format, FORMS[source.format]
     container = tables.container_of(files[0])
     if source.format in TABLES or own_map(source):
-        return Kind(container, Form(mapped))
-    if container == "json" and fhir.is_fhir(files):
-        return Kind("fhir", None)
-    first = next((e[1] for e in _items(files[0], container, source) if not isinstance(e, Reject)), None)
-    if first is None:
+        return container, Form(mapped)
+    if container == "json" and is_fhir(files):
+        return "fhir", None
+    keys = next((entry[1] for entry in _items(files[0], source) if not isinstance(entry, Reject)), None)
+    if keys is None:
         raise UserError(f"{files[0].name}: holds no cases: no JSON object and no row that can be read")
-    return _by_keys(first, container, source)
-
-
-def _by_keys(first: dict[str, Any], container: str, source: Source) -> Kind:
-    for name, form in FORMS.items():
-        if form.keys and set(form.keys) <= first.keys():
-            return Kind(name, form)
-    if {"question", "options", "answer_idx"} <= first.keys():
-        return Kind("medqa", FORMS["medqa"])
-    if {"final_diagnosis", "case_information"} <= problems.plain_keys(first).keys():
-        return Kind("diagnosisarena", FORMS["diagnosisarena"])
-    if {"question", "references"} <= first.keys():
-        return Kind("jsonl", FORMS["jsonl"])
-    if container != "json" or lists_in(first):
-        return Kind(container, Form(mapped))
+    known = [name for name, form in FORMS.items() if form.keys and set(form.keys) <= keys.keys()]
+    known += ["medqa"] if {"question", "options", "answer_idx"} <= keys.keys() else []
+    known += ["diagnosisarena"] if {"final_diagnosis", "case_information"} <= problems.plain_keys(keys).keys() else []
+    known += ["jsonl"] if {"question", "references"} <= keys.keys() else []
+    if known:
+        return known[0], FORMS[known[0]]
+    if container != "json" or lists_in(keys):
+        return container, Form(mapped)
     raise UserError(
-        f"{source.path}: unknown format (its items have {', '.join(list(first)[:20])}); say which keys hold what with "
+        f"{source.path}: unknown format (its items have {', '.join(list(keys)[:20])}); say which keys hold what with "
         f"--map question=KEY,reference=KEY, or set format to one of {', '.join(FORMATS[1:])}"
     )
 
 
 def resolved_format(source: Source) -> str:
     """What the source is taken for, by name."""
-    return kind_of(source).name
+    return kind_of(source)[0]
+
+
+def source_name(source: Source) -> str:
+    """What records and reports call a source."""
+    return source.source or safe_name(Path(source.path)).split(".")[0]
 
 
 def check_source(source: Source) -> None:
     """Raise UserError where format, map or columns cannot be right; reads no further than the first row."""
-    kind = kind_of(source)
-    if kind.form is not None and kind.form.read is mapped:
+    _, form = kind_of(source)
+    if form is not None and form.read is mapped:
         check_map(source)
-        file = files_of(source.path, source.encoding)[0]
-        container = tables.container_of(file)
-        check_columns(source, _keys_of(_first_of(_items(file, container, source), container)))
+        check_columns(source, _first_keys(files_of(source.path, source.encoding)[0], source) or {})
 
 
 def read_source(source: Source, wanted: Wanted | None = None) -> Iterator[Row | Reject | None]:
     """Rows and rejects of one source, in file order, with the source's defaults filled in; None for a row that is not
     `wanted`, which is read no further than it takes to pass over it."""
-    kind = kind_of(source)
+    _, form = kind_of(source)
     files = files_of(source.path, source.encoding)
-    entries = fhir.read_fhir(files, source, wanted) if kind.form is None else _rows(files, kind.form, source, wanted)
+    entries = read_fhir(files, source, wanted) if form is None else _rows(files, form, source, wanted)
     name, met = source_name(source), False
     for entry in entries:
         met = True
-        yield _with_defaults(entry, source, name) if isinstance(entry, Row) else entry
+        if isinstance(entry, Row):
+            if source.language != "auto":
+                entry.fields["language"] = source.language
+            defaults = {"source": name, "origin": f"{entry.file}:{entry.line}"}
+            entry.fields = defaults | ({"site": source.site} if source.site else {}) | entry.fields
+        yield entry
     if not met:
         raise UserError(f"{source.path}: holds no cases")
 
 
-def _items(
-    file: DataFile, container: str, source: Source, wanted: Wanted | None = None
-) -> Iterator[tables.Item | Reject]:
+def _items(file: DataFile, source: Source, wanted: Wanted | None = None) -> Iterator[Item | Reject]:
+    container = tables.container_of(file)
     if container == "json":
         return json_items(file, source.map.get("items", ""), wanted)
     return tables.CONTAINERS[container](file)
@@ -166,22 +158,16 @@ _SAMPLE = 200
 """Objects of JSON leave out what they lack: a key that none of so many has is a mistake in the map."""
 
 
-def _first_of(items: Iterator[tables.Item | Reject], container: str) -> list[tables.Item | Reject]:
-    """The entries that show which columns there are: up to the first row of a table, `_SAMPLE` entries of JSON."""
-    found: list[tables.Item | Reject] = []
-    for entry in items:
-        found.append(entry)
-        if len(found) >= _SAMPLE or (container != "json" and not isinstance(entry, Reject)):
-            break
-    return found
-
-
-def _keys_of(entries: list[tables.Item | Reject]) -> dict[str, Any]:
-    """Every key of these entries with its first value."""
-    keys: dict[str, Any] = {}
-    for entry in entries:
+def _first_keys(file: DataFile, source: Source) -> dict[str, Any] | None:
+    """Every key with its first value of the entries that show which columns there are: up to the first row of a table,
+    `_SAMPLE` entries of JSON. None where none of them is a row."""
+    keys: dict[str, Any] | None = None
+    is_table = tables.container_of(file) != "json"
+    for entry in islice(_items(file, source), _SAMPLE):
         if not isinstance(entry, Reject):
-            keys = {**entry[1], **keys}
+            keys = {**entry[1], **(keys or {})}
+            if is_table:
+                break
     return keys
 
 
@@ -190,50 +176,31 @@ def _rows(files: list[DataFile], form: Form, source: Source, wanted: Wanted | No
     if not checked:
         check_map(source)
     for file in files:
-        container = tables.container_of(file)
-        if not checked:
-            first = _first_of(_items(file, container, source), container)
-            if any(not isinstance(entry, Reject) for entry in first):
-                check_columns(source, _keys_of(first))
-                checked = True
+        if not checked and (keys := _first_keys(file, source)) is not None:
+            check_columns(source, keys)
+            checked = True
         if form.prepare is not None:
-            sample = islice(_items(file, container, source), 500)
+            sample = islice(_items(file, source), 500)
             reader = partial(form.read, base=form.prepare([e[1] for e in sample if not isinstance(e, Reject)]))  # type: ignore[call-arg]
-        for entry in _items(file, container, source, wanted):
+        for entry in _items(file, source, wanted):
             if isinstance(entry, Reject):
                 yield entry
-                continue
-            line, item = entry
-            good = wanted is None or wanted(file.name, line)
-            yield _row(reader, item, source, file.name, line) if good else None
+            elif wanted is not None and not wanted(file.name, entry[0]):
+                yield None
+            else:
+                yield _row(reader, entry[1], source, file.name, entry[0])
 
 
 def _row(reader: ItemReader, item: dict[str, Any], source: Source, name: str, line: int) -> Row | Reject:
     """The item as a row, or as a reject of any fault that it has: one bad row never stops the others."""
     try:
         row = reader(item, source)
-    except UnusableError as error:
-        return Reject(file=name, line=line, reason=str(error), kind="unusable")
     except RowError as error:
-        return Reject(file=name, line=line, reason=str(error))
+        kind: Kind = "unusable" if isinstance(error, UnusableError) else "malformed"
+        return Reject(file=name, line=line, reason=str(error), kind=kind)
     except UserError:
         raise
     except Exception as error:  # the exception's text may be the record's
         return Reject(file=name, line=line, reason=f"cannot be read ({type(error).__name__})")
     row.file, row.line = name, line
-    return row
-
-
-def source_name(source: Source) -> str:
-    """What records and reports call a source."""
-    return source.source or safe_name(Path(source.path)).split(".")[0]
-
-
-def _with_defaults(row: Row, source: Source, name: str) -> Row:
-    if source.language != "auto":
-        row.fields["language"] = source.language
-    row.fields.setdefault("source", name)
-    row.fields.setdefault("origin", f"{row.file}:{row.line}")
-    if source.site:
-        row.fields.setdefault("site", source.site)
     return row

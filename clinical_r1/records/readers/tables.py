@@ -6,6 +6,7 @@ reading goes on with the next: an open quote must not swallow the rest of the fi
 """
 
 import csv
+import io
 import re
 import sys
 from collections import Counter
@@ -15,9 +16,9 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.records.readers.files import DataFile, encoding_of, head_of, lines_of, open_bytes
+from clinical_r1.records.readers.json_items import Item
 from clinical_r1.records.row import Reject
 
-Item = tuple[int, dict[str, Any]]
 _DELIMITERS = ",;\t|^"
 _LONGEST = 2000
 """Lines of one quoted cell; a quote that is open for longer was never meant to open."""
@@ -29,15 +30,15 @@ csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
 def csv_items(file: DataFile) -> Iterator[Item | Reject]:
     """Rows of a delimited file with the line on which they begin."""
     lines = _Lines(file)
-    delimiter = _delimiter(file, lines)
+    delimiter = _delimiter(lines)
     _pass_titles(lines, delimiter, file)
-    header: list[str] | None = None
+    header: list[str] = []
     while lines:
         number, line = lines.take()
         if not line.strip(" " + delimiter):
             continue
-        cells, reason = _record(line, lines, delimiter, len(header) if header else 0)
-        if header is None:
+        cells, reason = _record(line, lines, delimiter, len(header))
+        if not header:
             header = _header(cells or line.split(delimiter), file)
         elif cells is None:
             yield Reject(file=file.name, line=number, reason=reason)
@@ -53,8 +54,7 @@ class _Lines:
         self._waiting: list[tuple[int, str]] = []
 
     def __bool__(self) -> bool:
-        if not self._waiting:
-            self._waiting = [line for line in [next(self._source, None)] if line is not None]
+        self._waiting = self._waiting or list(islice(self._source, 1))
         return bool(self._waiting)
 
     def take(self) -> tuple[int, str]:
@@ -70,19 +70,18 @@ def _record(first: str, lines: _Lines, delimiter: str, width: int) -> tuple[list
     text = first
     while True:
         cells, open_quote = _cells(text, delimiter)
-        if cells is not None and (not width or _fits(cells, width)):
-            return _cut(cells, width), ""
+        if (fitting := _fitting(cells, width)) is not None:
+            return fitting, ""
         if not open_quote or len(taken) >= _LONGEST or not lines:
             break
-        taken.append(lines.take())
-        text += "\n" + taken[-1][1]
-        while text.count('"') % 2 and lines and len(taken) < _LONGEST:  # no need to parse before the quotes pair up
+        odd = True
+        while odd and lines and len(taken) < _LONGEST:  # no need to parse before the quotes pair up
             taken.append(lines.take())
             text += "\n" + taken[-1][1]
+            odd = bool(text.count('"') % 2)
     lines.put_back(taken)
-    loose = _loose(first, delimiter)
-    if loose is not None and width and _fits(loose, width):
-        return _cut(loose, width), ""
+    if width and (fitting := _fitting(_loose(first, delimiter), width)) is not None:
+        return fitting, ""
     if open_quote and taken:
         return None, "a quote opens here and does not close where a cell could end"
     if cells is None or taken:
@@ -105,32 +104,29 @@ def _loose(line: str, delimiter: str) -> list[str] | None:
     delimiter."""
     mark = re.escape(delimiter)
     cells = re.findall(rf'(?:^|{mark})(?:"(.*?)"(?={mark}|$)|([^{mark}]*))', line)
-    quoted = [(a or b).replace('""', '"') for a, b in cells]
-    return quoted if any(a for a, _ in cells) else None
+    return [(a or b).replace('""', '"') for a, b in cells] if any(a for a, _ in cells) else None
 
 
-def _fits(cells: list[str], width: int) -> bool:
-    return len(cells) == width or (len(cells) > width and not any(cell.strip() for cell in cells[width:]))
-
-
-def _cut(cells: list[str], width: int) -> list[str]:
+def _fitting(cells: list[str] | None, width: int) -> list[str] | None:
+    """The cells under a header of `width` (0: any); None where there are too few, or more that say something."""
+    if cells is None or (width and (len(cells) < width or any(cell.strip() for cell in cells[width:]))):
+        return None
     return cells[:width] if width else cells
 
 
-def _delimiter(file: DataFile, lines: _Lines) -> str:
+def _delimiter(lines: _Lines) -> str:
     """The delimiter: of a `sep=` line (taken away), else the one that the header has most of outside of quotes."""
-    waiting: list[tuple[int, str]] = []
-    while lines and len(waiting) < _TITLES:
-        number, line = lines.take()
+    taken: list[tuple[int, str]] = []
+    found = ""
+    while lines and len(taken) < _TITLES and not found:
+        taken.append(lines.take())
+        line = taken[-1][1]
         if stated := re.fullmatch(r"\ufeff?\"?sep=(.|\\t)\"?", line.strip(" \r"), re.IGNORECASE):
             return "\t" if stated[1] == "\\t" else stated[1]
-        waiting.append((number, line))
         bare = re.sub(r'"[^"]*"', "", line)
-        if any(mark in bare for mark in _DELIMITERS):
-            lines.put_back(waiting)
-            return max(_DELIMITERS, key=lambda mark: (bare.count(mark), -_DELIMITERS.index(mark)))
-    lines.put_back(waiting)
-    return ","
+        found = max(_DELIMITERS, key=bare.count) if any(mark in bare for mark in _DELIMITERS) else ""
+    lines.put_back(taken)
+    return found or ","
 
 
 def _pass_titles(lines: _Lines, delimiter: str, file: DataFile) -> None:
@@ -138,8 +134,11 @@ def _pass_titles(lines: _Lines, delimiter: str, file: DataFile) -> None:
     taken: list[tuple[int, str]] = []
     while lines and len(taken) < _TITLES:
         number, line = lines.take()
-        if line.strip():
-            _no_comment(number, line, delimiter, file)
+        # Which rows are comments, the file does not say: one above the header would be taken for it.
+        comment = line.lstrip('\ufeff" ').startswith("#")
+        if comment and (delimiter not in line or re.match(r"[\ufeff\"]*#+\s", line)):
+            place = f"{file.name}:{number}"
+            raise UserError(f'{place}: a comment (it begins with "#") where the header should be; delete it')
         cells, open_quote = _cells(line, delimiter)
         if open_quote or _filled(cells or line.split(delimiter)) > 1:
             lines.put_back([(number, line)])
@@ -150,12 +149,6 @@ def _pass_titles(lines: _Lines, delimiter: str, file: DataFile) -> None:
 
 def _filled(cells: Iterable[Any]) -> int:
     return sum(bool(str(cell).strip()) for cell in cells)
-
-
-def _no_comment(number: int, line: str, delimiter: str, file: DataFile) -> None:
-    """A `#` line above the header would be taken for it: which rows are comments, the file does not say."""
-    if line.lstrip('\ufeff" ').startswith("#") and (delimiter not in line or re.match(r"[\ufeff\"]*#+\s", line)):
-        raise UserError(f'{file.name}:{number}: a comment (it begins with "#") where the header should be; delete it')
 
 
 def _header(cells: Iterable[Any], file: DataFile) -> list[str]:
@@ -172,8 +165,6 @@ def _named(header: list[str], cells: Iterable[Any]) -> dict[str, Any]:
 
 def sheet_items(file: DataFile) -> Iterator[Item | Reject]:
     """Rows of a workbook's first sheet that holds a table (xlsx, xls, ods), numbered as the sheet numbers them."""
-    import io
-
     from python_calamine import CalamineError, CalamineWorkbook
 
     try:
@@ -212,8 +203,7 @@ def parquet_items(file: DataFile) -> Iterator[Item | Reject]:
         table = pq.ParquetFile(file.path)
     except (pa.ArrowInvalid, OSError):
         raise UserError(f"{file.name}: not a Parquet file; check the format") from None
-    names = table.schema_arrow.names
-    _header(names, file)
+    _header(table.schema_arrow.names, file)
     yield from _batches(table.iter_batches(batch_size=256))
 
 
@@ -242,29 +232,20 @@ def _batches(batches: Iterable[Any]) -> Iterator[Item]:
                 yield number, item
 
 
-CONTAINERS = {
-    "csv": csv_items,
-    "xlsx": sheet_items,
-    "parquet": parquet_items,
-    "arrow": arrow_items,
-}
-
-
-_NO_TABLES = (
+CONTAINERS = {"csv": csv_items, "xlsx": sheet_items, "parquet": parquet_items, "arrow": arrow_items}
+_NO_TABLES: tuple[tuple[bytes | tuple[bytes, ...], str, str], ...] = (
     (b"MSH|", "HL7 v2 messages", "export the encounters as FHIR or CSV"),
     (b"%PDF", "a PDF", "save its tables as CSV, or its text as JSON Lines"),
     (b"{\\rtf", "a word processor's text (RTF)", "save its tables as CSV"),
     (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
     (b"\x89HDF", "an HDF5 file", "write the table as Parquet"),
-    (b"\x80\x04\x95", "a Python pickle, which is not opened", "write the table as Parquet"),
-    (b"\x80\x05\x95", "a Python pickle, which is not opened", "write the table as Parquet"),
+    ((b"\x80\x04\x95", b"\x80\x05\x95"), "a Python pickle, which is not opened", "write the table as Parquet"),
     (b"Obj\x01", "an Avro file", "write the table as Parquet"),
     (b"ORC", "an ORC file", "write the table as Parquet"),
     (b"$FL2", "an SPSS file", "export the table as CSV"),
     (b"<stata_dta>", "a Stata file", "export the table as CSV"),
     (b"\x00" * 12, "a SAS file", "export the table as CSV"),
-    (b"\x89PNG", "an image", "records are read from text"),
-    (b"\xff\xd8\xff", "an image", "records are read from text"),
+    ((b"\x89PNG", b"\xff\xd8\xff"), "an image", "records are read from text"),
     (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it and name the folder"),
     (b"Rar!", "an RAR archive", "unpack it and name the folder"),
     (b"\x28\xb5\x2f\xfd", "packed by Zstandard", "unpack it, or pack it with gzip"),
@@ -285,18 +266,15 @@ def container_of(file: DataFile) -> str:
         return "xlsx"
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")) or file.path.suffix == ".arrow":
         return "arrow"
-    ending = [part for part in file.path.name.casefold().split(".")[1:] if part not in ("gz", "bz2", "xz")]
-    if ending and ending[-1] in ("parquet", "xlsx", "xls", "ods"):
-        return "parquet" if ending[-1] == "parquet" else "xlsx"
+    if file.ending in ("parquet", "xlsx", "xls", "ods"):
+        return "parquet" if file.ending == "parquet" else "xlsx"
     text = head.decode(encoding_of(file), errors="replace").lstrip("\ufeff \t\r\n")
     if _MARKUP.match(text):
         raise UserError(f"{file.name}: a page or document in XML or HTML; save its tables as CSV, FHIR as JSON")
     if text.startswith("{") or re.match(r"\[\s*(\{|\]|\[|$)", text):
         return "json"
-    return "csv" if ending and ending[-1] in ("csv", "tsv", "txt", "tab") else _by_shape(text)
-
-
-def _by_shape(text: str) -> str:
-    """A header with delimiters is a table; anything else is left to the JSON reader, which says what it met."""
+    if file.ending in ("csv", "tsv", "txt", "tab"):
+        return "csv"
+    # A header with delimiters is a table; anything else is left to the JSON reader, which says what it met.
     first = next((line for line in text.split("\n") if not line.startswith("#")), "")
     return "csv" if any(mark in first for mark in _DELIMITERS) and not first.startswith(("{", "[", '"{')) else "json"

@@ -1,35 +1,53 @@
-"""Encounters as cases: who, what was found, what was written, and the one diagnosis.
+"""FHIR R4 (and R5 where it is the same) as cases: bundles, NDJSON of resources or of bundles, bulk export and Synthea
+folders. An encounter is a case: who, what was found, what was written, and the one diagnosis.
 
 Patient gives identity, sex and age; Encounter site and date; Observation and DiagnosticReport the findings; notes come
 from DocumentReference, DiagnosticReport and Composition. What identifies in structured fields (names of patients,
 contacts, relatives and staff, identifiers, telecom, addresses, birth dates) goes to the gate's memory.
 https://hl7.org/fhir/R4/encounter.html
+
+A table-driven walk of our own: fhir.resources 8.3 refuses all fifteen R4 bundles of a hospital's kind as R5 and one
+more as R4B (one key too many refuses the whole bundle), at 9,700 resources/s; see docs/log.md.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.known import Known
-from clinical_r1.records.ages import band_at
 from clinical_r1.records.config import Source
-from clinical_r1.records.readers.fhir import findings, notes
-from clinical_r1.records.readers.fhir.concepts import codings, concept_text, each, tag, terms, without_tag, words
+from clinical_r1.records.readers.fhir import findings
 from clinical_r1.records.readers.fhir.diagnosis import Diagnosis, diagnosis_of
-from clinical_r1.records.readers.fhir.people import identifiers, names_of, people_of
-from clinical_r1.records.readers.fhir.store import Resource, Store, Stored
+from clinical_r1.records.readers.fhir.resources import (
+    Resource,
+    Store,
+    Visit,
+    codings,
+    concept_text,
+    each,
+    tag,
+    terms,
+    texts,
+    without_tag,
+    words,
+)
 from clinical_r1.records.readers.files import DataFile, head_of, safe_name
-from clinical_r1.records.row import Reject, Row, RowError, UnusableError, Wanted
-from clinical_r1.records.values import NotText, as_text, iso_date, patient_key, sex_of
-from clinical_r1.text import main_language
+from clinical_r1.records.row import Kind, Reject, Row, RowError, UnusableError, Wanted
+from clinical_r1.records.values import (
+    NotText,
+    as_text,
+    band_at,
+    is_no_person,
+    iso_date,
+    patient_key,
+    sex_of,
+    word_lists,
+)
+from clinical_r1.text import has_han, main_language
 
-_ASK = {"en": "What is the most likely diagnosis?", "zh": "最可能的诊断是什么？"}
 _FAMILY = 10
-_HEADS = {
-    "en": ("Reason for visit: ", "Findings: ", "Medications: ", "Allergies: "),
-    "zh": ("就诊原因：", "检查所见：", "用药：", "过敏："),
-}
+_ROLES = frozenset({"individual", "actor", "author", "performer", "recorder", "asserter", "informationSource", "party"})
+"""Elements that name who did something, also where the reference does not say that it leads to a person."""
 
 
 def is_fhir(files: list[DataFile]) -> bool:
@@ -44,7 +62,7 @@ def read_fhir(files: list[DataFile], source: Source, wanted: Wanted | None = Non
     if not store.documents:
         why = f" ({rejects[0].file}:{rejects[0].line}: {rejects[0].reason})" if rejects else ""
         raise UserError(f"{source.path}: no FHIR resource in it{why}; expected Bundles or NDJSON of resources")
-    if not store.count("Encounter"):
+    if not store.last:
         raise UserError(f"{source.path}: the source has no Encounter; cases are made from encounters")
     store.finish()
     told = {}
@@ -52,161 +70,196 @@ def read_fhir(files: list[DataFile], source: Source, wanted: Wanted | None = Non
         told[files[0].name] = safe_name(files[0].path, store.patient_names())
     for reject in rejects:
         yield reject.model_copy(update={"file": told.get(reject.file, reject.file)})
-    for encounter in store.encounters():
-        file = told.get(encounter.file, encounter.file)
-        yield _entry(encounter, file, store, source) if wanted is None or wanted(file, encounter.line) else None
+    for visit in store.encounters():
+        file = told.get(visit.file, visit.file)
+        if wanted is not None and not wanted(file, visit.line):
+            yield None
+            continue
+        try:
+            row = _case(visit, source)
+        except (AttributeError, TypeError, KeyError, ValueError) as error:
+            reason = f"Encounter: a resource has the wrong shape ({type(error).__name__})"
+            reason = str(error) if isinstance(error, RowError | NotText) else reason
+            kind: Kind = "unusable" if isinstance(error, UnusableError) else "malformed"
+            yield Reject(file=file, line=visit.line, reason=reason, kind=kind)
+            continue
+        row.file, row.line = file, visit.line
+        if file != visit.file and not source.source:
+            row.fields["source"] = file.split(".")[0]
+        yield row
 
 
-def _entry(encounter: Stored, file: str, store: Store, source: Source) -> Row | Reject:
-    try:
-        row = _case(encounter, store, source)
-    except UnusableError as error:
-        return Reject(file=file, line=encounter.line, reason=str(error), kind="unusable")
-    except (RowError, NotText) as error:
-        return Reject(file=file, line=encounter.line, reason=str(error))
-    except (AttributeError, TypeError, KeyError, ValueError) as error:
-        reason = f"Encounter: a resource has the wrong shape ({type(error).__name__})"
-        return Reject(file=file, line=encounter.line, reason=reason)
-    row.file, row.line = file, encounter.line
-    if file != encounter.file and not source.source:
-        row.fields["source"] = file.split(".")[0]
-    return row
-
-
-def _case(stored: Stored, store: Store, source: Source) -> Row:
-    encounter, doc = stored.body, stored.doc
+def _case(visit: Visit, source: Source) -> Row:
+    encounter, linked = visit.body, visit.linked()
     status = words(encounter.get("status") or [])
     if status & terms("encounter_not"):
         raise UnusableError(f"Encounter.status: {min(status)}")
-    linked = list(store.linked(stored.row))
-    patient = _patient(encounter, linked, store, doc)
+    patient = _patient(visit, linked)
     of = {kind: [body for name, body in linked if name == kind] for kind in terms("of_encounter")}
-    diagnosis = diagnosis_of(encounter, of["Condition"], store, doc)
+    diagnosis = diagnosis_of(visit, of["Condition"])
     if not diagnosis.name:
         raise UnusableError(diagnosis.why)
-    lost = diagnosis.lost + Counter(kind for kind, _ in linked if kind not in terms("of_encounter"))
-    language, parts = _texts(encounter, of, diagnosis, store, doc, lost)
-    seen = _start(encounter) or _recorded(of["Condition"])
-    fields: dict[str, Any] = {
+    visit.lost.update(kind for kind, _ in linked if kind not in terms("of_encounter"))
+    language, parts = _texts(visit, of, diagnosis)
+    seen, gender = _day(encounter, of["Condition"]), str(patient.get("gender"))
+    fields = {
         "id": str(encounter.get("id") or ""),
         "language": language,
-        "question": "\n".join([*parts, _ASK[language]]),
+        "question": "\n".join([*parts, word_lists()["phrases"][language]["ask"]]),
         "references": [as_text(diagnosis.name)],
         "icd10": diagnosis.icd10,
-        "sex": sex_of(str(patient.get("gender") or "")) if str(patient.get("gender")) in ("female", "male") else "",
+        "sex": sex_of(gender) if gender in ("female", "male") else "",
         "age_band": band_at(str(patient.get("birthDate") or ""), seen),
         "recorded": iso_date(seen),
     }
     provider = encounter.get("serviceProvider")
-    site = concept_text(provider) or str((store.resolve(provider, doc, "Organization") or {}).get("name") or "")
+    site = concept_text(provider) or str((visit.resolve(provider, "Organization") or {}).get("name") or "")
     if site or source.site:
         fields["site"] = site or source.site
+    number = next((str(found["value"]) for found in each(patient.get("identifier")) if found.get("value")), "")
     return Row(
         fields=fields,
-        patient_id=patient_key(patient.get("id") or next(iter(_own_numbers(patient)), "")),
+        patient_id=patient_key(patient.get("id") or number),
         department=concept_text(encounter.get("serviceType")),
         other_codes=[code for code in (diagnosis.icd9, diagnosis.snomed) if code],
         icd_version="10" if diagnosis.icd10 else "",
-        lost=+lost,
-        known=_known(patient, encounter, linked, store, doc),
+        lost=+visit.lost,
+        known=_known(patient, visit, linked),
     )
 
 
-def _own_numbers(patient: Resource) -> list[str]:
-    return [str(found["value"]) for found in each(patient.get("identifier")) if found.get("value")]
-
-
-def _patient(encounter: Resource, linked: list[tuple[str, Resource]], store: Store, doc: int) -> Resource:
+def _patient(visit: Visit, linked: list[tuple[str, Resource]]) -> Resource:
     """The encounter's patient; where it names none that is there, that of its resources, or the bundle's only one."""
-    subjects = [encounter.get("subject"), encounter.get("patient")]
-    subjects += [body.get(key) for _, body in linked for key in ("subject", "patient")]
-    for subject in subjects:
-        if subject and (found := store.resolve(subject, doc, "Patient", encounter)):
-            return found
-    only = store.of_document(doc, "Patient")
-    if len(only) == 1:
-        return only[0]
-    raise RowError("Encounter.subject: no such Patient in the source")
+    for body in (visit.body, *(body for _, body in linked)):
+        for subject in (body.get("subject"), body.get("patient")):
+            if subject and (found := visit.resolve(subject, "Patient", visit.body)):
+                return found
+    only = visit.beside("Patient")
+    if len(only) != 1:
+        raise RowError("Encounter.subject: no such Patient in the source")
+    return only[0]
 
 
-def _texts(
-    encounter: Resource, of: dict[str, list[Resource]], diagnosis: Diagnosis, store: Store, doc: int, lost: Counter[str]
-) -> tuple[str, list[str]]:
-    written = [note for d in of["DocumentReference"] for note in notes.notes_of(d, store, doc, lost)]
-    written += [note for c in of["Composition"] for note in notes.composition_notes(c, lost)]
+def _day(encounter: Resource, conditions: list[Resource]) -> str:
+    """When the patient was seen: the encounter's start or end, else when a condition was recorded."""
+    periods = [period for key in ("period", "actualPeriod") if isinstance(period := encounter.get(key), dict)]
+    said = [period.get(key) for period in periods for key in ("start", "end")]
+    said += [c.get(key) for c in conditions for key in ("recordedDate", "onsetDateTime", "assertedDate")]
+    return str(next(filter(None, said), ""))
+
+
+def _texts(visit: Visit, of: dict[str, list[Resource]], diagnosis: Diagnosis) -> tuple[str, list[str]]:
+    """The language of what was written, and the parts of the question."""
+    written = [note for document in of["DocumentReference"] for note in findings.notes_of(document, visit)]
+    written += [note for composition in of["Composition"] for note in findings.composition_notes(composition, visit)]
     observations = {str(o.get("id") or id(o)): o for o in of["Observation"]}
     for report in of["DiagnosticReport"]:
-        if findings.stands(report, lost, "DiagnosticReport"):
+        if findings.stands(report, visit, "DiagnosticReport"):
             name = concept_text(report.get("code"))
-            for text in notes.report_notes(report, store, doc, lost):
+            for text in findings.report_notes(report, visit):
                 written.append(f"{name}: {text}" if name and "\n" not in text else text)
             for target in each(report.get("result")):
-                if result := store.resolve(target, doc, "Observation", report):
+                if result := visit.resolve(target, "Observation", report):
                     observations.setdefault(str(result.get("id") or id(result)), result)
                 else:
-                    lost["Observation (of a report, not in the source)"] += 1
-    reasons = _reasons(encounter, diagnosis, lost)
-    language = main_language(
-        "".join((*written, *reasons, *(concept_text(o.get("code")) for o in observations.values())))
-    )
+                    visit.lost["Observation (of a report, not in the source)"] += 1
+    reasons = _reasons(visit, diagnosis)
+    named = [concept_text(o.get("code")) for o in observations.values()]
+    language = main_language("".join((*written, *reasons, *named)))
     ordered = sorted(observations.values(), key=lambda o: str(o.get("effectiveDateTime") or ""))
-    found = [text for o in ordered if (text := findings.observation(o, language, lost))]
-    if not written and not found:
+    found = [findings.observation(o, language, visit) for o in ordered]
+    if not written and not any(found):
         raise UnusableError("DocumentReference, Observation: no note and no finding for this encounter")
-    drugs = [
-        text
-        for o in (*of["MedicationStatement"], *of["MedicationUsage"])
-        if (text := findings.medication(o, store, doc, lost))
-    ]
-    allergies = [text for o in of["AllergyIntolerance"] if (text := findings.allergy(o, lost))]
-    why, seen, taken, allergic = _HEADS[language]
-    parts = [why + "; ".join(reasons)] if reasons else []
+    drugs = [findings.medication(o, visit) for o in (*of["MedicationStatement"], *of["MedicationUsage"])]
+    allergies = [findings.allergy(o, visit) for o in of["AllergyIntolerance"]]
+    heads = word_lists()["phrases"][language]
+    parts = [heads["reasons"] + "; ".join(reasons)] if reasons else []
     parts += [as_text(note) for note in dict.fromkeys(written)]
-    for head, texts in ((seen, found), (taken, drugs), (allergic, allergies)):
-        if texts:
-            parts.append(head + "; ".join(dict.fromkeys(map(as_text, texts))))
+    for kind, said in (("findings", found), ("medications", drugs), ("allergies", allergies)):
+        if any(said):
+            parts.append(heads[kind] + "; ".join(dict.fromkeys(as_text(text) for text in said if text)))
     return language, parts
 
 
-def _reasons(encounter: Resource, diagnosis: Diagnosis, lost: Counter[str]) -> list[str]:
+def _reasons(visit: Visit, diagnosis: Diagnosis) -> list[str]:
     """Why the patient came, unless that is the diagnosis itself, or no complaint at all (Synthea writes both)."""
     said = []
-    for concept in each(encounter.get("reasonCode") or encounter.get("reason")):
+    for concept in each(visit.body.get("reasonCode") or visit.body.get("reason")):
         for one in each(concept.get("value")) if "value" in concept else [concept]:  # R5: reason.value
             text = concept_text(one)
             same = {str(c.get("code")) for c in codings(one)} & diagnosis.codes or without_tag(text) == diagnosis.name
             if text and (same or tag(text) == "disorder"):
-                lost["Encounter.reason (a diagnosis)"] += 1
+                visit.lost["Encounter.reason (a diagnosis)"] += 1
             elif text:
                 said.append(without_tag(text))
     return said
 
 
-def _start(encounter: Resource) -> str:
-    for key in ("period", "actualPeriod"):
-        period = encounter.get(key)
-        if isinstance(period, dict) and (period.get("start") or period.get("end")):
-            return str(period.get("start") or period.get("end"))
-    return ""
-
-
-def _recorded(conditions: list[Resource]) -> str:
-    keys = ("recordedDate", "onsetDateTime", "assertedDate")
-    return next((str(c[key]) for c in conditions for key in keys if c.get(key)), "")
-
-
-def _known(patient: Resource, encounter: Resource, linked: list[tuple[str, Resource]], store: Store, doc: int) -> Known:
-    relatives = [r for kind in ("Practitioner", "RelatedPerson") for r in store.of_document(doc, kind)]
-    names, numbers = names_of(patient), identifiers(patient)
-    for resource in (encounter, *(body for _, body in linked)):
-        names += people_of(resource, store, doc)
-    beside = store.of_document(doc, "Patient")  # mother and child; a bundle of many patients is no family
-    for relative in [*relatives, *(beside if len(beside) <= _FAMILY else [])]:
-        names += names_of(relative)
-        numbers += identifiers(relative)
-    for contact in each(patient.get("contact")):
-        names += names_of(contact)
-        numbers += identifiers(contact)
-    names += people_of(patient, store, doc)
-    numbers += [str(found["value"]) for found in each(encounter.get("identifier")) if found.get("value")]
+def _known(patient: Resource, visit: Visit, linked: list[tuple[str, Resource]]) -> Known:
+    """Names of patients, relatives, contacts and staff, and numbers."""
+    names, numbers = _names_of(patient), _identifiers(patient)
+    for resource in (visit.body, *(body for _, body in linked)):
+        names += _people_of(resource, visit)
+    beside = visit.beside("Patient")  # mother and child; a bundle of many patients is no family
+    family = beside if len(beside) <= _FAMILY else []
+    staff = visit.beside("Practitioner") + visit.beside("RelatedPerson")
+    for person in (*staff, *family, *each(patient.get("contact"))):
+        names += _names_of(person)
+        numbers += _identifiers(person)
+    names += _people_of(patient, visit)
+    numbers += [str(found["value"]) for found in each(visit.body.get("identifier")) if found.get("value")]
     return Known(names=list(dict.fromkeys(filter(None, names))), numbers=list(dict.fromkeys(filter(None, numbers))))
+
+
+def _names_of(resource: Resource) -> list[str]:
+    """Every name of a person, in each order that notes write it (family first without a space in Chinese)."""
+    found: list[str] = []
+    for name in each(resource.get("name")):
+        given, family = texts(name.get("given")), " ".join(texts(name.get("family")))
+        found += [" ".join(filter(None, (*given, family))), *texts(name.get("text"))]
+        if has_han(family):
+            found.append(family + "".join(given))
+    return [name for name in dict.fromkeys(found) if not is_no_person(name)]
+
+
+def _identifiers(resource: Resource) -> list[str]:
+    """Numbers, telecom, lines and places of addresses, and the birth date."""
+    found = [item.get("value") for key in ("identifier", "telecom") for item in each(resource.get(key))]
+    parts = ("line", "text", "city", "district", "postalCode")
+    found += [address.get(key) for address in each(resource.get("address")) for key in parts]
+    return [text for value in (*found, resource.get("birthDate")) for text in texts(value) if not is_no_person(text)]
+
+
+def _people_of(resource: Any, visit: Visit, depth: int = 8) -> list[str]:
+    """Names that a resource tells of persons: displays of references to them, and the names of whom these lead to."""
+    found: list[str] = []
+    for one in each(resource) if depth else ():
+        found += _referred(one, visit)
+        for key, value in one.items():
+            if key == "contained":
+                persons = [inner for inner in each(value) if _is_person(inner.get("resourceType"))]
+                found += [name for person in persons for name in _names_of(person)]
+            elif isinstance(value, dict | list):
+                if key in _ROLES:
+                    found += [str(target["display"]) for target in each(value) if target.get("display")]
+                found += _people_of(value, visit, depth - 1)
+    return [name for name in dict.fromkeys(found) if not is_no_person(name)]
+
+
+def _referred(reference: Resource, visit: Visit) -> list[str]:
+    """The person that a reference leads to."""
+    target = reference.get("reference")
+    if not isinstance(target, str):
+        return []
+    parts = target.split("?")[0].rstrip("/").split("/")
+    kind = str(reference.get("type") or (parts[-1] if "?" in target else parts[-2] if len(parts) > 1 else ""))
+    if not _is_person(kind) and not target.startswith("urn:"):
+        return []
+    body = visit.resolve(reference, kind if _is_person(kind) else "") or {}
+    if not _is_person(body.get("resourceType") or kind):
+        return []
+    return [*_names_of(body), *texts(reference.get("display"))]
+
+
+def _is_person(kind: Any) -> bool:
+    return str(kind or "").casefold() in terms("persons")

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from clinical_r1.records.readers.fhir.concepts import (
+from clinical_r1.records.readers.fhir.resources import (
+    Resource,
+    Visit,
     codings,
     concept_text,
     each,
@@ -20,10 +22,12 @@ from clinical_r1.records.readers.fhir.concepts import (
     without_tag,
     words,
 )
-from clinical_r1.records.readers.fhir.store import Resource, Store
 
 _NEVER = 9
 """Priority of a use that never names the diagnosis."""
+_OTHER = "Condition (not the diagnosis)"
+_Place = tuple[int, float, int]
+"""Use, rank and order of an entry of `Encounter.diagnosis`; the lowest is the diagnosis."""
 
 
 @dataclass
@@ -36,106 +40,90 @@ class Diagnosis:
     snomed: str = ""
     codes: set[str] = field(default_factory=set)
     """All its codes, to know it again in the reason for the visit."""
-    lost: Counter[str] = field(default_factory=Counter)
     why: str = ""
 
 
-def diagnosis_of(encounter: Resource, linked: list[Resource], store: Store, doc: int) -> Diagnosis:
+def diagnosis_of(visit: Visit, linked: list[Resource]) -> Diagnosis:
     """The diagnosis by use and rank, else by category, of those conditions that are confirmed disorders with a name."""
-    result = Diagnosis()
-    every = _stated(encounter, store, doc, result.lost)
+    encounter, lost = visit.body, visit.lost
+    every = _stated(visit)
     stated = [(place, c) for place, c in every if place[0] < _NEVER]
     named = {json.dumps(c, sort_keys=True) for _, c in every}
     others = [c for c in linked if json.dumps(c, sort_keys=True) not in named]
-    ranked = [(rank, c) for rank, c in stated if _usable(c, result.lost)]
-    fitting = [c for c in others if _usable(c, result.lost) and _category_fits(c, result.lost)]
-    free = [((1 if _is_encounter_diagnosis(c) else 2, 0.0, index), c) for index, c in enumerate(fitting)]
+    ranked: list[tuple[Any, Resource]] = [(rank, c) for rank, c in stated if _usable(c, lost)]
+    free = []
+    for c in others:
+        if _usable(c, lost):
+            category = words(c.get("category") or [])
+            is_diagnosis = bool(category & terms("encounter_diagnosis"))
+            if is_diagnosis or not category & terms("other_categories"):
+                free.append((1 if is_diagnosis else 2, c))
+            else:
+                lost["Condition (of another category)"] += 1
     if not ranked:
-        best = min((place[0] for place, _ in free), default=0)
-        ranked = [(place, c) for place, c in free if place[0] == best]
-        result.lost["Condition (not the diagnosis)"] += len(free) - len(ranked)
-    else:
-        result.lost["Condition (not the diagnosis)"] += len(free)
+        best = min((place for place, _ in free), default=0)
+        ranked = [((place, index), c) for index, (place, c) in enumerate(free) if place == best]
+        lost[_OTHER] -= len(ranked)
+    lost[_OTHER] += len(free)
     if not ranked:
-        result.why = _why(+result.lost)
-        return result
-    reason = {str(c.get("code")) for c in codings(encounter.get("reasonCode")) + codings(encounter.get("reason"))} - {
-        "None"
-    }
+        kinds = sorted(kind.removeprefix("Condition (").rstrip(")") for kind, count in lost.items() if count)
+        why = "Condition: none with a name for this encounter that is confirmed and a disorder"
+        return Diagnosis(why=why + (f" ({', '.join(kinds)})" if kinds else ""))
     if not stated:  # nothing ranks them: the one that the visit was for, then a coded one, then the first
-        ranked = [((not reason & _codes(c), not _code(c, "icd10_systems"), place), c) for place, c in ranked]  # type: ignore[misc]
+        coded = codings(encounter.get("reasonCode")) + codings(encounter.get("reason"))
+        reason = {str(c["code"]) for c in coded if c.get("code") is not None}
+        ranked = [((not reason & _codes(c), not _code(c, "icd10_systems"), place), c) for place, c in ranked]
     chosen = min(ranked, key=lambda pair: pair[0])[1]
-    result.lost["Condition (not the diagnosis)"] += len(ranked) - 1
-    result.lost = +result.lost
-    result.name = without_tag(_name(chosen))
-    result.icd10, result.icd9 = _code(chosen, "icd10_systems"), _code(chosen, "icd9_systems")
-    result.snomed, result.codes = _code(chosen, "snomed_systems"), _codes(chosen)
-    return result
-
-
-def _why(lost: Counter[str]) -> str:
-    kinds = ", ".join(
-        sorted(kind.removeprefix("Condition ").strip("()") for kind in lost if kind.startswith("Condition ("))
-    )
-    return "Condition: none with a name for this encounter that is confirmed and a disorder" + (
-        f" ({kinds})" if kinds else ""
+    lost[_OTHER] += len(ranked) - 1
+    return Diagnosis(
+        name=without_tag(_name(chosen)),
+        icd10=_code(chosen, "icd10_systems"),
+        icd9=_code(chosen, "icd9_systems"),
+        snomed=_code(chosen, "snomed_systems"),
+        codes=_codes(chosen),
     )
 
 
-def _stated(
-    encounter: Resource, store: Store, doc: int, lost: Counter[str]
-) -> list[tuple[tuple[int, float, int], Resource]]:
+def _stated(visit: Visit) -> list[tuple[_Place, Resource]]:
+    """The conditions that `Encounter.diagnosis` names."""
     found = []
-    for index, entry in enumerate(each(encounter.get("diagnosis"))):
-        use = _priority(words(entry.get("use") or entry.get("role") or []))
-        if use == _NEVER:
-            lost["Condition (complaint, comorbidity or differential)"] += 1
-        rank = _number(entry.get("rank"))
+    for index, entry in enumerate(each(visit.body.get("diagnosis"))):
+        said = words(entry.get("use") or entry.get("role") or [])
+        use = next((priority for priority, names in table()["uses"].items() if said & set(names)), 1)
+        if use == "never":
+            visit.lost["Condition (complaint, comorbidity or differential)"] += 1
+        try:
+            rank = float(entry["rank"])
+        except (KeyError, TypeError, ValueError):
+            rank = float("inf")
         for target in each(entry.get("condition")):
             reference = target.get("reference") if isinstance(target.get("reference"), dict) else target
             if isinstance(target.get("concept"), dict):
                 condition: Resource | None = {"resourceType": "Condition", "code": target["concept"]}
             else:
-                condition = store.resolve(reference, doc, "Condition", encounter)
+                condition = visit.resolve(reference, "Condition", visit.body)
             if condition is None:
-                lost["Condition (not in the source)"] += 1
-                continue
-            found.append(((use, rank, index), condition))
+                visit.lost["Condition (not in the source)"] += 1
+            else:
+                found.append(((_NEVER if use == "never" else int(use), rank, index), condition))
     return found
-
-
-def _number(rank: Any) -> float:
-    try:
-        return float(rank)
-    except (TypeError, ValueError):
-        return float("inf")
-
-
-def _priority(use: set[str]) -> int:
-    for priority, names in table()["uses"].items():
-        if use & set(names):
-            return _NEVER if priority == "never" else int(priority)
-    return 1
 
 
 def _usable(condition: Resource, lost: Counter[str]) -> bool:
     """Confirmed (or without a status), named and a disorder; counts what it turns down."""
-    status = words(condition.get("verificationStatus") or [])
+    status, why = words(condition.get("verificationStatus") or []), ""
     if status and not status <= terms("confirmed"):
         known = status & terms("not_confirmed")
-        lost[f"Condition ({min(known) if known else 'of a status that is not read'})"] += 1
-        return False
-    if "entered-in-error" in words(condition.get("clinicalStatus") or []):
-        lost["Condition (entered-in-error)"] += 1
-        return False
-    name = _name(condition)
-    if not name:
-        lost["Condition (without a name)"] += 1
+        why = min(known) if known else "of a status that is not read"
+    elif "entered-in-error" in words(condition.get("clinicalStatus") or []):
+        why = "entered-in-error"
+    elif not (name := _name(condition)):
+        why = "without a name"
     elif not _is_disorder(condition, name):
-        lost["Condition (no disorder)"] += 1
-    else:
-        return True
-    return False
+        why = "no disorder"
+    if why:
+        lost[f"Condition ({why})"] += 1
+    return not why
 
 
 @cache
@@ -157,18 +145,6 @@ def _is_disorder(condition: Resource, name: str) -> bool:
     social = bool(_social().search(name)) or bool(_codes(condition) & terms("social_codes"))
     stated = not tags and not code.startswith(("Z", "V", "W", "X", "Y"))
     return stated and (bool(code) or not (social or _no_disease().search(name.strip())))
-
-
-def _is_encounter_diagnosis(condition: Resource) -> bool:
-    return bool(words(condition.get("category") or []) & terms("encounter_diagnosis"))
-
-
-def _category_fits(condition: Resource, lost: Counter[str]) -> bool:
-    category = words(condition.get("category") or [])
-    if _is_encounter_diagnosis(condition) or not category & terms("other_categories"):
-        return True
-    lost["Condition (of another category)"] += 1
-    return False
 
 
 def _name(condition: Resource) -> str:

@@ -1,0 +1,317 @@
+"""FHIR resources as exports write them: stored so that references resolve, and their concepts read in all forms.
+
+The resources of a whole export lie in a temporary database on disk, for files of any size. Within a bundle a reference
+is looked up in the bundle first (`Patient/p1` of two hospitals are two people), then in the whole source. Of several
+versions of a resource the newest counts.
+"""
+
+import json
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clinical_r1.errors import UserError
+from clinical_r1.records.readers.files import DataFile, lines_of, open_text
+from clinical_r1.records.readers.json_items import is_lines
+from clinical_r1.records.row import Reject
+from clinical_r1.records.values import is_placeholder
+
+Resource = dict[str, Any]
+
+
+@cache
+def table() -> dict[str, Any]:
+    """terms.yaml."""
+    return yaml.safe_load(Path(__file__).with_name("terms.yaml").read_text(encoding="utf-8"))
+
+
+@cache
+def terms(name: str) -> frozenset[str]:
+    """One list of terms.yaml."""
+    return frozenset(map(str, table()[name]))
+
+
+@cache
+def _tags() -> re.Pattern[str]:
+    names = "|".join(map(re.escape, terms("disorder_tags") | terms("other_tags")))
+    return re.compile(rf"\s*\(({names})\)\s*$", re.IGNORECASE)
+
+
+def tag(name: str) -> str:
+    """SNOMED CT's semantic tag at the end of a name ("disorder"), "" for none."""
+    match = _tags().search(name)
+    return match[1].casefold() if match else ""
+
+
+def without_tag(name: str) -> str:
+    """The name without "(disorder)"."""
+    return _tags().sub("", name).strip() if tag(name) in terms("disorder_tags") | {"finding"} else name.strip()
+
+
+def each(value: Any) -> Iterator[Resource]:
+    """The objects of a list, or one object: exports write either."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict):
+            yield one
+
+
+def codings(concept: Any) -> list[Resource]:
+    """Codings of a concept, of a list of concepts, of a Coding that stands for one, or of R5's `concept`."""
+    found: list[Resource] = []
+    for one in each(concept):
+        if isinstance(one.get("concept"), dict):
+            found += codings(one["concept"])
+        elif "coding" in one:
+            found += each(one["coding"])
+        elif "code" in one and not isinstance(one["code"], dict):
+            found.append(one)
+    return found
+
+
+def concept_text(concept: Any) -> str:
+    """What a concept is called: its text, else a display, else "" (a bare code tells a reader nothing)."""
+    for one in each(concept):
+        one = one["concept"] if isinstance(one.get("concept"), dict) else one
+        for name in (one.get("text"), *(coding.get("display") for coding in codings(one)), one.get("display")):
+            if isinstance(name, str) and (not is_placeholder(name) or name == "Na"):  # sodium
+                return name.strip()
+    return ""
+
+
+def words(concept: Any) -> set[str]:
+    """Codes, displays and texts of a state or category, in lower case, whatever form it is written in."""
+    if isinstance(concept, str):
+        return {concept.strip().casefold()}
+    said: list[Any] = []
+    for one in concept if isinstance(concept, list) else [concept]:
+        if isinstance(one, str):
+            said.append(one)
+        elif isinstance(one, dict):
+            inner = one["concept"] if isinstance(one.get("concept"), dict) else one
+            said += [inner.get("text"), *(c.get(key) for c in codings(inner) for key in ("code", "display"))]
+    folded = (str(word).strip().casefold() for word in said if word)
+    return {re.sub(r"[\s_]+", "-", word) for word in folded if word}
+
+
+def reference_keys(reference: Any, kind: str = "") -> list[str]:
+    """Keys under which the target of a reference may be stored, likeliest first; `kind` where the reference names none.
+
+    Relative, absolute, versioned (`/_history/2`), `urn:uuid:`, a bare id, and a conditional `Patient?identifier=...`.
+    """
+    text = str(reference.get("reference") or "") if isinstance(reference, dict) else str(reference or "")
+    text = text.strip().split("/_history/")[0].rstrip("/")
+    if isinstance(reference, dict) and not text and isinstance(reference.get("identifier"), dict):
+        kind = str(reference.get("type") or kind)
+        return [_identified(kind, reference["identifier"])] if kind else []
+    if not text or text.startswith("#"):
+        return []
+    if "?" in text:
+        return [text.rsplit("/", 1)[-1].casefold()]
+    lowered = text.casefold()
+    urn = lowered.startswith("urn:")
+    parts = lowered.split(":" if urn else "/")
+    keys = [lowered] if urn else ["/".join(parts[-2:])] if len(parts) > 1 else []
+    return keys + ([f"{kind}/{parts[-1]}".casefold()] if kind else [])
+
+
+def _identified(kind: str, identifier: Resource) -> str:
+    return f"{kind}?identifier={identifier.get('system', '')}|{identifier.get('value', '')}".casefold()
+
+
+class Store:
+    """All resources of one source."""
+
+    def __init__(self) -> None:
+        self.db = sqlite3.connect("")  # a private file that the system deletes, readable by us alone
+        self.db.executescript(
+            "CREATE TABLE res(row INTEGER PRIMARY KEY, doc INT, type TEXT, stamp TEXT, file TEXT, line INT, body TEXT,"
+            " enc INT);"
+            "CREATE TABLE name(key TEXT, doc INT, row INT);"
+            "CREATE TABLE link(row INT, doc INT, keys TEXT);"
+        )
+        self.documents = 0
+        """Resources and bundles that were met."""
+        self._docs = self._rows = 0
+        self.last = 0
+        """Number of the last encounter in its file or bundle; 0: none was met."""
+        self._in = ("", 0)
+        """File and bundle of that encounter."""
+
+    def add_file(self, file: DataFile) -> Iterator[Reject]:
+        """Read a file; what is no resource comes back as rejects."""
+        with self.db:
+            for line, document, alone in _documents(file):
+                if isinstance(document, Reject):
+                    yield document
+                    continue
+                kind = document.get("resourceType") if isinstance(document, dict) else None
+                if not isinstance(kind, str):
+                    yield Reject(file=file.name, line=line, reason="resourceType: missing, no FHIR resource")
+                    continue
+                self.documents += 1
+                if kind == "Bundle":
+                    self._docs += 1
+                    self._bundle(document, file.name, self._docs)
+                else:
+                    self._add(document, "", file.name, line if alone else 0, 0)
+
+    def _bundle(self, bundle: Resource, file: str, doc: int) -> None:
+        for entry in each(bundle.get("entry")):
+            if next(each(entry.get("request")), {}).get("method") == "DELETE":
+                continue
+            resource = entry.get("resource")
+            if isinstance(resource, dict) and resource.get("resourceType") == "Bundle":
+                self._bundle(resource, file, doc)
+            elif isinstance(resource, dict):
+                self._add(resource, str(entry.get("fullUrl") or ""), file, 0, doc)
+
+    def _add(self, resource: Resource, url: str, file: str, line: int, doc: int) -> None:
+        kind = str(resource.get("resourceType"))
+        self._rows += 1
+        if kind == "Encounter":
+            self.last = self.last + 1 if (file, doc) == self._in or not doc else 1
+            self._in = (file, doc)
+            line = line or self.last
+        meta = next(each(resource.get("meta")), {})
+        stamp = f"{meta.get('lastUpdated') or ''!s}|{str(meta.get('versionId') or '').rjust(9, '0')}"
+        is_read = kind in terms("of_encounter") | terms("beside_encounter")
+        body = json.dumps(resource, ensure_ascii=True) if is_read else ""
+        row = (self._rows, doc, kind, stamp, file, line, body)
+        self.db.execute("INSERT INTO res(row, doc, type, stamp, file, line, body) VALUES (?,?,?,?,?,?,?)", row)
+        names = [(key, doc, self._rows) for key in _names(resource, kind, url)]
+        self.db.executemany("INSERT INTO name VALUES (?,?,?)", names)
+        if keys := _encounter_keys(resource, kind):
+            self.db.execute("INSERT INTO link VALUES (?,?,?)", (self._rows, doc, json.dumps(keys)))
+
+    def finish(self) -> None:
+        """Resolve which encounter each resource belongs to."""
+        with self.db:
+            self.db.execute("CREATE INDEX name_key ON name(key, doc)")
+            # Of versions of one resource in one place the newest stays.
+            self.db.execute(
+                "DELETE FROM res WHERE row IN (SELECT n.row FROM name n JOIN name m ON m.key = n.key AND m.doc = n.doc "
+                "AND m.row != n.row JOIN res a ON a.row = n.row JOIN res b ON b.row = m.row "
+                "WHERE a.type = b.type AND (b.stamp > a.stamp OR (b.stamp = a.stamp AND b.row > a.row)))"
+            )
+            for row, doc, keys in self.db.execute("SELECT row, doc, keys FROM link").fetchall():
+                encounter = self.find(json.loads(keys), doc, "Encounter")
+                self.db.execute("UPDATE res SET enc = ? WHERE row = ?", (encounter, row))
+            self.db.execute("CREATE INDEX res_enc ON res(enc)")
+            self.db.execute("CREATE INDEX res_type ON res(type, doc)")
+
+    def find(self, keys: Iterable[str], doc: int, kind: str = "") -> int | None:
+        """Row of the first resource under one of these keys, in its own bundle before the whole source."""
+        for where in ("AND n.doc = :doc", ""):
+            for key in keys:
+                found = self.db.execute(
+                    f"SELECT n.row FROM name n JOIN res r ON r.row = n.row WHERE n.key = :key {where} "
+                    "AND (:kind = '' OR r.type = :kind) ORDER BY n.row LIMIT 1",
+                    {"key": key, "doc": doc, "kind": kind},
+                ).fetchone()
+                if found:
+                    return int(found[0])
+        return None
+
+    def encounters(self) -> Iterator["Visit"]:
+        """All encounters, in the order of the files."""
+        query = "SELECT row, doc, body, file, line FROM res WHERE type = 'Encounter' ORDER BY row"
+        for row, doc, body, file, line in self.db.execute(query):
+            yield Visit(self, row, doc, json.loads(body), file, line)
+
+    def patient_names(self) -> list[str]:
+        """Names of the first hundred patients."""
+        query = "SELECT body FROM res WHERE type = 'Patient' ORDER BY row LIMIT 100"
+        bodies = [json.loads(body) for (body,) in self.db.execute(query)]
+        names = [name for body in bodies for name in each(body.get("name"))]
+        return [text for name in names for key in ("family", "given", "text") for text in texts(name.get(key))]
+
+
+@dataclass
+class Visit:
+    """An encounter with its place in the source, and what can be looked up from it."""
+
+    store: Store
+    row: int
+    doc: int
+    """0: the resource stands alone (NDJSON); else its bundle."""
+    body: Resource
+    file: str
+    line: int
+    lost: Counter[str] = field(default_factory=Counter)
+    """What the record has and the case does not, by kind."""
+
+    def resolve(self, reference: Any, kind: str = "", within: Resource | None = None) -> Resource | None:
+        """The resource that a reference names, contained ones among them; None for none in the source."""
+        text = str(reference.get("reference") or "") if isinstance(reference, dict) else ""
+        if text.startswith("#") and within is not None:
+            inner = [r for r in within.get("contained") or [] if isinstance(r, dict) and r.get("id") == text[1:]]
+            return inner[0] if inner else None
+        row = self.store.find(reference_keys(reference, kind), self.doc, kind)
+        found = self.store.db.execute("SELECT body FROM res WHERE row = ?", (row,)).fetchone()
+        return json.loads(found[0]) if found and found[0] else None
+
+    def linked(self) -> list[tuple[str, Resource]]:
+        """Type and body of all that names this encounter; an empty body for types that are only counted."""
+        found = self.store.db.execute("SELECT type, body FROM res WHERE enc = ? ORDER BY row", (self.row,))
+        return [(kind, json.loads(body) if body else {}) for kind, body in found]
+
+    def beside(self, kind: str) -> list[Resource]:
+        """All resources of one type in the same bundle; none for resources that stand alone."""
+        query = "SELECT body FROM res WHERE type = ? AND doc = ? ORDER BY row"
+        return [json.loads(body) for (body,) in self.store.db.execute(query, (kind, self.doc or -1))]
+
+
+def texts(value: Any) -> list[str]:
+    """The texts of a list, or the one text."""
+    return [str(one) for one in (value if isinstance(value, list) else [value]) if one]
+
+
+def _encounter_keys(resource: Resource, kind: str) -> list[str]:
+    """Keys of the encounter that a resource says it belongs to (R4 `encounter` or `context`, R5 lists of either)."""
+    for key in ("encounter", "context") if kind not in ("Encounter", "Patient") else ():
+        value = resource.get(key)
+        if isinstance(value, dict) and "encounter" in value:
+            value = value["encounter"]
+        for one in each(value):
+            if keys := reference_keys(one, "Encounter"):
+                return keys
+    return []
+
+
+def _names(resource: Resource, kind: str, url: str) -> list[str]:
+    """Keys under which this resource can be referred to."""
+    keys = [f"{kind}/{resource['id']}".casefold()] if resource.get("id") else []
+    keys += reference_keys(url, kind)
+    for found in resource.get("identifier") or [] if kind in terms("beside_encounter") else []:
+        if isinstance(found, dict) and found.get("value"):
+            keys.append(_identified(kind, found))
+    return list(dict.fromkeys(keys))
+
+
+def _documents(file: DataFile) -> Iterator[tuple[int, Any, bool]]:
+    """JSON documents of a file with their number, and whether each stands alone on a line. Numbers stay as written."""
+    if is_lines(file):
+        for number, line in lines_of(file):
+            if not line.strip():
+                continue
+            try:
+                document = json.loads(line.removeprefix("\ufeff"), parse_float=str)
+            except (json.JSONDecodeError, RecursionError):
+                document = Reject(file=file.name, line=number, reason="malformed JSON")
+            yield number, document, True
+        return
+    with open_text(file) as handle:
+        text = handle.read().removeprefix("\ufeff")
+    try:
+        document = json.loads(text, parse_float=str)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file.name}:{error.lineno}: malformed JSON ({error.msg}); correct this line") from None
+    for number, one in enumerate(document if isinstance(document, list) else [document], 1):
+        yield number, one, False
