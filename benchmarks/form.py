@@ -18,7 +18,7 @@ import yaml
 
 from clinical_r1.cluster.facts import PLATFORM, Facts
 from clinical_r1.errors import UserError
-from clinical_r1.runs.experiments import CONFIGS
+from clinical_r1.runs.config import CONFIGS
 from clinical_r1.runs.form import settle
 from tests.chart.references import images, references
 from tests.chart.rendering import APIS, CHART

@@ -144,16 +144,19 @@ class Document:
         self.source = stronger.source or self.source
         return self
 
-    def set(self, option: str) -> Self:
-        """`section.key=value`, the value read as YAML."""
-        key, separator, text = option.partition("=")
-        if not separator or not all(key.split(".")):
-            raise UserError(f"--set {option}: write it as section.key=value, such as --set sft.epochs=2")
-        try:
-            value = text if _VERBATIM.search(text) else read_value(text)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise UserError(f"--set {option}: the value is not valid YAML: quote it or close its brackets") from None
-        return self.put(key, value, f"--set {key}")
+    def set(self, *options: str) -> Self:
+        """Options `section.key=value`, the value read as YAML."""
+        for option in options:
+            key, separator, text = option.partition("=")
+            if not separator or not all(key.split(".")):
+                raise UserError(f"--set {option}: write it as section.key=value, such as --set sft.epochs=2")
+            try:
+                value = text if _VERBATIM.search(text) else read_value(text)
+            except (yaml.YAMLError, ValueError, RecursionError):
+                told = "the value is not valid YAML: quote it or close its brackets"
+                raise UserError(f"--set {option}: {told}") from None
+            self.put(key, value, f"--set {key}")
+        return self
 
     def put(self, key: str | Key, value: Any, place: str) -> Self:
         """One (dotted) key from an option or a parameter; `place` is what an error calls it."""
@@ -261,9 +264,7 @@ def load(
 ) -> ModelT:
     """A file (or the defaults) and `--set` options as a model, variables filled in."""
     document = Document(catalogue=catalogue) if name is None else Document.read(name, catalogue, option)
-    for one in options:
-        document.set(one)
-    return document.filled().validate(model)
+    return document.set(*options).filled().validate(model)
 
 
 def shown(model: BaseModel) -> str:

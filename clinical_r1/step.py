@@ -91,7 +91,7 @@ def _say_in_the_end(sentence: str) -> None:
 
 
 CONTENTS = "contents"
-"""Key beside a step's settings: digests of the files that they name (`clinical_r1.runs.contents`)."""
+"""Key beside a step's settings: digests of the files that they name (`clinical_r1.runs.sources`)."""
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 

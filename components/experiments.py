@@ -1,6 +1,6 @@
 """What experiments add to the steps of `train`: the arms' data, training and evaluation of one arm, the report.
 
-Each takes its settings as JSON (clinical_r1/runs/steps.py); empty ones are those of an experiment without this step.
+Each takes its settings as JSON (clinical_r1/runs/arms.py); empty ones are those of an experiment without this step.
 """
 
 from typing import List  # noqa: UP035  (kfp reads List, not list, in an artifact annotation)
@@ -22,7 +22,7 @@ def prepare_arms_data(
     """Splits and traces of the arms: those of the reference, or with a leak, other records, another synthesizer."""
     from pathlib import Path
 
-    from clinical_r1.runs.steps import ArmsData, prepare_data
+    from clinical_r1.runs.arms import ArmsData, prepare_data
     from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, record_step
 
@@ -55,7 +55,7 @@ def train_arm(
     from pathlib import Path
 
     from clinical_r1.evaluation.experiments.selection import select_traces
-    from clinical_r1.runs.steps import Training
+    from clinical_r1.runs.arms import Training
     from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, publish_metrics, record_step
     from clinical_r1.training.base import model_of
@@ -105,7 +105,7 @@ def evaluate_arm(
     from clinical_r1.evaluation.judging.agreement import of_audit, of_judges, show
     from clinical_r1.evaluation.judging.audit import audit_judge
     from clinical_r1.evaluation.run import evaluate
-    from clinical_r1.runs.steps import Trial
+    from clinical_r1.runs.arms import Trial
     from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, publish_metrics, record_step
     from clinical_r1.training.base import model_of

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components.audit_served import audit_answers
-from pipelines.form import AuditForm
+from components.evaluation import audit_answers
 from pipelines.placement import Placement, both_forms
 
 
@@ -26,11 +25,10 @@ def _audit(place: Placement, config: str, state_dir: str, code_version: str) -> 
 
 
 _OF_TRAINING = ("accelerator", "accelerators", "cpu", "memory", "node_selector", "tolerations")
-audit, on_cluster = both_forms(
+FORMS = both_forms(
     _audit,
     "audit",
     "Judges sampled served answers: accuracy and ungrounded thinking.",
-    AuditForm,
     unused=(*_OF_TRAINING, "patient_secret", "client_key_secret"),
 )
 """What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow."""

@@ -3,7 +3,7 @@
     records -> traces -> base model -> reference -> its evaluation
             \\-> the arms' data -> each arm: train, evaluate -> report
 
-What an arm is trained on and how, its settings say (clinical_r1/runs/steps.py); a step whose settings are empty has
+What an arm is trained on and how, its settings say (clinical_r1/runs/arms.py); a step whose settings are empty has
 nothing to do in that experiment. Equal settings and inputs are made once, by whichever experiment comes first.
 """
 
@@ -11,12 +11,10 @@ from typing import Dict, List  # noqa: UP035
 
 from kfp import dsl
 
-from clinical_r1.runs.placed import ARMS_AT_ONCE
-from components.base_model import base_model as provide_base_model
+from clinical_r1.runs.config import ARMS_AT_ONCE
+from components.data import prepare_records, synthesize_shard
 from components.experiments import evaluate_arm, prepare_arms_data, train_arm, write_experiment_report
-from components.records import prepare_records
-from components.synthesize import synthesize_shard
-from pipelines.form import ExperimentForm
+from components.training import base_model as provide_base_model
 from pipelines.placement import Placement, both_forms
 
 WHOLE = "0/1"
@@ -122,11 +120,10 @@ def _experiments(
     return place.step(written, "Write the report").outputs["report"]
 
 
-experiments, on_cluster = both_forms(
+FORMS = both_forms(
     _experiments,
     "experiments",
     "One of the paper's open questions, answered with its interval.",
-    ExperimentForm,
     unused=("client_key_secret",),
 )
 """What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow."""

@@ -6,34 +6,19 @@ that are run parameters too: the chart registers the pipelines with the installa
 """
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, Dict, List, NamedTuple, get_args, get_origin  # noqa: UP035  (kfp reads Dict, List)
+from unittest import mock
 
 from kfp import dsl, kubernetes
 
 from clinical_r1.cluster.facts import IN_STEPS, PLATFORM
-from clinical_r1.cluster.nodes import ENDPOINT_KEYS, PATIENT_KEY
-from components.configure import configure, configure_audit
-from components.nodes import plan_nodes
-from components.volume import provide_claim
-from pipelines.form import AuditForm, ExperimentForm, TrainForm, google_docstring
+from clinical_r1.cluster.nodes import ENDPOINT_KEYS, PATIENT_KEY, Nodes
+from clinical_r1.runs.form import FORMS
+from components.configure import configure, configure_audit, plan_nodes, provide_claim
 
 STATE_MOUNT, STORE_MOUNT, CA_MOUNT = "/state", "/etc/clinical-r1/store", "/etc/clinical-r1/ca"
-_RETRIES = {"num_retries": 3, "backoff_duration": "60s", "backoff_factor": 2.0, "backoff_max_duration": "1800s"}
-_OF_A_JOB = (
-    "image",
-    "accelerator",
-    "accelerators",
-    "cpu",
-    "memory",
-    "claim",
-    "endpoint_secret",
-    "node_selector",
-    "tolerations",
-)
-_cluster: ContextVar[bool] = ContextVar("cluster", default=False)
+_KINDS = {"str": str, "int": int, "float": float, "bool": bool, "map": Dict[str, str]}  # noqa: UP006
 
 
 class Placement(NamedTuple):
@@ -80,8 +65,8 @@ class Placement(NamedTuple):
         return self._asks(self._common(task, title), self.data_cpu, self.data_memory)
 
     def plan(self, nodes: Any, deadline_hours: Any) -> dsl.PipelineTask:
-        """What the training steps will ask for: components/nodes.py."""
-        told = {name: getattr(self, name) for name in _OF_A_JOB}
+        """What the training steps will ask for (`plan_nodes`)."""
+        told = {name: getattr(self, name) for name in Nodes.model_fields if name in self._fields}
         return self.plain(plan_nodes(nodes=nodes, deadline_hours=deadline_hours, **told), "Plan the nodes")
 
     def train(self, task: dsl.PipelineTask, title: str, plan: dsl.PipelineTask | None = None) -> dsl.PipelineTask:
@@ -97,27 +82,24 @@ class Placement(NamedTuple):
         return task
 
     def calls(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        """A step that calls endpoints: their keys, and on a cluster retries with back-off (journals pay nothing twice).
+        """A step that calls endpoints, with their keys as variables; which of them a run needs its configuration says.
 
-        Not on one machine: there a wrong setting would be tried four times before the user reads of it.
+        Not retried on one machine: there a wrong setting would be tried four times before the user reads of it.
         """
-        if _cluster.get():
-            task.set_retry(**_RETRIES)
-        return self.keys(task)
+        return self._as_variables(task, self.endpoint_secret, {key: key for key in ENDPOINT_KEYS})
 
     def hashes_patients(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """A step that turns patient numbers into hashes: the key for that as a variable."""
-        return kubernetes.use_secret_as_env(task, self.patient_secret, {PATIENT_KEY: PATIENT_KEY}, optional=False)
+        return self._as_variables(task, self.patient_secret, {PATIENT_KEY: PATIENT_KEY}, optional=False)
 
     def asks_the_model(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
         """A step that is a client of the served model: its key as a variable, where the gateway asks for one."""
-        return kubernetes.use_secret_as_env(task, self.client_key_secret, {"key": "CLINICAL_R1_API_KEY"}, optional=True)
+        return self._as_variables(task, self.client_key_secret, {"key": "CLINICAL_R1_API_KEY"})
 
-    def keys(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
-        """The keys of endpoints as variables; which of them a run needs its configuration says."""
-        return kubernetes.use_secret_as_env(
-            task, self.endpoint_secret, {key: key for key in ENDPOINT_KEYS}, optional=True
-        )
+    def _as_variables(
+        self, task: dsl.PipelineTask, secret: str, keys: dict[str, str], optional: bool = True
+    ) -> dsl.PipelineTask:
+        return kubernetes.use_secret_as_env(task, secret, keys, optional=optional)
 
     def _asks(self, task: dsl.PipelineTask, cpu: Any, memory: Any, *further: Any) -> dsl.PipelineTask:
         """What the pod asks for. kfp 2.17 hands resources into a loop only where the task names them as its inputs."""
@@ -135,100 +117,75 @@ class Placement(NamedTuple):
         return task
 
 
+class OnCluster(Placement):
+    """On a cluster a step that calls endpoints is retried with back-off (its journal pays for nothing twice)."""
+
+    def calls(self, task: dsl.PipelineTask) -> dsl.PipelineTask:
+        """With the keys, and retries."""
+        task.set_retry(num_retries=3, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration="1800s")
+        return super().calls(task)
+
+
 def both_forms(
-    define: Callable[..., Any], name: str, description: str, form: type = TrainForm, unused: Collection[str] = ()
+    define: Callable[..., Any], name: str, description: str, unused: Collection[str] = ()
 ) -> tuple[Any, Any]:
     """The pipeline of `define(place, ...)` twice: what runs on one machine, and what is compiled for a cluster.
 
     `define` takes a `Placement` first, whose `unused` fields no step of it reads: nobody is asked for them. Its
     arguments without a default are what the configure step finds out: on one machine the pipeline takes them, on a
-    cluster it takes the fields of `form` in their place.
+    cluster it takes the fields of the form of that name in their place.
     """
     own = list(inspect.signature(define).parameters.values())[1:]
     told = [parameter for parameter in own if parameter.default is parameter.empty]
     asked = [parameter for parameter in own if parameter.default is not parameter.empty]
-    knobs = [knob for knob in _parameters(Placement) if knob.name not in unused]
-
-    def placement(values: Iterable[Any]) -> Placement:
-        return Placement(**dict(zip((knob.name for knob in knobs), values, strict=True)))
+    fields = [knob for knob in Placement._fields if knob not in unused]
+    knobs = [_parameter(knob, Placement._field_defaults[knob], Placement.__annotations__[knob]) for knob in fields]
+    questions = [
+        _parameter(question, default, Annotated[_KINDS[kind], words])
+        for question, (kind, default, words, *_) in FORMS[name].items()
+    ]
 
     def local(*values: Any) -> Any:
-        return define(placement(values[len(own) :]), *values[: len(own)])
-
-    _sign(local, description, [*told, *asked, *knobs], inspect.signature(define).return_annotation)
-    questions = _parameters(form)
-    if form is ExperimentForm:
-        questions += [one for one in _parameters(TrainForm) if one.name not in form._fields]
+        place = Placement(**dict(zip(fields, values[len(own) :], strict=True)))
+        return define(place, *values[: len(own)])
 
     def on_cluster(*values: Any) -> None:
         given = dict(zip(inspect.signature(on_cluster).parameters, values, strict=True))
-        place = placement(given[knob.name] for knob in knobs)
+        place = OnCluster(**{knob: given[knob] for knob in fields})
         filled = {question.name: given[question.name] for question in questions}
         kind = filled.pop("experiment", name)
-        first = configure_audit(**filled) if form is AuditForm else configure(pipeline=kind, **filled)
-        # Never from the cache: the records may have changed under the same name.
+        first = configure_audit(**filled) if name == "audit" else configure(pipeline=kind, **filled)
         further = {parameter.name: given[parameter.name] for parameter in asked}
-        place.keys(place.step(first, "Configure")).after(place.volume(further)).set_caching_options(False)
+        first = Placement.calls(place, place.step(first, "Configure")).after(place.volume(further))
+        # Never from the cache: the records may have changed under the same name.
+        first.set_caching_options(False)
         settings = {parameter.name: first.outputs[parameter.name] for parameter in told}
         define(place, **settings, **further)
 
+    _sign(local, description, [*told, *asked, *knobs], inspect.signature(define).return_annotation)
     _sign(on_cluster, description, [*questions, *asked, *knobs])
-    with _unasked():
-        with _as_cluster():
-            compiled = dsl.pipeline(name=name, description=description)(on_cluster)
-        return dsl.pipeline(name=name, description=description)(local), compiled
+    # kfp asks at each setting of each task whether it is a single step (here it always is). To name the method in its
+    # error, it looks up the source of every frame of the stack first, and that through all modules there are: most of
+    # what importing the pipelines took.
+    with mock.patch.object(dsl.PipelineTask, "_ensure_container_spec_exists", lambda task: None, create=True):
+        made = dsl.pipeline(name=name, description=description)
+        return made(local), made(on_cluster)
 
 
-def _parameters(fields: Any) -> list[inspect.Parameter]:
-    """The fields of a NamedTuple as parameters of a function."""
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    return [
-        inspect.Parameter(name, kind, default=fields._field_defaults[name], annotation=annotation)
-        for name, annotation in fields.__annotations__.items()
-    ]
+def _parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
 
 
 def _sign(
-    function: Any, summary: str, parameters: list[inspect.Parameter], returns: Any = inspect.Signature.empty
+    function: Any, summary: str, parameters: Iterable[inspect.Parameter], returns: Any = inspect.Signature.empty
 ) -> None:
     """Give a function a signature and docstring that kfp reads: plain types, and a description of each parameter."""
-    words = {one.name: (one.annotation, _words(one.annotation)) for one in parameters}
-    plain = [one.replace(annotation=_plain(one.annotation)) for one in parameters]
+    plain, lines = [], [summary, "", "Args:"]
+    for one in parameters:
+        if get_origin(one.annotation) is Annotated:
+            kind, words = get_args(one.annotation)
+            lines.append(f"    {one.name}: {words}")
+            one = one.replace(annotation=kind)
+        plain.append(one)
     function.__signature__ = inspect.Signature(plain, return_annotation=returns)
-    function.__doc__ = google_docstring(summary, {name: pair for name, pair in words.items() if pair[1]})
-
-
-def _plain(annotation: Any) -> Any:
-    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-
-
-def _words(annotation: Any) -> str:
-    return str(get_args(annotation)[1]) if get_origin(annotation) is Annotated else ""
-
-
-@contextmanager
-def _as_cluster() -> Iterator[None]:
-    token = _cluster.set(True)
-    try:
-        yield
-    finally:
-        _cluster.reset(token)
-
-
-@contextmanager
-def _unasked() -> Iterator[None]:
-    """Without a question that kfp asks at each setting of each task: is this a single step (here it always is)?
-
-    To name the method in its error, kfp looks up the source of every frame of the stack first, and that through all
-    modules there are: most of what importing the pipelines took.
-    """
-    question = "_ensure_container_spec_exists"
-    asked = vars(dsl.PipelineTask).get(question)
-    if asked is None:  # another kfp
-        yield
-        return
-    setattr(dsl.PipelineTask, question, lambda task: None)
-    try:
-        yield
-    finally:
-        setattr(dsl.PipelineTask, question, asked)
+    function.__doc__ = "\n".join([*lines, ""])

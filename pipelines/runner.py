@@ -22,11 +22,9 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.records.config import Source, parse_map
 from clinical_r1.records.readers.registry import check_source
-from clinical_r1.runs.audit import audit_arguments, settle_audit
-from clinical_r1.runs.config import RunConfig
-from clinical_r1.runs.experiments import CONFIGS
+from clinical_r1.runs.config import CONFIGS, RunConfig
 from clinical_r1.runs.form import model_of, settle
-from clinical_r1.runs.resolve import check_files, resolve
+from clinical_r1.runs.resolve import audit_arguments, check_files, resolve, settle_audit
 from clinical_r1.runs.sources import fingerprint, simulated, with_cases, with_world
 from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.settings import shown

@@ -8,24 +8,29 @@ import inspect
 import io
 import json
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Collection
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, get_origin
 
 import docstring_parser
+import yaml
 from pydantic import BaseModel
 
 from clinical_r1.cluster.nodes import ENDPOINT_KEYS
 from clinical_r1.errors import UserError, near_miss
-from clinical_r1.runs.audit import audit_document, settle_audit
 from clinical_r1.runs.config import CONFIG_FOLDER
-from clinical_r1.runs.form import WHOLE, assembled, default_preset, model_of, overrides_of, settle
-from clinical_r1.runs.placed import check_placed
-from clinical_r1.runs.resolve import check_keys, check_state_dir, check_teacher, state_dir_of
-from clinical_r1.settings import Document
-from pipelines.form import converted
+from clinical_r1.runs.form import WHOLE, assembled, check_placed, default_preset, model_of, overrides_of, settle
+from clinical_r1.runs.resolve import (
+    audit_document,
+    check_keys,
+    check_state_dir,
+    check_teacher,
+    settle_audit,
+    state_dir_of,
+)
+from clinical_r1.settings import Document, read_value
 from pipelines.placement import Placement
 from pipelines.registry import EXPERIMENTS, cluster_form, pipeline_of
 
@@ -46,7 +51,7 @@ class Endpoint:
         """
         import kfp
 
-        if self._health().get("multi_user") and not self.namespace:
+        if self._multi_user() and not self.namespace:
             raise UserError(f"{self.url}: multi-user Kubeflow: give --namespace with your profile")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -61,10 +66,10 @@ class Endpoint:
 
     def version(self) -> str:
         """A sentence about the endpoint."""
-        mode = "multi-user" if self._health().get("multi_user") else "single-user"
-        return f"{self.url} answers ({mode})"
+        return f"{self.url} answers ({'multi-user' if self._multi_user() else 'single-user'})"
 
-    def _health(self) -> dict[str, Any]:
+    def _multi_user(self) -> bool:
+        """Asks for the endpoint's health; UserError where it is not well."""
         import urllib3
 
         token = self._token()
@@ -78,13 +83,10 @@ class Endpoint:
                 raise self._refused(401 if response.status < 400 else response.status, str(response.reason))
             health = response.json()
         except urllib3.exceptions.SSLError as error:
-            if "CERTIFICATE_VERIFY_FAILED" not in str(error):
-                raise UserError(
-                    f"{self.url}: no TLS there: write http://, or give the port that speaks https"
-                ) from None
-            raise UserError(
-                f"{self.url}: its certificate is not trusted: give --ca-bundle with its authority"
-            ) from None
+            trust = "its certificate is not trusted: give --ca-bundle with its authority"
+            no_tls = "no TLS there: write http://, or give the port that speaks https"
+            hint = trust if "CERTIFICATE_VERIFY_FAILED" in str(error) else no_tls
+            raise UserError(f"{self.url}: {hint}") from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             name = type(error).__name__
             raise UserError(f"{self.url}: no answer ({name}): give --endpoint, or port-forward ml-pipeline") from None
@@ -92,7 +94,7 @@ class Endpoint:
             health = None
         if not isinstance(health, dict):
             raise UserError(f"{self.url}: the answer is not that of the Pipelines API: give --endpoint with its path")
-        return health
+        return bool(health.get("multi_user"))
 
     def asked(self, call: Callable[[], Any]) -> Any:
         """Run a call of the client; what goes wrong becomes one sentence."""
@@ -102,7 +104,11 @@ class Endpoint:
         try:
             return call()
         except ApiException as error:
-            raise self._refused(error.status, _words_of(error)) from None
+            words = str(error.reason)
+            with suppress(TypeError, ValueError, KeyError, AttributeError):  # the server's own sentence
+                body = json.loads(error.body)
+                words = str(body.get("message") or body["error"])[:300]
+            raise self._refused(error.status, words) from None
         except (HTTPError, TimeoutError, ConnectionError) as error:
             raise UserError(f"{self.url}: no answer ({type(error).__name__}): try again") from None
 
@@ -123,50 +129,30 @@ class Endpoint:
             raise UserError(f"--token-file {self.token_file}: {error.strerror}") from None
 
 
-class Knob(NamedTuple):
-    """A run parameter."""
-
-    kind: Any
-    default: Any
-    words: str
-
-
-def parameters(pipeline: str) -> dict[str, Knob]:
-    """The run parameters of a pipeline as its form shows them."""
-    function = cluster_form(pipeline_of(pipeline)).pipeline_func
-    words = {one.arg_name: one.description or "" for one in docstring_parser.parse(function.__doc__ or "").params}
-    signature = inspect.signature(function).parameters
-    return {name: Knob(one.annotation, one.default, words.get(name, "")) for name, one in signature.items()}
+def parameters(pipeline: str) -> dict[str, inspect.Parameter]:
+    """The run parameters of a pipeline by name."""
+    return dict(inspect.signature(cluster_form(pipeline_of(pipeline)).pipeline_func).parameters)
 
 
 def print_parameters(pipeline: str, say: Callable[[str], None]) -> None:
-    """One line a run parameter."""
-    for name, knob in parameters(pipeline).items():
-        say(f"{name} ({knob.default!r}): {knob.words}")
+    """One line a run parameter, as the form shows it."""
+    told = docstring_parser.parse(cluster_form(pipeline_of(pipeline)).pipeline_func.__doc__ or "").params
+    words = {one.arg_name: one.description or "" for one in told}
+    for name, one in parameters(pipeline).items():
+        say(f"{name} ({one.default!r}): {words.get(name, '')}")
 
 
-class Submission(NamedTuple):
-    """A run whose parameters are in order."""
-
-    parameters: dict[str, Any]
-    """What the form would hold."""
-    config: BaseModel
-    """What they come to."""
-
-
-def submission(pipeline: str, config: str, options: list[str], params: list[str]) -> Submission:
-    """Parameters of a run; a mistake in them is found here. Raises UserError.
+def submission(pipeline: str, config: str, options: list[str], params: list[str]) -> tuple[dict[str, Any], BaseModel]:
+    """Parameters of a run as the form would hold them, and what they come to; a mistake is found here (UserError).
 
     A shipped configuration goes as the preset and `--set` as overrides; a file of the user's goes whole as overrides.
     """
     given = _converted(pipeline, params)
-    check_placed(given)
     if pipeline == "audit":
         store = {} if "store" in given or config or options else {"store": "s3://BUCKET/audit"}
-        settled = settle_audit(config, store | given, options)
-        check_keys(settled, ENDPOINT_KEYS)
-        document = audit_document(config, given, options)
-        return Submission(given | {"overrides": _plain(document.data)}, settled)
+        audit = settle_audit(config, store | given, options)
+        check_keys(audit, ENDPOINT_KEYS)
+        return given | {"overrides": _plain(audit_document(config, given, options))}, audit
     kind = pipeline_of(pipeline)
     pipeline = subject(pipeline, given)
     if config and "preset" in given:
@@ -177,14 +163,12 @@ def submission(pipeline: str, config: str, options: list[str], params: list[str]
     check_teacher(run)
     check_keys(run, ENDPOINT_KEYS)
     if (CONFIG_FOLDER / f"{preset}.yaml").is_file():
-        document = Document().join(overrides_of(given.get("overrides", {})), "overrides")
-        for option in options:
-            document.set(option)
+        document = Document().join(overrides_of(given.get("overrides", {})), "overrides").set(*options)
     else:
         document, preset = assembled(pipeline, preset, given, options, option), WHOLE
     told = {"preset": preset, "state_dir": state_dir_of(pipeline, run)}
     told |= {"experiment": pipeline} if kind == EXPERIMENTS else {}
-    return Submission(told | given | {"overrides": _plain(document.data)}, run)
+    return told | given | {"overrides": _plain(document)}, run
 
 
 def subject(pipeline: str, given: dict[str, Any]) -> str:
@@ -200,12 +184,20 @@ def subject(pipeline: str, given: dict[str, Any]) -> str:
     return str(asked)
 
 
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
+def _plain(document: Document) -> dict[str, Any]:
     """What YAML read (dates too) as JSON has it."""
-    return dict(json.loads(json.dumps(data, default=str)))
+    return dict(json.loads(json.dumps(document.data, default=str)))
 
 
-def _converted(pipeline: str, params: list[str]) -> dict[str, Any]:
+def local_parameters(pipeline: str, params: list[str]) -> tuple[str, dict[str, Any]]:
+    """What is run, and the form's fields for a run here, where nothing has to be placed. Raises UserError."""
+    elsewhere = {*Placement._fields, "preset", "state_dir", "nodes", "deploy"}
+    given = _converted(pipeline, params, elsewhere)
+    return subject(pipeline, given), given
+
+
+def _converted(pipeline: str, params: list[str], elsewhere: Collection[str] = ()) -> dict[str, Any]:
+    """`--param NAME=TEXT` by name as the declared types; the server refuses others. Raises UserError."""
     known, given = parameters(pipeline), {}
     for param in params:
         name, separator, text = param.partition("=")
@@ -214,18 +206,29 @@ def _converted(pipeline: str, params: list[str]) -> dict[str, Any]:
         if name not in known:
             hint = " ".join(filter(None, (near_miss(name, known), "--help-params lists them")))
             raise UserError(f"--param {name}: {pipeline} has no such parameter: {hint}")
-        given[name] = converted(name, text, known[name].kind)
+        given[name] = _value(name, text, known[name].annotation)
+    if cluster := [name for name in given if name in elsewhere]:
+        raise UserError(f"--param {cluster[0]}: says how a cluster runs it: leave it out, or use `submit`")
+    check_placed(given)
     return given
 
 
-def local_parameters(pipeline: str, params: list[str]) -> tuple[str, dict[str, Any]]:
-    """What is run, and the form's fields for a run here, where nothing has to be placed. Raises UserError."""
-    given = _converted(pipeline, params)
-    elsewhere = [name for name in given if name in {*Placement._fields, "preset", "state_dir", "nodes", "deploy"}]
-    if elsewhere:
-        raise UserError(f"--param {elsewhere[0]}: says how a cluster runs it: leave it out, or use `submit`")
-    check_placed(given)
-    return subject(pipeline, given), given
+def _value(name: str, text: str, kind: Any) -> Any:
+    if kind is str:
+        return text
+    try:
+        value = yaml.safe_load(text) if kind is bool else read_value(text)  # `off` is a word, but where a bool is asked
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise UserError(f"--param {name}={text}: the value is not valid JSON or YAML: close its brackets") from None
+    kind = get_origin(kind) or kind
+    if kind is float and isinstance(value, str):
+        with suppress(ValueError):  # YAML 1.1 takes 5e-6 for a word
+            value = float(value)
+    good = isinstance(value, (int, float) if kind is float else kind)
+    if not good or (isinstance(value, bool) and kind is not bool):
+        words = {int: "a whole number", float: "a number", bool: "true or false", dict: "a mapping", list: "a list"}
+        raise UserError(f"--param {name}={text}: wants {words[kind]}: write one")
+    return float(value) if kind is float else value
 
 
 def names_of_the_installation(pipeline: str, namespace: str, context: str) -> tuple[dict[str, str], str]:
@@ -258,20 +261,9 @@ def start_run(place: Endpoint, pipeline: str, arguments: dict[str, Any], experim
 
 def list_runs(place: Endpoint, limit: int) -> list[str]:
     """The newest runs, one line each."""
-    client = place.client()
-    found = place.asked(
-        lambda: client.list_runs(page_size=limit, sort_by="created_at desc", namespace=place.namespace or None)
-    )
+    client, namespace = place.client(), place.namespace or None
+    found = place.asked(lambda: client.list_runs(page_size=limit, sort_by="created_at desc", namespace=namespace))
     return [
         f"{run.created_at:%Y-%m-%d %H:%M}  {run.state:<10}  {run.display_name}  {run.run_id}"
         for run in found.runs or []
     ]
-
-
-def _words_of(error: Any) -> str:
-    """The server's own sentence in an ApiException."""
-    try:
-        body = json.loads(error.body)
-        return str(body.get("message") or body["error"])[:300]
-    except (TypeError, ValueError, KeyError, AttributeError):
-        return str(error.reason)

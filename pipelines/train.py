@@ -11,16 +11,11 @@ from typing import Annotated, List, NamedTuple  # noqa: UP035
 
 from kfp import dsl
 
-from components.base_model import base_model as provide_base_model
-from components.deploy import deploy_published
-from components.evaluate import evaluate_model
-from components.gate import gate_model
-from components.ppo import reinforce
-from components.publish import publish_model
-from components.records import prepare_records
-from components.report import write_train_report
-from components.sft import fine_tune
-from components.synthesize import merge_traces, synthesize_shard
+from components.data import merge_traces, prepare_records, synthesize_shard
+from components.evaluation import evaluate_model, gate_model, write_train_report
+from components.publication import deploy_published, publish_model
+from components.training import base_model as provide_base_model
+from components.training import fine_tune, reinforce
 from pipelines.placement import Placement, both_forms
 
 
@@ -172,6 +167,7 @@ def _train(
     return Outputs(traces, *outputs)
 
 
-_DESCRIPTION = "Records to a reasoning diagnosis model, with a report that shows whether it helped."
-train, on_cluster = both_forms(_train, "train", _DESCRIPTION)
+FORMS = both_forms(
+    _train, "train", "Records to a reasoning diagnosis model, with a report that shows whether it helped."
+)
 """What `clinical-r1 run` executes, and what `compile` and `submit` hand to Kubeflow: with a form, and retries."""

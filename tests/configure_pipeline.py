@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from kfp import dsl, local
 
+from clinical_r1.runs.form import FORMS
 from components.configure import configure
-from pipelines.form import TrainForm
 
 
 class Outputs(NamedTuple):
@@ -22,7 +22,8 @@ class Outputs(NamedTuple):
 @dsl.pipeline(name="configure-only")
 def configure_only(records: str, overrides: dict) -> Outputs:
     """The first step of the real pipelines."""
-    form = dict(TrainForm._field_defaults) | {"records": records, "overrides": overrides, "shards": 2}
+    form = {name: row[1] for name, row in FORMS["train"].items()}
+    form |= {"records": records, "overrides": overrides, "shards": 2}
     form |= {"synthesizer_url": "http://teacher/v1", "synthesizer_model": "big", "sft_epochs": 2.0}
     task = configure(pipeline="train", **form)
     return Outputs(task.outputs["sft"], task.outputs["shards"], task.outputs["resolved_configuration"])

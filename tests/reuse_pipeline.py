@@ -7,8 +7,8 @@ from pathlib import Path
 from kfp import dsl, local
 
 from clinical_r1.records.config import RecordsConfig
-from clinical_r1.runs.contents import as_argument
-from components.records import prepare_records
+from clinical_r1.runs.sources import as_argument
+from components.data import prepare_records
 
 
 @dsl.pipeline(name="records-only")

@@ -10,8 +10,7 @@ from pydantic import BaseModel
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig
-from clinical_r1.runs.config import RunConfig, load_as, load_config
-from clinical_r1.runs.experiments import CONFIGS, AblateRlConfig
+from clinical_r1.runs.config import CONFIGS, RunConfig, load_as, load_config
 from clinical_r1.settings import Document
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.training.ppo.config import PPOConfig
@@ -20,12 +19,9 @@ from clinical_r1.verifier.config import VerifierConfig
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("clinical_r1", "components", "pipelines", "serving")
 
-MODELS = {
+MODELS: dict[str, str | type[BaseModel]] = {
     "clinical_r1/runs/configs/*.yaml": "clinical_r1.runs.config:RunConfig",
-    **{
-        f"clinical_r1/runs/configs/experiments/{name}.yaml": f"clinical_r1.runs.experiments:{model.__name__}"
-        for name, model in CONFIGS.items()
-    },
+    **{f"clinical_r1/runs/configs/experiments/{name}.yaml": model for name, model in CONFIGS.items()},
     "clinical_r1/training/configs/sft-*.yaml": "clinical_r1.training.sft.config:SFTConfig",
     "clinical_r1/training/configs/ppo-*.yaml": "clinical_r1.training.ppo.config:PPOConfig",
     "clinical_r1/training/configs/tiny*.yaml": "clinical_r1.training.tiny:TinyModelConfig",
@@ -53,6 +49,7 @@ DATA = (
     "clinical_r1/verifier/spelling.yaml",
     "clinical_r1/verifier/wordings.yaml",
     "clinical_r1/reward_tables.yaml",
+    "clinical_r1/runs/form.yaml",
 )
 """YAML that is data and not configuration: its own room's tests load it; here it must at least be valid YAML."""
 
@@ -65,6 +62,8 @@ def yaml_files() -> list[Path]:
 def model_of(path: Path) -> type[BaseModel] | None:
     for pattern, target in MODELS.items():
         if path.match(pattern):
+            if not isinstance(target, str):
+                return target
             module, _, name = target.partition(":")
             return getattr(importlib.import_module(module), name)
     return None
@@ -115,16 +114,16 @@ def test_a_section_may_be_the_name_of_a_shipped_file(tmp_path: Path) -> None:
     assert load_config("demo", [f"sft={own}"]).sft.epochs == 7
     experiment = tmp_path / "experiment.yaml"
     experiment.write_text("extends: hospital-7b\nsft: {epochs: 2}", encoding="utf-8")
-    extended = load_as(AblateRlConfig, str(experiment))
+    extended = load_as(CONFIGS["ablate-rl"], str(experiment))
     assert extended.sft.epochs == 2 and extended.sft.processes == 8 and extended.ppo.deepspeed.stage == 3
     experiment.write_text("extends: demo\nsft: sft-paper-7b-1x80-lora", encoding="utf-8")
     for names in (["sft.epochs=2"], ["sft=sft-paper-7b-1x80-lora", "sft.epochs=2"]):
-        replaced = load_as(AblateRlConfig, str(experiment), names)
+        replaced = load_as(CONFIGS["ablate-rl"], str(experiment), names)
         assert replaced.sft == load_config("demo", ["sft=sft-paper-7b-1x80-lora", "sft.epochs=2"]).sft
     own.write_text("[]", encoding="utf-8")
     experiment.write_text(f"extends: {own}", encoding="utf-8")
     with pytest.raises(UserError, match="expected a mapping"):
-        load_as(AblateRlConfig, str(experiment))
+        load_as(CONFIGS["ablate-rl"], str(experiment))
     with pytest.raises(UserError, match=r"--set ppo: ppo 'nosuch': neither .* \(shipped: ppo-paper, ppo-paper-7b"):
         load_config("demo", ["ppo=nosuch"])
     with pytest.raises(UserError, match=r"evaluation 'nosuch': .* \(shipped: two-judges\)$"):
@@ -150,7 +149,7 @@ def check_fields(path: Path, node: ast.ClassDef) -> None:
 
 
 def test_run_configuration_survives_the_way_through_a_component_argument() -> None:
-    from clinical_r1.runs.contents import as_argument
+    from clinical_r1.runs.sources import as_argument
 
     config = load_config("demo")
     for name in ("records", "synthesis", "base_model", "sft", "ppo", "evaluation"):

@@ -9,11 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from clinical_r1.errors import UserError
-from clinical_r1.runs.config import RunConfig, load_config
-from clinical_r1.runs.contents import as_argument
-from clinical_r1.runs.experiments import CONFIGS
+from clinical_r1.runs.config import CONFIGS, RunConfig, load_config
 from clinical_r1.runs.form import settle
 from clinical_r1.runs.resolve import resolve
+from clinical_r1.runs.sources import as_argument
 from clinical_r1.settings import Names
 from clinical_r1.step import load_settings
 from clinical_r1.training.sft.config import SFTConfig

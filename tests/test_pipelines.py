@@ -11,10 +11,9 @@ from rich.console import Console
 
 from clinical_r1.cluster.nodes import ENDPOINT_KEYS, PATIENT_KEY
 from clinical_r1.errors import UserError
-from clinical_r1.runs.form import KEYS, OTHERS
+from clinical_r1.runs.form import FORMS
 from clinical_r1.runs.resolve import OUTPUTS
 from components.configure import configure
-from pipelines.form import TrainForm
 from pipelines.placement import Placement
 from pipelines.progress import Forecast, PlainView, Step, StepTracker
 from pipelines.registry import PIPELINES, cluster_form, load_pipeline, titles_of
@@ -267,10 +266,11 @@ def test_every_field_of_the_form_is_read_by_a_step(name: str) -> None:
 
 def test_every_field_of_the_form_reaches_the_resolution() -> None:
     """A field that nothing reads would be a promise that is not kept."""
-    known = {*KEYS, *OTHERS, "preset", "state_dir"}
-    assert set(TrainForm._fields) == known
+    others = {"preset", "state_dir", "records", "record_map", "endpoints_trusted", "overrides"}
+    others |= {f"{role}_{what}" for role in ("synthesizer", "judge") for what in ("url", "model", "key")}
+    assert {name for name, (_, _, _, *settings) in FORMS["train"].items() if not settings} == others
     asked = set(compiled("experiments")[0]["root"]["inputDefinitions"]["parameters"])
-    assert asked - set(Placement._fields) == known | {"experiment"}
+    assert asked - set(Placement._fields) == {*FORMS["train"], "experiment"}
 
 
 def test_the_configure_step_hands_out_what_the_resolution_names() -> None:

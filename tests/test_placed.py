@@ -7,8 +7,8 @@ import pytest
 from test_cli import assert_refused, clinical_r1
 
 from clinical_r1.errors import UserError
-from clinical_r1.runs.placed import check_placed
-from components.volume import provide_claim
+from clinical_r1.runs.form import check_placed
+from components.configure import provide_claim
 from pipelines.placement import Placement
 
 

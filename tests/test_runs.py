@@ -13,19 +13,17 @@ from clinical_r1.errors import UserError
 from clinical_r1.records.config import RecordsConfig, Source
 from clinical_r1.records.run import read_cases
 from clinical_r1.runs import resolve as resolving
-from clinical_r1.runs.audit import configure_audit
-from clinical_r1.runs.form import settle
-from clinical_r1.runs.resolve import OUTPUTS, configure_run
+from clinical_r1.runs.form import FORMS, settle
+from clinical_r1.runs.resolve import OUTPUTS, configure_audit, configure_run
 from clinical_r1.runs.sources import fetched, fingerprint, own_cases, simulated, with_world
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
 from clinical_r1.simulator.beside import ADDRESS_VARIABLE
 from clinical_r1.simulator.beside import simulated as simulated_beside
 from clinical_r1.simulator.world import sample_records
-from components.deploy import deploy_published
-from pipelines.form import AuditForm, TrainForm
+from components.publication import deploy_published
 
 ROOT = Path(__file__).resolve().parent.parent
-EMPTY = dict(TrainForm._field_defaults)
+EMPTY, EMPTY_AUDIT = ({name: row[1] for name, row in FORMS[form].items()} for form in ("train", "audit"))
 
 
 @pytest.fixture
@@ -99,10 +97,10 @@ def test_records_that_are_not_there_are_named(state: Path) -> None:
 
 def test_an_audit_without_a_store_looks_into_the_charts_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLINICAL_R1_BUCKET", "bucket")
-    (config, *_), page = configure_audit(dict(AuditForm._field_defaults))
+    (config, *_), page = configure_audit(EMPTY_AUDIT)
     assert json.loads(config)["store"] == "s3://bucket/audit" and "days: 30" in page
     with pytest.raises(UserError, match="judge_url and judge_model"):
-        configure_audit(dict(AuditForm._field_defaults) | {"judge_url": "http://j/v1"})
+        configure_audit(EMPTY_AUDIT | {"judge_url": "http://j/v1"})
 
 
 def test_records_of_a_pattern_are_hashed_by_their_files(tmp_path: Path) -> None:

@@ -1,39 +1,91 @@
-"""An experiment as its steps are told it: the reference, the arms that differ, and where each keeps its state."""
+"""An experiment as its steps are told it: the reference, the arms that differ, where each keeps its state; and the step
+that no other pipeline has, the data of the arms."""
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from clinical_r1.errors import UserError
+from clinical_r1.errors import Strict, UserError
+from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.experiments.arms import Arm, ArmsReport
 from clinical_r1.evaluation.experiments.audit_verifier import Settings as AuditReport
 from clinical_r1.evaluation.experiments.cross_language import BILINGUAL, SCRATCH
 from clinical_r1.evaluation.experiments.held_out_site import LEAKING, WITH
 from clinical_r1.evaluation.experiments.held_out_site import Settings as HeldOutReport
-from clinical_r1.evaluation.experiments.selection import Leak, Selection
+from clinical_r1.evaluation.experiments.selection import Leak, Selection, leak_cases
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
+from clinical_r1.records.config import RecordsConfig
+from clinical_r1.records.run import prepare
 from clinical_r1.rewards import reward_table
-from clinical_r1.runs.contents import as_argument
-from clinical_r1.runs.experiments import (
-    AblateRewardsConfig,
-    AblateRlConfig,
-    AuditVerifierConfig,
-    CompareAlgorithmsConfig,
-    CompareSynthesizersConfig,
-    CrossLanguageConfig,
+from clinical_r1.runs.config import (
+    ARMS_AT_ONCE,
+    AblateRewards,
+    AblateRl,
+    AuditVerifier,
+    CompareAlgorithms,
+    CompareSynthesizers,
+    CrossLanguage,
     ExperimentConfig,
-    HeldOutSiteConfig,
+    HeldOutSite,
 )
-from clinical_r1.runs.placed import ARMS_AT_ONCE
-from clinical_r1.runs.steps import ArmsData, Training, Trial
+from clinical_r1.runs.sources import as_argument, fetched
 from clinical_r1.schema import first_problem, write_jsonl
+from clinical_r1.settings import Names
+from clinical_r1.simulator.beside import PATIENT_KEY
+from clinical_r1.synthesis.analysis import analyse
+from clinical_r1.synthesis.config import SynthesisConfig
+from clinical_r1.synthesis.run import synthesize
 from clinical_r1.training.ppo.config import PPOConfig
+from clinical_r1.training.sft.config import SFTConfig
+from clinical_r1.verifier.config import JudgeConfig
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Training(Strict):
+    """How an arm (or the reference) is trained; without `sft` and `ppo` not at all."""
+
+    start: Literal["base", "reference"] = "base"
+    """What it starts from; the reference itself starts from the base model."""
+    select: Selection = Field(default_factory=Selection)
+    """Which of the traces it is fine-tuned on."""
+    sft: SFTConfig | None = None
+    """Fine-tuning."""
+    ppo: PPOConfig | None = None
+    """Reinforcement learning."""
+
+
+class Trial(Strict):
+    """How an arm is evaluated on the test split; without `evaluation` not at all."""
+
+    evaluation: EvaluationConfig | None = None
+    """Sampling and judges."""
+    endpoint: EndpointConfig | None = None
+    """Who answers in place of the trained model."""
+    judge: JudgeConfig | None = None
+    """A judge to audit."""
+    labelled: Annotated[str, Names.FILES] = ""
+    """JSONL of graded answers to audit it on."""
+
+
+class ArmsData(Strict):
+    """How the arms' splits and traces differ from the reference's; with nothing set they are the same."""
+
+    leak: Leak | None = None
+    """Test cases in the training data."""
+    records: RecordsConfig | None = None
+    """Other records."""
+    sources_sha256: str = ""
+    """Keys the cache to their content."""
+    synthesis: SynthesisConfig | None = None
+    """Who writes traces of these cases; None: the reference's traces."""
 
 
 class Local(NamedTuple):
@@ -58,32 +110,31 @@ class Design(NamedTuple):
     """How the arms' data differ from the reference's."""
     data_state: str = ""
     """The folder of state for them; empty: the shared one."""
+    report: Callable[..., ArmsReport] = ArmsReport
     further: dict[str, Any] = {}
     """What its report is told besides."""
-    report: type[ArmsReport] = ArmsReport
 
 
-def arm_state(local: Local, *settings: str) -> str:
+def _arm_state(local: Local, *settings: str) -> str:
     """Equal arms of different experiments share checkpoints and journals; different ones never do."""
     name = hashlib.sha256("\x1f".join(settings).encode()).hexdigest()[:12]
     return str(local.state_dir / f"arm-{name}")
 
 
-def shared(settings: ModelT, parts: int, at_once: int = 1) -> ModelT:
+def _shared(settings: ModelT, parts: int, at_once: int = 1) -> ModelT:
     """The settings of one of `parts` steps, of which `at_once` run at a time: budgets and limits of endpoints hold for
     the whole experiment, wherever in the settings they are."""
     if isinstance(settings, BudgetConfig):
         return settings.shared(parts)
     if isinstance(settings, EndpointConfig):
         return settings.shared(at_once)
-    inner = {name: shared(value, parts, at_once) for name, value in settings if isinstance(value, BaseModel)}
+    inner = {name: _shared(value, parts, at_once) for name, value in settings if isinstance(value, BaseModel)}
     return settings.model_copy(update=inner)
 
 
-def arguments(name: str, config: ExperimentConfig, local: Local) -> dict[str, Any]:
+def arguments(name: str, config: ExperimentConfig[Any], local: Local) -> dict[str, Any]:
     """What the steps of an experiment are told. Raises UserError for a table or file that is not there."""
-    design = DESIGNS[name](config, local)
-    settings: Any = config.experiment  # type: ignore[attr-defined]
+    design, settings, simulated = DESIGNS[name](config, local), config.experiment, config.report.simulated
     trains, count = design.reference is not None, len(design.arms)
     at_once = min(count, ARMS_AT_ONCE)
     evaluations = count + 1 if trains else 2  # an audited judge has a budget of its own, for audit and evaluation
@@ -91,24 +142,24 @@ def arguments(name: str, config: ExperimentConfig, local: Local) -> dict[str, An
     told = design.report(
         arms=[arm for arm, *_ in design.arms],
         design_points=settings.design_points,
-        planted_points=settings.planted_points if config.report.simulated else None,
-        simulated=config.report.simulated,
+        planted_points=settings.planted_points if simulated else None,
+        simulated=simulated,
         **design.further,
     )
     return {
         "experiment": name,
         "records": as_argument(config.records),
-        "synthesis": as_argument(shared(config.synthesis, syntheses)) if trains else "",
+        "synthesis": as_argument(_shared(config.synthesis, syntheses)) if trains else "",
         "base_model": as_argument(config.base_model) if trains else "",
         "reference_training": as_argument(design.reference) if design.reference else "",
-        "reference_evaluation": as_argument(shared(_trial(config), evaluations)) if trains else "",
-        "arms_data": as_argument(shared(design.data, syntheses)),
+        "reference_evaluation": as_argument(_shared(_trial(config), evaluations)) if trains else "",
+        "arms_data": as_argument(_shared(design.data, syntheses)),
         "arms_state_dir": design.data_state or str(local.state_dir),
         "arms": [
             {
                 "name": arm.name,
-                "training": as_argument(shared(how, count, at_once)),
-                "evaluation": as_argument(shared(trial, evaluations, at_once)),
+                "training": as_argument(_shared(how, count, at_once)),
+                "evaluation": as_argument(_shared(trial, evaluations, at_once)),
                 "state_dir": state,
             }
             for arm, how, trial, state in design.arms
@@ -117,39 +168,39 @@ def arguments(name: str, config: ExperimentConfig, local: Local) -> dict[str, An
     }
 
 
-def _supervised(config: ExperimentConfig) -> Training:
-    """The reference of most experiments."""
-    return Training(sft=config.sft)
+def _trial(config: ExperimentConfig[Any]) -> Trial:
+    """An arm's evaluation. Arms are compared with whole thoughts: no curve over the thinking budget is drawn."""
+    return Trial(evaluation=config.evaluation.model_copy(update={"budget_cases": 0}))
 
 
 def _reinforced(
-    config: ExperimentConfig, local: Local, table: Any, seed: int, label: str
+    config: ExperimentConfig[Any], local: Local, ppo: PPOConfig, label: str, factor: str = "table"
 ) -> tuple[Arm, Training, Trial, str]:
     """One run of RL. The paper's table with seed 0 is the same arm in whichever experiment it stands."""
-    ppo = config.ppo.model_copy(update={"seed": seed, "reward_table": table})
-    arm = Arm(name=f"{label}-{seed}", seed=seed, factors={"table": label})
-    state = arm_state(local, as_argument(config.sft), as_argument(ppo))
+    arm = Arm(name=f"{label}-{ppo.seed}", seed=ppo.seed, factors={factor: label})
+    state = _arm_state(local, as_argument(config.sft), as_argument(ppo))
     return arm, Training(start="reference", ppo=ppo), _trial(config), state
 
 
-def ablate_rl(config: AblateRlConfig, local: Local) -> Design:
+def ablate_rl(config: ExperimentConfig[AblateRl], local: Local) -> Design:
     """SFT against SFT + RL: one arm a seed."""
-    table = config.ppo.reward_table
-    label = table if isinstance(table, str) else "custom"
-    arms = [_reinforced(config, local, table, seed, label) for seed in config.experiment.seeds]
-    return Design(arms, _supervised(config))
+    label = config.ppo.reward_table if isinstance(config.ppo.reward_table, str) else "custom"
+    runs = [config.ppo.model_copy(update={"seed": seed}) for seed in config.experiment.seeds]
+    return Design([_reinforced(config, local, ppo, label) for ppo in runs], Training(sft=config.sft))
 
 
-def ablate_rewards(config: AblateRewardsConfig, local: Local) -> Design:
+def ablate_rewards(config: ExperimentConfig[AblateRewards], local: Local) -> Design:
     """Reward tables against each other: one arm a table and seed."""
-    settings = config.experiment
-    for table in settings.tables:
+    arms = []
+    for table in config.experiment.tables:
         reward_table(table)
-    pairs = [(table, seed) for table in settings.tables for seed in settings.seeds]
-    return Design([_reinforced(config, local, table, seed, table) for table, seed in pairs], _supervised(config))
+        for seed in config.experiment.seeds:
+            ppo = config.ppo.model_copy(update={"seed": seed, "reward_table": table})
+            arms.append(_reinforced(config, local, ppo, table))
+    return Design(arms, Training(sft=config.sft))
 
 
-def compare_algorithms(config: CompareAlgorithmsConfig, local: Local) -> Design:
+def compare_algorithms(config: ExperimentConfig[CompareAlgorithms], local: Local) -> Design:
     """PPO, GRPO, RLOO: one arm an algorithm and seed. PPO's are those of ablate-rl."""
     arms = []
     for algorithm in config.experiment.algorithms:
@@ -157,31 +208,28 @@ def compare_algorithms(config: CompareAlgorithmsConfig, local: Local) -> Design:
             ppo = PPOConfig.model_validate(config.ppo.model_dump() | {"algorithm": algorithm})
         except ValidationError as error:
             raise UserError(f"experiment.algorithms: {algorithm}: ppo: {first_problem(error)}") from None
-        told = config.model_copy(update={"ppo": ppo})
         for seed in config.experiment.seeds:
-            _, training, trial, state = _reinforced(told, local, ppo.reward_table, seed, algorithm)
-            arm = Arm(name=f"{algorithm}-{seed}", seed=seed, factors={"algorithm": algorithm})
-            arms.append((arm, training, trial, state))
-    return Design(arms, _supervised(config))
+            seeded = ppo.model_copy(update={"seed": seed})
+            arms.append(_reinforced(config, local, seeded, algorithm, "algorithm"))
+    return Design(arms, Training(sft=config.sft))
 
 
-def compare_synthesizers(config: CompareSynthesizersConfig, local: Local) -> Design:
+def compare_synthesizers(config: ExperimentConfig[CompareSynthesizers], local: Local) -> Design:
     """Another endpoint writes the traces of the same cases: one arm a seed of the model that they teach."""
-    settings = config.experiment
-    update: dict[str, Any] = {"synthesizer": settings.rival, "name": f"{config.synthesis.name}-rival"}
+    update: dict[str, Any] = {"synthesizer": config.experiment.rival, "name": f"{config.synthesis.name}-rival"}
     if config.synthesis.judge is None:
         update["judge"] = config.synthesis.synthesizer  # one judge for both: everything else is equal
     rival = config.synthesis.model_copy(update=update)
     written = (as_argument(rival), _endpoints(config))
     arms = []
-    for seed in settings.seeds:
+    for seed in config.experiment.seeds:
         sft = config.sft.model_copy(update={"seed": seed})
-        state = arm_state(local, *written, as_argument(sft))
+        state = _arm_state(local, *written, as_argument(sft))
         arms.append((Arm(name=f"rival-{seed}", seed=seed), Training(sft=sft), _trial(config), state))
-    return Design(arms, _supervised(config), ArmsData(synthesis=rival), arm_state(local, *written))
+    return Design(arms, Training(sft=config.sft), ArmsData(synthesis=rival), _arm_state(local, *written))
 
 
-def cross_language(config: CrossLanguageConfig, local: Local) -> Design:
+def cross_language(config: ExperimentConfig[CrossLanguage], local: Local) -> Design:
     """Base model x training language, on patients written in both languages. The bilingual base is the reference that
     the other experiments share; the other base knows no language."""
     settings, arms = config.experiment, []
@@ -191,61 +239,46 @@ def cross_language(config: CrossLanguageConfig, local: Local) -> Design:
             arm = Arm(name=f"{base} base, trained in {language}", factors={"base": base, "train": language})
             training = Training.model_validate({"start": start, "select": select, "sft": settings.sft})
             told = (as_argument(config.sft), as_argument(select), as_argument(settings.sft))
-            state = arm_state(local, base, local.twins_sha256, *told)
-            arms.append((arm, training, _trial(config), state))
+            arms.append((arm, training, _trial(config), _arm_state(local, base, local.twins_sha256, *told)))
     twins = config.synthesis.model_copy(update={"name": f"{config.synthesis.name}-twins"})
     data = ArmsData(records=settings.records, sources_sha256=local.twins_sha256, synthesis=twins)
-    return Design(arms, _supervised(config), data, arm_state(local, "twins", local.twins_sha256))
+    return Design(arms, Training(sft=config.sft), data, _arm_state(local, "twins", local.twins_sha256))
 
 
-def held_out_site(config: HeldOutSiteConfig, local: Local) -> Design:
+def held_out_site(config: ExperimentConfig[HeldOutSite], local: Local) -> Design:
     """Without the site (the reference), with it, and without it but with some of its test cases."""
-    settings = config.experiment
+    settings, leak = config.experiment, None
     without = Selection(without_sites=[settings.site], limit=settings.traces)
     choices = {WITH: Selection(limit=settings.traces)}
-    data, leak = ArmsData(), None
     if settings.leak_share:
         choices[LEAKING] = without.model_copy(update={"leaked": True})
         leak = Leak(site=settings.site, share=settings.leak_share)
-        data = ArmsData(leak=leak, synthesis=config.synthesis)
     arms = []
     for name, select in choices.items():
         told = ["" if leak is None else as_argument(leak), as_argument(select), as_argument(config.sft)]
         training = Training(select=select, sft=config.sft)
-        arms.append((Arm(name=name), training, _trial(config), arm_state(local, *told)))
-    further = {"site": settings.site, "leak_points": 100 * settings.leak_share if settings.leak_share else None}
-    reference = Training(select=without, sft=config.sft)
-    return Design(arms, reference, data, further=further, report=HeldOutReport)
+        arms.append((Arm(name=name), training, _trial(config), _arm_state(local, *told)))
+    data = ArmsData(leak=leak, synthesis=config.synthesis) if leak else ArmsData()
+    further = {"site": settings.site, "leak_points": 100 * settings.leak_share if leak else None}
+    return Design(arms, Training(select=without, sft=config.sft), data, report=HeldOutReport, further=further)
 
 
-def _trial(config: Any) -> Trial:
-    """An arm's evaluation. Arms are compared with whole thoughts: no curve over the thinking budget is drawn."""
-    return Trial(evaluation=config.evaluation.model_copy(update={"budget_cases": 0}))
-
-
-def audit_verifier(config: AuditVerifierConfig, local: Local) -> Design:
+def audit_verifier(config: ExperimentConfig[AuditVerifier], local: Local) -> Design:
     """One arm a judge; nothing is trained."""
-    settings, arms = config.experiment, []
-    labelled = _labelled(config, local)
+    settings, arms, labelled = config.experiment, [], _labelled(config, local)
     for name, judge in settings.judges.items():
         evaluation = config.evaluation.model_copy(update={"reward_judge": judge, "independent_judge": None})
-        trial = Trial(
-            evaluation=evaluation,
-            endpoint=settings.endpoint,
-            judge=judge,
-            labelled=str(labelled),
-        )
-        state = arm_state(local, name, as_argument(judge), _endpoints(config))
+        trial = Trial(evaluation=evaluation, endpoint=settings.endpoint, judge=judge, labelled=str(labelled))
+        state = _arm_state(local, name, as_argument(judge), _endpoints(config))
         arms.append((Arm(name=name), Training(), trial, state))
-    further = {"suspect": settings.suspect, "model": settings.endpoint.name}
-    return Design(arms, further=further, report=AuditReport)
+    return Design(arms, report=AuditReport, further={"suspect": settings.suspect, "model": settings.endpoint.name})
 
 
-def _endpoints(config: ExperimentConfig) -> str:
+def _endpoints(config: ExperimentConfig[Any]) -> str:
     return json.dumps({name: one.model_dump(mode="json") for name, one in config.endpoints.items()})
 
 
-def _labelled(config: AuditVerifierConfig, local: Local) -> Path:
+def _labelled(config: ExperimentConfig[AuditVerifier], local: Local) -> Path:
     """The graded answers: the user's, or simulated ones."""
     settings = config.experiment
     if settings.labelled:
@@ -272,3 +305,32 @@ DESIGNS: dict[str, Callable[[Any, Local], Design]] = {
     "held-out-site": held_out_site,
     "audit-verifier": audit_verifier,
 }
+
+
+def prepare_data(
+    told: ArmsData, made: tuple[Path, Path], out: tuple[Path, Path], state_dir: Path, simulated: bool
+) -> dict[str, object]:
+    """Splits and traces of the arms from those of the reference (`made`) into two folders (`out`); returns counts.
+
+    Where another synthesizer writes traces of the same cases, chains.json and chains.html say how they differ.
+    """
+    counts: dict[str, object] = {}
+    splits, traces = out
+    if told.records:
+        if simulated:
+            os.environ.setdefault(told.records.phi.key_env, PATIENT_KEY)
+        with TemporaryDirectory() as folder:
+            counts["records"] = prepare(fetched(told.records, Path(folder)), splits).model_dump(mode="json")
+    elif told.leak:
+        counts["leak"] = leak_cases(told.leak, made[0], splits)
+    else:
+        shutil.copytree(made[0], splits, dirs_exist_ok=True)
+    if told.synthesis:
+        report = synthesize(told.synthesis, splits / "sft.jsonl", traces, state_dir / "synthesize-0-of-1")
+        counts["synthesis"] = report.model_dump(mode="json")
+        if not (told.records or told.leak):
+            names = ("first synthesizer", "second synthesizer")
+            analyse(made[1] / "traces.jsonl", traces / "traces.jsonl", traces, names)
+    else:
+        shutil.copytree(made[1], traces, dirs_exist_ok=True)
+    return counts

@@ -1,67 +1,57 @@
-"""What a person may fill in without knowing the configuration: form parameters, and the settings that each one means.
+"""What a person may fill in without knowing the configuration: form parameters (form.yaml), the settings that each one
+means, and what those may be that say where and how a run's steps run.
 
 `run`, `submit` and the dashboard's form meet here: preset, then parameters, then overrides, then `--set`; later wins.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from clinical_r1.errors import UserError, near_miss
 from clinical_r1.records.config import parse_map
 from clinical_r1.rewards import reward_table
-from clinical_r1.runs.config import RUNS, RunConfig
-from clinical_r1.runs.experiments import CONFIGS
+from clinical_r1.runs.config import CONFIGS, RUNS, RunConfig
 from clinical_r1.runs.sources import with_cases
 from clinical_r1.settings import Document
 
 WHOLE = "none"
 """The preset of a run whose overrides are its whole configuration."""
-UNSET: tuple[Any, ...] = ("", -1, -1.0, None)
-"""What a parameter holds that nobody filled in (KFP has no empty number)."""
-KEYS: dict[str, tuple[str, ...]] = {
-    "base_model": ("base_model.folder",),
-    "traces": ("synthesis.traces.path",),
-    "languages": ("records.languages",),
-    "limit": ("records.limit",),
-    "sft_epochs": ("sft.epochs",),
-    "sft_learning_rate": ("sft.learning_rate",),
-    "algorithm": ("ppo.algorithm",),
-    "ppo_steps": ("ppo.steps",),
-    "ppo_learning_rate": ("ppo.learning_rate",),
-    "batch_size": ("sft.batch_size", "ppo.batch_size"),
-    "kl_beta": ("ppo.kl_beta",),
-    "clip": ("ppo.clip",),
-    "reward_table": ("ppo.reward_table",),
-    "max_new_tokens": ("ppo.rollout.max_new_tokens", "evaluation.max_new_tokens"),
-    "shards": ("shards",),
-    "seed": (
-        "simulator.seed",
-        "simulator.endpoint.seed",
-        "records.seed",
-        "synthesis.seed",
-        "base_model.tiny.seed",
-        "sft.seed",
-        "ppo.seed",
-        "evaluation.seed",
-    ),
-}
-"""Form parameter -> the settings that it is."""
-OTHERS = (
-    "records",
-    "record_map",
-    "synthesizer_url",
-    "synthesizer_model",
-    "synthesizer_key",
-    "judge_url",
-    "judge_model",
-    "judge_key",
-    "endpoints_trusted",
-    "overrides",
+FORMS: dict[str, dict[str, list[Any]]] = yaml.safe_load(Path(__file__).with_name("form.yaml").read_text("utf-8"))
+"""Pipeline -> parameter -> [type, default, what it is, the settings that it is ...]."""
+FORMS["experiments"] |= {name: row for name, row in FORMS["train"].items() if name not in FORMS["experiments"]}
+
+_NAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
+_OBJECT = (_NAME, "write the name of an object in the namespace: small letters, digits, dashes and dots")
+_CPU = (r"(?!0+(\.0+)?m?$)([0-9]+(\.[0-9]+)?|[0-9]+m)", "write processors above 0, such as 500m or 4")
+_BYTES = (
+    r"(?!0+(\.0+)?[A-Za-z])[0-9]+(\.[0-9]+)?[kMGTPE]i?",
+    "write a quantity above 0 with its unit, such as 512Mi or 32Gi",
 )
-"""Parameters that mean more than a value."""
-_JUDGES = ("synthesis.judge", "ppo.judge.endpoint", "evaluation.reward_judge.endpoint")
+RULES: dict[str, tuple[str, str]] = {
+    "deploy": ("none|dark|replicas", "write none, dark or replicas"),
+    "model_name": (r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "write small letters, digits and dashes, at most 63"),
+    "models_uri": (r"(s3://[a-z0-9][a-z0-9.-]*/[^\s?#]+|/\S+)?", "write s3://BUCKET/models, or leave it empty"),
+    "image": (r"[^\s@]+(@sha256:[0-9a-f]{64})?", "write an image with its tag or digest, without spaces"),
+    "accelerator": (r"([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "write a resource, as nvidia.com/gpu"),
+    "accelerators": ("[0-9]{1,4}", "write a whole number, 0 for none"),
+    "cpu": _CPU,
+    "data_cpu": _CPU,
+    "memory": _BYTES,
+    "data_memory": _BYTES,
+    "storage_size": (f"({_BYTES[0]})?", _BYTES[1] + ", or leave it empty"),
+    "storage_class": (f"({_NAME})?", _OBJECT[1].replace(" in the namespace", "") + ", or leave it empty"),
+    **dict.fromkeys(("claim", "image_pull_secret", "store_secret", "endpoint_secret", "patient_secret"), _OBJECT),
+    **dict.fromkeys(("client_key_secret", "ca_config_map"), _OBJECT),
+}
+"""Parameter -> (what the whole of its text has to match, the fix)."""
+_LABEL = r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+_TAINT = {"key", "operator", "value", "effect", "tolerationSeconds"}
 
 
 def model_of(pipeline: str) -> type[RunConfig]:
@@ -80,10 +70,18 @@ def default_preset(pipeline: str) -> str:
 
 
 def filled_in(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that somebody filled in."""
-    empty = ({}, [], *UNSET)
+    """The parameters that somebody filled in (KFP has no empty number: -1 stands for it)."""
     given = {name: value.strip() if isinstance(value, str) else value for name, value in parameters.items()}
-    return {name: value for name, value in given.items() if value not in empty and value is not False}
+    return {name: value for name, value in given.items() if value not in ("", -1, None, {}, []) and value is not False}
+
+
+def put_parameters(document: Document, form: str, given: Mapping[str, Any]) -> None:
+    """The settings that filled-in parameters of a form are; those of a simulator where there is one."""
+    for name in (one for one in FORMS[form] if one in given):
+        value = _words(name, given[name]) if name == "languages" else given[name]
+        for key in FORMS[form][name][3:]:
+            if not key.startswith("simulator.") or document.data.get("simulator"):
+                document.put(key, value, f"parameter {name}")
 
 
 def assembled(
@@ -95,23 +93,16 @@ def assembled(
 ) -> Document:
     """All settings but `records`; nothing is looked for on disk but the preset. Raises UserError.
 
-    `parameters` are form parameters by name (KEYS, OTHERS); `option` is what an error calls the preset.
+    `parameters` are form parameters by name; `option` is what an error calls the preset.
     """
     given = filled_in(parameters or {})
-    whole = preset == WHOLE
-    name = preset.strip() or default_preset(pipeline)
-    document = Document(catalogue=RUNS, source=f"{option} {WHOLE}") if whole else Document.read(name, RUNS, option)
-    for name, keys in KEYS.items():
-        if name in given:
-            value = words(name, given[name]) if name == "languages" else given[name]
-            for key in keys:
-                if not key.startswith("simulator.") or document.data.get("simulator"):
-                    document.put(key, value, f"parameter {name}")
+    if preset == WHOLE:
+        document = Document(catalogue=RUNS, source=f"{option} {WHOLE}")
+    else:
+        document = Document.read(preset.strip() or default_preset(pipeline), RUNS, option)
+    put_parameters(document, "train", given)
     _put_endpoints(document, given)
-    document.join(overrides_of(given.get("overrides", {})), "overrides")
-    for one in options:
-        document.set(one)
-    return document
+    return document.join(overrides_of(given.get("overrides", {})), "overrides").set(*options)
 
 
 def settle(
@@ -145,18 +136,17 @@ def _put_endpoints(document: Document, given: Mapping[str, Any]) -> None:
             raise UserError(
                 f"parameter {missing}: empty: an endpoint needs its URL and the model to ask for: give both"
             )
-    if "synthesizer_url" not in given:
-        if "judge_url" in given and document.data.get("simulator"):
-            raise UserError("parameter judge_url: the synthesizer is simulated: give synthesizer_url too")
-        if "judge_url" not in given:
-            return
-    else:
-        _endpoint(document, "synthesis.synthesizer", "synthesizer", given)
+    if "synthesizer_url" in given:
+        _put_endpoint(document, "synthesis.synthesizer", "synthesizer", given)
         if "records" in given:  # else the world that the cases are sampled from stays
             document.put("simulator", None, "parameter synthesizer_url")
+    elif "judge_url" not in given:
+        return
+    elif document.data.get("simulator"):
+        raise UserError("parameter judge_url: the synthesizer is simulated: give synthesizer_url too")
     role = "judge" if "judge_url" in given else "synthesizer"
-    for key in _JUDGES:
-        _endpoint(document, key, role, given)
+    for key in ("synthesis.judge", "ppo.judge.endpoint", "evaluation.reward_judge.endpoint"):
+        _put_endpoint(document, key, role, given)
     for key in ("ppo.judge.verifier.kind", "evaluation.reward_judge.verifier.kind"):
         document.put(key, "llm", f"parameter {role}_url")
 
@@ -171,13 +161,14 @@ def check_key(role: str, given: Mapping[str, Any]) -> None:
         )
 
 
-def _endpoint(document: Document, key: str, role: str, given: Mapping[str, Any]) -> None:
-    made: dict[str, Any] = {
-        "name": role,
-        "base_url": given[f"{role}_url"],
-        "model": given[f"{role}_model"],
-        "api_key_env": given.get(f"{role}_key", ""),
-    }
+def endpoint_of(role: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The endpoint that the form's fields of a role name."""
+    told = {"base_url": given[f"{role}_url"], "model": given[f"{role}_model"]}
+    return {"name": role, **told, "api_key_env": given.get(f"{role}_key", "")}
+
+
+def _put_endpoint(document: Document, key: str, role: str, given: Mapping[str, Any]) -> None:
+    made = endpoint_of(role, given)
     if given.get("endpoints_trusted"):
         made |= {"trusted": True, "data_region": "cluster", "terms": "train"}
     document.put(key, made, f"parameter {role}_url")
@@ -197,16 +188,56 @@ def overrides_of(given: Any) -> dict[tuple[str, ...], Any]:
 
 def _leaves(values: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, value in values.items():
-        key = (*above, *name.split(".")) if not above else (*above, name)
+        key = (*above, name) if above else tuple(name.split("."))
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, key)
         else:
             yield key, value
 
 
-def words(name: str, value: Any) -> list[str]:
+def _words(name: str, value: Any) -> list[str]:
     """A list, or words joined by commas or spaces. Raises UserError for a word that is there twice."""
     found = [str(one) for one in value] if isinstance(value, list) else str(value).replace(",", " ").split()
     if twice := [one for one in found if found.count(one) > 1]:
         raise UserError(f"parameter {name}: {twice[0]} is there twice: write each once")
     return found
+
+
+def check_placed(given: Mapping[str, Any]) -> None:
+    """Raise UserError for a parameter that no cluster could do anything with; other parameters are left alone.
+
+    They are no part of a configuration; a wrong one would meet its end in a pod that nobody can make, or after
+    training.
+    """
+    for name, value in given.items():
+        good, fix = _placed(name, value)
+        if not good:
+            raise UserError(f"parameter {name}: {value}: {fix}")
+
+
+def _placed(name: str, value: Any) -> tuple[bool, str]:
+    """Whether a parameter's value is good, and the fix."""
+    if name in RULES:
+        pattern, fix = RULES[name]
+        return isinstance(value, str) and len(value) <= 253 and bool(re.fullmatch(pattern, value, re.ASCII)), fix
+    if name == "nodes":
+        return float(value).is_integer() and 1 <= value <= 1024, "write a whole number from 1 to 1024"
+    if name == "deadline_hours":
+        return math.isfinite(value) and value > 0, "write a number of hours above 0"
+    if name == "node_selector":
+        good = all(
+            re.fullmatch(_LABEL, key) and isinstance(one, str) and re.fullmatch(f"({_LABEL})?", one)
+            for key, one in value.items()
+        )
+        return good, 'write labels of nodes as JSON, such as {"gpu": "h100"}'
+    if name == "tolerations":
+        good = all(isinstance(one, Mapping) and _tolerates(one) for one in value)
+        return good, 'write taints as a JSON list, such as [{"key": "gpu", "operator": "Exists"}]'
+    return True, ""
+
+
+def _tolerates(one: Mapping[str, Any]) -> bool:
+    known = one.keys() <= _TAINT and one.get("effect", "") in ("NoSchedule", "PreferNoSchedule", "NoExecute", "")
+    known &= all(isinstance(told, (int, float) if key == "tolerationSeconds" else str) for key, told in one.items())
+    operator = one.get("operator", "Equal")
+    return known and (operator == "Exists" or (operator == "Equal" and bool(one.get("key"))))

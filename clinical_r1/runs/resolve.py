@@ -1,10 +1,11 @@
-"""From a configuration to what the steps of a pipeline are told: sections as JSON, hashes, places, arms."""
+"""From a configuration to what the steps of a pipeline are told: sections as JSON, hashes, places, arms; and the same
+for an audit of served answers."""
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from clinical_r1.cluster.nodes import ENDPOINT_KEYS
 from clinical_r1.errors import UserError, near_miss
 from clinical_r1.evaluation.answer import answer_room
+from clinical_r1.evaluation.judging.online import OnlineAuditConfig
 from clinical_r1.evaluation.promotion.run import check_gate_files
 from clinical_r1.folders import ModelFolder
 from clinical_r1.objectstore.models import read_manifest
@@ -21,25 +23,20 @@ from clinical_r1.records.config import LaterConfig
 from clinical_r1.rewards import reward_table
 from clinical_r1.runs.arms import Local
 from clinical_r1.runs.arms import arguments as arguments_of_arms
-from clinical_r1.runs.config import RunConfig
-from clinical_r1.runs.contents import as_argument
-from clinical_r1.runs.experiments import AuditVerifierConfig, CrossLanguageConfig, ExperimentConfig
-from clinical_r1.runs.form import filled_in, settle
-from clinical_r1.runs.sources import fingerprint, own_cases, simulated, with_traces, with_world
+from clinical_r1.runs.config import AuditVerifier, CrossLanguage, ExperimentConfig, RunConfig
+from clinical_r1.runs.form import check_key, endpoint_of, filled_in, overrides_of, put_parameters, settle
+from clinical_r1.runs.sources import as_argument, fingerprint, own_cases, simulated, with_traces, with_world
 from clinical_r1.schema import Case, read_jsonl
-from clinical_r1.settings import shown
+from clinical_r1.settings import Document, shown
 from clinical_r1.simulator.beside import ADDRESS_VARIABLE
 from clinical_r1.step import code_version
 from clinical_r1.training.base import check_base_model, published
-from clinical_r1.training.sft.config import DPOConfig
 from clinical_r1.training.vllm_server import check_program
 
 STATE_MOUNT = "/state"
 """Where the steps of a cluster see the claim with journals, checkpoints and data."""
 _PUBLISHED = ("base_model", "synthesis", "sft", "ppo", "evaluation", "gate")
 _TRAIN = ("records", "synthesis", "base_model", "sft", "ppo", "evaluation", "gate", "report")
-
-
 OUTPUTS: dict[str, Any] = {
     **dict.fromkeys((*_TRAIN, "settings", "simulator", "sources_sha256", "state_dir", "code_version"), ""),
     "datasets_dir": "",
@@ -58,28 +55,20 @@ class Resolved(NamedTuple):
     """Arguments of the pipeline's steps; which ones, its definition says."""
 
 
-def check_simulated(config: RunConfig) -> None:
-    """Raise UserError for an endpoint that is to be simulated in a run that simulates none."""
-    asked = set(re.findall(rf"\$\{{({ADDRESS_VARIABLE}\w*)\}}", config.model_dump_json()))
-    if missing := sorted(asked - set(simulated(config))):
-        raise UserError(
-            f"endpoint http://${{{missing[0]}}}: this run simulates none of that name: name a real endpoint in its "
-            "place, or keep the simulator section and what stands in `endpoints`"
-        )
-
-
 def check_files(config: RunConfig) -> None:
     """Raise UserError for a file, model or endpoint that a late step would miss after hours of work."""
-    check_simulated(config)
+    _check_simulated(config)
     check_base_model(config.base_model, config.sft, config.ppo)
     if published(config.base_model.folder):
         root, name, version = config.base_model.folder.rstrip("/").rsplit("/", 2)
         read_manifest(open_store(root), name, version)
     check_gate_files(config.gate)
     with_traces(config)
-    for name, file in _of_pairs(config.sft.dpo):
-        if not Path(file).is_file():
-            raise UserError(f"sft.dpo.{name}: {file}: no such file; give that of an RL run on this machine")
+    if dpo := config.sft.dpo:
+        pairs = [("completions", path) for path in dpo.completions] + ([("cases", dpo.cases)] if dpo.cases else [])
+        for name, file in pairs:
+            if not Path(file).is_file():
+                raise UserError(f"sft.dpo.{name}: {file}: no such file; give that of an RL run on this machine")
     if config.ppo.rollout.vllm_python:
         check_program(config.ppo.rollout.vllm_python)
     probe = config.ppo.probe.forgetting_cases
@@ -89,11 +78,46 @@ def check_files(config: RunConfig) -> None:
         )
 
 
-def _of_pairs(dpo: DPOConfig | None) -> list[tuple[str, str]]:
-    """The files that preference pairs are read from besides the traces, by their settings."""
-    if dpo is None:
-        return []
-    return [("completions", path) for path in dpo.completions] + ([("cases", dpo.cases)] if dpo.cases else [])
+def check_teacher(config: RunConfig) -> None:
+    """Refuse what a cluster cannot do: its simulated teacher knows no cases but those of its own world."""
+    teacher = config.synthesis.writer.base_url if not config.synthesis.traces else ""
+    if own_cases(config) and any(f"${{{variable}}}" in teacher for variable in simulated(config)):
+        raise UserError(
+            "records: the simulated teacher knows the diagnoses of its own world only: fill in synthesizer_url and "
+            "synthesizer_model, or leave records empty"
+        )
+    told = config.experiment if isinstance(config, ExperimentConfig) else None
+    if isinstance(told, AuditVerifier) and config.simulator is None and not told.labelled:
+        raise UserError(f"experiment.labelled: empty: give JSONL of graded answers on the claim ({STATE_MOUNT}/...)")
+    _check_simulated(config)
+
+
+def _check_simulated(config: RunConfig) -> None:
+    """Raise UserError for an endpoint that is to be simulated in a run that simulates none."""
+    asked = set(re.findall(rf"\$\{{({ADDRESS_VARIABLE}\w*)\}}", config.model_dump_json()))
+    if missing := sorted(asked - set(simulated(config))):
+        raise UserError(
+            f"endpoint http://${{{missing[0]}}}: this run simulates none of that name: name a real endpoint in its "
+            "place, or keep the simulator section and what stands in `endpoints`"
+        )
+
+
+def check_keys(config: BaseModel, there: Collection[str]) -> None:
+    """Raise UserError for a key of an endpoint that is not among those `there`: a cluster's steps see no others."""
+    for key, name in _key_names(config.model_dump(mode="json"), ()):
+        if name and name not in there:
+            hint = near_miss(name, ENDPOINT_KEYS) if name not in ENDPOINT_KEYS else "put it there"
+            known = hint or f"name one of {', '.join(ENDPOINT_KEYS)}"
+            raise UserError(f"{key}: {name}: steps see no key of that name in the Secret of `endpoint_secret`: {known}")
+
+
+def _key_names(value: Any, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if isinstance(value, list):
+        value = {str(number): one for number, one in enumerate(value)}
+    for name, below in value.items() if isinstance(value, dict) else ():
+        if name == "api_key_env":
+            yield ".".join((*above, name)), below
+        yield from _key_names(below, (*above, name))
 
 
 def state_dir_of(pipeline: str, config: RunConfig) -> str:
@@ -124,26 +148,24 @@ def resolve(pipeline: str, config: RunConfig, sources: str, state_dir: Path, sam
     """Say what each step is told. `sources` is the hash of the records (`with_world` has put them in), `samples` a
     folder for what is sampled from the simulated world, `datasets` one for traces at an immutable address."""
     config = with_traces(with_window(config))
-    if pipeline == "train":
-        config = with_later(config)
     shared = {"sources_sha256": sources, "state_dir": str(state_dir), "code_version": code_version(), "simulator": ""}
-    if not isinstance(config, ExperimentConfig):
-        arguments: dict[str, Any] = {name: as_argument(getattr(config, name), name=name) for name in _TRAIN}
-        for name in ("sft", "gate"):  # they take the base model by its place, which says nothing of its content
-            arguments[name] = as_argument(getattr(config, name), config.base_model, name)
-        arguments["datasets_dir"] = datasets
-        arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
-        told = {name: getattr(config, name).model_dump(mode="json") for name in _PUBLISHED}
-        arguments["settings"] = json.dumps(told, sort_keys=True, ensure_ascii=False)
-        return Resolved(config, arguments | shared)
-    twins = ""
-    if isinstance(config, CrossLanguageConfig):
-        settings = config.experiment
-        aside = config.model_copy(update={"records": settings.records, "simulator": settings.twins})
-        aside = with_world(aside, samples)
-        config = config.model_copy(update={"experiment": settings.model_copy(update={"records": aside.records})})
-        twins = fingerprint(aside.records.sources, "experiment.records.sources")
-    return Resolved(config, arguments_of_arms(pipeline, config, Local(samples, state_dir, twins)) | shared)
+    if isinstance(config, ExperimentConfig):
+        settings, twins = config.experiment, ""
+        if isinstance(settings, CrossLanguage):
+            aside = config.model_copy(update={"records": settings.records, "simulator": settings.twins})
+            records = with_world(aside, samples).records
+            config = config.model_copy(update={"experiment": settings.model_copy(update={"records": records})})
+            twins = fingerprint(records.sources, "experiment.records.sources")
+        return Resolved(config, arguments_of_arms(pipeline, config, Local(samples, state_dir, twins)) | shared)
+    config = with_later(config)
+    arguments: dict[str, Any] = {name: as_argument(getattr(config, name), name=name) for name in _TRAIN}
+    for name in ("sft", "gate"):  # they take the base model by its place, which says nothing of its content
+        arguments[name] = as_argument(getattr(config, name), config.base_model, name)
+    arguments["datasets_dir"] = datasets
+    arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
+    told = {name: getattr(config, name).model_dump(mode="json") for name in _PUBLISHED}
+    arguments["settings"] = json.dumps(told, sort_keys=True, ensure_ascii=False)
+    return Resolved(config, arguments | shared)
 
 
 def configure_run(pipeline: str, filled: dict[str, Any]) -> tuple[tuple[Any, ...], str]:
@@ -152,8 +174,7 @@ def configure_run(pipeline: str, filled: dict[str, Any]) -> tuple[tuple[Any, ...
     `filled` are the parameters of the form, the preset and the state folder with them.
     """
     check_state_dir(filled["state_dir"])
-    parameters = {name: value for name, value in filled.items() if name not in ("preset", "state_dir")}
-    config = settle(pipeline, filled["preset"], parameters)
+    config = settle(pipeline, filled["preset"], filled)
     check_teacher(config)
     check_keys(config, os.environ)
     check_files(config)
@@ -162,41 +183,10 @@ def configure_run(pipeline: str, filled: dict[str, Any]) -> tuple[tuple[Any, ...
     config = with_world(config, samples)
     resolved = resolve(pipeline, config, fingerprint(config.records.sources), state, samples, datasets)
     told = {**OUTPUTS, **resolved.arguments, "simulator": simulated_argument(resolved.config)}
-    return tuple(told[name] for name in OUTPUTS), page(pipeline, resolved, filled_in(filled))
+    return tuple(told[name] for name in OUTPUTS), _page(pipeline, resolved, filled_in(filled))
 
 
-def check_teacher(config: RunConfig) -> None:
-    """Refuse what a cluster cannot do: its simulated teacher knows no cases but those of its own world."""
-    teacher = config.synthesis.writer.base_url if not config.synthesis.traces else ""
-    if own_cases(config) and any(f"${{{variable}}}" in teacher for variable in simulated(config)):
-        raise UserError(
-            "records: the simulated teacher knows the diagnoses of its own world only: fill in synthesizer_url and "
-            "synthesizer_model, or leave records empty"
-        )
-    if isinstance(config, AuditVerifierConfig) and config.simulator is None and not config.experiment.labelled:
-        raise UserError(f"experiment.labelled: empty: give JSONL of graded answers on the claim ({STATE_MOUNT}/...)")
-    check_simulated(config)
-
-
-def check_keys(config: BaseModel, there: Collection[str]) -> None:
-    """Raise UserError for a key of an endpoint that is not among those `there`: a cluster's steps see no others."""
-    for key, name in _key_names(config.model_dump(mode="json"), ()):
-        if name and name not in there:
-            hint = near_miss(name, ENDPOINT_KEYS) if name not in ENDPOINT_KEYS else "put it there"
-            known = hint or f"name one of {', '.join(ENDPOINT_KEYS)}"
-            raise UserError(f"{key}: {name}: steps see no key of that name in the Secret of `endpoint_secret`: {known}")
-
-
-def _key_names(value: Any, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    if isinstance(value, list):
-        value = {str(number): one for number, one in enumerate(value)}
-    for name, below in value.items() if isinstance(value, dict) else ():
-        if name == "api_key_env":
-            yield ".".join((*above, name)), below
-        yield from _key_names(below, (*above, name))
-
-
-def page(pipeline: str, resolved: Resolved, parameters: Mapping[str, Any]) -> str:
+def _page(pipeline: str, resolved: Resolved, parameters: Mapping[str, Any]) -> str:
     """The resolved configuration as a Markdown page for the dashboard; it holds no text of any record."""
     told = resolved.arguments
     given = "\n".join(f"| `{name}` | `{value}` |" for name, value in parameters.items()) or "| nothing | the defaults |"
@@ -220,66 +210,95 @@ Records (SHA-256 over all: `{told["sources_sha256"][:16]}`):
 """
 
 
-class Room(NamedTuple):
-    """Room for a question."""
-
-    tokens: int
-    """0 where the base model's window is not known here (a model in a store)."""
-    advice: str
-
-
 def with_window(config: RunConfig) -> RunConfig:
     """The configuration with `records.window.tokens` filled in, unless the user has set it: the records step is told
     how long a question may be before traces are paid."""
-    window = config.records.window
+    window, folder = config.records.window, config.base_model.folder
     if window.tokens:
         return config
-    room, folder = question_room(config), config.base_model.folder
+    tokens, advice = question_room(config)
     tokenizer = folder if folder and (Path(folder) / "tokenizer.json").is_file() else ""
-    told = window.model_copy(
-        update={"tokens": room.tokens, "advice": room.advice, "tokenizer": window.tokenizer or tokenizer}
-    )
-    return config.model_copy(update={"records": config.records.model_copy(update={"window": told})})
+    update = {"tokens": tokens, "advice": advice, "tokenizer": window.tokenizer or tokenizer}
+    records = config.records.model_copy(update={"window": window.model_copy(update=update)})
+    return config.model_copy(update={"records": records})
 
 
 def with_later(config: RunConfig) -> RunConfig:
     """The configuration with `records.later` filled in: the records step is told what RL, evaluation and the gate would
     refuse, before traces are paid."""
-    judge, table = config.evaluation.reward_judge, reward_table(config.ppo.reward_table)
     later = LaterConfig(
-        paid=list(table.mix), watched=config.ppo.probe.cases, rubrics=judge.verifier.kind != "rule",
+        paid=list(reward_table(config.ppo.reward_table).mix),
+        watched=config.ppo.probe.cases,
+        rubrics=config.evaluation.reward_judge.verifier.kind != "rule",
         probe=config.gate.forgetting is None,
-    )  # fmt: skip
+    )
     return config.model_copy(update={"records": config.records.model_copy(update={"later": later})})
 
 
-def question_room(config: RunConfig) -> Room:
-    """The narrowest room that a step leaves for a question, and what widens it.
+def question_room(config: RunConfig) -> tuple[int, str]:
+    """The narrowest room that a step leaves for a question, in tokens, and what widens it; 0 where the base model's
+    window is not known here (a model in a store).
 
     A question goes through the base model's window four times: with a trace in SFT, with a completion in PPO, with an
     answer in evaluation and in the gate. The narrowest decides, and its setting is what the advice names.
     """
-    window = base_window(config)
+    folder, window = config.base_model.folder, config.base_model.tiny.window
+    if folder:
+        file = Path(folder) / "config.json"
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        window = ModelFolder(file.parent, known, 0).window
     if not window:
-        return Room(0, "")
+        return 0, ""
     rollout = config.ppo.rollout.max_new_tokens
     answer = answer_room(config.evaluation.max_new_tokens, window)
     trace = min(rollout, answer)  # a trace is about as long as the answers that are learned from it
-    rooms = [
-        Room(window - rollout, f"lower ppo.rollout.max_new_tokens ({rollout})"),
-        Room(window - answer, f"lower evaluation.max_new_tokens ({config.evaluation.max_new_tokens})"),
-        Room((config.sft.max_length or window) - trace, f"raise sft.max_length ({config.sft.max_length})"),
-    ]
-    narrowest = min(rooms, key=lambda room: room.tokens)
-    base = "base_model.folder" if config.base_model.folder else f"base_model.tiny.window ({window})"
-    return Room(max(1, narrowest.tokens), f"{narrowest.advice}, take a wider base model ({base})")
+    tokens, advice = min(
+        (window - rollout, f"lower ppo.rollout.max_new_tokens ({rollout})"),
+        (window - answer, f"lower evaluation.max_new_tokens ({config.evaluation.max_new_tokens})"),
+        ((config.sft.max_length or window) - trace, f"raise sft.max_length ({config.sft.max_length})"),
+        key=lambda room: room[0],
+    )
+    base = "base_model.folder" if folder else f"base_model.tiny.window ({window})"
+    return max(1, tokens), f"{advice}, take a wider base model ({base})"
 
 
-def base_window(config: RunConfig) -> int:
-    """Tokens of the base model's window; 0 where it is not known before the model is fetched."""
-    if not config.base_model.folder:
-        return config.base_model.tiny.window
-    file = Path(config.base_model.folder) / "config.json"
-    if not file.is_file():
-        return 0
-    return ModelFolder(file.parent, json.loads(file.read_text(encoding="utf-8")), 0).window
+def audit_document(name: str, parameters: Mapping[str, Any], options: Sequence[str] = ()) -> Document:
+    """An audit's settings from a file, the form's parameters, or both; later wins. Raises UserError."""
+    given = filled_in(parameters)
+    document = Document.read(name) if name else Document()
+    put_parameters(document, "audit", given)
+    if ("judge_url" in given) != ("judge_model" in given):
+        raise UserError(
+            "parameters judge_url and judge_model: an endpoint needs both: its URL and the model to ask for"
+        )
+    check_key("judge", given)
+    if "judge_url" in given:
+        endpoint = endpoint_of("judge", given) | {"trusted": bool(given.get("endpoints_trusted"))}
+        document.put("judge", {"verifier": {"kind": "llm"}, "endpoint": endpoint}, "parameter judge_url")
+    return document.join(overrides_of(given.get("overrides", {})), "overrides").set(*options)
+
+
+def settle_audit(name: str, parameters: Mapping[str, Any], options: Sequence[str] = ()) -> OnlineAuditConfig:
+    """The configuration of an audit; UserError names place, key and near miss."""
+    document = audit_document(name, parameters, options)
+    if "store" not in document.data:
+        raise UserError("audit: no store; give the gateway's sampling.store: --set store=s3://BUCKET/PREFIX")
+    return document.validate(OnlineAuditConfig)
+
+
+def configure_audit(filled: dict[str, Any]) -> tuple[tuple[str, str, str], str]:
+    """(config, state_dir, code_version) for the step, and a page about it. Raises UserError."""
+    bucket = os.environ.get("CLINICAL_R1_BUCKET", "")
+    if not filled["store"] and bucket:
+        filled = filled | {"store": f"s3://{bucket}/audit"}
+    config = settle_audit("", filled)
+    check_keys(config, os.environ)
+    text = f"# What this audit was told\n\n```yaml\n{shown(config)}```\n"
+    return (as_argument(config), str(Path(STATE_MOUNT, "audit")), code_version()), text
+
+
+def audit_arguments(config: OnlineAuditConfig, state_dir: Path) -> dict[str, Any]:
+    """What the audit's step is told on this machine."""
+    if "://" not in config.store and "${" not in config.store:
+        config = config.model_copy(update={"store": str(Path(config.store).resolve())})  # steps run in another folder
+    return {"config": as_argument(config), "state_dir": str(state_dir), "code_version": code_version()}

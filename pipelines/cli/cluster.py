@@ -67,11 +67,11 @@ def submit(
     if help_params:
         print_parameters(pipeline, typer.echo)
         return
-    ready = submission(pipeline, config, set_ or [], param or [])
+    given, resolved = submission(pipeline, config, set_ or [], param or [])
     names, note = names_of_the_installation(pipeline, namespace, context)
-    asked = names | ready.parameters
+    asked = names | given
     if dry_run:
-        told = asked | {"resolved": ready.config.model_dump(mode="json")}
+        told = asked | {"resolved": resolved.model_dump(mode="json")}
         typer.echo(json.dumps(told, ensure_ascii=False, indent=1))
         return
     place = Endpoint(endpoint, token_file, namespace, ca_bundle)

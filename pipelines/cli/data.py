@@ -101,7 +101,7 @@ def import_records(
 
     from clinical_r1.errors import UserError
     from clinical_r1.records.config import RecordsConfig, parse_map
-    from clinical_r1.runs.imported import preview, store_records
+    from clinical_r1.runs.sources import preview, store_records
 
     if not path.exists():
         raise UserError(f"{path}: no such file or folder: give a file of cases, or a folder of FHIR files")

@@ -25,9 +25,8 @@ from clinical_r1.training.nodes import fetch_input
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.sft.config import SFTConfig
 from clinical_r1.training.tiny import TinyModelConfig, make_base_model
-from components.nodes import plan_nodes
-from components.ppo import reinforce
-from components.sft import fine_tune
+from components.configure import plan_nodes
+from components.training import fine_tune, reinforce
 from tests.objectstore.minio_server import MinioServer, minio_or_skip
 from tests.ports import free_port
 

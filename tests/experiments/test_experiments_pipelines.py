@@ -9,10 +9,8 @@ import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.experiments.reports import REPORTS
-from clinical_r1.runs.arms import DESIGNS, Local, arguments
-from clinical_r1.runs.config import load_as
-from clinical_r1.runs.experiments import CONFIGS, CompareSynthesizersConfig, HeldOutSiteConfig
-from clinical_r1.runs.steps import ArmsData, Training, Trial
+from clinical_r1.runs.arms import DESIGNS, ArmsData, Local, Training, Trial, arguments
+from clinical_r1.runs.config import CONFIGS, load_as
 from clinical_r1.simulator import teacher, world
 from clinical_r1.simulator.config import SimulatorConfig
 from clinical_r1.step import CONTENTS
@@ -93,7 +91,7 @@ def test_no_two_arms_share_a_state_folder(name: str, tmp_path: Path) -> None:
 
 
 def test_the_judge_is_the_same_for_both_synthesizers(tmp_path: Path) -> None:
-    config = load_as(CompareSynthesizersConfig, "experiments/compare-synthesizers")
+    config = load_as(CONFIGS["compare-synthesizers"], "experiments/compare-synthesizers")
     rival = load(ArmsData, told("compare-synthesizers", tmp_path)["arms_data"]).synthesis
     assert rival.synthesizer.name == "rival" and rival.judge_endpoint == config.synthesis.judge_endpoint
 
@@ -121,13 +119,13 @@ def test_budgets_and_limits_hold_for_all_arms_together(name: str, tmp_path: Path
 
 
 def test_nothing_counts_as_planted_on_real_cases(tmp_path: Path) -> None:
-    config = load_as(HeldOutSiteConfig, "experiments/held-out-site")
+    config = load_as(CONFIGS["held-out-site"], "experiments/held-out-site")
     given = arguments("held-out-site", config, Local(tmp_path, tmp_path))
     assert '"planted_points": null' in given["report"]
 
 
 def test_the_planted_difference_of_the_synthesizers_is_what_the_simulator_does() -> None:
-    config = load_as(CompareSynthesizersConfig, "experiments/compare-synthesizers")
+    config = load_as(CONFIGS["compare-synthesizers"], "experiments/compare-synthesizers")
     rates = []
     for endpoint in (SimulatorConfig(), config.endpoints["rival"]):
         mix = teacher.with_careful(teacher.CARE_FIRST, endpoint.world_care)

@@ -9,14 +9,12 @@ import pytest
 
 from clinical_r1.evaluation.experiments.finding import RESULT
 from clinical_r1.runs.arms import Local, arguments
-from clinical_r1.runs.config import load_as
-from clinical_r1.runs.experiments import CONFIGS
+from clinical_r1.runs.config import CONFIGS, load_as
 from clinical_r1.runs.resolve import simulated_argument
 from clinical_r1.runs.sources import with_world
-from components.base_model import base_model
+from components.data import prepare_records, synthesize_shard
 from components.experiments import evaluate_arm, prepare_arms_data, train_arm, write_experiment_report
-from components.records import prepare_records
-from components.synthesize import synthesize_shard
+from components.training import base_model
 
 SMALL = (
     "simulator.cases=260",

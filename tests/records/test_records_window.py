@@ -41,12 +41,11 @@ def test_without_a_window_nothing_is_asked(tmp_path):
 
 def test_the_narrowest_step_decides_and_is_named():
     demo = load_config("demo")
-    room = question_room(demo)
-    assert room.tokens == demo.base_model.tiny.window - max(
-        demo.ppo.rollout.max_new_tokens, demo.evaluation.max_new_tokens
-    )
+    tokens, _ = question_room(demo)
+    assert tokens == demo.base_model.tiny.window - max(demo.ppo.rollout.max_new_tokens, demo.evaluation.max_new_tokens)
     tight = load_config("demo", ["sft.max_length=256"])
-    assert question_room(tight).tokens == 56 and "raise sft.max_length (256)" in question_room(tight).advice
+    tokens, advice = question_room(tight)
+    assert tokens == 56 and "raise sft.max_length (256)" in advice
     told = with_window(tight).records.window
     assert told.tokens == 56 and told.longer == "refuse"
     assert with_window(load_config("demo", ["records.window.tokens=99"])).records.window.tokens == 99
