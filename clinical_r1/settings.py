@@ -12,7 +12,7 @@ the key and the near miss.
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
@@ -86,16 +86,13 @@ class Catalogue:
     sections: Mapping[str, Shelf] = field(default_factory=dict)
 
 
-NOTHING = Catalogue()
-
-
 @dataclass
 class Document:
     """Settings on their way to a model, and where each of them came from."""
 
     data: dict[str, Any] = field(default_factory=dict)
     places: dict[Key, str] = field(default_factory=dict)
-    catalogue: Catalogue = NOTHING
+    catalogue: Catalogue = Catalogue()
     source: str = ""
     """The file, for errors about what nobody wrote."""
     _options: list[Key] = field(default_factory=list)
@@ -103,7 +100,7 @@ class Document:
     """Sections that came from a file of their own: they replace an extended one instead of joining it."""
 
     @classmethod
-    def read(cls, name: str | Path, catalogue: Catalogue = NOTHING, option: str = "--config") -> Self:
+    def read(cls, name: str | Path, catalogue: Catalogue = Catalogue(), option: str = "--config") -> Self:
         """A file, or a shipped configuration by its name, with everything that it extends. Raises UserError."""
         if catalogue.files:
             path = catalogue.files.find(str(name), f"{option} {name}")
@@ -162,19 +159,19 @@ class Document:
         """One (dotted) key from an option or a parameter; `place` is what an error calls it."""
         path = tuple(key.split(".")) if isinstance(key, str) else key
         at: Any = self.data
-        for number, part in enumerate(path[:-1]):
+        for number, part in enumerate(path[:-1], 1):
             below = at.get(part) if isinstance(at, dict) else _item(at, part)
             if below is None and isinstance(at, dict):
                 below = at[part] = {}
             if not isinstance(below, dict | list):
-                raise UserError(f"{place}: '{'.'.join(path[: number + 1])}' is a value, not a section")
+                raise UserError(f"{place}: '{'.'.join(path[:number])}' is a value, not a section")
             at = below
-        if isinstance(at, list):
-            if _item(at, path[-1]) is None:
-                raise UserError(f"{place}: the list has {len(at)} entries, counted from 0")
-            at[int(path[-1])] = value
-        else:
+        if isinstance(at, dict):
             at[path[-1]] = value
+        elif _item(at, path[-1]) is None:
+            raise UserError(f"{place}: the list has {len(at)} entries, counted from 0")
+        else:
+            at[int(path[-1])] = value
         self._forget(path)
         self.places[path] = place
         self._options.append(path)
@@ -189,32 +186,34 @@ class Document:
 
     def filled(self) -> Self:
         """Put the environment's variables in place of `${NAME}`. Raises UserError for one that is not set."""
-        self.data = self._filled(self.data, ())
-        return self
 
-    def _filled(self, value: Any, key: Key) -> Any:
-        if isinstance(value, dict):
-            return {name: self._filled(below, (*key, str(name))) for name, below in value.items()}
-        if isinstance(value, list):
-            return [self._filled(below, (*key, str(number))) for number, below in enumerate(value)]
-        if not isinstance(value, str):
-            return value
-        unset = [name for name in VARIABLE.findall(value) if name not in os.environ]
-        if unset:
-            where = f"{self.place(key)}: {'.'.join(key)}"
-            raise UserError(f"{where}: the environment has no ${{{unset[0]}}}: export it, or write the value")
-        return VARIABLE.sub(lambda match: os.environ[match[1]], value)
+        def fill(value: Any, key: Key) -> Any:
+            if not isinstance(value, str):
+                return value
+            unset = [name for name in VARIABLE.findall(value) if name not in os.environ]
+            if unset:
+                where = f"{self.place(key)}: {'.'.join(key)}"
+                raise UserError(f"{where}: the environment has no ${{{unset[0]}}}: export it, or write the value")
+            return VARIABLE.sub(lambda match: os.environ[match[1]], value)
+
+        self.data = _each(self.data, fill)
+        return self
 
     def validate(self, model: type[ModelT]) -> ModelT:
         """The settings as a model; UserError names place, key and near miss."""
+
+        def finite(value: Any, key: Key) -> None:
+            # inf and nan pass every bound of a kind, and no JSON can hold them.
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{self._blamed(key)}: {'.'.join(key)}: {value}: write a finite number")
+
         try:
             made = model.model_validate(self.data)
         except ValidationError as error:
             problem = _worst(error)
             key = tuple(str(part) for part in problem["loc"])
             raise UserError(f"{self._blamed(key)}: {explain(error, model)}") from None
-        for key, value in _endless(made.model_dump(), ()):
-            raise UserError(f"{self._blamed(key)}: {'.'.join(key)}: {value}: write a finite number")
+        _each(made.model_dump(), finite)
         return made
 
     def place(self, key: Key) -> str:
@@ -259,7 +258,7 @@ def load(
     model: type[ModelT],
     name: str | Path | None,
     options: Sequence[str] = (),
-    catalogue: Catalogue = NOTHING,
+    catalogue: Catalogue = Catalogue(),
     option: str = "--config",
 ) -> ModelT:
     """A file (or the defaults) and `--set` options as a model, variables filled in."""
@@ -288,7 +287,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[Key, int]]:
             _refuse_twice(node, path, count(1))
             data = loader.construct_document(node)
             # Aliases (`*endpoint`) become copies: an option changes the one key that it names.
-            return _copied(data), dict(_lines(node, ()))
+            return _each(data, lambda value, _: value), dict(_lines(node, ()))
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-45 looks like a date
@@ -374,27 +373,21 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(result.get(key), dict)
-        result[key] = _merged(result[key], value) if both else value
-    return result
+    joined = {
+        key: _merged(base[key], value)
+        for key, value in over.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return base | over | joined
 
 
-def _endless(value: Any, above: Key) -> Iterator[tuple[Key, float]]:
-    """Numbers that are none: inf and nan pass every bound of a kind, and no JSON can hold them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        yield above, value
-    elif isinstance(value, dict | list | tuple):
-        for key, below in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _endless(below, (*above, str(key)))
-
-
-def _copied(value: Any) -> Any:
-    """Plain data without shared parts."""
+def _each(value: Any, change: Callable[[Any, Key], Any], key: Key = ()) -> Any:
+    """Plain data without shared parts, each value in them changed; `change` takes it and its key."""
     if isinstance(value, dict):
-        return {name: _copied(below) for name, below in value.items()}
-    return [_copied(below) for below in value] if isinstance(value, list) else value
+        return {name: _each(below, change, (*key, str(name))) for name, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_each(below, change, (*key, str(number))) for number, below in enumerate(value)]
+    return change(value, key)
 
 
 def _item(values: list[Any], part: str) -> Any:
