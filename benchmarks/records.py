@@ -22,10 +22,15 @@ import os
 import random
 import re
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
+
+from clinical_r1.privacy.config import PhiConfig
+from clinical_r1.privacy.gate import Record, open_gate
 
 KEY = "a key of the bench, no secret"
 WORDS = re.findall(
@@ -77,11 +82,9 @@ def write_notes(path: Path, cases: int, characters: int) -> Path:
     rng = random.Random(cases)
     with path.open("w", encoding="utf-8") as handle:
         for number in range(cases):
-            row = {
-                "question": note(rng, number, characters),
-                "reference": f"disease {number % 200} of the {WORDS[number % 7]}",
-            }
-            handle.write(json.dumps({**row, "patient": f"P{number // 2}", "language": "en"}) + "\n")
+            row = {"question": note(rng, number, characters), "patient": f"P{number // 2}", "language": "en"}
+            row["reference"] = f"disease {number % 200} of the {WORDS[number % 7]}"
+            handle.write(json.dumps(row) + "\n")
     return path
 
 
@@ -97,8 +100,7 @@ def note(rng: random.Random, number: int, characters: int) -> str:
 
 
 def run(path: Path, out: Path, limit: int | None = None, gate: bool = False) -> None:
-    """The whole step."""
-    from clinical_r1.privacy.config import PhiConfig
+    """The whole step; imported here, so that the memory of its code counts as the child's."""
     from clinical_r1.records.config import RecordsConfig, Source
     from clinical_r1.records.run import prepare
 
@@ -109,9 +111,6 @@ def run(path: Path, out: Path, limit: int | None = None, gate: bool = False) -> 
 
 def gate_ms() -> float:
     """Milliseconds of the gate on one note of 1,000 characters, one core."""
-    from clinical_r1.privacy.config import PhiConfig
-    from clinical_r1.privacy.gate import Record, open_gate
-
     gate, rng = open_gate(PhiConfig(), KEY.encode(), set()), random.Random(0)
     records = [
         Record(f"bench:{i}", {"language": "en", "question": note(rng, i, 1000), "reference": "gout"}, f"P{i}")
@@ -127,41 +126,17 @@ def gate_ms() -> float:
 def watched(work: Callable[[], None]) -> tuple[float, float]:
     """Run in a child process; seconds, and the highest sum of its and its workers' memory in MB."""
     child = multiprocessing.get_context("fork").Process(target=work)
-    peak, over = [0.0], threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.1):
-            peak[0] = max(peak[0], sum(memory(pid) for pid in family(child.pid or 0)))
-
-    start = time.perf_counter()
+    peak, start = 0.0, time.perf_counter()
     child.start()
-    thread = threading.Thread(target=watch)
-    thread.start()
-    child.join()
-    seconds = time.perf_counter() - start
-    over.set()
-    thread.join()
+    process = psutil.Process(child.pid)
+    while child.is_alive():
+        with suppress(psutil.Error):  # one of them has just ended
+            family = [process, *process.children(recursive=True)]
+            peak = max(peak, sum(one.memory_full_info().pss for one in family) / 1e6)
+        child.join(0.1)
     if child.exitcode:
         raise SystemExit(f"the step failed with exit code {child.exitcode}")
-    return seconds, peak[0]
-
-
-def family(pid: int) -> list[int]:
-    """The process and all below it."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [pid, *(found for child in children for found in family(int(child)))]
-
-
-def memory(pid: int) -> float:
-    """Proportional set size in MB."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1000 for line in lines if line.startswith("Pss:")), 0.0)
+    return time.perf_counter() - start, peak
 
 
 if __name__ == "__main__":
