@@ -27,11 +27,11 @@ from benchmarks.tiny_bases import BASES, make_base
 from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, Trace, TraceOutcome, write_jsonl
+from clinical_r1.training.base import SMOLLM2, smollm2_folder
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.run import train_ppo
 from clinical_r1.training.sft.config import SFTConfig
 from clinical_r1.training.sft.run import train_sft
-from clinical_r1.training.smollm2 import NAME, smollm2_folder
 
 FINDINGS = {"fever": "Pneumonia", "dysuria": "Cystitis", "headache": "Migraine", "polyuria": "Diabetes"}
 HELD_OUT, ENOUGH = 20, 18
@@ -46,12 +46,12 @@ up for (at 1e-2 as many steps leave the loss at 3.4)."""
 def main() -> None:
     """Every base in turn; a failure is a false and its reason on the console."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="*", default=[name for name in BASES if name != OPENED] + [NAME])
+    parser.add_argument("--only", nargs="*", default=[name for name in BASES if name != OPENED] + [SMOLLM2])
     parser.add_argument("--skip-smollm2", action="store_true")
     arguments = parser.parse_args()
     found: dict[str, dict[str, bool]] = {}
     for name in arguments.only:
-        if name == NAME and arguments.skip_smollm2:
+        if name == SMOLLM2 and arguments.skip_smollm2:
             continue
         with tempfile.TemporaryDirectory() as folder:
             began = time.monotonic()
@@ -63,7 +63,7 @@ def main() -> None:
 
 def look(name: str, root: Path) -> dict[str, bool]:
     """The four answers for one base."""
-    real = name == NAME
+    real = name == SMOLLM2
     try:
         base = smollm2_folder() if real else make_base(name, root / name)
     except UserError as error:

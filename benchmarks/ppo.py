@@ -33,8 +33,8 @@ from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
 from clinical_r1.simulator.beside import arguments_of, simulated_endpoint
 from clinical_r1.simulator.config import SimulatorConfig
+from clinical_r1.training.base import smollm2_folder
 from clinical_r1.training.launcher import ENVIRONMENT
-from clinical_r1.training.smollm2 import smollm2_folder
 
 PROBLEMS = Path(__file__).parents[1] / "../shared/data/huatuogpt_o1_demo_198.json"
 BATCH, MICRO, LEARNING_RATE = 8, 4, 1e-7

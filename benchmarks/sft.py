@@ -27,9 +27,9 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Trace, TraceOutcome, write_jsonl
+from clinical_r1.training.base import smollm2_folder
 from clinical_r1.training.launcher import ENVIRONMENT
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
-from clinical_r1.training.smollm2 import smollm2_folder
 
 PROBLEMS = Path(__file__).parents[1] / "../shared/data/huatuogpt_o1_demo_198.json"
 VARIANTS = ("trl", "ours")
@@ -128,8 +128,8 @@ def work(variant: str, job_path: str) -> None:
     if variant == "trl":
         rate = plain(job)
     else:
+        from clinical_r1.training.group import trainee
         from clinical_r1.training.sft.main import train
-        from clinical_r1.training.trainee import trainee
 
         with trainee() as stop:
             train(job, stop)

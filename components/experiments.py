@@ -59,7 +59,7 @@ def train_arm(
     from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, publish_metrics, record_step
     from clinical_r1.training.base import model_of
-    from clinical_r1.training.remote import release
+    from clinical_r1.training.checkpoints import release
 
     data, chosen, out = Path(splits.path), Path(trained_on.path), Path(model.path)
     with record_step("train", out) as record, simulated(simulator):

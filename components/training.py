@@ -58,7 +58,7 @@ def fine_tune(
     from pathlib import Path
 
     from clinical_r1.step import load_settings, publish_metrics, record_step
-    from clinical_r1.training.remote import release
+    from clinical_r1.training.checkpoints import release
     from clinical_r1.training.sft.config import SFTConfig
     from clinical_r1.training.sft.run import train_sft
 
@@ -101,9 +101,9 @@ def reinforce(
 
     from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, publish_metrics, record_step
+    from clinical_r1.training.checkpoints import release
     from clinical_r1.training.ppo.config import PPOConfig
     from clinical_r1.training.ppo.run import train_ppo
-    from clinical_r1.training.remote import release
 
     with record_step("ppo", model.path) as record, simulated(simulator):
         state = Path(state_dir) / f"ppo-{code_version}"

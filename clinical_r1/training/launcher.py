@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ LONE = {
 """What torchrun would tell the only process of a group."""
 
 
-class Preempted(SystemExit):
+class Stopped(SystemExit):
     """The run was told to stop and has written a checkpoint; ends the process with a code of its own."""
 
     def __init__(self) -> None:
@@ -96,7 +97,7 @@ def launch_job(module: str, job: BaseModel, state_dir: Path, processes: int, lab
     own = f".node-{node_rank()}" if node_rank() else ""
     job_path = state_dir.with_name(f"{state_dir.name}{own}.job.json")
     write_text(job_path, job.model_dump_json(indent=1) + "\n")
-    launch(module, job_path, processes, job_path.with_suffix(".log"), label)
+    launch(module, job_path, processes, label)
     return {} if node_rank() else read_result(state_dir)
 
 
@@ -106,70 +107,55 @@ def read_result(state_dir: Path) -> dict[str, Any]:
     return result
 
 
-def launch(
-    module: str, config_path: Path, processes: int = 1, log_path: Path | None = None, label: str = "training"
-) -> None:
+def launch(module: str, config_path: Path, processes: int = 1, label: str = "training") -> None:
     """Run `python -m module --config config_path` in `processes` processes of this node, more than one under torchrun.
 
-    Progress goes to the terminal, everything else to `log_path` (appended).
+    Progress goes to the terminal, everything else to the log beside the configuration (appended).
 
     Raises:
         UserError: the run refused its input, ran out of memory, or broke (the sentence names the log).
-        Preempted: it was stopped by SIGTERM or SIGINT and wrote a checkpoint.
+        Stopped: SIGTERM or SIGINT came, and it wrote a checkpoint.
     """
-    log_path = log_path or config_path.with_suffix(".log")
-    log_path.parent.mkdir(parents=True, exist_ok=True)
+    log_path = config_path.with_suffix(".log")
+    tail: deque[str] = deque(maxlen=200)
+    alone = processes == 1 and "PET_NNODES" not in os.environ
     with tempfile.TemporaryDirectory() as folder:
         outcome_path = Path(folder) / "outcome.json"
         environment = os.environ | {OUTCOME_VARIABLE: str(outcome_path)}
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-        environment = ENVIRONMENT | environment | (LONE if _alone(processes) else {})
+        environment = ENVIRONMENT | environment | (LONE if alone else {})
+        # Nobody to meet: torchrun would only import torch once more.
+        command = [sys.executable, "-u"] if alone else _torchrun(processes)
         with open(log_path, "a", encoding="utf-8") as log:
             process = subprocess.Popen(
-                _command(module, config_path, processes), env=environment, text=True, encoding="utf-8",
+                [*command, "-m", module, "--config", str(config_path)], env=environment, text=True, encoding="utf-8",
                 errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
             with _forwarded_signals(process), _display(label) as show:
-                tail = _read(process, log, show)
+                for line in process.stdout or ():
+                    if line.startswith(MARK):
+                        show(json.loads(line[len(MARK) :]))
+                    else:
+                        tail.append(line.rstrip())
+                        log.write(line)
+                        log.flush()
                 code = process.wait()
         outcome = json.loads(outcome_path.read_text(encoding="utf-8")) if outcome_path.exists() else {}
     if outcome.get("kind") == "user_error":
         raise UserError(outcome["message"])
     if outcome.get("kind") == "preempted":
-        raise Preempted
+        raise Stopped
     if code:
         raise UserError(f"{label} broke (exit code {code}): {_last_error(tail)}; the whole log is {log_path}")
 
 
-def _alone(processes: int) -> bool:
-    return processes == 1 and "PET_NNODES" not in os.environ
-
-
-def _command(module: str, config_path: Path, processes: int) -> list[str]:
-    trainee = ["-m", module, "--config", str(config_path)]
-    if _alone(processes):  # nobody to meet: torchrun would only import torch once more
-        return [sys.executable, "-u", *trainee]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+def _torchrun(processes: int) -> list[str]:
     # The pod's own grace period decides how long a checkpoint may take, not torchrun's 30 seconds.
-    torchrun += ["--shutdown-timeout=3600"]
+    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--shutdown-timeout=3600"]
     # With Kubeflow Trainer's PET_* variables torchrun meets the other nodes; else this machine is all there is.
     if "PET_NNODES" not in os.environ:
         torchrun += ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-    return [*torchrun, *trainee]
-
-
-def _read(process: subprocess.Popen[str], log: Any, show: Any) -> deque[str]:
-    """Pass progress on, write the rest to the log; returns the last lines."""
-    tail: deque[str] = deque(maxlen=200)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith(MARK):
-            show(json.loads(line[len(MARK) :]))
-        else:
-            tail.append(line.rstrip())
-            log.write(line)
-            log.flush()
-    return tail
+    return [sys.executable, *torchrun]
 
 
 def _last_error(tail: deque[str]) -> str:
@@ -184,17 +170,14 @@ def _last_error(tail: deque[str]) -> str:
 
 @contextmanager
 def _forwarded_signals(process: subprocess.Popen[str]) -> Iterator[None]:
-    """SIGTERM and SIGINT go to the trainee, or to torchrun, which tells its processes and waits for them."""
+    """SIGTERM and SIGINT go to the trainee, or to torchrun, which tells its processes and waits for them. Outside of
+    the main thread they stay with whoever has them."""
 
-    def forward(number: int, _frame: Any) -> None:
+    def forward(_number: int, _frame: Any) -> None:
         process.send_signal(signal.SIGTERM)
 
-    previous: dict[signal.Signals, Any] = {}
-    try:
-        for name in (signal.SIGTERM, signal.SIGINT):
-            previous[name] = signal.signal(name, forward)
-    except ValueError:  # not the main thread: signals stay with whoever has it
-        pass
+    ours = threading.current_thread() is threading.main_thread()
+    previous = {name: signal.signal(name, forward) for name in (signal.SIGTERM, signal.SIGINT) if ours}
     try:
         yield
     except BaseException:
@@ -209,6 +192,11 @@ def _forwarded_signals(process: subprocess.Popen[str]) -> Iterator[None]:
 @contextmanager
 def _display(label: str) -> Iterator[Any]:
     """A bar on a terminal, a line every few seconds elsewhere."""
+
+    def numbers(message: dict[str, Any]) -> str:
+        values = message["numbers"].items()
+        return "  ".join(f"{name} {value:,.{'4g' if abs(value) < 1000 else '0f'}}" for name, value in values)
+
     if sys.stdout.isatty():
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -217,25 +205,18 @@ def _display(label: str) -> Iterator[Any]:
             task = bars.add_task(label, total=None, numbers="starting")
 
             def draw(message: dict[str, Any]) -> None:
-                text = _numbers(message["numbers"])
-                name = message["label"]
-                bars.update(task, description=name, completed=message["step"], total=message["total"], numbers=text)
+                done, total = message["step"], message["total"]
+                bars.update(task, description=message["label"], completed=done, total=total, numbers=numbers(message))
 
             yield draw
         return
-    last: dict[str, Any] = {"label": "", "time": 0.0}
+    last: tuple[str, float] = ("", 0.0)
 
     def tell(message: dict[str, Any]) -> None:
-        now, ends = time.monotonic(), message["step"] >= message["total"]
-        if message["label"] == last["label"] and now - last["time"] < SECONDS_BETWEEN_LINES and not ends:
-            return
-        last.update(label=message["label"], time=now)
-        print(f"{message['label']} {message['step']}/{message['total']}  {_numbers(message['numbers'])}", flush=True)
+        nonlocal last
+        told, now, ends = message["label"], time.monotonic(), message["step"] >= message["total"]
+        if ends or told != last[0] or now - last[1] >= SECONDS_BETWEEN_LINES:
+            last = (told, now)
+            print(f"{told} {message['step']}/{message['total']}  {numbers(message)}", flush=True)
 
     yield tell
-
-
-def _numbers(values: dict[str, float]) -> str:
-    return "  ".join(
-        f"{name} {value:,.4g}" if abs(value) < 1000 else f"{name} {value:,.0f}" for name, value in values.items()
-    )

@@ -44,7 +44,7 @@ class NodesWork(Strict):
 def run_node(work: NodesWork, folder: Path, say: Callable[[str], None] = print) -> None:
     """Fetch, train with the other nodes, and on the first node send the result; `folder` is this pod's own.
 
-    Raises UserError and Preempted as the training does.
+    Raises UserError and Stopped as the training does.
     """
     inputs = {name: fetch_input(place, folder / name, say) for name, place in work.inputs.items()}
     out, state_dir = folder / "out", Path(work.state_dir)

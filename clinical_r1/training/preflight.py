@@ -6,6 +6,7 @@ the sharding that DeepSpeed does (ZeRO paper, arXiv 1910.02054, section 3) and t
 (arXiv 2205.05198, with Qwen2's gated MLP and grouped heads). Estimates, not measurements.
 """
 
+import os
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -90,11 +91,10 @@ class Geometry:
 
     def adapters(self, lora: LoraSettings) -> int:
         """Weights of the adapters."""
-        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        ends = {"q_proj": self.hidden + q, "k_proj": self.hidden + kv, "v_proj": self.hidden + kv}
-        ends |= {"o_proj": self.hidden + q}
-        ends |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.hidden + self.intermediate)
-        return self.layers * lora.rank * sum(ends.get(name, 0) for name in lora.target_modules)
+        ends = dict.fromkeys(("q_proj", "o_proj"), self.heads * self.head_dim)
+        ends |= dict.fromkeys(("k_proj", "v_proj"), self.kv_heads * self.head_dim)
+        ends |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.intermediate)
+        return self.layers * lora.rank * sum(self.hidden + ends[name] for name in lora.target_modules if name in ends)
 
 
 QWEN_7B = Geometry(3_584, 28, 28, 4, 128, 18_944, 152_064, False, 32_768)
@@ -124,90 +124,71 @@ class Estimate:
         """Of both folders, at the fullest moment: a new checkpoint is whole before an old one goes."""
         return sum(self.disk.values()) / GIB
 
-    def add(self, other: dict[str, float]) -> None:
-        """Add GPU bytes by purpose."""
-        for name, size in other.items():
-            self.gpu[name] = self.gpu.get(name, 0.0) + size
-
 
 def estimate(config: SFTConfig | PPOConfig, model: Geometry, world: int = 0) -> Estimate:
     """What a configuration needs for a model; `world` is the number of processes over all nodes."""
-    world = world or config.processes
-    return _sft(config, model, world) if isinstance(config, SFTConfig) else _ppo(config, model, world)
-
-
-def _sft(config: SFTConfig, model: Geometry, world: int) -> Estimate:
-    size = _width(config.dtype)
-    micro = config.micro_batch_size or max(1, config.batch_size // world)
-    tokens = micro * (config.max_length or model.window)
-    need = Estimate()
-    sharding = config.deepspeed or DeepSpeedConfig(stage=0)
-    _engine(need, "model", model.total, _trained(config.lora, model, model.total), sharding, size, world, config)
-    need.gpu["activations"] = activations(model, tokens, size, config.activation_checkpointing)
-    need.gpu["logits"] = 3 * 4 * min(tokens, 1_024) * model.vocabulary
-    trained = _trained(config.lora, model, model.total)
-    # transformers' checkpoint holds the weights as a model folder, and DeepSpeed's what it shards beside it
-    sharded = shards(config.deepspeed, config.dtype, world)
-    one = size * trained + (_saved(sharding.stage, trained, size) if sharded else 8.0 * trained)
-    need.disk = {"checkpoints": _checkpoints(config) * one, "model": float(size * model.total)}
+    world, need = world or config.processes, Estimate()
+    folder = float(_width(config) * model.total)
+    # A new checkpoint is whole before an old one goes; in a store, one stays on the disk.
+    most = 1 if config.checkpoints else config.keep_checkpoints + 1
+    one = _sft(need, config, model, world) if isinstance(config, SFTConfig) else _ppo(need, config, model, world)
+    need.disk = {"checkpoints": most * one, "model": folder} | need.disk
     return need
 
 
-def _ppo(config: PPOConfig, model: Geometry, world: int) -> Estimate:
-    size, sharding = _width(config.dtype), config.deepspeed
-    need = Estimate()
-    _engine(need, "actor", model.total, _trained(config.lora, model, model.total), sharding, size, world, config)
+def _sft(need: Estimate, config: SFTConfig, model: Geometry, world: int) -> float:
+    """Adds what is needed; returns the bytes of a checkpoint."""
+    size = _width(config)
+    micro = config.micro_batch_size or max(1, config.batch_size // world)
+    tokens = micro * (config.max_length or model.window)
+    saved = _engine(need, "model", model, model.total, config.deepspeed or DeepSpeedConfig(stage=0), world, config)
+    need.gpu["activations"] = activations(model, tokens, size, config.activation_checkpointing)
+    need.gpu["logits"] = 3 * 4 * min(tokens, 1_024) * model.vocabulary
+    # transformers' checkpoint holds the weights as a model folder, and DeepSpeed's what it shards beside it
+    trained = _trained(config, model, model.total)
+    return size * trained + (saved if shards(config.deepspeed, config.dtype, world) else 8.0 * trained)
+
+
+def _ppo(need: Estimate, config: PPOConfig, model: Geometry, world: int) -> float:
+    """As `_sft`."""
+    size, sharding = _width(config), config.deepspeed
+    saved = _engine(need, "actor", model, model.total, sharding, world, config)
     if config.has_critic:
-        _engine(need, "critic", model.body, _trained(config.lora, model, model.body), sharding, size, world, config)
+        saved += _engine(need, "critic", model, model.body, sharding, world, config)
     if config.lora is None:
         need.gpu["reference"] = size * model.total / (world if sharding.stage == 3 else 1)
     length = PROMPT_TOKENS + config.rollout.max_new_tokens
+    cache = 0.0
     if config.rollout.engine == "local":
         if sharding.stage == 3:
             need.gpu["rollout weights"] = size * model.total
-        rows = -(-config.batch_size // world)
-        cached = min(config.rollout.batch_tokens, rows * length)
-        # On a GPU the cache and the training activations are never alive together; the larger one counts.
+        cached = min(config.rollout.batch_tokens, -(-config.batch_size // world) * length)
         cache = 2.0 * model.layers * model.kv_heads * model.head_dim * size * cached
-    else:
-        cache = 0.0
     tokens = config.micro_batch_size * length
+    # On a GPU the cache and the training activations are never alive together; the larger one counts.
     kept = activations(model, tokens, size, config.activation_checkpointing)
     need.gpu["activations or KV cache"] = max(cache, kept)
     need.gpu["logits"] = 3 * 4 * min(tokens, config.logits_chunk) * model.vocabulary
-    folder = float(size * model.total)
-    one = _saved(sharding.stage, _trained(config.lora, model, model.total), size)
-    if config.has_critic:
-        one += _saved(sharding.stage, _trained(config.lora, model, model.body), size)
-    need.disk = {"checkpoints": _checkpoints(config) * one, "model": folder}
     if config.keep == "best":
-        need.disk["best models so far"] = 2 * folder
+        need.disk["best models so far"] = 2.0 * size * model.total
     if config.rollout.engine == "vllm":
-        need.disk["weights for the server"] = folder
-    return need
-
-
-def _checkpoints(config: SFTConfig | PPOConfig) -> int:
-    """Most that are on the disk at once."""
-    return 1 if config.checkpoints else config.keep_checkpoints + 1
-
-
-def _saved(stage: int, trained: int, size: int) -> float:
-    """DeepSpeed's checkpoint of an engine: weights (under ZeRO-3 the master's alone), master and two moments."""
-    weights = 0 if stage == 3 else size
-    return float((weights + (12 if stage or size == 2 else 8)) * trained)
+        need.disk["weights for the server"] = float(size * model.total)
+    return saved
 
 
 def _engine(
-    need: Estimate, name: str, total: int, trained: int, sharding: DeepSpeedConfig, size: int, world: int, config: Any
-) -> None:
-    """One DeepSpeed engine: weights, gradients, float32 master weights and two moments, buckets."""
-    stage = sharding.stage
-    weights = size * total / (world if stage == 3 else 1)
-    gradients = size * trained / (world if stage >= 2 else 1)
-    states = (12 if stage or size == 2 else 8) * trained / (world if stage >= 1 else 1)
+    need: Estimate, name: str, model: Geometry, total: int, sharding: DeepSpeedConfig, world: int, config: Any
+) -> float:
+    """One DeepSpeed engine: weights, gradients, float32 master weights and two moments, buckets. Returns the bytes of
+    its checkpoint: weights (under ZeRO-3 the master's alone), master and moments."""
+    stage, size, trained = sharding.stage, _width(config), _trained(config, model, total)
+    state = 12 if stage or size == 2 else 8
     local = min(world, config.processes)
-    gpu = {f"{name} weights": weights, f"{name} gradients": gradients, f"{name} optimizer": states}
+    gpu = {
+        f"{name} weights": size * total / (world if stage == 3 else 1),
+        f"{name} gradients": size * trained / (world if stage >= 2 else 1),
+        f"{name} optimizer": state * trained / (world if stage >= 1 else 1),
+    }
     if stage == 3:
         gpu[f"{name} gathered layers"] = 2.0 * size * total / 28
     if sharding.offload_parameters:
@@ -218,26 +199,51 @@ def _engine(
         need.host[f"{name} gradients"] = 4.0 * trained / world * local
         gpu[f"{name} gradients"] = 0.0
     if stage:
-        gpu["buckets"] = 3.0 * size * min(sharding.bucket_size, trained)
-    need.add(gpu)
-    need.host["loading"] = need.host.get("loading", 0.0) + (size * total * local if stage != 3 else size * total)
+        gpu["buckets"] = need.gpu.get("buckets", 0.0) + 3.0 * size * min(sharding.bucket_size, trained)
+    need.gpu |= gpu
+    need.host["loading"] = need.host.get("loading", 0.0) + size * total * (1 if stage == 3 else local)
+    return float(((0 if stage == 3 else size) + state) * trained)
 
 
 def activations(model: Geometry, tokens: int, size: int, checkpointing: bool) -> float:
     """Kept for the backward pass: per token and layer the inputs of its projections, norms and products."""
     wide = 8 * model.hidden + (2 * model.kv_heads + model.heads) * model.head_dim + 4 * model.intermediate
     layer = float(size * wide * tokens)
-    if checkpointing:
-        return size * model.hidden * tokens * model.layers + layer
-    return layer * model.layers
+    return size * model.hidden * tokens * model.layers + layer if checkpointing else layer * model.layers
 
 
-def _trained(lora: LoraSettings | None, model: Geometry, total: int) -> int:
-    return total if lora is None else model.adapters(lora)
+def _trained(config: SFTConfig | PPOConfig, model: Geometry, total: int) -> int:
+    return total if config.lora is None else model.adapters(config.lora)
 
 
-def _width(dtype: str) -> int:
-    return 2 if dtype == "bfloat16" else 4
+def _width(config: SFTConfig | PPOConfig) -> int:
+    return 2 if config.dtype == "bfloat16" else 4
+
+
+CPU_TOKENS = 8_192
+"""Tokens that a CPU takes at once: fewer, and every pass costs more than it does; more gains nothing, and a short
+example waits for a long one (docs/log.md, "Training on a CPU")."""
+CPU_ACTIVATIONS = 2 * 2**30
+"""Bytes of activations kept for one micro-batch's backward pass on a CPU: 135M weights make 1.4 MB a token."""
+
+
+def micro_batch(config: SFTConfig, world: int, tokens: float, cpu: Path | None = None) -> tuple[int, int]:
+    """(examples a process takes at once, accumulation steps) that make up batch_size.
+
+    `tokens`: an example's mean; `cpu`: the base model's folder where this is a CPU, by whose activations it is told
+    how many of them are taken at once.
+    """
+    micro = config.micro_batch_size or config.batch_size // world
+    if micro and cpu and not config.micro_batch_size and not config.packing:
+        one = activations(Geometry.of(cpu), 1, 4, config.activation_checkpointing)
+        most = max(1, min(CPU_TOKENS, int(CPU_ACTIVATIONS / one)))
+        micro = next((size for size in range(micro, 0, -1) if micro % size == 0 and size * tokens <= most), 1)
+    if not micro or config.batch_size % (micro * world):
+        raise UserError(
+            f"sft.batch_size {config.batch_size} is no multiple of micro_batch_size {micro} x {world} processes; "
+            "change one of them"
+        )
+    return micro, config.batch_size // (micro * world)
 
 
 def shipped(kind: str) -> list[tuple[str, SFTConfig | PPOConfig]]:
@@ -247,40 +253,34 @@ def shipped(kind: str) -> list[tuple[str, SFTConfig | PPOConfig]]:
     return [(path.name, model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))) for path in paths]
 
 
-def nearest(config: SFTConfig | PPOConfig, model: Geometry, gpus: int, gpu_gib: float, host_gib: float) -> str:
-    """Name of the shipped configuration that fits this machine and differs least; empty if none does."""
-    kind = "sft" if isinstance(config, SFTConfig) else "ppo"
-    fitting = []
-    for name, candidate in shipped(kind):
-        need = estimate(candidate, model)
-        if candidate.processes <= gpus and need.gpu_gib <= gpu_gib and need.host_gib <= host_gib:
-            same_method = (candidate.lora is None) == (config.lora is None)
-            fitting.append((not same_method, gpus - candidate.processes, -need.gpu_gib, name))
-    return min(fitting)[-1] if fitting else ""
-
-
 def check(config: SFTConfig | PPOConfig, model: Geometry, world: int, gpu_gib: float, host_gib: float) -> Estimate:
     """Refuse a configuration that cannot fit.
 
     Raises:
-        UserError: it needs more than there is; names the largest parts and the nearest shipped configuration that fits.
+        UserError: it needs more than there is; names the largest parts and the shipped configuration that fits this
+            machine and differs least.
     """
     need = estimate(config, model, world)
-    place = "" if need.gpu_gib <= gpu_gib else f"{need.gpu_gib:.0f} GiB on each GPU and there are {gpu_gib:.0f}"
-    parts = need.gpu
-    if not place and need.host_gib > host_gib:
+    if need.gpu_gib > gpu_gib:
+        place, parts = f"{need.gpu_gib:.0f} GiB on each GPU and there are {gpu_gib:.0f}", need.gpu
+    elif need.host_gib > host_gib:
         place, parts = f"{need.host_gib:.0f} GiB of host memory and there are {host_gib:.0f}", need.host
-    if not place:
+    else:
         return need
-    largest = sorted(parts.items(), key=lambda item: -item[1])[:3]
-    told = ", ".join(f"{name} {size / GIB:.0f}" for name, size in largest)
-    other = nearest(config, model, world, gpu_gib, host_gib)
-    advice = (
-        f"{other} fits"
-        if other
-        else "no shipped configuration fits; take more or larger GPUs, lora, or a smaller model"
-    )
-    raise UserError(f"this run needs about {place} (largest: {told} GiB): {advice}")
+    fitting = []
+    for name, other in shipped("sft" if isinstance(config, SFTConfig) else "ppo"):
+        its = estimate(other, model)
+        if other.processes <= world and its.gpu_gib <= gpu_gib and its.host_gib <= host_gib:
+            other_method = (other.lora is None) != (config.lora is None)
+            fitting.append((other_method, world - other.processes, -its.gpu_gib, f"{name} fits"))
+    without = "no shipped configuration fits; take more or larger GPUs, lora, or a smaller model"
+    advice = min(fitting)[-1] if fitting else without
+    raise UserError(f"this run needs about {place} (largest: {_told(parts, 0, 3)} GiB): {advice}")
+
+
+def _told(parts: dict[str, float], digits: int, most: int | None = None) -> str:
+    largest = sorted(parts.items(), key=lambda part: -part[1])[:most]
+    return ", ".join(f"{name} {size / GIB:.{digits}f}" for name, size in largest)
 
 
 def check_disk(need: Estimate, free_gib: float, held_gib: float, place: str) -> None:
@@ -289,21 +289,17 @@ def check_disk(need: Estimate, free_gib: float, held_gib: float, place: str) -> 
     Raises:
         UserError: with the largest parts and what makes it less.
     """
-    wanted = need.disk_gib - held_gib
-    if wanted <= free_gib:
+    if need.disk_gib - held_gib <= free_gib:
         return
-    told = ", ".join(f"{name} {size / GIB:.1f}" for name, size in sorted(need.disk.items(), key=lambda kv: -kv[1]))
     raise UserError(
-        f"{place}: this run leaves about {need.disk_gib:.1f} GiB there at its fullest ({told}) and {free_gib:.1f} are "
-        "free; take a larger volume, lower keep_checkpoints, or train adapters (lora)"
+        f"{place}: this run leaves about {need.disk_gib:.1f} GiB there at its fullest ({_told(need.disk, 1)}) and "
+        f"{free_gib:.1f} are free; take a larger volume, lower keep_checkpoints, or train adapters (lora)"
     )
 
 
 def check_here(config: SFTConfig | PPOConfig, folder: Path, world: int, state_dir: Path) -> None:
     """`check` against this process's GPU, this node's memory and the disk of the state folder; without a GPU the disk
     alone."""
-    import os
-
     import torch
 
     if int(os.environ.get("RANK", "0")) == 0:
@@ -315,11 +311,9 @@ def check_here(config: SFTConfig | PPOConfig, folder: Path, world: int, state_di
             print(f"disk is not checked: {error}", file=sys.stderr, flush=True)
         else:
             check_disk(need, shutil.disk_usage(state_dir).free / GIB, held, str(state_dir))
-    if not torch.cuda.is_available():
-        return
-    gpu = torch.cuda.mem_get_info()[1] / GIB
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    check(config, Geometry.of(folder), world, gpu, host)
+    if torch.cuda.is_available():
+        host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+        check(config, Geometry.of(folder), world, torch.cuda.mem_get_info()[1] / GIB, host)
 
 
 def gpu_peak(config: SFTConfig | PPOConfig, folder: Path, world: int) -> dict[str, float]:

@@ -36,8 +36,7 @@ def preflight(
     from rich.table import Table
 
     from clinical_r1.training.ppo.config import PPOConfig
-    from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, check_disk, estimate
-    from clinical_r1.training.sft.build import micro_batch
+    from clinical_r1.training.preflight import GIB, QWEN_7B, Geometry, check, check_disk, estimate, micro_batch
 
     settings = _read(config)
     geometry = Geometry.of(model) if model else QWEN_7B
@@ -56,7 +55,7 @@ def preflight(
     if isinstance(settings, PPOConfig):
         settings.accumulation(world)
     else:
-        micro_batch(settings, world, tokens=0, use_cpu=False)
+        micro_batch(settings, world, tokens=0)
     check(settings, geometry, world, gpu_gib, host_gib or float("inf"))
     if disk_gib:
         check_disk(need, disk_gib, 0.0, "--disk-gib")

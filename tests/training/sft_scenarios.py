@@ -12,9 +12,9 @@ from pathlib import Path
 
 import clinical_r1.training.launcher as launcher
 import clinical_r1.training.sft.trainer as trainer_module
+from clinical_r1.training.group import trainee
 from clinical_r1.training.sft.config import SFTJob
 from clinical_r1.training.sft.main import train
-from clinical_r1.training.trainee import Stopped, trainee
 
 STOP_AT = 0
 
@@ -33,9 +33,9 @@ with trainee() as stop:
 
         AcceleratorState._reset_state()
         PartialState._reset_state()
-        STOP_AT, stop._asked = entry["stop_at"], False
+        STOP_AT, stop.asked = entry["stop_at"], False
         try:
             train(SFTJob.model_validate(entry["job"]), stop)
             assert not STOP_AT, "the run ignored SIGTERM"
-        except Stopped:
+        except launcher.Stopped:
             assert STOP_AT, "the run stopped unasked"

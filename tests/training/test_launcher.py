@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 HEADER = """
     import argparse, os, time
     from clinical_r1.errors import UserError
-    from clinical_r1.training.launcher import report_progress
-    from clinical_r1.training.trainee import Stopped, trainee
+    from clinical_r1.training.group import trainee
+    from clinical_r1.training.launcher import Stopped, report_progress
     with trainee() as stop:
 """
 
@@ -89,7 +89,7 @@ def test_sigterm_lets_the_trainee_write_its_checkpoint(tmp_path):
             time.sleep(0.1)
             if stop.anywhere():
                 time.sleep(1)  # writing
-                open(os.path.join(os.environ['PYTHONPATH'], 'checkpoint'), 'w').close()
+                open(os.path.join(os.path.dirname(__file__), 'checkpoint'), 'w').close()
                 raise Stopped
     """
     text = textwrap.dedent(HEADER) + textwrap.indent(textwrap.dedent(body), "    ")
@@ -98,9 +98,8 @@ def test_sigterm_lets_the_trainee_write_its_checkpoint(tmp_path):
     start = "from pathlib import Path; from clinical_r1.training.launcher import launch; import sys; "
     start += "launch('trainee_module', Path(sys.argv[1]))"
     command = [sys.executable, "-c", start, tmp_path / "job.json"]
-    process = subprocess.Popen(
-        command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, stdout=subprocess.PIPE, text=True
-    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline().startswith("demo 0/1")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=300) == PREEMPTED_EXIT_CODE  # the loop alone would take longer

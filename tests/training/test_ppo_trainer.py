@@ -23,10 +23,9 @@ from ppo_fixtures import (  # noqa: F401
 from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Verdict, VerdictLabel
-from clinical_r1.training.launcher import MARK
+from clinical_r1.training.launcher import MARK, Stopped
 from clinical_r1.training.ppo import scoring
 from clinical_r1.training.ppo.main import train
-from clinical_r1.training.trainee import Stopped
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.training.checkpoints import FORK_VARIABLE, claim, latest, save
-from clinical_r1.training.remote import FILES, Remote, release
+from clinical_r1.training.checkpoints import FILES, FORK_VARIABLE, Remote, claim, latest, release, save
 from tests.objectstore.minio_server import minio_or_skip, versitygw_or_skip
 
 _numbers = itertools.count()

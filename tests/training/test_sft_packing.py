@@ -6,9 +6,9 @@ from pydantic import ValidationError
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import load_tokenizer
+from clinical_r1.training.group import StopRequest
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 from clinical_r1.training.sft.data import IGNORED, read_examples
-from clinical_r1.training.trainee import StopRequest
 
 
 @pytest.mark.parametrize(

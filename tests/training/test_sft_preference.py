@@ -12,10 +12,10 @@ from clinical_r1.charts import read_metrics, series
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import load_tokenizer
 from clinical_r1.schema import Attempt, Case, Strategy, Trace, TraceOutcome, Verdict, VerdictLabel, write_jsonl
+from clinical_r1.training.group import StopRequest
 from clinical_r1.training.sft.config import DPOConfig, SFTConfig, SFTJob
+from clinical_r1.training.sft.data import read_pairs
 from clinical_r1.training.sft.main import train
-from clinical_r1.training.sft.pairs import read_pairs
-from clinical_r1.training.trainee import StopRequest
 from tests.training.conftest import FINDINGS
 
 

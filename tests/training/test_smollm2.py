@@ -1,6 +1,6 @@
 """A real pre-trained model: SFT teaches it to think, PPO steps, our decoding is transformers' own.
 
-SmolLM2-135M-Instruct comes from a package on PyPI (training/smollm2.py); where it cannot be had these tests skip.
+SmolLM2-135M-Instruct comes from a package on PyPI (training/base.py); where it cannot be had these tests skip.
 """
 
 import math
@@ -19,7 +19,7 @@ from clinical_r1.training.sft.run import train_sft
 
 @pytest.fixture(scope="module")
 def smollm2() -> Path:
-    from clinical_r1.training.smollm2 import smollm2_folder
+    from clinical_r1.training.base import smollm2_folder
 
     try:
         return smollm2_folder()

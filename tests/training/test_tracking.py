@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.training.metrics import MetricsWriter
-from clinical_r1.training.tracking import TrackingConfig, check_trackers, flat, open_trackers, utilisation
+from clinical_r1.training.metrics import MetricsWriter, TrackingConfig, check_trackers, flat, open_trackers, utilisation
 
 SETTINGS = {"learning_rate": 5e-7, "rollout": {"max_new_tokens": 48}}
 

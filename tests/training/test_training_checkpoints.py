@@ -6,24 +6,22 @@ from clinical_r1.errors import UserError
 from clinical_r1.training.checkpoints import (
     FORK_VARIABLE,
     claim,
-    is_complete,
     latest,
     layout_of,
     prune,
     release,
     save,
-    step_folder,
 )
 
 
 def test_the_newest_whole_checkpoint_wins_and_torsos_go(tmp_path):
     for step in (9, 10, 100):
         save(tmp_path, step, lambda folder: (folder / "weights").write_text("w"), keep=5)
-    torso = step_folder(tmp_path, 101)
+    torso = tmp_path / "step-00000101"
     torso.mkdir()
     (torso / "weights").write_text("half")
     newest = latest(tmp_path)
-    assert newest == step_folder(tmp_path, 100) and is_complete(newest)
+    assert newest == tmp_path / "step-00000100" and (newest / "complete.json").is_file()
     prune(tmp_path, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000100"]
     assert latest(tmp_path / "absent") is None

@@ -12,7 +12,7 @@ from clinical_r1.rewards import ReasoningRule, RewardTable, reward_table
 from clinical_r1.settings import Names, Seed
 from clinical_r1.training.deepspeed import DeepSpeedConfig
 from clinical_r1.training.lora import LoraSettings
-from clinical_r1.training.tracking import TrackingConfig
+from clinical_r1.training.metrics import TrackingConfig
 from clinical_r1.verifier.config import JudgeConfig
 
 

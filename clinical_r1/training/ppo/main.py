@@ -13,13 +13,12 @@ from clinical_r1.atomic import write_text
 from clinical_r1.charts import Panel, read_metrics, series, write_curves
 from clinical_r1.errors import UserError
 from clinical_r1.rewards import reward_table
+from clinical_r1.training.checkpoints import claim_state
 from clinical_r1.training.deepspeed import check_attention, check_requirements, init_process_group, prepare_environment
-from clinical_r1.training.group import rank, world_size
+from clinical_r1.training.group import StopRequest, rank, trainee, world_size
 from clinical_r1.training.launcher import RESULT_FILE
 from clinical_r1.training.metrics import METRICS_FILE
 from clinical_r1.training.ppo.config import PPOJob
-from clinical_r1.training.remote import claim_state
-from clinical_r1.training.trainee import StopRequest, trainee
 
 if TYPE_CHECKING:  # what it imports has to wait for prepare_environment
     from clinical_r1.training.ppo.probe import Watch

@@ -8,7 +8,7 @@ import torch
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.sampling import Rollout, SamplingParams
-from clinical_r1.training.group import gather, interleave, rank, world_size
+from clinical_r1.training.group import StopRequest, gather, interleave, rank, world_size
 from clinical_r1.training.ppo.algorithm import (
     advantages_and_returns,
     group_advantages,
@@ -33,7 +33,6 @@ from clinical_r1.training.ppo.batch import (
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.engines import Engines, shared
 from clinical_r1.training.ppo.scoring import Scorer
-from clinical_r1.training.trainee import StopRequest
 
 
 class Interrupted(Exception):  # noqa: N818 (no error: a request)

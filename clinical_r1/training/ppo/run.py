@@ -11,8 +11,8 @@ from clinical_r1.objectstore.store import open_store
 from clinical_r1.training.base import check_rates
 from clinical_r1.training.deepspeed import check_attention, check_requirements
 from clinical_r1.training.launcher import launch_job, node_count
+from clinical_r1.training.metrics import check_trackers
 from clinical_r1.training.ppo.config import PPOConfig, PPOJob
-from clinical_r1.training.tracking import check_trackers
 from clinical_r1.training.vllm_server import memory_for, vllm_server
 from clinical_r1.verifier.config import tell_of_rules_alone
 
@@ -31,7 +31,7 @@ def train_ppo(
     Raises:
         UserError: wrong input, a judge that may not have these cases, out of memory, or a broken run (the sentence
             names the log).
-        Preempted: stopped by SIGTERM after writing a checkpoint.
+        Stopped: by SIGTERM after writing a checkpoint.
     """
     check_rates(config, check_model_folder(model).parameters)
     check_attention(config.attention, config.dtype)

@@ -10,10 +10,10 @@ import torch
 from clinical_r1.atomic import write_text
 from clinical_r1.generation.load import save_model
 from clinical_r1.training import checkpoints
+from clinical_r1.training.checkpoints import Remote
 from clinical_r1.training.deepspeed import reshard
 from clinical_r1.training.group import barrier, rank, world_size
 from clinical_r1.training.ppo.engines import Engines, export_model
-from clinical_r1.training.remote import Remote
 
 STATE_FILE = "trainer.json"
 WARMUP_FILE = "warmup.pt"

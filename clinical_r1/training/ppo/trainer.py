@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from clinical_r1.rewards import reward_table
-from clinical_r1.training.group import rank, summed, world_size
-from clinical_r1.training.launcher import report_progress
-from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter, scrubbed
+from clinical_r1.training.checkpoints import Remote
+from clinical_r1.training.group import StopRequest, rank, summed, world_size
+from clinical_r1.training.launcher import Stopped, report_progress
+from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter, Tracker, open_trackers, scrubbed, utilisation
 from clinical_r1.training.ppo.algorithm import (
     adapted_beta,
     advantages_and_returns,
@@ -44,9 +45,6 @@ from clinical_r1.training.ppo.probe import ProbeResult, Watch, probe
 from clinical_r1.training.ppo.rollout import Collector, Interrupted, Timer
 from clinical_r1.training.ppo.saving import load_checkpoint, save_best, save_checkpoint
 from clinical_r1.training.ppo.scoring import JudgeThread, Reader, Scorer
-from clinical_r1.training.remote import Remote
-from clinical_r1.training.tracking import Tracker, open_trackers, utilisation
-from clinical_r1.training.trainee import Stopped, StopRequest
 
 
 class Learner:

@@ -1,37 +1,48 @@
 """Put the pieces of an SFT run together: arguments, model, data sets, trainer. Heavy imports live here."""
 
 import os
-from dataclasses import dataclass
+import shutil
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple
+
+import torch
+from datasets import Dataset, load_from_disk
+from transformers import PrinterCallback
+from trl import DPOConfig as PairArguments
+from trl import SFTConfig as TraceArguments
 
 from clinical_r1.errors import UserError
+from clinical_r1.generation.chat import end_ids
+from clinical_r1.generation.load import load_model
+from clinical_r1.generation.weights import gathered
 from clinical_r1.training.checkpoints import processes_of
 from clinical_r1.training.deepspeed import build_config, shards
+from clinical_r1.training.group import StopRequest, barrier, rank
 from clinical_r1.training.lora import lora_config
 from clinical_r1.training.metrics import MetricsWriter
+from clinical_r1.training.preflight import micro_batch
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
-from clinical_r1.training.sft.data import EpochOrder, Example
-from clinical_r1.training.trainee import StopRequest
+from clinical_r1.training.sft.data import EpochOrder, Example, Pair
+from clinical_r1.training.sft.trainer import PairTrainer, TraceTrainer, Watch
+from clinical_r1.training.varlen import register
 
 SHARDS = "global_step*[0-9]"
 """DeepSpeed's folder in a checkpoint of transformers."""
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What a run goes on from: it stays as it was begun, under DeepSpeed or in plain torch (one process needs none)."""
 
-    sharded: bool | None
+    sharded: bool | None = None
     """Whether DeepSpeed wrote the checkpoint; None where there is none."""
     resharded: bool = False
     """Its shards are of another number of processes."""
 
     @classmethod
-    def of(cls, checkpoint: Path | None, world: int) -> Self:
+    def of(cls, checkpoint: Path | None, world: int) -> "Found":
         """Look at a checkpoint."""
         if checkpoint is None:
-            return cls(None)
+            return cls()
         folder = next(checkpoint.glob(SHARDS), None)
         cut = folder is not None and any(folder.glob("*_optim_states.pt"))
         return cls(folder is not None, cut and processes_of(checkpoint) != world)
@@ -46,106 +57,53 @@ def build_trainer(
     world: int,
     stop: StopRequest,
     writer: MetricsWriter | None,
-    found: Found = Found(None),
+    found: Found = Found(),
 ) -> tuple[Any, Any]:
-    """(trainer, its Watch callback), ready to train; `new_tokens` are ids that the base model has never seen."""
-    from transformers import PrinterCallback
+    """(trainer, its Watch callback), ready to train on traces, or on pairs (`job.preferences`); `new_tokens` are ids
+    that the base model has never seen.
 
-    from clinical_r1.training.sft.trainer import TraceTrainer, Watch
-
+    The reference of pairs is the SFT model: its log-probabilities are computed once, before the first step, so that no
+    second model is held (also where a run goes on from a checkpoint).
+    """
     config = job.config
     lengths = [len(example.input_ids) for example in train_set]
-    arguments = training_arguments(config, job, world, sum(lengths) / len(lengths), bool(eval_set), found)
-    model = load_trainable(job, tokenizer, new_tokens)
-    completion = sum(example.completion_length for example in train_set) / len(train_set)
     order = EpochOrder(lengths, config.batch_size, config.group_by_length, config.seed)
-    trainer = TraceTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=to_dataset(train_set),
-        eval_dataset=to_dataset(eval_set) if eval_set else None,
-        processing_class=tokenizer,
-        peft_config=_lora(config, model, new_tokens),
-        optimizer_cls_and_kwargs=_cpu_adam(config),
-        order=order,
-        loss_tokens=config.batch_size * completion if config.loss_norm == "constant" else None,
-        keep=config.keep_checkpoints,
-    )
-    shown = eval_set[: config.samples]
-    watch = Watch(stop, writer, order, lambda: trainer._total_train_tokens, tokenizer, shown, config.sample_texts)
+    # Before the model, which is loaded sharded where they say so (ZeRO-3).
+    arguments = training_arguments(job, world, sum(lengths) / len(lengths), bool(eval_set), found)
+    model = load_trainable(job, tokenizer, new_tokens)
+    sets, adapters = {"train": train_set, "eval": eval_set}, _lora(config, model, new_tokens)
+    shared = {"model": model, "args": arguments, "processing_class": tokenizer, "peft_config": adapters}
+    shared |= {"order": order, "keep": config.keep_checkpoints}
+    trainer: Any
+    if job.preferences:
+        data = {name: pairs_on_disk(rows, job.state_dir / "pairs" / name) for name, rows in sets.items() if rows}
+        trainer = PairTrainer(train_dataset=data["train"], eval_dataset=data.get("eval"), **shared)
+    else:
+        data = {name: to_dataset(rows) for name, rows in sets.items() if rows}
+        completion = sum(example.completion_length for example in train_set) / len(train_set)
+        tokens = config.batch_size * completion if config.loss_norm == "constant" else None
+        trainer = TraceTrainer(
+            train_dataset=data["train"], eval_dataset=data.get("eval"), loss_tokens=tokens,
+            optimizer_cls_and_kwargs=_cpu_adam(config), **shared,
+        )  # fmt: skip
+    watch = Watch(job, trainer, stop, writer, tokenizer, eval_set[: config.samples])
     trainer.add_callback(watch)
     trainer.remove_callback(PrinterCallback)
     return trainer, watch
 
 
-CPU_TOKENS = 8_192
-"""Tokens that a CPU takes at once: fewer, and every pass costs more than it does; more gains nothing, and a short
-example waits for a long one (docs/log.md, "Training on a CPU")."""
-
-
-CPU_ACTIVATIONS = 2 * 2**30
-"""Bytes of activations kept for one micro-batch's backward pass on a CPU: 135M weights make 1.4 MB a token."""
-
-
-def cpu_tokens(config: SFTConfig, base_model: Path) -> int:
-    """Tokens that a CPU takes at once, by the base model's activations."""
-    from clinical_r1.training.preflight import Geometry, activations
-
-    one = activations(Geometry.of(base_model), 1, 4, config.activation_checkpointing)
-    return max(1, min(CPU_TOKENS, int(CPU_ACTIVATIONS / one)))
-
-
-def micro_batch(config: SFTConfig, world: int, tokens: float, use_cpu: bool, most: int = CPU_TOKENS) -> tuple[int, int]:
-    """(examples a process takes at once, accumulation steps) that make up batch_size.
-
-    `tokens`: an example's mean; `most`: tokens that a CPU takes at once.
-    """
-    micro = config.micro_batch_size or config.batch_size // world
-    if use_cpu and not config.micro_batch_size and not config.packing:
-        sizes = (size for size in range(micro, 0, -1) if micro % size == 0 and size * tokens <= most)
-        micro = next(sizes, 1) if micro else 0
-    if not micro or config.batch_size % (micro * world):
-        raise UserError(
-            f"sft.batch_size {config.batch_size} is no multiple of micro_batch_size {micro} x {world} processes; "
-            "change one of them"
-        )
-    return micro, config.batch_size // (micro * world)
-
-
-def training_arguments(config: SFTConfig, job: SFTJob, world: int, tokens: float, evaluate: bool, found: Found) -> Any:
-    """TRL's SFTConfig; every option that has a surprising default is spelt out."""
-    from trl import SFTConfig as TrlConfig
-
-    return TrlConfig(
-        **common_arguments(config, job, world, tokens, evaluate, found),
-        # Length was checked before; TRL would cut silently. Its packing would make a batch of filled sequences: batches
-        # of whole examples without padding have as many examples as the recipe says.
-        max_length=None,
-        packing=False,
-        padding_free=config.packing,
-        completion_only_loss=True,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        average_tokens_across_devices=True,
-        prediction_loss_only=True,
-    )
-
-
-def common_arguments(
-    config: SFTConfig, job: SFTJob, world: int, tokens: float, evaluate: bool, found: Found
-) -> dict[str, Any]:
-    """What training on traces and on pairs has in common; `tokens`: of an example, as it is trained on."""
-    import torch
-
-    use_cpu = not torch.cuda.is_available()
-    most = cpu_tokens(config, job.base_model) if use_cpu else CPU_TOKENS
-    micro, accumulation = micro_batch(config, world, tokens, use_cpu, most)
+def training_arguments(job: SFTJob, world: int, tokens: float, evaluate: bool, found: Found) -> Any:
+    """TRL's own; every option that has a surprising default is spelt out. `tokens`: an example's mean."""
+    config, use_cpu = job.config, not torch.cuda.is_available()
+    sides = 2 if job.preferences else 1
+    micro, accumulation = micro_batch(config, world, sides * tokens, job.base_model if use_cpu else None)
     sharding = None
     begun = found.sharded if found.sharded is not None else shards(config.deepspeed, config.dtype, world)
     if begun and config.deepspeed is not None:
         clip = config.gradient_clipping
         sharding = build_config(config.deepspeed, micro, accumulation, clip, world, config.dtype, found.resharded)
     cosine = config.schedule == "cosine"
-    return {
+    told: dict[str, Any] = {
         "output_dir": str(job.state_dir / "checkpoints"),
         "num_train_epochs": config.epochs,
         "max_steps": config.max_steps or -1,
@@ -179,15 +137,25 @@ def common_arguments(
         "seed": config.seed,
         "data_seed": config.seed,
         "local_rank": int(os.environ.get("LOCAL_RANK", "0")),
+        "max_length": None,  # length was checked before; TRL would cut silently
     }
+    if job.preferences and config.dpo is not None:
+        return PairArguments(**told, beta=config.dpo.beta, precompute_ref_log_probs=True)
+    return TraceArguments(
+        **told,
+        # TRL's packing would make a batch of filled sequences: batches of whole examples without padding have as many
+        # examples as the recipe says.
+        packing=False,
+        padding_free=config.packing,
+        completion_only_loss=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        average_tokens_across_devices=True,
+        prediction_loss_only=True,
+    )
 
 
 def load_trainable(job: SFTJob, tokenizer: Any, new_tokens: list[int]) -> Any:
     """The base model in the training dtype, with rows for new tokens; under ZeRO-3 it is loaded sharded."""
-    from clinical_r1.generation.chat import end_ids
-    from clinical_r1.generation.load import load_model
-    from clinical_r1.training.varlen import register
-
     config = job.config
     register()
     model = load_model(job.base_model, dtype=config.dtype, attn_implementation=config.attention)[0]
@@ -207,10 +175,6 @@ def initialise_rows(model: Any, tokenizer: Any, new_tokens: list[int]) -> None:
 
     Qwen2.5 keeps unused rows for such tokens; whatever stands there, a mean of real rows is nearer to where they go.
     """
-    import torch
-
-    from clinical_r1.generation.weights import gathered
-
     if not new_tokens:
         return
     tables = {id(layer.weight): layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
@@ -225,13 +189,21 @@ def initialise_rows(model: Any, tokenizer: Any, new_tokens: list[int]) -> None:
                     weight[token] = weight[pieces].mean(dim=0)
 
 
-def to_dataset(examples: list[Example]) -> Any:
-    """A datasets.Dataset of input_ids and labels."""
-    from datasets import Dataset
+def to_dataset(examples: list[Example]) -> Dataset:
+    """Of input_ids and labels."""
+    return Dataset.from_dict({name: [getattr(one, name) for one in examples] for name in ("input_ids", "labels")})
 
-    return Dataset.from_dict(
-        {"input_ids": [example.input_ids for example in examples], "labels": [example.labels for example in examples]}
-    )
+
+def pairs_on_disk(examples: list[Example], folder: Path) -> Any:
+    """On the disk that all processes see, where TRL keeps the reference's log-probabilities beside it."""
+    if rank() == 0:
+        pairs = [example for example in examples if isinstance(example, Pair)]
+        rows = {"prompt_ids": [pair.input_ids[: pair.prompt_length] for pair in pairs]}
+        rows |= {"chosen_ids": [pair.chosen for pair in pairs], "rejected_ids": [pair.rejected for pair in pairs]}
+        shutil.rmtree(folder, ignore_errors=True)
+        Dataset.from_dict(rows).save_to_disk(folder)
+    barrier()
+    return load_from_disk(folder)
 
 
 def _cpu_adam(config: SFTConfig) -> Any:

@@ -11,7 +11,7 @@ from clinical_r1.folders import identity
 from clinical_r1.settings import Names, Seed
 from clinical_r1.training.deepspeed import DeepSpeedConfig
 from clinical_r1.training.lora import LoraSettings
-from clinical_r1.training.tracking import TrackingConfig
+from clinical_r1.training.metrics import TrackingConfig
 
 
 class DPOConfig(Strict):

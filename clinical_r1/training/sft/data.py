@@ -1,21 +1,31 @@
-"""Traces become token sequences: the prompt masked out, the thought, answer and end of turn trained.
+"""Traces become token sequences: the prompt masked out, the thought, answer and end of turn trained. And preference
+pairs, from verdicts that are paid for: a right and a wrong answer to one case.
 
 Nothing is ever cut: an example that does not fit is left out and counted, or refused before training.
+
+Synthesis keeps its attempts with their verdicts, those of rejected traces too; both sides of a pair are attempts, so
+that nothing but the verdict tells them apart in form. Attempts that were shown the reference are left out. A table of
+completions of an RL run (`samples.jsonl`) adds the model's own.
 """
 
 import hashlib
+import itertools
 import os
 import random
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clinical_r1.asking import asks_for
+from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
 from clinical_r1.generation.chat import completion_ids, holds_marker, prompt_ids
-from clinical_r1.reasoning import Outcome, conclusion_line, render, split
-from clinical_r1.schema import Trace, iter_jsonl
+from clinical_r1.reasoning import Outcome, conclusion_line, render, split, with_conclusion
+from clinical_r1.schema import Case, Strategy, Trace, VerdictLabel, iter_jsonl
+from clinical_r1.training.sft.config import DPOConfig
 
 IGNORED = -100
 """Label of positions without loss."""
@@ -58,7 +68,7 @@ def read_examples(
     for trace in iter_jsonl(traces, Trace):
         if not trace.accepted:
             continue
-        if not _well_formed(trace) or holds_marker(tokenizer, trace.thinking + trace.response):
+        if not _fit(tokenizer, trace.thinking, trace.response):
             marked.append(trace.case_id)
             continue
         prompt = prompt_ids(tokenizer, trace.question)
@@ -135,8 +145,9 @@ class EpochOrder:
         return iter([index for batch in batches for index in batch])
 
 
-def _well_formed(trace: Trace) -> bool:
-    return split(render(trace.thinking, trace.response)).outcome is Outcome.OK
+def _fit(tokenizer: Any, thinking: str, response: str) -> bool:
+    well_formed = split(render(thinking, response)).outcome is Outcome.OK
+    return well_formed and not holds_marker(tokenizer, thinking + response)
 
 
 def _position(case_id: str) -> float:
@@ -146,3 +157,67 @@ def _position(case_id: str) -> float:
 def _names(case_ids: list[str]) -> str:
     unique = list(dict.fromkeys(case_ids))
     return ", ".join(unique[:10]) + (f" and {len(unique) - 10} more" if len(unique) > 10 else "")
+
+
+@dataclass
+class Pair(Example):
+    """Two completions of one prompt, as tokens; what it is as an example is the longer one."""
+
+    chosen: list[int]
+    rejected: list[int]
+
+
+def read_pairs(
+    traces: Path, config: DPOConfig, tokenizer: Any, max_length: int
+) -> tuple[list[Example], dict[str, int]]:
+    """At most `pairs_per_case` a case, and how many were left out by reason; UserError where fewer than `min_pairs`."""
+    pairs: list[Example] = []
+    dropped = {"dropped_long": 0, "dropped_marked": 0}
+    for case_id, (question, said) in _said(traces, config).items():
+        prompt = prompt_ids(tokenizer, question)
+        answers = zip(said[VerdictLabel.CORRECT], said[VerdictLabel.INCORRECT], strict=False)
+        for two in list(answers)[: config.pairs_per_case]:
+            if not all(_fit(tokenizer, *one) for one in two):
+                dropped["dropped_marked"] += 1
+                continue
+            chosen, rejected = (completion_ids(tokenizer, *one) for one in two)
+            longer = prompt + max(chosen, rejected, key=len)
+            if len(longer) > max_length:
+                dropped["dropped_long"] += 1
+            else:
+                pairs.append(Pair(case_id, longer, len(prompt), chosen, rejected))
+    if len(pairs) < config.min_pairs:
+        raise UserError(
+            f"{traces}: {len(pairs)} cases have a right and a wrong answer (left out: {dropped['dropped_long']} too "
+            f"long, {dropped['dropped_marked']} with markers) and sft.dpo.min_pairs is {config.min_pairs}; name an RL "
+            "run's samples.jsonl in sft.dpo.completions, lower it, or leave sft.dpo out"
+        )
+    return pairs, dropped
+
+
+_Said = tuple[str, dict[VerdictLabel, list[tuple[str, str]]]]
+"""A case's question, and (thinking, response) by verdict."""
+
+
+def _said(traces: Path, config: DPOConfig) -> dict[str, _Said]:
+    """What was said to each case: in traces that were accepted, in those beside them that were not, in an RL run."""
+    found: dict[str, _Said] = {}
+    beside = traces.with_name("rejected.jsonl")
+    refused = iter_jsonl(beside, Trace) if beside.is_file() else ()
+    for trace in itertools.chain(iter_jsonl(traces, Trace), refused):
+        said = found.setdefault(trace.case_id, (trace.question, defaultdict(list)))[1]
+        for attempt in trace.attempts:
+            if attempt.strategy is not Strategy.GUIDED:
+                response = attempt.answer
+                if conclusion_line(response) is None:  # in the form of a trace's response
+                    response = with_conclusion("", response, trace.language, asks_for(trace.question))
+                said[attempt.verdict.label].append((attempt.reasoning, response))
+    asked = {case.id: case.prompt for case in iter_jsonl(Path(config.cases), Case)} if config.completions else {}
+    for file in config.completions:
+        for row in read_metrics(Path(file)):
+            if not {"case_id", "verdict"} <= row.keys():
+                raise UserError(f"sft.dpo.completions: {file}: not the samples.jsonl of an RL run; give one, or none")
+            if row["case_id"] in asked and row.get("response"):
+                said = found.setdefault(row["case_id"], (asked[row["case_id"]], defaultdict(list)))[1]
+                said[VerdictLabel(row["verdict"])].append((row["thinking"], row["response"]))
+    return found

@@ -15,8 +15,9 @@ from clinical_r1.atomic import write_text
 from clinical_r1.charts import Panel, read_metrics, write_curves
 from clinical_r1.errors import UserError
 from clinical_r1.folders import check_model_folder
+from clinical_r1.generation.chat import prepare_tokenizer
 from clinical_r1.generation.load import load_config, load_tokenizer, save_model
-from clinical_r1.training.checkpoints import latest, prune, step_of
+from clinical_r1.training.checkpoints import claim_state, latest, prune, step_of
 from clinical_r1.training.deepspeed import (
     check_attention,
     check_requirements,
@@ -24,16 +25,12 @@ from clinical_r1.training.deepspeed import (
     prepare_environment,
     reshard,
 )
-from clinical_r1.training.group import barrier, rank, world_size
-from clinical_r1.training.launcher import RESULT_FILE, report_progress
+from clinical_r1.training.group import StopRequest, barrier, rank, trainee, world_size
+from clinical_r1.training.launcher import RESULT_FILE, Stopped, report_progress
 from clinical_r1.training.lora import save_adapters
-from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter
-from clinical_r1.training.remote import claim_state
-from clinical_r1.training.sft.config import SFTConfig, SFTJob
-from clinical_r1.training.sft.data import Example, hold_out, read_examples
-from clinical_r1.training.sft.pairs import read_pairs
-from clinical_r1.training.tracking import open_trackers
-from clinical_r1.training.trainee import Stopped, StopRequest, trainee
+from clinical_r1.training.metrics import METRICS_FILE, MetricsWriter, open_trackers
+from clinical_r1.training.sft.config import SFTJob
+from clinical_r1.training.sft.data import Example, hold_out, read_examples, read_pairs
 
 PANELS = [
     Panel("Loss", ("train/loss", "eval/loss"), ("training", "held out")),
@@ -66,10 +63,11 @@ def train(job: SFTJob, stop: StopRequest) -> None:
     config = job.config
     check_model_folder(job.base_model)
     tokenizer = load_tokenizer(job.base_model)
-    from clinical_r1.generation.chat import prepare_tokenizer
-
     new_tokens = prepare_tokenizer(tokenizer)
-    window = _window(config, job.base_model)
+    most = int(getattr(load_config(job.base_model), "max_position_embeddings", None) or config.max_length)
+    if config.max_length > most:
+        raise UserError(f"sft.max_length is {config.max_length} and {job.base_model} has a window of {most}; lower it")
+    window = config.max_length or most
     if config.dpo is not None:  # before SFT as well: too few of them are refused before it is paid
         examples, dropped = read_pairs(job.traces, config.dpo, tokenizer, window)
     if not job.preferences:
@@ -105,13 +103,7 @@ def train(job: SFTJob, stop: StopRequest) -> None:
         trackers = open_trackers(config.tracking, folder, config.model_dump(mode="json"))
         writer = MetricsWriter(folder, done, config.tensorboard, trackers)
     train_set, eval_set = hold_out(examples, config.eval_share, config.eval_examples)
-
-    if job.preferences:
-        from clinical_r1.training.sft.preference import build_pair_trainer
-
-        trainer, watch = build_pair_trainer(job, tokenizer, train_set, eval_set, world, stop, writer, found)
-    else:
-        trainer, watch = build_trainer(job, tokenizer, new_tokens, train_set, eval_set, world, stop, writer, found)
+    trainer, watch = build_trainer(job, tokenizer, new_tokens, train_set, eval_set, world, stop, writer, found)
     trainer.remote = remote
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     if writer is not None:
@@ -122,41 +114,28 @@ def train(job: SFTJob, stop: StopRequest) -> None:
     _finish(job, trainer, tokenizer, writer, result)
 
 
-def _window(config: SFTConfig, base_model: Path) -> int:
-    """Longest example: the configured one, or the model's window."""
-    window = int(getattr(load_config(base_model), "max_position_embeddings", None) or config.max_length)
-    if config.max_length > window:
-        raise UserError(f"sft.max_length is {config.max_length} and {base_model} has a window of {window}; lower it")
-    return config.max_length or window
-
-
 def _result(job: SFTJob, trainer: Any, watch: Any, examples: list[Example], seconds: float) -> dict[str, float]:
-    """Numbers of the run; losses from the metrics file, so that a resumed run reports the whole."""
+    """Numbers of the run; losses from the metrics file, so that a resumed run reports the whole. Of pairs: by how much
+    the chosen answers' gain in log-probability is ahead at the end, and in how many."""
     from clinical_r1.training.preflight import gpu_peak
 
-    evaluation = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
-    losses = [row.get("token_loss", row["loss"]) for row in trainer.state.log_history if "loss" in row]
-    last = losses[-max(1, len(losses) // 10) :]
-    return {
-        "train_loss": sum(last) / len(last) if last else float("nan"),
-        "eval_loss": evaluation[-1] if evaluation else float("nan"),
-        **_preferred(trainer.state.log_history),
-        **({"thinking_form": watch.thinking_form} if watch.thinking_form is not None else {}),
-        "tokens_per_s": watch.rate(),
-        "steps": trainer.state.global_step,
-        "examples": len(examples),
-        "seconds": seconds,
-        "processes": trainer.accelerator.num_processes,
-        **gpu_peak(job.config, job.base_model, trainer.accelerator.num_processes),
-    }
+    history = trainer.state.log_history
 
+    def last(name: str, rows: list[dict[str, Any]]) -> float:
+        values = [row[name] for row in rows][-max(1, len(rows) // 10) :]
+        return sum(values) / len(values) if values else float("nan")
 
-def _preferred(history: list[dict[str, Any]]) -> dict[str, float]:
-    """Of pairs: by how much the chosen answers' gain in log-probability is ahead at the end, and in how many."""
-    names = {"rewards/margins": "margin", "rewards/accuracies": "preferred"}
-    rows = [row for row in history if "rewards/margins" in row]
-    last = rows[-max(1, len(rows) // 10) :]
-    return {ours: sum(row[theirs] for row in last) / len(last) for theirs, ours in names.items()} if rows else {}
+    losses = [row | {"loss": row.get("token_loss", row["loss"])} for row in history if "loss" in row]
+    pairs = [row for row in history if "rewards/margins" in row]
+    evaluation = [row["eval_loss"] for row in history if "eval_loss" in row]
+    result = {"train_loss": last("loss", losses), "eval_loss": evaluation[-1] if evaluation else float("nan")}
+    if pairs:
+        result |= {"margin": last("rewards/margins", pairs), "preferred": last("rewards/accuracies", pairs)}
+    if watch.thinking_form is not None:
+        result["thinking_form"] = watch.thinking_form
+    processes = trainer.accelerator.num_processes
+    result |= {"tokens_per_s": watch.rate(), "steps": trainer.state.global_step, "examples": len(examples)}
+    return result | {"seconds": seconds, "processes": processes} | gpu_peak(job.config, job.base_model, processes)
 
 
 def _finish(job: SFTJob, trainer: Any, tokenizer: Any, writer: MetricsWriter | None, result: dict[str, float]) -> None:
@@ -166,8 +145,8 @@ def _finish(job: SFTJob, trainer: Any, tokenizer: Any, writer: MetricsWriter | N
     if writer is None:
         barrier()
         return
-    label = "dpo" if job.preferences else "sft"
-    report_progress(f"{label}: writing the model", result["steps"], result["steps"])  # type: ignore[arg-type]
+    label, steps = "dpo" if job.preferences else "sft", int(result["steps"])
+    report_progress(f"{label}: writing the model", steps, steps)
     job.out_dir.mkdir(parents=True, exist_ok=True)
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     if job.config.lora is not None:

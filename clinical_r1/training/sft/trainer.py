@@ -1,29 +1,27 @@
-"""TRL's SFTTrainer with a reproducible data order, a constant loss norm, whole checkpoints, and our metrics."""
+"""TRL's trainers of traces and of pairs, with a reproducible data order, a constant loss norm, whole checkpoints, and
+our metrics."""
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from trl import SFTTrainer
+from trl import DPOTrainer, SFTTrainer
 
 from clinical_r1.generation.chat import CompletionReader, end_ids
 from clinical_r1.generation.decoder import Decoder
 from clinical_r1.generation.sampling import SamplingParams
 from clinical_r1.generation.weights import causal_of
-from clinical_r1.training.checkpoints import mark_complete, prune
-from clinical_r1.training.group import barrier
+from clinical_r1.training.checkpoints import Remote, seal
+from clinical_r1.training.group import StopRequest
 from clinical_r1.training.launcher import report_progress
 from clinical_r1.training.lora import expose_bias
-from clinical_r1.training.metrics import MetricsWriter, scrubbed
-from clinical_r1.training.remote import Remote
+from clinical_r1.training.metrics import MetricsWriter, scrubbed, utilisation
+from clinical_r1.training.sft.config import SFTJob
 from clinical_r1.training.sft.data import EpochOrder, Example
-from clinical_r1.training.tracking import utilisation
-from clinical_r1.training.trainee import StopRequest
-
-CHECKPOINTS = f"{PREFIX_CHECKPOINT_DIR}-*"
 
 LOGGED = {
     "loss": "train/loss",
@@ -57,21 +55,19 @@ class WholeCheckpoints:
         return self.order
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Transformers' checkpoint (TRL adds a model card), marked when every process has written its part; `remote`,
-        of the first process, sends it to the object store."""
+        """Transformers' checkpoint (TRL adds a model card), made whole when every process has written its part."""
         if self.remote:
             self.remote.make_room()
         Trainer._save_checkpoint(self, model, trial)  # type: ignore[arg-type]
-        barrier()
-        if self.args.process_index == 0:
-            root = Path(str(self.args.output_dir))
-            step = self.state.global_step
-            folder = root / f"{PREFIX_CHECKPOINT_DIR}-{step}"
-            mark_complete(folder, step=step, processes=self.args.world_size)
-            prune(root, self.keep, CHECKPOINTS)
-            if self.remote:
-                self.remote.push(folder, self.keep)
-        barrier()
+        folder = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        seal(folder, self.keep, self.remote)
+
+
+class PairTrainer(WholeCheckpoints, DPOTrainer):
+    """DPOTrainer over pairs that are tokenized already."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        return dataset
 
 
 class TraceTrainer(WholeCheckpoints, SFTTrainer):
@@ -101,13 +97,13 @@ class Watch(TrainerCallback):
     """Metrics, progress, and the checkpoint on SIGTERM."""
 
     def __init__(
-        self, stop: StopRequest, writer: MetricsWriter | None, order: EpochOrder, trainer_tokens: Any,
-        tokenizer: Any = None, held_out: Sequence[Example] = (), texts: bool = True,
+        self, job: SFTJob, trainer: Any, stop: StopRequest, writer: MetricsWriter | None, tokenizer: Any,
+        held_out: Sequence[Example],
     ) -> None:  # fmt: skip
-        """`writer` is None but on rank 0; `trainer_tokens` returns the tokens trained so far by all processes. The
-        `held_out` examples are answered at each evaluation; `texts` keeps what was said."""
-        self.tokenizer, self.held_out, self.texts = tokenizer, held_out, texts
-        self.stop, self.writer, self.order, self.tokens = stop, writer, order, trainer_tokens
+        """`writer` is None but on rank 0; the `held_out` examples are answered at each evaluation."""
+        self.trainer, self.stop, self.writer = trainer, stop, writer
+        self.tokenizer, self.held_out, self.texts = tokenizer, held_out, job.config.sample_texts
+        self.label = "dpo" if job.preferences else "sft"
         self.parameters = 0
         """Of the model, set where training begins."""
         self.stopped = False
@@ -115,21 +111,20 @@ class Watch(TrainerCallback):
         """Share of the held-out answers of the last evaluation that think and answer in form."""
         self.seconds = 0.0
         """Spent in optimizer steps: without evaluation and checkpoints."""
-        self.label = "sft"
-        """In what the progress says."""
         self._loss: dict[str, float] = {}
         self._begun = self._first_tokens = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         self.parameters = sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters()) if model else 0
-        self._first_tokens = self.tokens()
+        self._first_tokens = self.trainer._total_train_tokens
         if self.writer is not None:
             report_progress(self.label, state.global_step, state.max_steps)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         # accelerate's set_epoch does not reach the sampler through a resumed epoch's SkipBatchSampler on two processes:
         # the rest of that epoch would repeat the first epoch's order.
-        self.order.set_epoch(state.global_step // (len(self.order) // self.order.batch_size))
+        order = self.trainer.order
+        order.set_epoch(state.global_step // (len(order) // order.batch_size))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._begun = time.monotonic()
@@ -147,18 +142,17 @@ class Watch(TrainerCallback):
             report_progress(self.label, state.global_step, state.max_steps, **told)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        loss = (logs or {}).get("token_loss", (logs or {}).get("loss"))
-        if loss is not None:
-            self._loss = {"loss": loss}
-        if self.writer is None or not logs:
-            return
+        logs = logs or {}
         row = {ours: float(logs[theirs]) for theirs, ours in LOGGED.items() if theirs in logs}
-        if row:
-            row |= {"train/epoch": state.epoch or 0.0}
-            if "train/loss" in row:
-                row |= {"train/tokens_per_s": self.rate()}
-                used = utilisation(self.parameters, self.rate(), args.world_size)
-                row |= {"train/mfu": used} if used is not None else {}
+        if not row:
+            return
+        row["train/epoch"] = state.epoch or 0.0
+        if "train/loss" in row:
+            self._loss = {"loss": row["train/loss"]}
+            row["train/tokens_per_s"] = self.rate()
+            used = utilisation(self.parameters, self.rate(), args.world_size)
+            row |= {"train/mfu": used} if used is not None else {}
+        if self.writer is not None:
             self.writer.write(state.global_step, row)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
@@ -171,15 +165,16 @@ class Watch(TrainerCallback):
         rows = look(model, self.tokenizer, self.held_out)
         if self.writer is None:
             return
-        count = len(rows)
-        self.thinking_form = sum(row["outcome"] == "ok" for row in rows) / count
-        shares = {"eval/thinking_form": self.thinking_form}
-        self.writer.write(state.global_step, shares | {"eval/finished": sum(row["finished"] for row in rows) / count})
-        self.writer.show(state.global_step, rows if self.texts else [without_text(row) for row in rows])
+        self.thinking_form = fmean(row["outcome"] == "ok" for row in rows)
+        finished = fmean(row["finished"] for row in rows)
+        self.writer.write(state.global_step, {"eval/thinking_form": self.thinking_form, "eval/finished": finished})
+        texts = () if self.texts else ("thinking", "response")
+        told = [{name: value for name, value in row.items() if name not in texts} for row in rows]
+        self.writer.show(state.global_step, told)
 
     def rate(self) -> float:
         """Tokens (padding excluded) a second of training, over all processes."""
-        return (self.tokens() - self._first_tokens) / self.seconds if self.seconds else 0.0
+        return (self.trainer._total_train_tokens - self._first_tokens) / self.seconds if self.seconds else 0.0
 
 
 def look(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[dict[str, Any]]:
@@ -198,8 +193,3 @@ def look(model: Any, tokenizer: Any, examples: Sequence[Example]) -> list[dict[s
         row |= {"tokens": len(rollout.token_ids), "thinking": scrubbed(parts.thinking)}
         rows.append(row | {"response": scrubbed(parts.response)})
     return rows
-
-
-def without_text(row: dict[str, Any]) -> dict[str, Any]:
-    """Form and lengths alone."""
-    return {name: value for name, value in row.items() if name not in ("thinking", "response")}
