@@ -31,9 +31,9 @@ from benchmarks.phi_texts import Marked
 from benchmarks.phi_values import Values, disguise
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.dates import shifter
+from clinical_r1.privacy.gate import Finder, recognisers, scrub
 from clinical_r1.privacy.known import Known, KnownFinder
 from clinical_r1.privacy.models import load_models
-from clinical_r1.privacy.scrub import RECOGNISERS, Finder, scrub
 from clinical_r1.records.config import Source
 from clinical_r1.records.readers.registry import read_source
 from clinical_r1.records.row import Row
@@ -181,7 +181,7 @@ def superlinear(size: int = 6000) -> list[str]:
     """Recognisers that take more than 2.8 times as long for twice the input, of inputs made to provoke it."""
     worst = []
     for unit in phi_texts.DOUBLED:
-        for name, find in RECOGNISERS.items():
+        for name, find in recognisers(None).items():
             once, twice = (min(_seconds(find, unit * (n // len(unit))) for _ in range(2)) for n in (size, 2 * size))
             if twice > 0.05 and twice > 2.8 * once:
                 worst.append(f"{name} on {unit!r}: {once:.3f} s, {twice:.3f} s")

@@ -1,28 +1,75 @@
 """The gate between records with identifiers and cases without them. What it is unsure of is said, for quarantine.
 
 Patients become keyed hashes, dates move by one keyed offset per patient, names and numbers known from structured fields
-are removed wherever they stand, ages over 89 fold.
+are removed wherever they stand, ages over 89 fold. In a text what is sure is replaced, what is unsure a doubt.
 """
 
 import re
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any
 
-from clinical_r1.privacy.ages import safe_age_band
+from clinical_r1.privacy.addresses import find_addresses
 from clinical_r1.privacy.config import PhiConfig, keyed, need_key, patient_hash
-from clinical_r1.privacy.dates import Shift, shift_iso, shifter
+from clinical_r1.privacy.dates import Shift, find_dates, find_old_ages, safe_age_band, shift_iso, shifter
 from clinical_r1.privacy.known import Known, KnownFinder
 from clinical_r1.privacy.models import load_models
-from clinical_r1.privacy.scrub import scrub
+from clinical_r1.privacy.names_en import find_names_en
+from clinical_r1.privacy.names_zh import find_names_zh
+from clinical_r1.privacy.numbers import find_numbers, residue
+from clinical_r1.privacy.spans import Span, fold, resolve
 
+Finder = Callable[[str], Iterator[Span]]
 _TEXTS = {"question", "reference", "references", "options", "source", "specialty", "problem", "turns", "rubric"}
 """The fields of a case in which text of a record may stand."""
+
+
+def recognisers(shift: Shift | None) -> dict[str, Finder]:
+    """All of our own, by name; dates move by `shift`, or go."""
+    return {
+        "numbers": find_numbers,
+        "ages": find_old_ages,
+        "dates": partial(find_dates, shift=shift),
+        "addresses": find_addresses,
+        "names_en": find_names_en,
+        "names_zh": find_names_zh,
+    }
+
+
+@dataclass
+class Scrubbed:
+    """A text without what was found."""
+
+    text: str
+    counts: Counter[str] = field(default_factory=Counter)
+    doubts: list[str] = field(default_factory=list)
+    """Types of what was unsure; empty for a text that may leave."""
+
+
+def scrub(text: str, known: KnownFinder, shift: Shift | None, model: Finder | None = None) -> Scrubbed:
+    """Replace identifiers in `text`; `model` adds what a statistical recogniser finds."""
+    folded = fold(text)
+    finders = (known.find, *recognisers(shift).values(), *((model,) if model else ()))
+    result = Scrubbed("")
+    rest, position = "", 0
+    for span in resolve([span for find in finders for span in find(folded.text)]):
+        if span.doubt:
+            result.doubts.append(span.kind.value)
+        start, end = folded.back(span.start, span.end)
+        result.text += text[position:start] + (span.text or f"[{span.kind.value.upper()}]")
+        rest += text[position:start] + "\u25ae"  # shifted dates must not look like a residue
+        position = end
+        result.counts[span.kind.value] += 1
+    result.text += text[position:]
+    if residue(fold(rest + text[position:]).text):
+        result.doubts.append("residue")
+    return result
 
 
 @dataclass
@@ -57,14 +104,10 @@ class Gate:
 
     def pass_through(self, record: Record) -> Gated:
         """The record's fields as a case may hold them."""
-        return Gated({**record.fields, "patient": self._patient(record)})
-
-    def _key_for(self, record: Record) -> bytes:
-        """The key, or a UserError that names the record's place."""
-        return need_key(self._key, self._config, record.place)
-
-    def _patient(self, record: Record) -> str:
-        return patient_hash(self._key_for(record), record.patient_id) if record.patient_id else ""
+        patient = record.patient_id
+        if patient:
+            patient = patient_hash(need_key(self._key, self._config, record.place), patient)
+        return Gated({**record.fields, "patient": patient})
 
 
 class ScrubGate(Gate):
@@ -80,21 +123,21 @@ class ScrubGate(Gate):
 
         Raises NoteTooSlowError where that takes longer than `seconds_per_note`.
         """
-        fields = dict(record.fields)
-        patient = self._patient(record)
-        days = self._days(patient or record.place)
-        known = [*record.known.numbers, *([record.patient_id] if record.patient_id else [])]
-        finder = KnownFinder(Known(names=[*record.known.names, *self._config.names], numbers=known))
-        gated = Gated(fields)
+        gated = super().pass_through(record)
+        fields = gated.fields
+        days = self._days(fields["patient"] or record.place)
+        numbers = [*record.known.numbers, *([record.patient_id] if record.patient_id else [])]
+        finder = KnownFinder(Known([*record.known.names, *self._config.names], numbers))
         with time_limit(self._config.seconds_per_note):
             for name in sorted(_TEXTS & fields.keys()):
                 fields[name] = self._scrubbed(fields[name], finder, shifter(days) if days else None, gated, name)
-        fields["patient"] = patient
         fields["recorded"] = shift_iso(fields.get("recorded", ""), days) if days else ""
         fields["age_band"] = safe_age_band(fields.get("age_band", ""))
         fields["site"] = self._site(fields.get("site", ""))
-        if not record.keep_id and fields.get("id"):
-            fields["id"] = self._id(record, str(fields["id"]))
+        raw = str(fields.get("id") or "")  # record numbers of the source system identify too
+        if raw and not record.keep_id and not re.fullmatch(r"c-[0-9a-f]{16}", raw):
+            key = need_key(self._key, self._config, record.place)
+            fields["id"] = f"c-{keyed(key, 'case', raw)[:16]}"
         return gated
 
     def _scrubbed(self, value: Any, known: KnownFinder, shift: Shift | None, gated: Gated, name: str) -> Any:
@@ -120,12 +163,6 @@ class ScrubGate(Gate):
         if not site or site in self._sites or re.fullmatch(r"s-[0-9a-f]{12}", site):
             return site
         return f"s-{keyed(self._key, 'site', site)[:12]}" if self._key else ""
-
-    def _id(self, record: Record, raw: str) -> str:
-        """Record numbers of the source system identify too."""
-        if re.fullmatch(r"c-[0-9a-f]{16}", raw):
-            return raw
-        return f"c-{keyed(self._key_for(record), 'case', raw)[:16]}"
 
 
 def open_gate(config: PhiConfig, key: bytes | None, sites: set[str]) -> Gate:

@@ -1,4 +1,3 @@
-# ruff: noqa: E501, SIM905  (a word list reads best as one piece)
 """Names and numbers that structured fields gave away, found wherever and however they stand in the text.
 
 A name is looked for folded: without case, accents, apostrophes and width, ß as ss and ü as u or ue, in any order, whole
@@ -9,31 +8,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from clinical_r1.privacy.folding import fold
-from clinical_r1.privacy.lexicon import chinese, english, is_word, plain
-from clinical_r1.privacy.spans import Kind, Span
-from clinical_r1.privacy.values import Values
+from clinical_r1.privacy.lexicon import chinese, english, is_word, plain, rules
+from clinical_r1.privacy.numbers import Values
+from clinical_r1.privacy.spans import Kind, Span, fold
 from clinical_r1.text import HAN, has_han
 
+WORDS = rules("known").words
 _GAP = r"[\s.\-_*·'’‘`´/]{0,3}"
 _BETWEEN = r"[\s,.\-_*·'’/]{0,3}"
 _PARTICLE = r"(?:(?:d[aeiou]s?|del|der|den|v[ao]n|l[ae]|[ae]l)\s?){0,2}"
-_TITLES = frozenset(
-    "mr mrs ms miss mx dr prof herr frau mme sir jr sr ii iii iv md phd rn geb nee born van von der den de la le du di da el al bin bint ibn".split()
-)
-PLACEHOLDERS = frozenset(
-    "unknown none anonymous unnamed nobody test patient tester testing name no not na nil null nan n/a n.a unavailable withheld redacted confidential deidentified de-identified "
-    "removed deleted private undisclosed other self same doe see given available applicable stated recorded provided pending tbd tba xxx xx baby boy girl male female infant newborn "
-    "未知 不详 无 暂无 没有 未填 未提供 待查 待定 匿名 保密 无名氏 某某 某人 患者 病人 测试 姓名 男 女 本人 同上 略 空 未记录 不明 佚名 家属 婴儿 之子 之女 未命名 无名".split()
-)
-"""What stands in a name or number field where there is none; never looked for in the text."""
 _HONORIFIC = r"(?=\s?(?:某|先生|女士|小姐|医生|医师|主任|老师|氏|阿姨|师傅|大爷|大妈|奶奶|爷爷|教授))"
-_PLAIN_GIVEN = frozenset("健康 平安 安全 正常 安静 平静 明显 成功 康复 清晰 平稳 发展 高兴 精神 自然 文化 方便".split())
-"""Given names that are everyday words: only the whole name goes."""
-_ELEMENTS = frozenset(
-    "li na al ca co cr fe mg mn ag au cu zn ba bi br cd cl he hg la ni pb ra se si sn ti an in on to so do he we or as at be by".split()
-)
-_UMLAUTS = {"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"}
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 
 
 @dataclass
@@ -43,22 +28,6 @@ class Known:
     names: list[str] = field(default_factory=list)
     numbers: list[str] = field(default_factory=list)
     """MRN, phone, e-mail, address lines: anything to be removed literally."""
-
-
-def _skeleton(text: str) -> tuple[str, list[int]]:
-    """Text without case and accents, and for each character the index it came from."""
-    out: list[str] = []
-    origin: list[int] = []
-    for index, char in enumerate(text):
-        for piece in char.lower() if char.isascii() else plain(char):
-            out.append(piece)
-            origin.append(index)
-    return "".join(out), origin
-
-
-def _bare(text: str) -> str:
-    """Letters and digits of the skeleton alone."""
-    return "".join(char for char in _skeleton(text)[0] if char.isalnum())
 
 
 @dataclass(frozen=True)
@@ -87,9 +56,7 @@ class KnownFinder:
         letters = "".join(char for char in skeleton if char.isalnum())
         values: Values | None = None
         for one in self._wanted:
-            if one.bare not in letters:
-                continue
-            for match in re.finditer(one.pattern, skeleton):
+            for match in re.finditer(one.pattern, skeleton) if one.bare in letters else ():
                 start, end = origin[match.start()], origin[match.end() - 1] + 1
                 if one.capital and not any(char.isupper() for char in text[start:end]):
                     continue
@@ -100,20 +67,23 @@ class KnownFinder:
                 yield Span(start, end, one.kind)
 
 
+def _skeleton(text: str) -> tuple[str, list[int]]:
+    """Text without case and accents, and for each character the index it came from."""
+    pieces = [char.lower() if char.isascii() else plain(char) for char in text]
+    return "".join(pieces), [index for index, piece in enumerate(pieces) for _ in piece]
+
+
+def _bare(text: str) -> str:
+    """Letters and digits of the skeleton alone."""
+    return "".join(char for char in _skeleton(text)[0] if char.isalnum())
+
+
 def _letters(word: str) -> str:
     return _GAP.join(re.escape(char) for char in word)
 
 
 def _edges(pattern: str) -> str:
     return rf"(?<![^\W\d_{HAN}]){pattern}(?![^\W\d_{HAN}])"
-
-
-def _spellings(part: str) -> Iterator[str]:
-    """`Müller` is written Muller and Mueller."""
-    yield _bare(part)
-    spelled = "".join(_UMLAUTS.get(char, char) for char in part.casefold())
-    if spelled != part.casefold():
-        yield _bare(spelled)
 
 
 def _name(name: str) -> Iterator[_Wanted]:
@@ -139,32 +109,31 @@ def _name(name: str) -> Iterator[_Wanted]:
             yield _Wanted(short, _edges(short), capital=True)
             yield _Wanted(short + surname, _edges(_BETWEEN.join((short, _letters(surname)))))
     for word in words:
-        parts = [word, *(re.split(r"[\-/]", word) if re.search(r"[\-/]", word) else [])]
-        for part in dict.fromkeys(parts):
+        for part in dict.fromkeys((word, *re.split(r"[\-/]", word))):
             yield from _part(part)
 
 
 def _words(name: str) -> list[str]:
     """The words of a name in Latin letters, without titles."""
     words = re.split(r"[\s,.;()\[\]\"]+", name)
-    return [word for word in words if _bare(word) and _bare(word) not in _TITLES]
+    return [word for word in words if _bare(word) and _bare(word) not in WORDS["titles"]]
 
 
 def _part(part: str) -> Iterator[_Wanted]:
-    for bare in _spellings(part):
-        if len(bare) < 2 or bare in _TITLES or _placeholder(bare):
+    for bare in dict.fromkeys((_bare(part), _bare(part.casefold().translate(_UMLAUTS)))):  # Müller: Muller and Mueller
+        if len(bare) < 2 or bare in WORDS["titles"] or _placeholder(bare):
             continue
-        everyday = len(bare) <= 3 or (len(bare) <= 6 and is_word(bare))
         if len(bare) == 2:  # Li and Na alone are lithium and sodium, and stay
-            if bare not in _ELEMENTS:
+            if bare not in WORDS["elements"]:
                 yield _Wanted(bare, _edges(re.escape(bare)), capital=True)
-        else:
-            letters = _letters(bare) + ("" if everyday else r"(?:['’]?e?s)?")
-            yield _Wanted(bare, _edges(_PARTICLE + letters), capital=everyday)
+            continue
+        everyday = len(bare) == 3 or (len(bare) <= 6 and is_word(bare))
+        letters = _letters(bare) + ("" if everyday else r"(?:['’]?e?s)?")
+        yield _Wanted(bare, _edges(_PARTICLE + letters), capital=everyday)
 
 
 def _han_name(name: str) -> Iterator[_Wanted]:
-    pieces = [piece for piece in re.split(r"[·\s]+", name) if piece]
+    pieces = name.replace("·", " ").split()
     whole = "".join(pieces)
     if len(whole) < 2:
         return
@@ -179,7 +148,7 @@ def _han_name(name: str) -> Iterator[_Wanted]:
             yield from _han_name(piece)
     length = 2 if whole[:2] in chinese().compound else 1
     surname, given = whole[:length], whole[length:]
-    if len(given) >= 2 and given not in _PLAIN_GIVEN:
+    if len(given) >= 2 and given not in WORDS["plain_given"]:
         yield _Wanted(_bare(given), _letters(given))
     yield _Wanted(surname, surname + _HONORIFIC)
 
@@ -191,17 +160,14 @@ def _number(number: str) -> Iterator[_Wanted]:
         return
     if len(bare) < 4 or _placeholder(number) or len(set(bare)) == 1:
         return
-    yield _Wanted(bare, rf"(?<![a-z0-9]){_letters(bare)}(?![a-z0-9])", Kind.OTHER)
-    if re.fullmatch(r"\d{6,9}", bare) and bare[0] == "0":
-        short = bare.lstrip("0")
-        if len(short) >= 5:  # the number without its leading zeros
-            yield _Wanted(short, rf"(?<![a-z0-9]){_letters(short)}(?![a-z0-9])", Kind.OTHER)
+    short = bare.lstrip("0") if re.fullmatch(r"0\d{5,8}", bare) else ""  # the number without its leading zeros
+    for one in (bare, short) if len(short) >= 5 else (bare,):
+        yield _Wanted(one, rf"(?<![a-z0-9]){_letters(one)}(?![a-z0-9])", Kind.OTHER)
 
 
 def _places(address: str) -> Iterator[_Wanted]:
     """Of a known address also the street, and in Chinese each named part, stand alone in the text."""
-    words = re.findall(r"[A-Z][^\W\d_]+(?:\s[A-Z][^\W\d_]+)+", address)
-    for street in words:
+    for street in re.findall(r"[A-Z][^\W\d_]+(?:\s[A-Z][^\W\d_]+)+", address):
         parts = [_bare(part) for part in street.split()]
         if not all(is_word(part) or part in english().clinical for part in parts) or re.search(r"\d", address):
             yield _Wanted("".join(parts), _edges(r"[\s,.]{1,3}".join(map(re.escape, parts))), Kind.ADDRESS)
@@ -214,4 +180,4 @@ def _places(address: str) -> Iterator[_Wanted]:
 def _placeholder(text: str) -> bool:
     """`N/A`, `unknown`, `Test Patient`, `待查`: nobody."""
     words = [word for word in re.split(r"[\s,;:._\-]+", text.strip().casefold()) if word]
-    return not words or all(word in PLACEHOLDERS or not re.search(r"\w", word) for word in words)
+    return all(word in WORDS["placeholders"] or not re.search(r"\w", word) for word in words)

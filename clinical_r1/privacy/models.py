@@ -14,7 +14,7 @@ from typing import Any
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.names_en import is_person
 from clinical_r1.privacy.names_zh import is_person_zh
-from clinical_r1.privacy.spans import Kind, Span
+from clinical_r1.privacy.spans import Span
 from clinical_r1.text import main_language
 
 _CHUNK = 20_000
@@ -71,7 +71,7 @@ def _analyzer(language: str, folder: str, threshold: float) -> Callable[[str], I
             for found in engine.analyze(text=chunk, language=language, entities=["PERSON"]):
                 start, end = offset + found.start, offset + found.end
                 for piece_start, piece_end in person(text, start, end):
-                    yield Span(piece_start, piece_end, Kind.NAME, 0.9 if found.score >= threshold else 0.5)
+                    yield Span(piece_start, piece_end, doubt=found.score < threshold)
 
     return find
 

@@ -1,10 +1,26 @@
-"""What recognizers return, and how overlapping finds become one list."""
+"""What recognisers see: text of one width, one script, without invisible characters. What they find, how overlapping
+finds become one list, and the way back to the original.
+
+Adversarial or sloppy typing (full-width digits, Cyrillic look-alikes, zero-width joiners, exotic dashes) must not hide
+an identifier, nor must the script (陳曉明 is 陈晓明), and what is not one must come out as it went in. So recognisers
+match on the folded text, in simplified characters, and their spans are mapped back.
+"""
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 
-from clinical_r1.text import HAN
+from clinical_r1.lexicon import simplified
+from clinical_r1.text import one_width
+
+# Cyrillic and Greek letters that look like Latin ones.
+_LOOKALIKES = str.maketrans(
+    "АВЕКМНОРСТУХІЈЅаеорсухіјѕԁɡΑΒΕΖΗΙΚΜΝΟΡΤΥΧονρτυ",
+    "ABEKMHOPCTYXIJSaeopcyxijsdgABEZHIKMNOPTYXovptu",
+)
+_ONE_FORM = str.maketrans("‐‑‒–—―−﹣－ー•‧・", "-" * 10 + "·" * 3)
+_OTHER_SCRIPT = re.compile(r"[\u0370-\u03ff\u0400-\u052f]{2,}")
 
 
 class Kind(StrEnum):
@@ -44,35 +60,55 @@ class Span:
 
     start: int
     end: int
-    kind: Kind
-    score: float = 1.0
-    """Below the gate's threshold it is a doubt: the record goes to quarantine."""
+    kind: Kind = Kind.NAME
     text: str = ""
     """Replacement; empty means the placeholder of its kind."""
+    doubt: bool = False
+    """It may be none: the record goes to quarantine."""
 
 
-def stems(alternatives: str) -> tuple[str, ...]:
-    """The literal beginnings of a pattern's alternatives: where a text has none of them, the pattern need not be tried
-    (a search for a substring is a hundred times as fast). Empty where an alternative begins with no letters."""
-    found = []
-    for part in re.split(r"\|", re.sub(r"\[[^\]]*\]", ".", alternatives)):
-        literal = re.match(rf"(?:\\b|\(\?:)*([a-z{HAN} ]+)", part.casefold())
-        kept = (
-            re.sub(r".$", "", literal[1])
-            if literal and part.casefold()[literal.end() :][:1] in ("?", "*", "{")
-            else literal[1]
-            if literal
-            else ""
-        )
-        if not kept.strip():
-            return ()
-        found.append(kept)
-    return tuple(dict.fromkeys(found))
+@dataclass(frozen=True)
+class Folded:
+    """Folded text and, for each of its characters and its end, the index of the original one."""
+
+    text: str
+    origin: tuple[int, ...]
+
+    def back(self, start: int, end: int) -> tuple[int, int]:
+        """Original span of a non-empty folded span (end exclusive); what was dropped behind its last character (a
+        combining accent) belongs to it."""
+        return self.origin[start], self.origin[end]
 
 
-def present(needed: tuple[str, ...], lowered: str) -> bool:
-    """Does the lower-case text hold one of the stems?"""
-    return not needed or any(stem in lowered for stem in needed)
+def fold(text: str) -> Folded:
+    """Fold character by character, so that spans map back."""
+    own, han = _own_script(text), simplified()
+    out: list[str] = []
+    origin: list[int] = []
+    for index, char in enumerate(text):
+        plain = char
+        if not char.isascii():
+            if unicodedata.category(char) in ("Cf", "Mn", "Me"):  # zero-width, marks laid over letters
+                continue
+            digit = unicodedata.digit(char, None) if not "\u2070" <= char <= "\u209f" and char not in "¹²³" else None
+            plain = str(digit) if digit is not None else one_width(char)
+            plain = plain.translate(_ONE_FORM).translate(han)
+            plain = plain if index in own else plain.translate(_LOOKALIKES)
+            plain = re.sub(r"[^\S\n]", " ", plain)
+        out.append(plain)
+        origin += [index] * len(plain)
+    return Folded("".join(out), (*origin, len(text)))
+
+
+def _own_script(text: str) -> set[int]:
+    """Where a whole word is Greek or Cyrillic in earnest: not all of its letters look like Latin ones."""
+    own: set[int] = set()
+    for match in _OTHER_SCRIPT.finditer(text):
+        beside = text[max(0, match.start() - 1) : match.start()] + text[match.end() : match.end() + 1]
+        latin = re.search(r"[A-Za-z\u200b-\u200f]", beside)
+        if not latin and any(ord(char) not in _LOOKALIKES for char in match.group()):
+            own |= set(range(*match.span()))
+    return own
 
 
 def resolve(spans: list[Span]) -> list[Span]:
@@ -89,7 +125,6 @@ def resolve(spans: list[Span]) -> list[Span]:
         longest = span if span.end - span.start > best else last
         best = max(best, span.end - span.start)
         whole = (min(last.start, span.start), max(last.end, span.end))
-        covers = whole == (longest.start, longest.end)
-        text = longest.text if covers else ""
-        merged[-1] = Span(*whole, longest.kind, max(last.score, span.score), text)
+        text = longest.text if whole == (longest.start, longest.end) else ""
+        merged[-1] = Span(*whole, longest.kind, text, last.doubt and span.doubt)
     return merged

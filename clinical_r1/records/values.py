@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from clinical_r1.privacy.ages import age_band
+from clinical_r1.privacy.dates import age_band
 from clinical_r1.text import one_width
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")

@@ -13,15 +13,15 @@ import yaml
 from pydantic import Field
 
 from clinical_r1.errors import Strict
+from clinical_r1.lexicon import wordings
 from clinical_r1.schema import Trace
 from clinical_r1.synthesis.text import cjk_share as share_of_chinese
 from clinical_r1.synthesis.text import coverage, fold, sentences, ungrounded_numbers, units
 from clinical_r1.verifier.names import names_in
-from clinical_r1.verifier.wordings import load
 
 HINDSIGHT = Path(__file__).with_name("hindsight.yaml")
-BETRAYS = load(HINDSIGHT)
-BETRAYS_IN_ASCII = load(HINDSIGHT, ("en",))
+BETRAYS = wordings(HINDSIGHT)
+BETRAYS_IN_ASCII = wordings(HINDSIGHT, ("en",))
 """The same without their Chinese forms, which a sentence of ASCII cannot hold: half the time."""
 UNLESS: dict[str, str] = {
     name: row.get("unless", "")

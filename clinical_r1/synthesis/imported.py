@@ -21,8 +21,8 @@ from clinical_r1.llm.journal import open_journal
 from clinical_r1.llm.limits import Budget
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.privacy.crossing import check_crossing, check_gate
+from clinical_r1.privacy.gate import scrub
 from clinical_r1.privacy.known import Known, KnownFinder
-from clinical_r1.privacy.scrub import scrub
 from clinical_r1.reasoning import Outcome, conclusion_line
 from clinical_r1.recognise import Answer, read
 from clinical_r1.schema import Attempt, Case, Strategy, Trace, TraceOutcome, Verdict, VerdictLabel, iter_jsonl

@@ -187,8 +187,8 @@ def scrubbed(text: str) -> str:
 
     The model has read records only behind the gate; this is for what it may say beyond them.
     """
+    from clinical_r1.privacy.gate import scrub
     from clinical_r1.privacy.known import Known, KnownFinder
-    from clinical_r1.privacy.scrub import scrub
 
     clean = scrub(text, KnownFinder(Known()), None)
     return f"[withheld: {', '.join(sorted(set(clean.doubts)))}]" if clean.doubts else clean.text

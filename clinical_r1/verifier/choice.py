@@ -13,11 +13,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from clinical_r1.lexicon import wordings
 from clinical_r1.reasoning import conclusion_line
 from clinical_r1.text import HAN, has_han
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.normalise import normalise, plain
-from clinical_r1.verifier.wordings import load
 
 Problem = Literal["", "empty", "no_choice", "several"]
 
@@ -30,7 +30,7 @@ class Choice:
     problem: Problem = ""
 
 
-RULE = load(Path(__file__).with_suffix(".yaml"))
+RULE = wordings(Path(__file__).with_suffix(".yaml"))
 _KEPT = re.compile(rf"[^a-z0-9{HAN}<>=≥≤↑↓→+%±.]+|\.(?!\d)|(?<!\d)\.")
 
 

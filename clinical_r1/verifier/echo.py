@@ -17,11 +17,13 @@ What adds a word of its own, leaves a gap or replaces a word is not read: it may
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from clinical_r1.lexicon import wordings
 from clinical_r1.text import has_han
 from clinical_r1.verifier.normalise import plain, words
-from clinical_r1.verifier.wordings import RULE
 
+RULE = wordings(Path(__file__).with_name("wordings.yaml"))
 _FILLER = frozenset(words(
     "this that these those it its his her their the patient patients case scenario setting context situation condition"
     " presentation described presented presenting symptoms symptom observed findings most likely probable typically"

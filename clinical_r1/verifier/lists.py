@@ -9,8 +9,7 @@ from clinical_r1.verifier.icd import same_at
 from clinical_r1.verifier.judgement import Grading
 from clinical_r1.verifier.names import Names
 from clinical_r1.verifier.normalise import plain
-from clinical_r1.verifier.reading import after_frame
-from clinical_r1.verifier.wordings import RULE
+from clinical_r1.verifier.reading import RULE, after_frame
 
 _BETWEEN = re.compile(r"[,，、;；+&\n]|\band\b|\bwith\b|和|及|以及|与|伴有?|合并")
 _NOT_STATED = re.compile(

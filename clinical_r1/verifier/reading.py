@@ -10,14 +10,16 @@ wrong: it is `undecided`, and a judge's to read. The rules are in `wordings.yaml
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from clinical_r1.lexicon import wordings
 from clinical_r1.reasoning import conclusion_line
 from clinical_r1.text import HAN, has_han
 from clinical_r1.verifier import echo
 from clinical_r1.verifier.normalise import normalise, plain, words
-from clinical_r1.verifier.wordings import RULE
 
+RULE = wordings(Path(__file__).with_name("wordings.yaml"))
 Finding = Literal["asserted", "empty", "other", "undecided"]
 Matches = Callable[[str], str]
 """Says why a phrase is the reference (`equal`, `synonym`, ...), or "" where it is not."""

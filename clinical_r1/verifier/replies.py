@@ -12,12 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from clinical_r1.lexicon import wordings
 from clinical_r1.verifier.normalise import plain
-from clinical_r1.verifier.wordings import load
 
 Word = Literal["correct", "incorrect"]
 WORDS: tuple[Word, ...] = ("correct", "incorrect")
-RULE = load(Path(__file__).with_suffix(".yaml"))
+RULE = wordings(Path(__file__).with_suffix(".yaml"))
 _JSON = json.JSONDecoder(strict=False)
 
 

@@ -6,17 +6,16 @@ from collections.abc import Callable
 import pytest
 
 from clinical_r1.privacy.config import PhiConfig
-from clinical_r1.privacy.gate import NoteTooSlowError, Record, open_gate, time_limit
+from clinical_r1.privacy.gate import NoteTooSlowError, Record, open_gate, recognisers, time_limit
 from clinical_r1.privacy.known import Known, KnownFinder
 from clinical_r1.privacy.numbers import residue
-from clinical_r1.privacy.scrub import RECOGNISERS
 
 # fmt: off
 UNITS = ["0af3", "a", "A ", "Aa ", "1 ", "1.", "1-", "a.", "a@", "张伟", "在北京市朝阳区", "签名：张 ", "九十",
          "Mr. Zed ", "lives in ", "12 Zed ", "(1-2) ", "MRN: 1 ", "one ", "/a", "1:", " ", "_"]
 # fmt: on
 FINDERS: dict[str, Callable[[str], object]] = {
-    **{name: (lambda text, find=find: list(find(text))) for name, find in RECOGNISERS.items()},
+    **{name: (lambda text, find=find: list(find(text))) for name, find in recognisers(None).items()},
     "residue": residue,
     "known": lambda text: list(KnownFinder(Known(["Ana Li-Zed", "张伟"], ["11111112", "00af30"])).find(text)),
 }

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.privacy.ages import safe_age_band
 from clinical_r1.privacy.config import PhiConfig, hash_of
-from clinical_r1.privacy.dates import shifter
-from clinical_r1.privacy.folding import fold
+from clinical_r1.privacy.dates import safe_age_band, shifter
+from clinical_r1.privacy.gate import scrub
 from clinical_r1.privacy.known import Known, KnownFinder
 from clinical_r1.privacy.numbers import resident_check, resident_id_ok
-from clinical_r1.privacy.scrub import scrub
+from clinical_r1.privacy.spans import fold
 from clinical_r1.records.config import RecordsConfig, Source
 from clinical_r1.records.run import prepare
 from clinical_r1.schema import SPLITS, Case, read_jsonl

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from clinical_r1.errors import UserError
+from clinical_r1.privacy.gate import scrub
 from clinical_r1.privacy.known import Known, KnownFinder
 from clinical_r1.privacy.models import load_models
 from clinical_r1.privacy.names_en import is_person
-from clinical_r1.privacy.scrub import scrub
 
 
 def test_a_folder_without_a_model_is_a_user_error(tmp_path: Path) -> None:

@@ -1,10 +1,15 @@
 """Kinds of identifiers that notes hold, each in its own words, and of clinical text in which nothing may change."""
 
-import pytest
+import re
+from pathlib import Path
 
+import pytest
+import yaml
+
+from clinical_r1 import privacy
 from clinical_r1.privacy.dates import shifter
+from clinical_r1.privacy.gate import scrub
 from clinical_r1.privacy.known import Known, KnownFinder
-from clinical_r1.privacy.scrub import scrub
 
 NOBODY = KnownFinder(Known())
 
@@ -293,3 +298,13 @@ def test_known_names_go_folded_and_in_parts(name: str, text: str, secret: str) -
 )
 def test_placeholders_and_values_are_never_scrubbed_as_known(known: Known, text: str) -> None:
     assert scrub(text, KnownFinder(known), None).text == text
+
+
+@pytest.mark.parametrize("table", sorted(Path(privacy.__file__).parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_pattern_and_word_list_is_used(table: Path) -> None:
+    rows = yaml.safe_load(table.read_text(encoding="utf-8"))
+    code = "".join(path.read_text(encoding="utf-8") for path in table.parent.glob("*.py"))
+    named = set(re.findall(r'"([a-z_]+)"', code))
+    held = set(re.findall(r"@(\w+)@", table.read_text(encoding="utf-8")))
+    assert set(rows.get("parts", ())) <= held
+    assert {name for section in ("rules", "each", "words") for name in rows.get(section, ())} <= named

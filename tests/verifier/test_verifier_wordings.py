@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clinical_r1.verifier.wordings import TABLE, load
+from clinical_r1 import verifier
+from clinical_r1.lexicon import wordings
 
-ROOM = Path(TABLE).parent
+ROOM = Path(verifier.__file__).parent
 ROWS = {
-    path: yaml.safe_load(path.read_text(encoding="utf-8"))
-    for path in (TABLE, ROOM / "choice.yaml", ROOM / "replies.yaml")
+    ROOM / name: yaml.safe_load((ROOM / name).read_text(encoding="utf-8"))
+    for name in ("wordings.yaml", "choice.yaml", "replies.yaml")
 }
 
 
@@ -26,7 +27,7 @@ ROWS = {
     ids=lambda value: value.stem if isinstance(value, Path) else value,
 )
 def test_a_rule_matches_its_examples(table: Path, name: str, text: str) -> None:
-    assert load(table)[name].search(text)
+    assert wordings(table)[name].search(text)
 
 
 @pytest.mark.parametrize("table", ROWS, ids=lambda path: path.stem)

@@ -1,24 +1,49 @@
-"""Words and names as data: what a recogniser must know before it calls something a name. Read once, on first use."""
+"""What a recogniser must know before it calls something an identifier: names and words as data, patterns by kind. Read
+once, on first use."""
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
-from clinical_r1.lexicon import simplified
-from clinical_r1.text import without_accents
+from clinical_r1.lexicon import held, read_table, simplified
+from clinical_r1.text import HAN, HAN_CHARACTER, without_accents
 
 _FOLDER = Path(__file__).parent
+_STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d"})
+
+
+class Rules(NamedTuple):
+    """Of one kind of identifier (`privacy/<kind>.yaml`)."""
+
+    rule: dict[str, re.Pattern[str]]
+    each: dict[str, list[tuple[str, re.Pattern[str]]]]
+    """Lists of patterns that are tried one by one, each with its label ("" where it has none)."""
+    words: dict[str, frozenset[str]]
+
+
+@cache
+def rules(kind: str) -> Rules:
+    """A kind's patterns, compiled, and its words. `@name@` in a pattern is the part of that name further up."""
+    table = read_table(_FOLDER.parent / f"{kind}.yaml")
+    parts = {"HAN": HAN, "H": HAN_CHARACTER, "LETTER": rf"[^\W\d_{HAN}]"}
+
+    def whole(pattern: str | list[str]) -> str:
+        return held(pattern if isinstance(pattern, str) else "|".join(pattern), parts)
+
+    for name, part in table.get("parts", {}).items():
+        parts[name] = whole(part)
+    each = {}
+    for name, patterns in table.get("each", {}).items():
+        rows = [next(iter(row.items())) if isinstance(row, dict) else ("", row) for row in patterns]
+        each[name] = [(label, re.compile(whole(pattern))) for label, pattern in rows]
+    rule = {name: re.compile(whole(pattern)) for name, pattern in table.get("rules", {}).items()}
+    return Rules(rule, each, {name: frozenset(text.split()) for name, text in table.get("words", {}).items()})
 
 
 def plain(word: str) -> str:
     """Lower case without accents: the form in which the lists are looked up."""
     return without_accents(word.casefold().replace("ß", "ss")).translate(_STROKES)
-
-
-_STROKES = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d"})
 
 
 def _lines(name: str) -> list[str]:
@@ -45,46 +70,32 @@ def english() -> English:
     """The English lists."""
     names = "\n".join(_lines("names_en.txt"))
     first, last, short = (block.casefold().split("\n") for block in names.split("\n\n"))
-    common = frozenset(name[:-1] for name in (*first, *last) if name.endswith("*"))
-    clinical = frozenset(plain(word) for line in _lines("clinical_en.txt") for word in line.split())
     return English(
-        frozenset(name.rstrip("*") for name in first),
-        frozenset(name.rstrip("*") for name in last),
-        common,
-        frozenset(_lines("words_en.txt")),
-        clinical,
-        tuple(frozenset(line.split()) for line in short),
+        first=frozenset(name.rstrip("*") for name in first),
+        last=frozenset(name.rstrip("*") for name in last),
+        common=frozenset(name[:-1] for name in (*first, *last) if name.endswith("*")),
+        words=frozenset(_lines("words_en.txt")),
+        clinical=frozenset(plain(word) for line in _lines("clinical_en.txt") for word in line.split()),
+        short=tuple(frozenset(line.split()) for line in short),
     )
 
 
-_DRUG = re.compile(
-    r"(?:mab|nib|pril|prilat|olol|statin|cillin|azole|mycin|micin|floxacin|oxacin|sartan|dipine|gliptin|gliflozin|"
-    r"glutide|tidine|prazole|setron|triptan|barbital|azepam|zolam|caine|curium|curonium|cycline|penem|cef\w*|vir|"
-    r"parin|xaban|gatran|fibrate|thiazide|semide|lukast|terol|sone|solone|onide|dronate|ciclovir|platin|rubicin|"
-    r"taxel|bicin|trexate|tinib|ciclib|parib|zomib|limus|cept|kinra|stim|poetin|relin|tide|trel|gestrel|estradiol|"
-    r"zine|pine|done|peridol|oxetine|triptyline|pramine|zepine|profen|fenac|coxib|oxicam|dryl|phylline|tropium|"
-    r"ase|emia|aemia|itis|osis|oma|pathy|uria|ectomy|otomy|plasty|scopy|graphy|gram|algia|plegia|paresis|oid)$"
-)
-_ENDINGS = (
-    ("ies", "y"), ("es", ""), ("s", ""), ("ed", ""), ("ed", "e"), ("ing", ""), ("ing", "e"), ("ly", ""), ("ness", ""),
-    ("er", ""), ("ers", ""), ("al", ""), ("ic", ""), ("ally", ""), ("ian", ""), ("ian", "ia"),
-)  # fmt: skip
+_ENDINGS = read_table(_FOLDER / "endings_en.yaml")
+_DRUG = re.compile(rf"(?:{'|'.join(_ENDINGS['drug'].split())})$")
 
 
 @lru_cache(maxsize=50_000)
 def is_word(word: str) -> bool:
     """Is this (plain) word English, in any of its usual endings?"""
-    lists = english()
-    if word in lists.words or (len(word) > 6 and _DRUG.search(word)):
+    words = english().words
+    if word in words or (len(word) > 6 and _DRUG.search(word)):
         return True
-    for ending, base in _ENDINGS:
-        stem = word[: -len(ending)] + base
-        if word.endswith(ending) and len(stem) >= 3:
-            if stem in lists.words:
-                return True
-            if len(stem) > 3 and stem[-1] == stem[-2] and stem[:-1] in lists.words:
-                return True
-    return False
+    stems = [word.removesuffix(ending) + base for ending, base in _ENDINGS["word"] if word.endswith(ending)]
+    return any(
+        stem in words or (len(stem) > 3 and stem[-1] == stem[-2] and stem[:-1] in words)
+        for stem in stems
+        if len(stem) >= 3
+    )
 
 
 class Chinese(NamedTuple):
@@ -107,7 +118,7 @@ class Chinese(NamedTuple):
 @lru_cache(maxsize=1)
 def chinese() -> Chinese:
     """The Chinese lists."""
-    raw = yaml.safe_load((_FOLDER / "names_zh.yaml").read_text(encoding="utf-8"))
+    raw = read_table(_FOLDER / "names_zh.yaml")
     surnames, rare, given = (frozenset("".join(raw[key].split())) for key in ("surnames", "rare_surnames", "given"))
     compound, wordlike, minority = (frozenset(raw[key].split()) for key in ("compound", "wordlike", "minority"))
     words = frozenset(word.translate(simplified()) for word in [*_lines("words_zh.txt"), *raw["not_names"].split()])
