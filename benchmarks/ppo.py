@@ -31,8 +31,7 @@ from benchmarks.gateway_load.parties import CACHE
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
-from clinical_r1.simulator.beside import arguments_of, simulated_endpoint
-from clinical_r1.simulator.config import SimulatorConfig
+from clinical_r1.simulator.beside import SimulatorConfig, arguments_of, simulated_endpoint
 from clinical_r1.training.base import smollm2_folder
 from clinical_r1.training.launcher import ENVIRONMENT
 

@@ -28,8 +28,7 @@ from clinical_r1.runs.resolve import audit_arguments, check_files, resolve, sett
 from clinical_r1.runs.sources import fingerprint, simulated, with_cases, with_world
 from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.settings import shown
-from clinical_r1.simulator.beside import PATIENT_KEY, arguments_of, simulated_endpoint
-from clinical_r1.simulator.config import SimulatorConfig
+from clinical_r1.simulator.beside import PATIENT_KEY, SimulatorConfig, arguments_of, simulated_endpoint
 from clinical_r1.verifier.config import RULES_ALONE
 from pipelines.local_run import LocalJob, forget_finished_steps, only_run, run_local
 from pipelines.outcome import PUBLISH, short

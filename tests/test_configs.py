@@ -46,6 +46,8 @@ DATA = (
     "clinical_r1/privacy/names_zh.yaml",
     "clinical_r1/privacy/numbers.yaml",
     "clinical_r1/evaluation/baselines.yaml",
+    "clinical_r1/llm/providers.yaml",
+    "clinical_r1/simulator/judge.yaml",
     "clinical_r1/simulator/phrases.yaml",
     "clinical_r1/simulator/world.yaml",
     "clinical_r1/synthesis/hindsight.yaml",

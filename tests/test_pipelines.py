@@ -73,7 +73,7 @@ def test_tracker_follows_the_runner_and_keeps_the_user_error() -> None:
 def test_tracker_keeps_the_sentence_of_every_kind_of_user_error() -> None:
     tracker = StepTracker({"synthesize-shard": "synthesize"}, PlainView(Console(file=io.StringIO())))
     tracker.read("12:00:00.001 - INFO - Executing task 'synthesize-shard'")
-    tracker.read("    clinical_r1.llm.failures.EndpointUnusable: endpoint x: no answer from http://127.0.0.1:9/v1")
+    tracker.read("    clinical_r1.llm.reply.EndpointUnusable: endpoint x: no answer from http://127.0.0.1:9/v1")
     assert tracker.user_error == "endpoint x: no answer from http://127.0.0.1:9/v1"
 
 

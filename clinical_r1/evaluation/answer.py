@@ -21,9 +21,8 @@ from clinical_r1.evaluation.judging.judge import ask_all
 from clinical_r1.folders import check_model_folder, identity
 from clinical_r1.llm.client import Completion, LLMClient, run_calls
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.failures import REFUSALS, CallFailed
 from clinical_r1.llm.journal import NO_ROOM, Entry, Journal, open_journal
-from clinical_r1.llm.reply import estimate_tokens
+from clinical_r1.llm.reply import REFUSALS, CallFailed, estimate_tokens
 from clinical_r1.progress import progress
 from clinical_r1.reasoning import Outcome, Split, Splitter, render
 from clinical_r1.recognise import recognise

@@ -3,7 +3,7 @@
 import os
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from clinical_r1.dialects import AUTO, checked_name
 from clinical_r1.errors import Strict, UserError
@@ -77,7 +77,7 @@ class EndpointConfig(Strict):
     """Longest wait that we choose or accept from a Retry-After header, seconds."""
     give_up_after: Positive = 300.0
     """Seconds without one good reply, while calls keep failing, after which the run stops: the endpoint is down."""
-    thinking: str = AUTO
+    thinking: Annotated[str, AfterValidator(checked_name)] = AUTO
     """How its answers mark thoughts: a name of clinical_r1/dialects.py, or auto (each answer's own marks tell)."""
     json_mode: Literal["schema", "object", "text"] = "schema"
     """How structured replies are asked for; falls back to the next weaker form where the endpoint refuses one."""
@@ -90,20 +90,14 @@ class EndpointConfig(Strict):
     extra_body: dict[str, object] = Field(default_factory=dict)
     """Further request parameters, such as chat_template_kwargs of a vLLM server."""
 
-    @field_validator("thinking")
-    @classmethod
-    def _a_dialect(cls, value: str) -> str:
-        return checked_name(value)
-
     def api_key(self) -> str:
         """The key from the environment; raises UserError where it is named but not set."""
         if not self.api_key_env:
             return "none"
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
-            raise UserError(
-                f"endpoint {self.name}: the environment variable {self.api_key_env} (api_key_env) is not set"
-            )
+            what = f"the environment variable {self.api_key_env} (api_key_env)"
+            raise UserError(f"endpoint {self.name}: {what} is not set")
         if not key.isascii() or any(character.isspace() for character in key):
             raise UserError(f"endpoint {self.name}: {self.api_key_env} holds no key: a key has no spaces or line ends")
         return key
@@ -112,8 +106,8 @@ class EndpointConfig(Strict):
         """This entry for one of several processes that use it at once: limits hold for the whole job."""
         if parts <= 1:
             return self
-        limits = {name: value / parts for name in ("requests_per_minute", "tokens_per_minute")
-                  if (value := getattr(self, name)) is not None}  # fmt: skip
+        names = ("requests_per_minute", "tokens_per_minute")
+        limits = {name: getattr(self, name) / parts for name in names if getattr(self, name)}
         return self.model_copy(update={**limits, "max_concurrency": max(1, self.max_concurrency // parts)})
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:

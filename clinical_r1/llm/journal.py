@@ -116,7 +116,10 @@ class Journal:
         self._machine = _share(self.path)
         try:
             with self._told():
-                _make(self.path)
+                # Private from the first byte. Never open the file of a journal beside SQLite: the end of any handle
+                # on it drops the locks of all (POSIX).
+                with suppress(FileExistsError):
+                    os.close(os.open(self.path, os.O_CREAT | os.O_EXCL, 0o600))
                 self._writer, self._reader = self._connect(), self._connect()
                 self.usage = self._sum()
         except BaseException:
@@ -136,13 +139,11 @@ class Journal:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise UserError(
-                f"{self.path}: cannot use the journal ({error}); mend that (is the disk full?) and run again"
-            ) from None
+            why = f"cannot use the journal ({error}); mend that (is the disk full?) and run again"
+            raise UserError(f"{self.path}: {why}") from None
         except sqlite3.DatabaseError as error:
-            raise UserError(
-                f"{self.path}: the journal is damaged ({error}); restore it, or move it away and pay again"
-            ) from None
+            why = f"the journal is damaged ({error}); restore it, or move it away and pay again"
+            raise UserError(f"{self.path}: {why}") from None
 
     def __len__(self) -> int:
         return self._reader.execute("SELECT count(key) FROM calls").fetchone()[0]
@@ -161,8 +162,6 @@ class Journal:
             os.close(self._machine)
             self._machine = -1
 
-    # ---------------------------------------------------------------------------------------------------------- keys
-
     def call_key(self, request: bytes, prompt_version: str, sample_index: int) -> str:
         """Keyed hash of a call: 32 hex digits. `request` is canonical JSON with model and sampling parameters."""
         digest = hashlib.blake2b(request, digest_size=16, key=self._key, person=b"llm-call")
@@ -175,16 +174,14 @@ class Journal:
             return None
         return hashlib.blake2b(subject.encode(), digest_size=8, key=self._key, person=b"llm-subject").digest()
 
-    # ---------------------------------------------------------------------------------------------------- read, write
-
     def get(self, key: str) -> Entry | None:
         """The finished call of a key, or None."""
         with self._told():
             row = self._reader.execute("SELECT * FROM calls WHERE key = ?", (bytes.fromhex(key),)).fetchone()
         if row is None:
             return None
-        calls, prompt, completion, cost, model, version, finish, room, tokens, text, reasoning = row[2:]
-        usage = Usage(calls=calls, prompt_tokens=prompt, completion_tokens=completion, cost=cost)
+        model, version, finish, room, tokens, text, reasoning = row[6:]
+        usage = Usage(**dict(zip(Usage.model_fields, row[2:6], strict=True)))
         return Entry(text, model, finish, usage, version, reasoning, tokens, room)
 
     async def once(
@@ -231,12 +228,10 @@ class Journal:
 
     def _row(self, key: str, entry: Entry, subject: str) -> _Row:
         self.usage = self.usage + entry.usage
-        usage = entry.usage
-        return (
-            bytes.fromhex(key) or None, self.subject_tag(subject), usage.calls, usage.prompt_tokens,
-            usage.completion_tokens, usage.cost, entry.model, entry.prompt_version, entry.finish_reason, entry.room,
-            entry.reasoning_tokens, _whole(entry.text), entry.reasoning and _whole(entry.reasoning),
-        )  # fmt: skip
+        paid = entry.usage.model_dump().values()
+        kept = (entry.model, entry.prompt_version, entry.finish_reason, entry.room, entry.reasoning_tokens)
+        texts = (_whole(entry.text), entry.reasoning and _whole(entry.reasoning))
+        return bytes.fromhex(key) or None, self.subject_tag(subject), *paid, *kept, *texts
 
     async def _write(self, row: _Row) -> None:
         done = asyncio.get_running_loop().create_future()
@@ -276,13 +271,9 @@ class Journal:
             raise
 
     def _sum(self) -> Usage:
-        sums = self._reader.execute(
-            "SELECT total(calls), total(prompt_tokens), total(completion_tokens), total(cost) FROM calls"
-        ).fetchone()
-        calls, prompt, completion = map(int, sums[:3])
-        return Usage(calls=calls, prompt_tokens=prompt, completion_tokens=completion, cost=sums[3])
-
-    # ---------------------------------------------------------------------------------------------------------- forget
+        columns = ", ".join(f"total({name})" for name in Usage.model_fields)
+        sums = self._reader.execute(f"SELECT {columns} FROM calls").fetchone()
+        return Usage(**dict(zip(Usage.model_fields, sums, strict=True)))
 
     def forget(self, subjects: Iterable[str], dry_run: bool = False) -> int:
         """Remove all calls about the given subjects (patients, cases), so that no byte of them is left in the file;
@@ -302,13 +293,6 @@ class Journal:
 def _whole(text: str) -> str:
     """The text without halves of surrogate pairs, which can be in a reply, but not in a file."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _make(path: Path) -> None:
-    """Private from the first byte. Never open the file of a journal beside SQLite: the end of any handle on it drops
-    the locks of all (POSIX)."""
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _share(path: Path) -> int:

@@ -8,10 +8,10 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from clinical_r1.llm.config import BudgetConfig
-from clinical_r1.llm.failures import BudgetExhausted
+from clinical_r1.llm.reply import BudgetExhausted
 from clinical_r1.schema import Usage
 
 if TYPE_CHECKING:
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
 class Gate:
     """Adaptive concurrency: additive increase, multiplicative decrease (as TCP does) on a window of replies.
 
-    After each window of `limit` replies the limit grows by a tenth, or falls by 30% where more than `tolerated` of
+    After each window of `limit` replies the limit grows by a tenth, or falls by 30% where more than a tenth of
     the window was throttled (429, 503). Judging by share and not by single replies keeps a few stray 429s from
     starving a fast endpoint.
     """
 
-    def __init__(self, most: int, tolerated: float = 0.1) -> None:
+    def __init__(self, most: int) -> None:
         self.most = most
         self.limit = float(most)
         self.in_flight = 0
-        self._tolerated = tolerated
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._replies = 0
         self._throttled = 0
@@ -57,7 +56,7 @@ class Gate:
         self._throttled += throttled
         if self._replies < max(8, int(self.limit)):
             return
-        if self._throttled > self._tolerated * self._replies:
+        if self._throttled > 0.1 * self._replies:
             self.limit = max(1.0, 0.7 * self.limit)
         else:
             self.limit = min(float(self.most), self.limit + max(1.0, 0.1 * self.limit))
@@ -128,31 +127,20 @@ class Budget:
     The check comes before a call, so the overshoot is at most what is in flight at that moment.
     """
 
-    @classmethod
-    def of(cls, config: BudgetConfig, sharers: int = 1) -> Self:
-        """The budget that a configuration sets; `sharers` processes with a part of it each write one journal."""
-        return cls(config.max_cost, config.max_tokens, sharers)
-
-    def __init__(self, max_cost: float | None = None, max_tokens: int | None = None, sharers: int = 1) -> None:
-        self.max_cost = max_cost
-        self.max_tokens = max_tokens
-        self._sharers = sharers
+    def __init__(self, limits: BudgetConfig, sharers: int = 1) -> None:
+        """`sharers` processes with a part of the budget each write one journal."""
+        self.limits = limits
         self.spent = Usage()
+        self._sharers = sharers
         self._adopted: set[str] = set()
 
     def adopt(self, journal: "Journal") -> None:
         """Count what a journal's earlier calls have cost, once a journal."""
         if str(journal.path) not in self._adopted:
             self._adopted.add(str(journal.path))
-            earlier = journal.usage
-            self.charge(
-                Usage(
-                    calls=earlier.calls // self._sharers,
-                    prompt_tokens=earlier.prompt_tokens // self._sharers,
-                    completion_tokens=earlier.completion_tokens // self._sharers,
-                    cost=earlier.cost / self._sharers,
-                )
-            )
+            counts, parts = journal.usage.model_dump(), self._sharers
+            cost = counts.pop("cost") / parts
+            self.charge(Usage(**{name: count // parts for name, count in counts.items()}, cost=cost))
 
     def charge(self, usage: Usage) -> None:
         """Count a call."""
@@ -160,14 +148,11 @@ class Budget:
 
     def check(self) -> None:
         """Raise BudgetExhausted where nothing is left."""
-        tokens = self.spent.prompt_tokens + self.spent.completion_tokens
-        if self.max_cost is not None and self.spent.cost >= self.max_cost:
-            raise BudgetExhausted(
-                f"budget: {self.spent.cost:.4f} of max_cost {self.max_cost:g} is spent; "
-                "finished calls are kept: raise max_cost and run the same command again"
-            )
-        if self.max_tokens is not None and tokens >= self.max_tokens:
-            raise BudgetExhausted(
-                f"budget: {tokens} of max_tokens {self.max_tokens} are used; "
-                "finished calls are kept: raise max_tokens and run the same command again"
-            )
+        tokens, limits = self.spent.prompt_tokens + self.spent.completion_tokens, self.limits
+        if limits.max_cost is not None and self.spent.cost >= limits.max_cost:
+            name, state = "max_cost", f"{self.spent.cost:.4f} of max_cost {limits.max_cost:g} is spent"
+        elif limits.max_tokens is not None and tokens >= limits.max_tokens:
+            name, state = "max_tokens", f"{tokens} of max_tokens {limits.max_tokens} are used"
+        else:
+            return
+        raise BudgetExhausted(f"budget: {state}; finished calls are kept: raise {name} and run the same command again")

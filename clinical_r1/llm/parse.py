@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator
+from itertools import groupby
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +17,7 @@ from clinical_r1.text import HAN
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _FENCE = re.compile(r"```(?:json|JSON)?\s*\n?(.*?)```", re.DOTALL)
+_STRING_OR_BRACE = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}]', re.DOTALL)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
 MOST_BRACES = 200
 """Opening braces that are tried, from the last: prose full of them is no reply."""
@@ -62,24 +64,11 @@ def _candidates(text: str) -> Iterator[str]:
 
 def _closing_brace(text: str, start: int) -> int:
     """Index of the brace that closes the one at `start`, string contents skipped; -1 where there is none."""
-    depth, inside, escaped = 0, False, False
-    for at in range(start, len(text)):
-        character = text[at]
-        if inside:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                inside = False
-        elif character == '"':
-            inside = True
-        elif character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return at
+    depth = 0
+    for found in _STRING_OR_BRACE.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(found[0], 0)
+        if depth == 0:
+            return found.start()
     return -1
 
 
@@ -110,7 +99,16 @@ LONGEST = 120
 def shape(text: str, cut: bool = False) -> str:
     """Tags, fences, braces and the words of our protocol as they stand, all else as counts; e.g.
     `<think> 212 words, cut off`, `9 words {"verdict": 3 words}`."""
-    parts = list(_parts(text))
+    parts: list[str] = []
+    for counted, group in groupby(_PIECE.finditer(text), _is_counted):
+        found = list(group)
+        if not counted:
+            parts += [piece[0].lower() for piece in found]
+            continue
+        words = sum(piece.lastgroup == "word" for piece in found)
+        characters = sum(len(piece[0]) for piece in found if piece.lastgroup == "cjk")
+        parts += [f"{words} word{'s' * (words > 1)}"] * bool(words)
+        parts += [f"{characters} Chinese character{'s' * (characters > 1)}"] * bool(characters)
     if not parts:
         return "empty, cut off" if cut else "empty"
     line = re.sub(r"(?<=[{\[\"]) | (?=[}\]\":,])", "", " ".join(parts))
@@ -120,22 +118,5 @@ def shape(text: str, cut: bool = False) -> str:
     return f"{line}, cut off" if cut else line
 
 
-def _parts(text: str) -> Iterator[str]:
-    words = characters = 0
-    for found in _PIECE.finditer(text):
-        piece = found.group()
-        if found.lastgroup in ("word", "cjk") and piece.lower() not in KEPT:
-            words += found.lastgroup == "word"
-            characters += len(piece) if found.lastgroup == "cjk" else 0
-            continue
-        yield from _counted(words, characters)
-        words = characters = 0
-        yield piece.lower()
-    yield from _counted(words, characters)
-
-
-def _counted(words: int, characters: int) -> Iterator[str]:
-    if words:
-        yield f"{words} word{'s' * (words > 1)}"
-    if characters:
-        yield f"{characters} Chinese character{'s' * (characters > 1)}"
+def _is_counted(piece: re.Match[str]) -> bool:
+    return piece.lastgroup in ("word", "cjk") and piece[0].lower() not in KEPT

@@ -25,34 +25,29 @@ class Prompt(NamedTuple):
     version: str
 
 
-class _Template(NamedTuple):
-    system: str
-    user: jinja2.Template
-    version: str
-
-
 def inert(text: str) -> str:
     """Text of a record or a model with our block tags disarmed: none can close its block and speak as the prompt."""
     return _BLOCK_TAG.sub(r"‹\1\2›", text.strip())
 
 
 @cache
-def _template(file: Path, name: str) -> _Template:
+def _template(file: Path, name: str) -> tuple[str, jinja2.Template, str]:
+    """(system message, template of the user's, version)."""
     source = file.read_text(encoding="utf-8")
     system, user = source.split(SEPARATOR)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, autoescape=False)
     environment.filters["inert"] = inert
     digest = hashlib.sha256(source.encode()).hexdigest()[:12]
-    return _Template(system.strip(), environment.from_string(user), f"{name}-{digest}")
+    return system.strip(), environment.from_string(user), f"{name}-{digest}"
 
 
 def filled(file: Path, name: str, **blocks: Any) -> Prompt:
     """The messages of one call; `name` begins the version. A block that the template lacks is an error."""
-    template = _template(file, name)
-    user = template.user.render(**blocks).strip()
-    return Prompt([{"role": "system", "content": template.system}, {"role": "user", "content": user}], template.version)
+    system, template, version = _template(file, name)
+    user = template.render(**blocks).strip()
+    return Prompt([{"role": "system", "content": system}, {"role": "user", "content": user}], version)
 
 
 def version_of(file: Path, name: str) -> str:
     """The version of a file's prompt."""
-    return _template(file, name).version
+    return _template(file, name)[2]

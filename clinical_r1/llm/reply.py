@@ -1,47 +1,87 @@
-"""What comes back from an endpoint: a reply of the chat protocol, or an attempt that failed."""
+"""What comes back from an endpoint: a reply of the chat protocol, or an attempt that failed; and how a call can end
+other than well. No message carries text of a request or a reply."""
 
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from clinical_r1.recognise import CUT, FILTERED, Answer
-from clinical_r1.schema import MOST_TOKENS
+import yaml
 
-THROTTLED = (429, 503)
+from clinical_r1.errors import UserError
+from clinical_r1.recognise import CUT, FILTERED, Answer
+from clinical_r1.schema import MOST_TOKENS, Usage
+
+REFUSALS = ("content_filter", "refused")
+"""Reasons of calls that the endpoint would not answer: outcomes of their own, asked once."""
 RETRIED_STATUS = frozenset((408, 409, 425, 429, 500, 502, 503, 504, *range(520, 531), 598, 599))
-_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts", "reasoningContent",
-                   "thinking_blocks")  # fmt: skip
-_INNER = ("text", "thinking", "content", "summary", "reasoning_text", "reasoningText", "reasoning")
-"""Where an object that stands for a thought has its text; signatures and encrypted parts are none."""
-_CUT = {*(name.lower() for name in CUT), "max_output_tokens", "token_limit", "length_limit", "max_length",
-        "model_context_window_exceeded", "context_length_exceeded"}  # fmt: skip
-_FILTERED = {*(name.lower() for name in FILTERED), "recitation", "prohibited_content", "blocklist", "spii", "blocked",
-             "error_toxic", "moderation", "content_policy_violation"}  # fmt: skip
-_BROKEN = {"error", "network_error", "abort", "aborted", "insufficient_system_resource"}
-"""How endpoints call an end of a reply, in small letters."""
-_FILTER_WORDS = ("content_filter", "content filter", "content management policy", "content policy", "content_policy",
-                 "responsibleaipolicy", "guardrail", "data_inspection_failed", "sensitive_content", "moderation",
-                 "input was flagged", "inappropriate content", "不安全或敏感")  # fmt: skip
-"""How providers name their content filters in errors: OpenAI, Azure, Bedrock, DashScope, others."""
-_WORDS = tuple((status, re.compile(words, re.IGNORECASE)) for status, words in (
-    (402, r"insufficient_quota|credit balance|insufficient (?:account )?(?:balance|credits?|funds)|arrearage|"
-          r"in good standing|余额不足|欠费"),
-    (401, r"(?:invalid|incorrect|wrong|missing)[ _-](?:x-)?api[ _-]?key|api key not valid|authentication_error"),
-    (404, r"model_not_found|invalid model\b(?! param)|unexpected endpoint|模型不存在|"
-          r"model(?: [`'\"]?[\w./:-]+[`'\"]?)? (?:does not exist|not exist|not found|is not (?:found|available))"),
-))  # fmt: skip
-"""What an error means whatever its status (400, or 200 with an error in it): the account, the key, the model."""
-_NAMED = (("rate_limit", 429), ("resource_exhausted", 429), ("overloaded", 529), ("context_length", 400),
-          ("invalid_request", 400), ("invalid_argument", 400), ("badrequest", 400), ("validation", 400))  # fmt: skip
-"""Names of errors that come without a status."""
+
+
+def either(words: list[str]) -> re.Pattern[str]:
+    """One pattern of a list of `providers.yaml`."""
+    return re.compile("|".join(words), re.IGNORECASE)
+
+
+WORDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("providers.yaml").read_text(encoding="utf-8"))
+TOO_LONG = either(WORDS["requests"]["too_long"])
+_REPLY, _ERRORS = WORDS["reply"], WORDS["errors"]
+_CUT = {*(name.lower() for name in CUT), *_REPLY["cut"]}
+_FILTERED = {*(name.lower() for name in FILTERED), *_REPLY["filtered"]}
+_MEANS = [(status, either(words)) for status, words in _ERRORS["means"].items()]
 _LATER = re.compile(
     r"(?:try again|retry)(?: after| in)?:? ?(\d+(?:\.\d+)?) ?(ms|m(?:in\w*)?(?![a-z])|s)?|"
     r"retryDelay\"?: ?\"(\d+(?:\.\d+)?)s",
     re.IGNORECASE,
 )
-_MESSAGES = ("message", "msg", "Message", "error_msg", "errorMessage", "faultstring", "detail", "error_description")
 _MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError)
+
+
+class CallFailed(Exception):  # noqa: N818
+    """One call could not be completed, after all retries that make sense.
+
+    `reason` is a short code for counters and reject files: timeout, connection, rate_limited, http_<status>,
+    bad_reply (not the protocol), oversized, unparseable (not the schema), truncated, and the REFUSALS. `usage` is what
+    the attempts cost all the same; `shape` is the structure of the last reply that was no use (llm.parse), without its
+    text.
+    """
+
+    def __init__(self, reason: str, attempts: int, usage: Usage | None = None, shape: str = "") -> None:
+        super().__init__(f"call failed after {attempts} attempt(s): {reason}")
+        self.reason, self.attempts, self.usage, self.shape = reason, attempts, usage or Usage(), shape
+
+
+class BudgetExhausted(UserError):  # noqa: N818
+    """The budget is spent: no new call begins; what was in flight is journaled. Raise the budget and run again."""
+
+
+class EndpointUnusable(UserError):  # noqa: N818
+    """The endpoint as a whole does not work (dead, wrong key, unknown model, no quota): the run stops and can be
+    resumed."""
+
+
+class AttemptError(Exception):
+    """One attempt failed. `message` is the endpoint's own error text, which may quote what was sent: for decisions,
+    and for users only through `quirks.said`."""
+
+    def __init__(
+        self, reason: str, status: int = 0, wait: float | None = None, message: str = "", code: str = ""
+    ) -> None:
+        super().__init__(reason)
+        too_long = status in (400, 413, 422) and TOO_LONG.search(f"{code} {message}")
+        self.reason = "too_long" if too_long else reason
+        self.status, self.wait, self.message, self.code = status, wait, message, code
+
+    @property
+    def retryable(self) -> bool:
+        """May the same request succeed later?"""
+        return self.reason != "oversized" and (self.status == 0 or self.status in RETRIED_STATUS)
+
+    @property
+    def filtered(self) -> bool:
+        """Did a content filter refuse the request? Asked again, it would refuse again."""
+        said = f"{self.code} {self.message}".casefold()
+        return 400 <= self.status < 500 and any(word in said for word in _ERRORS["filters"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,48 +102,13 @@ class Reply:
 
     @property
     def refused(self) -> str:
-        """Why the endpoint would not answer: `content_filter`, `refused`; empty where it did."""
-        if self.finish_reason in FILTERED:
-            return "content_filter"
-        return "refused" if self.refusal else ""
+        """Why the endpoint would not answer, one of REFUSALS; empty where it did."""
+        return "content_filter" if self.finish_reason in FILTERED else "refused" if self.refusal else ""
 
     @property
     def answer(self) -> Answer:
         """As the dialects read it."""
         return Answer(self.text, self.reasoning, self.finish_reason, self.reasoning_tokens, self.refusal)
-
-
-class AttemptError(Exception):
-    """One attempt failed. `message` is the endpoint's own error text, which may quote what was sent: for decisions,
-    and for users only through `advice.said`."""
-
-    def __init__(
-        self, reason: str, status: int = 0, wait: float | None = None, message: str = "", code: str = ""
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-        self.wait = wait
-        self.message = message
-        self.code = code
-
-    @property
-    def retryable(self) -> bool:
-        """May the same request succeed later?"""
-        if self.reason == "oversized":
-            return False
-        return self.status == 0 or self.status in RETRIED_STATUS
-
-    @property
-    def filtered(self) -> bool:
-        """Did a content filter refuse the request? Asked again, it would refuse again."""
-        said = f"{self.code} {self.message}".casefold()
-        return 400 <= self.status < 500 and any(word in said for word in _FILTER_WORDS)
-
-    @property
-    def throttled(self) -> bool:
-        """Did the endpoint say that it is too much?"""
-        return self.status in THROTTLED
 
 
 def read_reply(content: bytes) -> Reply:
@@ -114,10 +119,11 @@ def read_reply(content: bytes) -> Reply:
             raise error_of(content, 200)
         choice = row["choices"][0]
         if choice.get("error"):
-            raise error_in(choice["error"], 200)
+            raise _error_in(choice["error"], 200)
         message = choice.get("message") or {"content": choice["text"]}
         text, thought = _text_of(message.get("content"))
-        reasoning = _thought_of(message, thought)
+        found = (flat for name in _REPLY["thought"] if (flat := _flat(message.get(name))))
+        reasoning = next(found, thought + _flat(message.get("reasoning_details"))) or None
         prompt, completion, reasoned = _tokens(row.get("usage"))
         return Reply(
             text=text,
@@ -142,7 +148,7 @@ def error_of(content: bytes, status: int, wait: float | None = None) -> AttemptE
         row = None
     row = row[0] if isinstance(row, list) and row else row
     if not isinstance(row, dict):
-        return error_in(None, status, wait, plain)
+        return _error_in(None, status, wait, plain)
     listed = row.get("errors")
     inner = row.get("error") or row.get("fault") or (listed[0] if isinstance(listed, list) and listed else None)
     if not isinstance(inner, dict):
@@ -150,21 +156,20 @@ def error_of(content: bytes, status: int, wait: float | None = None) -> AttemptE
     inner = {"code": row.get("code"), "type": row.get("error_type") or row.get("type"), **inner}
     if wait is None and (later := _LATER.search(plain)):
         wait = float(later[1] or later[3]) * {"": 1, "s": 1, "ms": 0.001}.get((later[2] or "").lower(), 60)
-    return error_in(inner, status, wait, plain)
+    return _error_in(inner, status, wait, plain)
 
 
-def error_in(error: object, status: int, wait: float | None = None, plain: str = "") -> AttemptError:
+def _error_in(error: object, status: int, wait: float | None = None, plain: str = "") -> AttemptError:
     """The error of a reply; the endpoint's own words are in `message` and `code`, where it sends any."""
     fields: dict[str, Any] = error if isinstance(error, dict) else {"message": error}
-    message, code = _said(fields) or plain, str(fields.get("code") or fields.get("type") or fields.get("status") or "")
-    names = f"{code} {fields.get('type') or ''} {message}"
+    message, kind = _said(fields) or plain, str(fields.get("type") or "")
+    code = str(fields.get("code") or kind or fields.get("status") or "")
     if status == 200:
-        named = (meant for name, meant in _NAMED if name in f"{code} {fields.get('type') or ''}".lower())
+        named = (meant for name, meant in _ERRORS["named"].items() if name in f"{code} {kind}".lower())
         status = int(code) if code.isdigit() and 400 <= int(code) < 600 else next(named, 502)
     if status < 500 or status == 502:
-        status = next((meant for meant, words in _WORDS if words.search(names)), status)
-    reason = "rate_limited" if status == 429 else f"http_{status}"
-    return AttemptError(reason, status, wait, message, code)
+        status = next((meant for meant, words in _MEANS if words.search(f"{code} {kind} {message}")), status)
+    return AttemptError("rate_limited" if status == 429 else f"http_{status}", status, wait, message, code)
 
 
 def _said(fields: dict[str, Any]) -> str:
@@ -172,7 +177,7 @@ def _said(fields: dict[str, Any]) -> str:
     behind = fields.get("metadata")
     if isinstance(behind, dict) and isinstance(behind.get("raw"), str):
         return str(fields.get("message") or "") + ": " + behind["raw"]
-    value = next((value for name in _MESSAGES if (value := fields.get(name))), "")
+    value = next((value for name in _ERRORS["messages"] if (value := fields.get(name))), "")
     if isinstance(value, list):
         value = "; ".join(f"{part.get('loc', [''])[-1]}: {part.get('msg')}" for part in value if isinstance(part, dict))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -192,10 +197,9 @@ def _tokens(usage: Any) -> tuple[int, int, int | None]:
     """(prompt, completion with its thought, thought if stated) under the names that endpoints have for them."""
     usage = usage if isinstance(usage, dict) else {}
     details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-    details = details if isinstance(details, dict) else {}
+    stated = details.get("reasoning_tokens") if isinstance(details, dict) else None
     prompt = _count(usage.get("prompt_tokens", usage.get("input_tokens"))) or 0
     completion = _count(usage.get("completion_tokens", usage.get("output_tokens"))) or 0
-    stated = details.get("reasoning_tokens")
     thought = _count(usage.get("reasoning_tokens") if stated is None else stated)
     total = _count(usage.get("total_tokens"))
     if thought and (thought > completion or total == prompt + completion + thought):  # counted beside, not within
@@ -205,27 +209,21 @@ def _tokens(usage: Any) -> tuple[int, int, int | None]:
 
 def _finish(choice: dict[str, Any]) -> str:
     """How the reply ended, in the protocol's words where it means one of them; AttemptError where it broke off."""
-    reason = choice.get("finish_reason")
-    for name in ("stop_reason", "done_reason"):
-        reason = choice[name] if not reason and isinstance(choice.get(name), str) else reason
+    others = [said for name in ("stop_reason", "done_reason") if isinstance(said := choice.get(name), str)]
+    reason = choice.get("finish_reason") or next(filter(None, others), "")
     if isinstance(reason, dict):
-        reason = reason.get("type")
-    plain = str(reason or "").lower().replace("-", "_").removeprefix("finish_reason_")
-    if plain in _BROKEN:
+        reason = reason.get("type") or ""
+    plain = str(reason).lower().replace("-", "_").removeprefix("finish_reason_")
+    if plain in _REPLY["broken"]:
         raise AttemptError("interrupted")
-    return "length" if plain in _CUT else "content_filter" if plain in _FILTERED else str(reason or "")
-
-
-def _thought_of(message: dict[str, Any], thought: str) -> str | None:
-    return next((found for name in _THOUGHT_FIELDS if (found := _flat(message.get(name)))),
-                thought + _flat(message.get("reasoning_details"))) or None  # fmt: skip
+    return "length" if plain in _CUT else "content_filter" if plain in _FILTERED else str(reason)
 
 
 def _text_of(content: object) -> tuple[str, str]:
     """(text, thought) of a message's content: a text, nothing, or a list of parts of which some may be thoughts."""
     if isinstance(content, list):
         texts = [part.get("text") or "" for part in content if part.get("type", "text") in ("text", "output_text")]
-        thoughts = [_flat(part.get(name)) for part in content for name in _THOUGHT_FIELDS if name in part]
+        thoughts = [_flat(part.get(name)) for part in content for name in _REPLY["thought"] if name in part]
         return "".join(texts), "".join(thoughts)
     if content is None or isinstance(content, str):
         return content or "", ""
@@ -236,7 +234,7 @@ def _flat(value: object) -> str:
     if isinstance(value, list):
         return "".join(map(_flat, value))
     if isinstance(value, dict):
-        return next((found for name in _INNER if (found := _flat(value.get(name)))), "")
+        return next((found for name in _REPLY["inner"] if (found := _flat(value.get(name)))), "")
     return value if isinstance(value, str) else ""
 
 

@@ -70,7 +70,6 @@ class Transport:
                 **endpoint.headers,
             },
         )
-        self._total = endpoint.total_timeout
 
     async def close(self) -> None:
         """Close all connections."""
@@ -130,9 +129,7 @@ def _trust() -> ssl.SSLContext:
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if path := os.environ.get(name):
             try:
-                context.load_verify_locations(capath=path) if os.path.isdir(path) else context.load_verify_locations(
-                    path
-                )
+                context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
             except (OSError, ssl.SSLError):
                 raise UserError(f"{name}: {path} is no file of certificates; correct or unset it") from None
     return context

@@ -30,8 +30,7 @@ from clinical_r1.records.report import RecordsReport
 from clinical_r1.runs.config import ExperimentConfig, RunConfig
 from clinical_r1.schema import write_jsonl
 from clinical_r1.settings import VARIABLE, Names
-from clinical_r1.simulator.beside import ADDRESS_VARIABLE
-from clinical_r1.simulator.config import SimulatorConfig
+from clinical_r1.simulator.beside import ADDRESS_VARIABLE, SimulatorConfig
 from clinical_r1.step import CONTENTS
 
 ConfigT = TypeVar("ConfigT", bound=RunConfig)

@@ -1,4 +1,4 @@
-"""Starts the simulated teacher and judge (clinical_r1.simulator.server) beside a run or a step, and stops it after.
+"""What the simulated teacher and judge are told to be, and their start beside a run or a step.
 
 Everything else knows a base URL. It reaches the steps through the environment, so that a new port does not change any
 step's arguments (and with them its cache key). On one machine a run has one endpoint; on a cluster it is the chart's,
@@ -14,16 +14,66 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from clinical_r1.errors import UserError
-from clinical_r1.simulator.config import SimulatorConfig
+from pydantic import Field
+
+from clinical_r1.errors import Strict, UserError
+from clinical_r1.settings import Seed
 
 ADDRESS_VARIABLE = "CLINICAL_R1_SIMULATOR"
 """host:port; configurations write it as http://${CLINICAL_R1_SIMULATOR}/v1."""
 PATIENT_KEY = "patients of the simulated world are not people"
 """Hashes the patient numbers of the simulated world; records of people need a secret of the user's."""
 _START_SECONDS = 60
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Failures(Strict):
+    """Shares of attempts that go wrong on purpose; which ones is a function of (seed, request, attempt number)."""
+
+    rate_limited: Share = 0.0
+    """HTTP 429 with Retry-After."""
+    server_error: Share = 0.0
+    """HTTP 500."""
+    hang: Share = 0.0
+    """The request is taken and never answered."""
+    malformed: Share = 0.0
+    """A reply whose JSON is broken."""
+    truncated: Share = 0.0
+    """A reply cut off, with finish_reason `length`."""
+    retry_after: float = Field(default=1.0, ge=0)
+    """Seconds that a 429 asks to wait."""
+
+
+class SimulatorConfig(Strict):
+    """Knobs of the simulated teacher and judge."""
+
+    seed: Seed = 0
+    """All randomness derives from it and from the request."""
+    model: str = "simulated-clinician"
+    """The model id that it lists and returns."""
+    competence: Share | None = None
+    """Chance that a try is careful: for the world's cases None keeps the teacher's own mix of care (see teacher.py);
+    for cases from outside it is the chance of a right answer, 0.6 if None."""
+    careful: Share | None = None
+    """For the world's cases alone, in place of competence."""
+    latency_ms: float = Field(default=0.0, ge=0)
+    """Added to every reply."""
+    failures: Failures = Field(default_factory=Failures)
+    """What goes wrong."""
+    json_mode: Literal["schema", "object", "refused"] = "schema"
+    """The strongest response_format that it takes; others are answered with HTTP 400."""
+    judge_error: Share = 0.0
+    """Chance that a judgement is turned around."""
+    judge_leniency: Share = 0.0
+    """Chance that a wrong answer is accepted (a bias, beside judge_error)."""
+
+    @property
+    def world_care(self) -> float | None:
+        """Chance that a try at one of the world's cases is careful; None: the teacher's own."""
+        return self.competence if self.careful is None else self.careful
 
 
 @contextmanager
@@ -64,7 +114,15 @@ def simulated_endpoint(
     with open(log, "ab") as output:
         process = subprocess.Popen([*command, *arguments], stdout=output, stderr=output, start_new_session=True)
         try:
-            url = _wait_until_ready(process, ready_file, log)
+            deadline = time.monotonic() + _START_SECONDS
+            while not ready_file.is_file():
+                if process.poll() is not None:
+                    what = f"ended with code {process.returncode} at its start"
+                    raise UserError(f"the simulated endpoint {what}: see {log}")
+                if time.monotonic() > deadline:
+                    raise UserError(f"the simulated endpoint was not ready after {_START_SECONDS} s: see {log}")
+                time.sleep(0.05)
+            url = str(json.loads(ready_file.read_text(encoding="utf-8"))["base_url"])
             os.environ[variable] = urlsplit(url).netloc
             yield url
         finally:
@@ -74,14 +132,3 @@ def simulated_endpoint(
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _wait_until_ready(process: subprocess.Popen, ready_file: Path, log: Path) -> str:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise UserError(f"the simulated endpoint ended with code {process.returncode} at its start: see {log}")
-        if ready_file.is_file():
-            return str(json.loads(ready_file.read_text(encoding="utf-8"))["base_url"])
-        time.sleep(0.05)
-    raise UserError(f"the simulated endpoint was not ready after {_START_SECONDS} s: see {log}")

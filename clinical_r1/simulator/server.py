@@ -11,53 +11,88 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import signal
 from collections import Counter
-from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
+from pydantic import ValidationError
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
-from clinical_r1.schema import Case, read_jsonl
-from clinical_r1.simulator.config import Failures, SimulatorConfig
-from clinical_r1.simulator.outside import AnswerKey
-from clinical_r1.simulator.protocol import BadRequestError, Request, error_body, read_request, reply_body
-from clinical_r1.simulator.responder import Responder
+from clinical_r1.schema import Case, first_problem, read_jsonl
+from clinical_r1.simulator.beside import Failures, SimulatorConfig
+from clinical_r1.simulator.responder import BLOCKS, AnswerKey, Request, Responder
+
+FAULTS = ("rate_limited", "server_error", "hang", "malformed", "truncated")
+"""What can be made to go wrong."""
+_TASK = re.compile(r"^\s*#\s*(?:Task|任务)\s*[:：]\s*([a-z_]+)")
+_ACCEPTED = {"schema": ("text", "json_object", "json_schema"), "object": ("text", "json_object"), "refused": ("text",)}
 
 
-class Fault(StrEnum):
-    """What can be made to go wrong."""
-
-    RATE_LIMITED = "rate_limited"
-    SERVER_ERROR = "server_error"
-    HANG = "hang"
-    MALFORMED = "malformed"
-    TRUNCATED = "truncated"
+class BadRequestError(Exception):
+    """The client sent what the protocol does not allow; the message goes back with HTTP 400."""
 
 
-def draw_fault(failures: Failures, seed: int, request: bytes, attempt: int) -> Fault | None:
-    """The fault of one attempt, or None. `attempt` is what the client states in `x-stainless-retry-count`."""
+def read_request(raw: bytes) -> Request:
+    """Take a request apart; raises BadRequestError.
+
+    The system message of a prompt begins with `# Task: <name>` (in Chinese `# 任务：<name>`); the user message carries
+    blocks, each tag on its own line.
+    """
+    try:
+        body: dict[str, Any] = json.loads(raw)
+        messages = [(str(m["role"]), _text(m["content"])) for m in body["messages"]]
+        seed = int(body.get("seed") or 0) if float(body.get("temperature", 1.0)) > 0 else 0
+        form = str((body.get("response_format") or {}).get("type", "text"))
+        str(body["model"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadRequestError("the body needs a model and messages with role and content") from None
+    if not messages:
+        raise BadRequestError("messages is empty")
+    if body.get("stream"):
+        raise BadRequestError("this endpoint does not stream")
+    task = next((found[1] for role, text in messages if role == "system" and (found := _TASK.match(text))), "")
+    last = next((text for role, text in reversed(messages) if role == "user"), "")
+    blocks = dict.fromkeys(BLOCKS, "")
+    for name in BLOCKS:  # from the first opening tag to the last closing one of its name
+        start, end = last.find(f"<{name}>"), last.rfind(f"</{name}>")
+        if 0 <= start < end:
+            blocks[name] = last[start + len(name) + 2 : end].strip()
+    everything = "\x1e".join(f"{role}\x1f{text}" for role, text in messages)
+    # Chinese: at least a seventh of the characters are (three bytes each in UTF-8).
+    chinese = (len(last.encode("utf-8", "replace")) - len(last)) // 2 > len(last) / 7
+    fingerprint = f"{everything}\x1e{seed}".encode("utf-8", "replace")
+    return Request(task, "zh" if chinese else "en", blocks, last, fingerprint, form, len(everything))
+
+
+def _text(content: object) -> str:
+    """Message content: a string or a list of text parts."""
+    if isinstance(content, list):
+        return "".join(str(part["text"]) for part in content if part.get("type") == "text")
+    if not isinstance(content, str):
+        raise TypeError
+    return content
+
+
+def draw_fault(failures: Failures, seed: int, request: bytes, attempt: int) -> str:
+    """The fault of one attempt, or "". `attempt` is what the client states in `x-stainless-retry-count`."""
     digest = hashlib.blake2b(request, digest_size=8, person=b"sim-fault", salt=attempt.to_bytes(4, "big"))
     digest.update(seed.to_bytes(8, "big", signed=True))
     draw = int.from_bytes(digest.digest(), "big") / 2**64
-    for fault in Fault:
-        draw -= getattr(failures, fault.value)
+    for fault in FAULTS:
+        draw -= getattr(failures, fault)
         if draw < 0:
             return fault
-    return None
+    return ""
 
 
-def spoil(content: str, fault: Fault) -> str:
-    """A reply as a faulty model would leave it: without its end (truncated) or with its quotes lost (malformed)."""
-    if fault is Fault.TRUNCATED:
-        return content[: max(1, len(content) // 2)]
-    return content.replace('"', "", 3) if '"' in content else content[: len(content) // 3]
-
-
-JSON = "application/json"
-_ACCEPTED = {"schema": ("text", "json_object", "json_schema"), "object": ("text", "json_object"), "refused": ("text",)}
+def _error(status: int, message: str, kind: str, code: str | None = None, **headers: str) -> web.Response:
+    """An error as the OpenAI protocol words it."""
+    body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    return web.json_response(body, status=status, headers=headers)
 
 
 class Endpoint:
@@ -80,47 +115,52 @@ class Endpoint:
             return await self._chat(http)
         except BadRequestError as error:
             self.counts["bad_request"] += 1
-            return web.Response(status=400, body=error_body(str(error), "invalid_request_error"), content_type=JSON)
+            return _error(400, str(error), "invalid_request_error")
         finally:
             self.in_flight -= 1
 
     async def _chat(self, http: web.Request) -> web.Response:
-        raw = await http.read()
-        request = read_request(raw)
-        if request.response_format not in _ACCEPTED[self.config.json_mode]:
+        config, request = self.config, read_request(await http.read())
+        if request.response_format not in _ACCEPTED[config.json_mode]:
             raise BadRequestError(f"response_format of type {request.response_format!r} is not supported by this model")
         attempt = http.headers.get("x-stainless-retry-count", "0")
-        fault = draw_fault(
-            self.config.failures, self.config.seed, request.fingerprint, int(attempt) if attempt.isdigit() else 0
-        )
-        if self.config.latency_ms:
-            await asyncio.sleep(self.config.latency_ms / 1000)
-        if fault is not None:
+        fault = draw_fault(config.failures, config.seed, request.fingerprint, int(attempt) if attempt.isdigit() else 0)
+        if config.latency_ms:
+            await asyncio.sleep(config.latency_ms / 1000)
+        if fault:
             self.counts[f"fault_{fault}"] += 1
-            if fault is Fault.HANG:
-                await asyncio.sleep(24 * 3600)
-            if fault in (Fault.RATE_LIMITED, Fault.SERVER_ERROR):
-                return self._error(fault)
+        if fault == "hang":
+            await asyncio.sleep(24 * 3600)
+        if fault == "server_error":
+            return _error(500, "injected", "server_error")
+        if fault == "rate_limited":
+            seconds = config.failures.retry_after
+            headers = {"Retry-After": str(-int(-seconds // 1)), "retry-after-ms": str(int(1000 * seconds))}
+            return _error(429, "injected", "rate_limit_error", "rate_limit_exceeded", **headers)
         response = self._answer(request, fault)
         self.counts["replies"] += 1
         self.counts[f"task_{request.task or 'none'}"] += 1
         self.served.append(http.headers.get("Idempotency-Key", ""))
         return response
 
-    def _answer(self, request: Request, fault: Fault | None) -> web.Response:
-        content, finish = self.responder.reply(request), "stop"
-        if fault is not None:
-            content, finish = spoil(content, fault), "length" if fault is Fault.TRUNCATED else "stop"
-        identity = hashlib.blake2b(request.fingerprint, digest_size=8).hexdigest()
-        return web.Response(body=reply_body(request, self.config.model, content, finish, identity), content_type=JSON)
-
-    def _error(self, fault: Fault) -> web.Response:
-        if fault is Fault.SERVER_ERROR:
-            return web.Response(status=500, body=error_body("injected", "server_error"), content_type=JSON)
-        seconds = self.config.failures.retry_after
-        headers = {"Retry-After": str(-int(-seconds // 1)), "retry-after-ms": str(int(1000 * seconds))}
-        body = error_body("injected", "rate_limit_error", "rate_limit_exceeded")
-        return web.Response(status=429, body=body, content_type=JSON, headers=headers)
+    def _answer(self, request: Request, fault: str) -> web.Response:
+        content = self.responder.reply(request)
+        if fault == "truncated":  # as a faulty model would leave it: without its end, or with its quotes lost
+            content = content[: max(1, len(content) // 2)]
+        elif fault == "malformed":
+            content = content.replace('"', "", 3) if '"' in content else content[: len(content) // 3]
+        message, finish = {"role": "assistant", "content": content}, "length" if fault == "truncated" else "stop"
+        prompt, completion = (max(1, size // 4) for size in (request.prompt_characters, len(content)))
+        body = {
+            "id": f"chatcmpl-{hashlib.blake2b(request.fingerprint, digest_size=8).hexdigest()}",
+            "object": "chat.completion",
+            "created": 0,
+            "model": self.config.model,
+            "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
+            "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
+        }
+        raw = json.dumps(body, ensure_ascii=False).encode()
+        return web.Response(body=raw, content_type="application/json")
 
     async def models(self, http: web.Request) -> web.Response:
         """GET /v1/models."""
@@ -153,17 +193,15 @@ async def serve(config: SimulatorConfig, key: AnswerKey, host: str, port: int, r
     app.add_routes(routes(Endpoint(config, key)))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=4096)
     try:
-        await site.start()
+        await web.TCPSite(runner, host, port, backlog=4096).start()
     except OSError as error:
-        raise UserError(
-            f"simulator: cannot listen on {host}:{port} ({error.strerror}); choose another --port"
-        ) from None
-    address = runner.addresses[0]
-    base_url = f"http://{host}:{address[1]}/v1"
+        why = f"cannot listen on {host}:{port} ({error.strerror})"
+        raise UserError(f"simulator: {why}; choose another --port") from None
+    port = runner.addresses[0][1]
+    base_url = f"http://{host}:{port}/v1"
     if ready_file is not None:
-        write_text(ready_file, json.dumps({"base_url": base_url, "port": address[1], "pid": os.getpid()}) + "\n")
+        write_text(ready_file, json.dumps({"base_url": base_url, "port": port, "pid": os.getpid()}) + "\n")
     print(f"simulated endpoint (not a language model) at {base_url}", flush=True)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -180,22 +218,16 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ready-file", type=Path, help="JSON with base_url, written when the server listens")
     parser.add_argument("--key", type=Path, action="append", default=[], help="cases.jsonl whose references it may use")
     parser.add_argument("--parent", type=int, help="process id to follow: end when it ends")
-    for name, field in SimulatorConfig.model_fields.items():
+    parser.add_argument("--json-mode", choices=tuple(_ACCEPTED), default="schema")
+    for name, field in (SimulatorConfig.model_fields | Failures.model_fields).items():
         if name not in ("failures", "json_mode"):
             kind = {"seed": int, "model": str}.get(name, float)
             parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=field.default)
-    parser.add_argument("--json-mode", choices=("schema", "object", "refused"), default="schema")
-    for name, field in Failures.model_fields.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=field.default)
     return parser.parse_args(argv)
 
 
 def configuration(arguments: argparse.Namespace) -> SimulatorConfig:
     """The configuration that the arguments describe; raises UserError where a value is out of range."""
-    from pydantic import ValidationError
-
-    from clinical_r1.schema import first_problem
-
     given = vars(arguments)
     try:
         failures = Failures(**{name: given[name] for name in Failures.model_fields})
@@ -207,18 +239,13 @@ def configuration(arguments: argparse.Namespace) -> SimulatorConfig:
 
 async def _follow(parent: int) -> None:
     """Return when the parent process is gone, so that a killed run leaves no server behind."""
-    while os.getppid() == parent or _alive(parent):
+    alive = True
+    while os.getppid() == parent or alive:
         await asyncio.sleep(1.0)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        try:
+            os.kill(parent, 0)
+        except OSError as error:
+            alive = isinstance(error, PermissionError)
 
 
 async def _run(arguments: argparse.Namespace) -> None:

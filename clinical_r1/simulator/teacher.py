@@ -11,21 +11,22 @@ of its arguments and the given `random.Random`.
 import random
 import re
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
 
 from clinical_r1.reasoning import CONCLUSION_LABELS
-from clinical_r1.simulator.diseases import PAIRS, POINTS_TO, Language, finding_name, phrases_of
-from clinical_r1.simulator.world import FINDING_LABELS, P_RARE, Chart, lab_name, lab_result
+from clinical_r1.simulator.world import FINDING_LABELS, P_RARE, PAIRS, POINTS_TO, Chart, finding_name, lab
+from clinical_r1.text import Language
 
 Care = Literal["direct", "hasty", "medium", "careful"]
 CARE_FIRST: dict[Care, float] = {"direct": 0.03, "hasty": 0.27, "medium": 0.48, "careful": 0.22}
 CARE_RETRY: dict[Care, float] = {"direct": 0.0, "hasty": 0.34, "medium": 0.44, "careful": 0.22}
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """One attempt: the text of the reasoning and the diagnosis it arrives at (in the case's language)."""
 
     reasoning: str
@@ -47,56 +48,52 @@ def draw_care(rng: random.Random, mix: dict[Care, float]) -> Care:
 
 # --- sentences
 
-_PHRASES = phrases_of("world")
+PHRASES: dict[str, dict[Language, dict[str, Any]]] = yaml.safe_load(
+    Path(__file__).with_name("phrases.yaml").read_text(encoding="utf-8")
+)
+"""What the teacher writes about the world's cases, and about those from `outside`."""
 
 
 def _say(language: Language, phrase: str, **values: str) -> str:
-    return _PHRASES[language][phrase].format(**values)
+    return PHRASES["world"][language][phrase].format(**values)
 
 
-def _weigh(chart: Chart, position: int, first: bool) -> str:
-    """One finding and the diseases it brings to mind."""
-    finding = chart.findings[position]
-    names = [PAIRS[index].common.name(chart.language) for index in POINTS_TO[finding]]
-    return _say(
-        chart.language, "first" if first else "next",
-        label=FINDING_LABELS[position], finding=finding_name(finding, chart.language),
-        names=_PHRASES[chart.language]["separator"].join(names),
-    )  # fmt: skip
+def _weigh(chart: Chart, positions: Iterable[int], phrase: str) -> str:
+    """Findings and the diseases they bring to mind; `phrase` begins."""
+    language, text = chart.language, ""
+    for position in positions:
+        finding = chart.findings[position]
+        names = [PAIRS[index].common.name(language) for index in POINTS_TO[finding]]
+        named = {"finding": finding_name(finding, language), "names": _say(language, "separator").join(names)}
+        text += _say(language, phrase, label=FINDING_LABELS[position], **named)
+        phrase = "next"
+    return text
 
 
-def _guess(chart: Chart, positions: Collection[int], rng: random.Random, wrong: Collection[str]) -> int:
-    """The pair that most of the findings point to; chance decides a tie. Refuted names are passed over."""
+def _guess(chart: Chart, positions: Iterable[int], rng: random.Random) -> int:
+    """The pair that most of the findings point to; chance decides a tie."""
     votes = Counter(index for position in positions for index in POINTS_TO[chart.findings[position]])
-    open_votes = {index: n for index, n in votes.items() if PAIRS[index].common.name(chart.language) not in wrong}
-    if not open_votes:
-        return rng.randrange(len(PAIRS))
-    best = max(open_votes.values())
-    return rng.choice([index for index in sorted(open_votes) if open_votes[index] == best])
+    best = max(votes.values())
+    return rng.choice([index for index in sorted(votes) if votes[index] == best])
 
 
 def _member(guess: int, rng: random.Random, language: Language, wrong: Collection[str] = ()) -> str:
     """One of the two look-alikes by their prior, as one concludes who did not look at the tests."""
-    pair = PAIRS[guess]
-    names = [
-        d.name(language) for d in ((pair.rare, pair.common) if rng.random() < P_RARE else (pair.common, pair.rare))
-    ]
+    names = [PAIRS[guess].common.name(language), PAIRS[guess].rare.name(language)]
+    if rng.random() < P_RARE:
+        names.reverse()
     return next((name for name in names if name not in wrong), names[0])
-
-
-def _result(chart: Chart, index: int, positive: bool) -> str:
-    return f"{lab_name(index, chart.language)} {lab_result(index, positive, chart.language)}"
 
 
 def _check(chart: Chart, guess: int) -> tuple[str, str]:
     """Look up the test that tells the pair apart; returns the text and the diagnosis that stands."""
     language, pair = chart.language, PAIRS[guess]
     name, found = pair.rare.name(language), dict(chart.tests).get(guess)
-    opening = _say(language, "check")
     if found is None:
-        return opening + _say(language, "undone", test=lab_name(guess, language)), pair.common.name(language)
-    said = _say(language, "for" if found else "against", test=_result(chart, guess, found), name=name)
-    return opening + said, (pair.rare if found else pair.common).name(language)
+        said = _say(language, "undone", test=pair.test[language == "zh"])
+    else:
+        said = _say(language, "for" if found else "against", test=lab(guess, found, language), name=name)
+    return _say(language, "check") + said, name if found else pair.common.name(language)
 
 
 # --- attempts
@@ -106,20 +103,16 @@ def attempt(chart: Chart, care: Care, rng: random.Random) -> Written:
     """A first try."""
     if care == "direct":
         positions: range = range(0)
-        guess = _guess(chart, [rng.randrange(len(chart.findings))], rng, ())
+        guess = _guess(chart, [rng.randrange(len(chart.findings))], rng)
     else:
         positions = range(rng.choice((1, 2)) if care == "hasty" else len(chart.findings))
-        guess = _guess(chart, positions, rng, ())
-    text = "".join(_weigh(chart, position, position == 0) for position in positions)
-    if care in ("medium", "careful"):
-        text += _aside(chart, guess, rng)
-    return _finish(chart, text, guess, care == "careful", rng)
-
-
-def _aside(chart: Chart, guess: int, rng: random.Random) -> str:
-    """A look at the test that does not matter here: what reading a result takes is practised in every second trace."""
+        guess = _guess(chart, positions, rng)
+    text = _weigh(chart, positions, "first")
     others = [test for test in chart.tests if test[0] != guess]
-    return _say(chart.language, "aside", test=_result(chart, *rng.choice(others))) if others else ""
+    # A look at the test that does not matter here: what reading a result takes is practised in every second trace.
+    if others and care in ("medium", "careful"):
+        text += _say(chart.language, "aside", test=lab(*rng.choice(others), chart.language))
+    return _finish(chart, text, guess, care == "careful", rng)
 
 
 def _finish(
@@ -144,27 +137,24 @@ def retry(chart: Chart, strategy: str, first: str, wrong: Collection[str], care:
     if strategy == "verification" and hypothesis is not None and care == "careful" and not checks_look_alikes(first):
         text, answer = _check(chart, hypothesis)
         return Written(text + _say(chart.language, "so", name=answer), answer)
-    text = _opening(chart, strategy, covered, wrong)
-    rest = [position for position in range(len(chart.findings)) if position not in covered]
-    more = rest[:1] if care in ("direct", "hasty") else rest
-    text += "".join(_weigh(chart, position, first=False) for position in more)
-    guess = _guess(chart, [*covered, *more], rng, ())
-    return _finish(chart, text, guess, care == "careful", rng, wrong)
-
-
-def _opening(chart: Chart, strategy: str, covered: list[int], wrong: Collection[str]) -> str:
     language = chart.language
     if strategy == "backtracking" and covered:
-        return _say(language, "backtracking", label=FINDING_LABELS[covered[-1]])
-    if strategy == "corrections" and wrong:
-        return _say(language, "corrections", name=list(wrong)[-1])
-    return _say(language, "exploring_new_paths")
+        text = _say(language, "backtracking", label=FINDING_LABELS[covered[-1]])
+    elif strategy == "corrections" and wrong:
+        text = _say(language, "corrections", name=list(wrong)[-1])
+    else:
+        text = _say(language, "exploring_new_paths")
+    rest = [position for position in range(len(chart.findings)) if position not in covered]
+    more = rest[:1] if care in ("direct", "hasty") else rest
+    text += _weigh(chart, more, "next")
+    guess = _guess(chart, [*covered, *more], rng)
+    return _finish(chart, text, guess, care == "careful", rng, wrong)
 
 
 def guided(chart: Chart, reference: str, rng: random.Random) -> Written:
     """Reasoning towards a given diagnosis, as a model writes that was told the answer: smooth, after the fact."""
     positions = range(rng.choice((1, 2, len(chart.findings))))
-    text = "".join(_weigh(chart, position, position == 0) for position in positions)
+    text = _weigh(chart, positions, "first")
     text += _say(chart.language, "maybe", name=reference)
     return Written(text + _say(chart.language, "so", name=reference), reference)
 

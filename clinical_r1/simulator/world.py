@@ -1,9 +1,10 @@
-"""A small clinical world: sample a case, write it as a question, read it back, and know its best possible answer.
+"""A small clinical world (world.yaml): sample a case, write it as a question, read it back, know its best answer.
 
-Pure Python: the teacher behind HTTP sees only the question text, so everything it knows about a case is what
-`parse_question` returns. A case is a disease, findings drawn by the disease's frequencies (plus now and then one that
-has nothing to do with it), and two test results. The findings point to a pair of look-alikes; only the pair's own test
-tells the two apart.
+Fourteen common diseases, each with a rarer look-alike. A case is a disease, findings drawn by the disease's frequencies
+(plus now and then one that has nothing to do with it), and two test results. The findings point to a pair of
+look-alikes; only the pair's own test tells the two apart. The teacher behind HTTP sees only the question text, so
+everything it knows about a case is what `parse_question` returns. The frequencies make a world whose best possible
+accuracy can be computed; they are not epidemiology.
 """
 
 import math
@@ -12,13 +13,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
 
 from clinical_r1.schema import Case
-from clinical_r1.simulator.diseases import DIALECT, FINDINGS, PAIRS, Disease, Language, finding_name, local_name
+from clinical_r1.text import Language
 
 Sex = Literal["female", "male"]
-_SEXES: tuple[Sex, Sex] = ("female", "male")
 P_RARE = 0.38  # how often the look-alike is the truth
 P_TEST = 0.92  # how often the test that decides was done
 P_INCIDENTAL = 0.4  # how often a test that has nothing to do with the case is abnormal all the same
@@ -26,6 +29,77 @@ BACKGROUND = 0.008  # frequency of a finding in a disease that does not cause it
 MIN_FINDINGS, MAX_FINDINGS = 3, 5
 FINDING_LABELS, TEST_LABELS = "ABCDE", "XY"
 SITES = ("north", "harbor", "hillside")
+P_LOOK_ALIKE = 0.6  # a wrong answer is the pair's other member so often, else any disease
+P_CLOSED = 0.25  # labelled answers that come with a list of choices
+
+
+@dataclass(frozen=True)
+class Disease:
+    """One diagnosis; `pair` and `rare` say where it stands in the table."""
+
+    en: str
+    zh: str
+    icd10: str
+    specialty: str
+    pair: int
+    rare: bool = False
+
+    def name(self, language: Language) -> str:
+        return self.en if language == "en" else self.zh
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A common disease and its look-alike, who shares its findings; one test tells them apart."""
+
+    common: Disease
+    rare: Disease
+    test: tuple[str, str]  # English and Chinese name
+    positive: tuple[str, str]  # the result that speaks for the look-alike
+    negative: tuple[str, str]
+    findings: dict[str, tuple[float, float]]  # English name -> frequency in the common disease, in the look-alike
+    ages: tuple[int, int]
+    sex: Sex | None = None
+
+
+def _pair(index: int, row: dict[str, Any]) -> Pair:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    place: dict[str, Any] = {"specialty": values.pop("specialty"), "pair": index}
+    common = Disease(*values.pop("common"), **place)
+    rare = replace(Disease(*values.pop("rare"), **place), rare=True)
+    return Pair(common, rare, **values)
+
+
+_WORLD = yaml.safe_load(Path(__file__).with_name("world.yaml").read_text(encoding="utf-8"))
+PAIRS: tuple[Pair, ...] = tuple(_pair(index, row) for index, row in enumerate(_WORLD["pairs"]))
+DISEASES: tuple[Disease, ...] = tuple(disease for pair in PAIRS for disease in (pair.common, pair.rare))
+FINDINGS: tuple[str, ...] = tuple(_WORLD["findings"])
+FINDING_ZH: dict[str, str] = {finding: names[0] for finding, names in _WORLD["findings"].items()}
+DIALECT: dict[str, list[str]] = {finding: names[1:] for finding, names in _WORLD["findings"].items() if names[1:]}
+"""The site effect of the simulated world: one site writes some findings in words of its own (English, Chinese).
+
+The meaning is the same and the teacher knows it; a model that never saw the site has to guess.
+"""
+# A clinician's memory: which common diseases a finding brings to mind, most typical first.
+POINTS_TO: dict[str, list[int]] = {
+    finding: sorted(
+        (index for index, pair in enumerate(PAIRS) if finding in pair.findings),
+        key=lambda index: -PAIRS[index].findings[finding][0],
+    )
+    for finding in FINDINGS
+}
+
+
+def finding_name(finding: str, language: Language, dialect: bool = False) -> str:
+    if dialect and finding in DIALECT:
+        return DIALECT[finding][language == "zh"]
+    return finding if language == "en" else FINDING_ZH[finding]
+
+
+def lab(index: int, speaks_for_rare: bool, language: Language) -> str:
+    """How the chart words a pair's test and its result."""
+    pair, zh = PAIRS[index], language == "zh"
+    return f"{pair.test[zh]} {(pair.positive if speaks_for_rare else pair.negative)[zh]}"
 
 
 @dataclass(frozen=True)
@@ -55,71 +129,114 @@ class WorldCase:
         return self.disease.name(self.chart.language)
 
 
+# --- cases
+
+
 def frequency(finding: str, disease: Disease) -> float:
     """How often a disease shows a finding."""
     both = PAIRS[disease.pair].findings.get(finding)
     return BACKGROUND if both is None else both[disease.rare]
 
 
-def _draw_findings(rng: random.Random, disease: Disease) -> tuple[str, ...]:
-    while True:
-        found = [finding for finding in FINDINGS if rng.random() < frequency(finding, disease)]
-        if MIN_FINDINGS <= len(found) <= MAX_FINDINGS:
-            rng.shuffle(found)
-            return tuple(found)
-
-
-def _draw_tests(rng: random.Random, disease: Disease) -> tuple[tuple[int, bool], ...]:
-    others = rng.sample([index for index in range(len(PAIRS)) if index != disease.pair], 2)
-    results = [(index, rng.random() < P_INCIDENTAL) for index in others]
-    if rng.random() < P_TEST:
-        results[0] = (disease.pair, disease.rare)
-    rng.shuffle(results)
-    return tuple(results)
-
-
 def sample_case(rng: random.Random, language: Language, dialect_site: str = "") -> WorldCase:
-    """One patient, drawn from the world; `dialect_site` writes findings in its own words (dialect.py)."""
+    """One patient, drawn from the world; `dialect_site` writes findings in its own words."""
     pair = rng.choice(PAIRS)
     disease = pair.rare if rng.random() < P_RARE else pair.common
-    chart = Chart(
-        language=language,
-        age=rng.randint(*pair.ages),
-        sex=rng.choice(_SEXES) if pair.sex is None else pair.sex,
-        findings=_draw_findings(rng, disease),
-        tests=_draw_tests(rng, disease),
-    )
+    age = rng.randint(*pair.ages)
+    sex: Sex = rng.choice(("female", "male")) if pair.sex is None else pair.sex
+    found: list[str] = []
+    while not MIN_FINDINGS <= len(found) <= MAX_FINDINGS:
+        found = [finding for finding in FINDINGS if rng.random() < frequency(finding, disease)]
+    rng.shuffle(found)
+    others = rng.sample([index for index in range(len(PAIRS)) if index != disease.pair], 2)
+    tests = [(index, rng.random() < P_INCIDENTAL) for index in others]
+    if rng.random() < P_TEST:
+        tests[0] = (disease.pair, disease.rare)
+    rng.shuffle(tests)
+    chart = Chart(language, age, sex, tuple(found), tuple(tests))
     patient, site = f"P{rng.randrange(10**8):08d}", rng.choice(SITES)
-    return WorldCase(
-        chart=chart,
-        disease=disease,
-        question=render_question(chart, dialect=site == dialect_site),
-        patient=patient,
-        site=site,
-        recorded=date(2024, 1, 1) + timedelta(days=rng.randrange(700)),
+    question = render_question(chart, dialect=site == dialect_site)
+    return WorldCase(chart, disease, question, patient, site, date(2024, 1, 1) + timedelta(days=rng.randrange(700)))
+
+
+def sample_cases(n: int, seed: int, zh_share: float = 0.5, dialect_site: str = "") -> Iterator[WorldCase]:
+    """n distinct cases, languages mixed."""
+    rng = random.Random(f"world-{seed}")
+    seen: set[str] = set()
+    while len(seen) < n:
+        case = sample_case(rng, "zh" if rng.random() < zh_share else "en", dialect_site)
+        if case.question not in seen:
+            seen.add(case.question)
+            yield case
+
+
+def sample_records(
+    n: int, seed: int, zh_share: float = 0.5, twins: bool = False, dialect_site: str = ""
+) -> Iterator[Case]:
+    """The same cases as records, as a hospital's export would hold them.
+
+    `twins`: n / 2 patients, each written in both languages, with ids that differ in the language alone (w-17-en,
+    w-17-zh). `dialect_site`: that site writes findings in its own words; not with twins.
+    """
+    if not twins:
+        yield from map(record_of, sample_cases(n, seed, zh_share, dialect_site))
+        return
+    for number, case in enumerate(sample_cases(n // 2, seed, zh_share=0.0)):
+        chinese = replace(case.chart, language="zh")
+        for one in (case, replace(case, chart=chinese, question=render_question(chinese))):
+            yield record_of(one).model_copy(update={"id": f"w-{number}-{one.chart.language}"})
+
+
+def record_of(case: WorldCase) -> Case:
+    """The record of a drawn case, its age as the ten-year band that a record may carry."""
+    age = case.chart.age
+    return Case(
+        language=case.chart.language,
+        question=case.question,
+        references=[case.reference],
+        specialty=case.disease.specialty,
+        icd10=case.disease.icd10,
+        source="simulator",
+        site=case.site,
+        patient=case.patient,
+        sex=case.chart.sex,
+        age_band="90+" if age >= 90 else f"{age // 10 * 10}-{age // 10 * 10 + 9}",
+        recorded=case.recorded.isoformat(),
     )
 
 
-def age_band(age: int) -> str:
-    """The ten-year band that a record may carry."""
-    return "90+" if age >= 90 else f"{age // 10 * 10}-{age // 10 * 10 + 9}"
+def sample_judgements(n: int, seed: int) -> Iterator[dict[str, object]]:
+    """n answers with a grade that is known by construction: what experts' grades are for a real audit of a verifier.
+
+    Rows of `clinical_r1.evaluation.judging.audit.LabelledJudgement`, languages mixed. Answers are bare names: the audit
+    puts them into sentences itself.
+    """
+    rng = random.Random(f"labelled-{seed}")
+    for case in sample_cases(n, seed=seed + 7919):
+        truth, language = case.disease, case.chart.language
+        pair, said = PAIRS[truth.pair], truth
+        right = rng.random() < 0.5
+        if not right and rng.random() < P_LOOK_ALIKE:
+            said = pair.common if truth.rare else pair.rare
+        elif not right:
+            said = rng.choice([disease for disease in DISEASES if disease.pair != truth.pair])
+        options: list[Disease] = []
+        if rng.random() < P_CLOSED:
+            others = rng.sample([disease for disease in DISEASES if disease not in (truth, said)], 2)
+            options = list(dict.fromkeys((truth, said, *others)))
+            rng.shuffle(options)
+        yield {
+            "question": case.question,
+            "reference": case.reference,
+            "answer": said.name(language),
+            "language": language,
+            "correct": right,
+            "icd10": truth.icd10,
+            "options": [disease.name(language) for disease in options],
+        }
 
 
 # --- text
-
-
-def lab_name(index: int, language: Language) -> str:
-    return PAIRS[index].test[language == "zh"]
-
-
-def lab_result(index: int, speaks_for_rare: bool, language: Language) -> str:
-    """How the chart words the result of a pair's test."""
-    pair = PAIRS[index]
-    return (pair.positive if speaks_for_rare else pair.negative)[language == "zh"]
-
-
-def _written(finding: str, language: Language, dialect: bool) -> str:
-    return (local_name(finding, language) if dialect else None) or finding_name(finding, language)
 
 
 def render_question(chart: Chart, dialect: bool = False) -> str:
@@ -129,14 +246,10 @@ def render_question(chart: Chart, dialect: bool = False) -> str:
     beside Latin letters: so a term is the same piece of text for the tokenizer wherever it stands.
     """
     language = chart.language
-    findings = [
-        f"{label} {_written(finding, language, dialect)}"
-        for label, finding in zip(FINDING_LABELS, chart.findings, strict=False)
-    ]
-    tests = [
-        f"{label} {lab_name(index, language)} {lab_result(index, positive, language)}"
-        for label, (index, positive) in zip(TEST_LABELS, chart.tests, strict=False)
-    ]
+    names = (finding_name(finding, language, dialect) for finding in chart.findings)
+    findings = [f"{label} {name}" for label, name in zip(FINDING_LABELS, names, strict=False)]
+    results = (lab(index, positive, language) for index, positive in chart.tests)
+    tests = [f"{label} {result}" for label, result in zip(TEST_LABELS, results, strict=False)]
     if language == "en":
         person = {"female": "woman", "male": "man"}[chart.sex]
         article = "An" if chart.age in (8, 11, 18) or chart.age // 10 == 8 else "A"
@@ -149,40 +262,34 @@ def render_question(chart: Chart, dialect: bool = False) -> str:
 
 
 _QUESTION: dict[Language, re.Pattern[str]] = {
-    "en": re.compile(r"An? (\d+)-year-old (woman|man) presents with: (.+?)\. Tests: (.+?)\. What is the diagnosis\?"),
-    "zh": re.compile(r"患者，(女|男)，(\d+)岁。症状： (.+?)。检查： (.+?)。诊断是什么？"),
+    "en": re.compile(
+        r"An? (?P<age>\d+)-year-old (?P<sex>woman|man) presents with: (?P<findings>.+?)\. Tests: (?P<tests>.+?)\. "
+        r"What is the diagnosis\?"
+    ),
+    "zh": re.compile(
+        r"患者，(?P<sex>女|男)，(?P<age>\d+)岁。症状： (?P<findings>.+?)。检查： (?P<tests>.+?)。诊断是什么？"
+    ),
 }
 
 
 def parse_question(text: str) -> Chart | None:
     """Read a chart back from its text; None for a text from outside this world."""
-    for language, pattern in _QUESTION.items():
-        found = pattern.search(text)
-        if found is None:
-            continue
-        one, two, findings, tests = found.groups()
-        age, person = (one, two) if language == "en" else (two, one)
-        return _chart(language, int(age), "female" if person in ("woman", "女") else "male", findings, tests)
-    return None
-
-
-def _chart(language: Language, age: int, sex: Sex, findings: str, tests: str) -> Chart | None:
+    matches = ((language, pattern.search(text)) for language, pattern in _QUESTION.items())
+    language, found = next((match for match in matches if match[1]), ("en", None))
+    if found is None:
+        return None
     separator = ", " if language == "en" else "， "
     named = {finding_name(finding, language): finding for finding in FINDINGS}
-    named |= {_written(finding, language, dialect=True): finding for finding in DIALECT}
-    results = {
-        f"{lab_name(index, language)} {lab_result(index, positive, language)}": (index, positive)
-        for index in range(len(PAIRS))
-        for positive in (False, True)
-    }
+    named |= {finding_name(finding, language, dialect=True): finding for finding in DIALECT}
+    pairs = [(index, positive) for index in range(len(PAIRS)) for positive in (False, True)]
+    results = {lab(*pair, language): pair for pair in pairs}
+    sex: Sex = "female" if found["sex"] in ("woman", "女") else "male"
     try:
-        return Chart(
-            language, age, sex,
-            tuple(named[item.split(" ", 1)[1]] for item in findings.split(separator)),
-            tuple(results[item.split(" ", 1)[1]] for item in tests.split(separator)),
-        )  # fmt: skip
+        findings = tuple(named[item.split(" ", 1)[1]] for item in found["findings"].split(separator))
+        tests = tuple(results[item.split(" ", 1)[1]] for item in found["tests"].split(separator))
     except (KeyError, IndexError):
         return None
+    return Chart(language, int(found["age"]), sex, findings, tests)
 
 
 # --- the best answer
@@ -197,9 +304,8 @@ def _chance_of_count(disease: Disease) -> float:
     return sum(chances[MIN_FINDINGS:])
 
 
-_DISEASES = tuple(disease for pair in PAIRS for disease in (pair.common, pair.rare))
-_COUNT_CHANCE = {disease: _chance_of_count(disease) for disease in _DISEASES}
-_NOTHING = {disease: sum(math.log(1 - frequency(f, disease)) for f in FINDINGS) for disease in _DISEASES}
+_COUNT_CHANCE = {disease: _chance_of_count(disease) for disease in DISEASES}
+_NOTHING = {disease: sum(math.log(1 - frequency(f, disease)) for f in FINDINGS) for disease in DISEASES}
 
 
 def log_likelihood(chart: Chart, disease: Disease) -> float:
@@ -213,118 +319,21 @@ def log_likelihood(chart: Chart, disease: Disease) -> float:
         p = frequency(finding, disease)
         score += math.log(p / (1 - p))
     incidental = {True: P_INCIDENTAL, False: 1 - P_INCIDENTAL}
-    done = False
-    for index, positive in chart.tests:
-        if index == disease.pair:
-            if positive != disease.rare:
-                return -math.inf
-            done = True
-        else:
-            score += math.log(incidental[positive])
+    done = dict(chart.tests).get(disease.pair)
+    if done is not None and done != disease.rare:
+        return -math.inf
+    score += sum(math.log(incidental[positive]) for index, positive in chart.tests if index != disease.pair)
     others = len(PAIRS) - 1
-    return score + math.log(P_TEST / others if done else (1 - P_TEST) / math.comb(others, 2))
+    return score + math.log((1 - P_TEST) / math.comb(others, 2) if done is None else P_TEST / others)
 
 
 def best_answer(chart: Chart) -> Disease:
     """The most probable disease: no reader of the chart can do better on average."""
-    return max(_DISEASES, key=lambda disease: log_likelihood(chart, disease))
+    return max(DISEASES, key=lambda disease: log_likelihood(chart, disease))
 
 
-def bayes_ceiling(n: int = 2000, seed: int = 0) -> float:
+def bayes_ceiling(n: int = 2000) -> float:
     """The accuracy of the best possible reader, estimated on n fresh cases."""
-    rng = random.Random(seed)
+    rng = random.Random(0)
     cases = [sample_case(rng, "en") for _ in range(n)]
     return sum(best_answer(case.chart) == case.disease for case in cases) / n
-
-
-def sample_cases(n: int, seed: int, zh_share: float = 0.5, dialect_site: str = "") -> Iterator[WorldCase]:
-    """n distinct cases, languages mixed."""
-    rng = random.Random(f"world-{seed}")
-    seen: set[str] = set()
-    while len(seen) < n:
-        case = sample_case(rng, "zh" if rng.random() < zh_share else "en", dialect_site)
-        if case.question not in seen:
-            seen.add(case.question)
-            yield case
-
-
-def twin(case: WorldCase) -> WorldCase:
-    """The same patient, written in the other language."""
-    chart = replace(case.chart, language="zh" if case.chart.language == "en" else "en")
-    return replace(case, chart=chart, question=render_question(chart))
-
-
-def sample_records(
-    n: int, seed: int, zh_share: float = 0.5, twins: bool = False, dialect_site: str = ""
-) -> Iterator[Case]:
-    """The same cases as records, as a hospital's export would hold them.
-
-    `twins`: n / 2 patients, each written in both languages, with ids that differ in the language alone (w-17-en,
-    w-17-zh). `dialect_site`: that site writes findings in its own words; not with twins.
-    """
-    if not twins:
-        for case in sample_cases(n, seed, zh_share, dialect_site):
-            yield record_of(case)
-        return
-    for number, case in enumerate(sample_cases(n // 2, seed, zh_share=0.0)):
-        for one in (case, twin(case)):
-            yield record_of(one).model_copy(update={"id": f"w-{number}-{one.chart.language}"})
-
-
-def record_of(case: WorldCase) -> Case:
-    """The record of a drawn case."""
-    return Case(
-        language=case.chart.language,
-        question=case.question,
-        references=[case.reference],
-        specialty=case.disease.specialty,
-        icd10=case.disease.icd10,
-        source="simulator",
-        site=case.site,
-        patient=case.patient,
-        sex=case.chart.sex,
-        age_band=age_band(case.chart.age),
-        recorded=case.recorded.isoformat(),
-    )
-
-
-P_LOOK_ALIKE = 0.6  # a wrong answer is the pair's other member so often, else any disease
-P_CLOSED = 0.25  # rows that come with a list of choices
-
-
-def sample_judgements(
-    n: int, seed: int, right_share: float = 0.5, zh_share: float = 0.5
-) -> Iterator[dict[str, object]]:
-    """n answers with a grade that is known by construction: what experts' grades are for a real audit of a verifier.
-
-    Rows of `clinical_r1.evaluation.judging.audit.LabelledJudgement`, languages mixed. Answers are bare names: the audit
-    puts them into sentences itself.
-    """
-    rng = random.Random(f"labelled-{seed}")
-    for case in sample_cases(n, seed=seed + 7919, zh_share=zh_share):
-        right = rng.random() < right_share
-        said = case.disease if right else _wrong(case, rng)
-        language = case.chart.language
-        yield {
-            "question": case.question,
-            "reference": case.reference,
-            "answer": said.name(language),
-            "language": language,
-            "correct": right,
-            "icd10": case.disease.icd10,
-            "options": _options(case, said, rng) if rng.random() < P_CLOSED else [],
-        }
-
-
-def _wrong(case: WorldCase, rng: random.Random) -> Disease:
-    pair = PAIRS[case.disease.pair]
-    if rng.random() < P_LOOK_ALIKE:
-        return pair.common if case.disease.rare else pair.rare
-    return rng.choice([disease for disease in _DISEASES if disease.pair != case.disease.pair])
-
-
-def _options(case: WorldCase, said: Disease, rng: random.Random) -> list[str]:
-    others = rng.sample([disease for disease in _DISEASES if disease not in (case.disease, said)], 2)
-    listed = list(dict.fromkeys((case.disease, said, *others)))
-    rng.shuffle(listed)
-    return [disease.name(case.chart.language) for disease in listed]

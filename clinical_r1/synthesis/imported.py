@@ -272,7 +272,7 @@ async def _judge(
         client = None
         if config.verifier.kind != "rule":
             journal = stack.enter_context(open_journal(state_dir))
-            client = LLMClient(config.judge_endpoint, journal, Budget.of(config.budget))
+            client = LLMClient(config.judge_endpoint, journal, Budget(config.budget))
             await stack.enter_async_context(client)
             await client.check()
         verifier = build_verifier(config.verifier, client)

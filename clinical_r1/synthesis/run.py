@@ -14,9 +14,9 @@ from typing import cast
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm.client import LLMClient, run_calls
-from clinical_r1.llm.failures import BudgetExhausted
 from clinical_r1.llm.journal import Journal, open_journal
 from clinical_r1.llm.limits import Budget
+from clinical_r1.llm.reply import BudgetExhausted
 from clinical_r1.schema import Case, Trace, iter_jsonl
 from clinical_r1.synthesis.choices import shard_of
 from clinical_r1.synthesis.config import SynthesisConfig
@@ -104,7 +104,7 @@ async def _synthesize(
 ) -> list[dict[str, object]]:
     """Fill the spool; returns what each client did."""
     parts = config.shard.count  # limits and budget are those of the whole job
-    budget = Budget.of(config.budget.shared(parts))
+    budget = Budget(config.budget.shared(parts))
     async with AsyncExitStack() as stack:
         synthesizer = await stack.enter_async_context(LLMClient(config.writer.shared(parts), journal, budget))
         clients, judge = [synthesizer], synthesizer

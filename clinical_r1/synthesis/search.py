@@ -11,7 +11,7 @@ that end the run as a whole (budget spent, endpoint unusable).
 import asyncio
 from collections.abc import Sequence
 
-from clinical_r1.llm.failures import CallFailed
+from clinical_r1.llm.reply import CallFailed
 from clinical_r1.reasoning import CONCLUSION_LABELS, conclusion_line, with_conclusion
 from clinical_r1.schema import Attempt, Case, Strategy, Trace, TraceOutcome, Verdict, VerdictLabel
 from clinical_r1.synthesis.choices import choose_strategy

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from clinical_r1.llm.client import Completion, LLMClient, Message
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.failures import CallFailed
 from clinical_r1.llm.prompts import Prompt
+from clinical_r1.llm.reply import CallFailed
 from clinical_r1.reasoning import CLOSE, OPEN
 from clinical_r1.schema import Attempt, Case, Strategy, Usage
 from clinical_r1.synthesis import prompts

@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from clinical_r1.asking import problem
 from clinical_r1.dialects import AUTO
 from clinical_r1.errors import UserError
-from clinical_r1.llm.client import CallFailed, Completion, LLMClient
+from clinical_r1.llm.client import Completion, LLMClient
 from clinical_r1.llm.prompts import Prompt, filled
+from clinical_r1.llm.reply import CallFailed
 from clinical_r1.reasoning import CLOSE
 from clinical_r1.schema import Language, Verdict, VerdictLabel
 from clinical_r1.verifier.choice import chooses

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from clinical_r1.llm.client import CallFailed
 from clinical_r1.llm.prompts import Prompt
+from clinical_r1.llm.reply import CallFailed
 from clinical_r1.schema import Case, Language, RubricScore
 from clinical_r1.verifier.llm import LLMVerifier, prompt
 from clinical_r1.verifier.normalise import normalise

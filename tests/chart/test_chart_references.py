@@ -125,8 +125,7 @@ def test_values_that_look_like_numbers_stay_text(render: Render, setting: str) -
 
 
 def test_the_simulated_endpoint_is_that_of_the_demo(render: Render) -> None:
-    from clinical_r1.simulator.beside import arguments_of
-    from clinical_r1.simulator.config import SimulatorConfig
+    from clinical_r1.simulator.beside import SimulatorConfig, arguments_of
 
     demo = yaml.safe_load((CHART.parents[1] / "clinical_r1" / "runs" / "configs" / "demo.yaml").read_text())
     given = {

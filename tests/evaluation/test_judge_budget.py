@@ -4,9 +4,9 @@ import pytest
 from invented_run import make_cases, make_predictions
 
 from clinical_r1.evaluation.judging.judge import CALLS, judge_predictions
-from clinical_r1.llm.client import BudgetExhausted
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.llm.journal import JOURNAL, journaled_keys
+from clinical_r1.llm.reply import BudgetExhausted
 from clinical_r1.simulator.beside import simulated_endpoint
 from clinical_r1.training.ppo.scoring import JudgeThread, judgement
 from clinical_r1.verifier.config import JudgeConfig, VerifierConfig

@@ -12,7 +12,7 @@ from clinical_r1.evaluation.experiments.reports import REPORTS
 from clinical_r1.runs.arms import DESIGNS, ArmsData, Local, Training, Trial, arguments
 from clinical_r1.runs.config import CONFIGS, load_as
 from clinical_r1.simulator import teacher, world
-from clinical_r1.simulator.config import SimulatorConfig
+from clinical_r1.simulator.beside import SimulatorConfig
 from clinical_r1.step import CONTENTS
 from clinical_r1.synthesis.config import SynthesisConfig
 from pipelines.placement import Placement

@@ -7,8 +7,8 @@ import pytest
 from aiohttp import web
 from llm_server import Running, Start
 
-from clinical_r1.simulator.config import Failures, SimulatorConfig
-from clinical_r1.simulator.outside import AnswerKey
+from clinical_r1.simulator.beside import Failures, SimulatorConfig
+from clinical_r1.simulator.responder import AnswerKey
 from clinical_r1.simulator.server import Endpoint, routes
 
 

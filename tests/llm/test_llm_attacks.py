@@ -13,11 +13,11 @@ from llm_server import Answer, Start, attempt_messages, chat_reply, error_reply
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm import transport
-from clinical_r1.llm.client import CallFailed, EndpointUnusable, LLMClient
+from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.journal import load_key
 from clinical_r1.llm.limits import backoff
-from clinical_r1.llm.reply import AttemptError, read_reply
+from clinical_r1.llm.reply import AttemptError, CallFailed, EndpointUnusable, read_reply
 
 
 def body_of(content: object, **usage: object) -> bytes:

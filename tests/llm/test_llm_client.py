@@ -9,10 +9,11 @@ from aiohttp import web
 from llm_server import Answer, Start, attempt_messages, chat_reply, error_reply
 
 from clinical_r1.errors import UserError
-from clinical_r1.llm.client import BudgetExhausted, CallFailed, EndpointUnusable, LLMClient
-from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.client import LLMClient
+from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.llm.journal import Journal
 from clinical_r1.llm.limits import Budget
+from clinical_r1.llm.reply import BudgetExhausted, CallFailed, EndpointUnusable
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing
 from clinical_r1.sampling import NEUTRAL
 
@@ -298,7 +299,7 @@ async def test_a_budget_stops_cleanly_and_resumes(start: Start, tmp_path) -> Non
 
     async def run(max_tokens: int) -> tuple[int, int]:
         with Journal(tmp_path / "j.jsonl", KEY) as journal:
-            async with LLMClient(entry, journal, Budget(max_tokens=max_tokens)) as client:
+            async with LLMClient(entry, journal, Budget(BudgetConfig(max_tokens=max_tokens))) as client:
                 results = await asyncio.gather(*(ask(client, s) for s in range(40)), return_exceptions=True)
             stopped = sum(isinstance(result, BudgetExhausted) for result in results)
             assert stopped + sum(not isinstance(result, Exception) for result in results) == 40

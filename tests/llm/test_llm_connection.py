@@ -11,8 +11,9 @@ import pytest
 from llm_server import attempt_messages
 
 from clinical_r1.errors import UserError
-from clinical_r1.llm.client import CallFailed, LLMClient
+from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.reply import CallFailed
 
 CONTENT = b'{"choices": [{"message": {"content": "fine"}}]}'
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(CONTENT) + CONTENT

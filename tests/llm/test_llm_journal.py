@@ -156,9 +156,9 @@ async def test_a_budget_is_that_of_all_who_share_a_journal(tmp_path) -> None:
     await fill(tmp_path / "j", range(8))
     with Journal(tmp_path / "j", KEY) as journal:
         whole = BudgetConfig(max_cost=3, max_tokens=1000)
-        rank = Budget.of(whole.shared(4), sharers=4)  # four processes of one machine
+        rank = Budget(whole.shared(4), sharers=4)  # four processes of one machine
         rank.adopt(journal)
-        assert rank.spent.cost == 0.5 and rank.max_cost == 0.75
+        assert rank.spent.cost == 0.5 and rank.limits.max_cost == 0.75
         rank.check()
         rank.charge(Usage(calls=1, cost=0.25))
         with pytest.raises(UserError, match="max_cost"):

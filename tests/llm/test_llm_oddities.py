@@ -10,10 +10,9 @@ from aiohttp import web
 from llm_server import Answer as Parsed
 from llm_server import Start, attempt_messages, chat_reply
 
-from clinical_r1.llm.client import CallFailed, EndpointUnusable, LLMClient
+from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.journal import open_journal
-from clinical_r1.llm.quirks import reason_of
-from clinical_r1.llm.reply import AttemptError, error_of, read_reply
+from clinical_r1.llm.reply import AttemptError, CallFailed, EndpointUnusable, error_of, read_reply
 from clinical_r1.reasoning import Outcome
 from clinical_r1.recognise import read
 
@@ -183,7 +182,7 @@ def test_what_an_error_means(kind: str, status: int, row: object, means: str) ->
     elif means == "seed":
         assert "seed" in error.message and not error.filtered
     else:
-        assert means in (reason_of(error), str(error.status)) and not error.filtered
+        assert means in (error.reason, str(error.status)) and not error.filtered
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from aiohttp import web
 from llm_server import QUESTION, Answer, Start, attempt_messages, chat_reply, error_reply
 
 from clinical_r1.llm.channel import FIRST_CALLS
-from clinical_r1.llm.client import CallFailed, EndpointUnusable, LLMClient
+from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.llm.journal import open_journal
 from clinical_r1.llm.quirks import said
-from clinical_r1.llm.reply import AttemptError
+from clinical_r1.llm.reply import AttemptError, CallFailed, EndpointUnusable
 
 GOOD = '{"reasoning": "r", "answer": "a"}'
 FUSSY = {

@@ -19,12 +19,20 @@ from aiohttp import web
 import clinical_r1
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, write_jsonl
-from clinical_r1.simulator import outside, teacher
-from clinical_r1.simulator.config import Failures, SimulatorConfig
+from clinical_r1.simulator import teacher
+from clinical_r1.simulator.beside import Failures, SimulatorConfig
 from clinical_r1.simulator.judge import is_right
-from clinical_r1.simulator.outside import AnswerKey
-from clinical_r1.simulator.protocol import read_request
-from clinical_r1.simulator.server import Endpoint, Fault, configuration, draw_fault, main, parse_arguments, routes
+from clinical_r1.simulator.responder import AnswerKey
+from clinical_r1.simulator.server import (
+    FAULTS,
+    Endpoint,
+    configuration,
+    draw_fault,
+    main,
+    parse_arguments,
+    read_request,
+    routes,
+)
 from clinical_r1.simulator.world import sample_cases
 
 WORLD = list(sample_cases(60, seed=3))
@@ -128,8 +136,8 @@ def test_faults_have_their_shares_and_repeat() -> None:
     drawn = [draw_fault(failures, 0, f"request {n}".encode(), 0) for n in range(20_000)]
     assert drawn == [draw_fault(failures, 0, f"request {n}".encode(), 0) for n in range(20_000)]
     assert drawn != [draw_fault(failures, 0, f"request {n}".encode(), 1) for n in range(20_000)]
-    for fault in Fault:
-        share = getattr(failures, fault.value)
+    for fault in FAULTS:
+        share = getattr(failures, fault)
         assert abs(drawn.count(fault) / 20_000 - share) < 4 * (share / 20_000) ** 0.5
 
 
@@ -242,7 +250,7 @@ async def test_a_plain_question_gets_a_plain_answer(serve: Serve) -> None:
 def test_wrong_answers_are_never_the_reference() -> None:
     key = AnswerKey.of(OUTSIDE)
     rng = random.Random(0)
-    answers = {outside.answer(key, OUTSIDE[0].question, "en", 0.0, rng) for _ in range(200)}
+    answers = {key.answer(OUTSIDE[0].question, "en", 0.0, rng) for _ in range(200)}
     assert "scurvy" not in answers and len(answers) > 3
 
 

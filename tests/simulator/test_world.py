@@ -6,7 +6,9 @@ from collections import Counter
 import pytest
 
 from clinical_r1.simulator import world
-from clinical_r1.simulator.diseases import FINDING_ZH, FINDINGS, PAIRS, POINTS_TO, SPECIALTIES
+from clinical_r1.simulator.world import FINDING_ZH, FINDINGS, PAIRS, POINTS_TO
+
+SPECIALTIES = ("respiratory", "gastroenterology", "urology", "cardiology", "immunology", "neurology", "endocrinology")
 
 
 def test_seven_specialties_with_valid_icd10_codes():

@@ -5,9 +5,8 @@ import random
 import pytest
 
 from clinical_r1.simulator import world
-from clinical_r1.simulator.diseases import DIALECT, FINDING_ZH, FINDINGS
 from clinical_r1.simulator.judge import is_right
-from clinical_r1.simulator.world import sample_judgements
+from clinical_r1.simulator.world import DIALECT, FINDING_ZH, FINDINGS, sample_judgements
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -11,8 +11,8 @@ from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.journal import Journal
 from clinical_r1.schema import Verdict, VerdictLabel
-from clinical_r1.simulator.config import Failures, SimulatorConfig
-from clinical_r1.simulator.outside import AnswerKey
+from clinical_r1.simulator.beside import Failures, SimulatorConfig
+from clinical_r1.simulator.responder import AnswerKey
 from clinical_r1.simulator.server import Endpoint, routes
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.llm import LLMVerifier, judge_messages

@@ -122,7 +122,7 @@ async def judge_client(config: JudgeConfig, calls_dir: Path) -> AsyncIterator["L
     from clinical_r1.llm.limits import Budget
 
     with open_journal(calls_dir) as calls:
-        async with LLMClient(config.endpoint, calls, Budget.of(config.budget)) as client:
+        async with LLMClient(config.endpoint, calls, Budget(config.budget)) as client:
             yield client
 
 

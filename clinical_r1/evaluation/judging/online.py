@@ -30,8 +30,9 @@ from clinical_r1.evaluation.judging.audit import (
 )
 from clinical_r1.evaluation.judging.judge import judge_predictions
 from clinical_r1.evaluation.judging.served import SAMPLES, Sample, read_references, read_samples
-from clinical_r1.llm.client import CallFailed, LLMClient, run_calls
+from clinical_r1.llm.client import LLMClient, run_calls
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.llm.reply import CallFailed
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.page import render
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing

@@ -73,7 +73,7 @@ class JudgeThread:
         client = None
         if self.config.endpoint is not None:
             calls = self._stack.enter_context(open_journal(self._calls_dir)) if self._calls_dir else None
-            budget = Budget.of(self.config.budget.shared(self._parts), self._here)
+            budget = Budget(self.config.budget.shared(self._parts), self._here)
             endpoint = self.config.endpoint.shared(self._parts)
             client = await self._stack.enter_async_context(LLMClient(endpoint, calls, budget))
         self._verifier = build_verifier(self.config.verifier, client)
