@@ -63,15 +63,6 @@ async def listen(app: web.Application, host: str, port: int) -> tuple[web.AppRun
     return runner, runner.addresses[0][1]
 
 
-async def _run_engine(served: Served, host: str, port: int) -> None:
-    from serving.gateway.server import until_signal
-
-    runner, port = await listen(build_app(served), host, port)
-    print(f"engine for {served.name} at http://{host}:{port}/v1", flush=True)
-    await until_signal()
-    await runner.cleanup()
-
-
 def main(argv: list[str] | None = None) -> int:
     """The bare engine; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m serving.engine", description="CPU model server")
@@ -82,9 +73,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--max-batch", type=int, default=16)
     parser.add_argument("--context", type=int, default=0, help="tokens of prompt plus answer; 0: the model's own")
     given = parser.parse_args(argv)
+
+    async def run(served: Served) -> None:
+        from serving.gateway.server import until_signal
+
+        runner, port = await listen(build_app(served), given.host, given.port)
+        print(f"engine for {served.name} at http://{given.host}:{port}/v1", flush=True)
+        await until_signal()
+        await runner.cleanup()
+
     try:
-        served = load_served(given.model, given.name, given.max_batch, given.context)
-        asyncio.run(_run_engine(served, given.host, given.port))
+        asyncio.run(run(load_served(given.model, given.name, given.max_batch, given.context)))
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -103,7 +102,8 @@ async def _serve(served: Served, host: str, port: int, open_browser: bool, model
         upstream=f"http://127.0.0.1:{engine_port}",
         auth="none",
         model_name=served.name,
-        model_version=_version(served.name),
+        # A folder name as a metric label.
+        model_version=re.sub(r"[^A-Za-z0-9._-]", "-", served.name).lstrip("._-")[:80] or "model",
         tokenizer=model / "tokenizer.json",
         baseline=baseline if baseline.is_file() else None,
         audit_file="",
@@ -124,11 +124,6 @@ async def _serve(served: Served, host: str, port: int, open_browser: bool, model
         await run_gateway(config, announce)
     finally:
         await runner.cleanup()
-
-
-def _version(name: str) -> str:
-    """A folder name as a metric label."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-")[:80] or "model"
 
 
 def serve(model: Path, host: str = "127.0.0.1", port: int = 8080, open_browser: bool = False) -> None:

@@ -7,21 +7,20 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 FinishReason = Literal["stop", "length"]
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What must be equal inside a batch."""
 
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = -1
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
 
 
 @dataclass(eq=False)
@@ -42,14 +41,10 @@ class QueueFullError(Exception):
     """The waiting line is at its limit."""
 
 
-@dataclass
-class Counters:
-    """What the engine's /metrics shows."""
-
-    requests: int = 0
-    batches: int = 0
-    tokens: int = 0
-    busy_seconds: float = 0.0
+MAX_WAITING = 256
+"""Completions in the line; more are refused."""
+COMPANY_SECONDS = 0.005
+"""Waited for others after the first request of a batch."""
 
 
 class Scheduler:
@@ -60,31 +55,18 @@ class Scheduler:
         eos_token_ids: the ids that end an answer.
         pad_token_id: the id that fills short prompts.
         max_batch: rows of one batch.
-        max_waiting: completions in the line; more are refused with QueueFullError.
-        window: seconds to wait for company after the first request of a batch.
     """
 
-    def __init__(
-        self,
-        decoder: Any,
-        eos_token_ids: list[int],
-        pad_token_id: int,
-        max_batch: int = 16,
-        max_waiting: int = 256,
-        window: float = 0.005,
-    ) -> None:
-        self._decoder = decoder
+    def __init__(self, decoder: Any, eos_token_ids: list[int], pad_token_id: int, max_batch: int = 16) -> None:
+        self._decoder, self._pad, self._max_batch = decoder, pad_token_id, max_batch
         self.eos_token_ids = frozenset(eos_token_ids)
-        self._pad = pad_token_id
-        self._max_batch = max_batch
-        self._max_waiting = max_waiting
-        self._window = window
+        self.requests = self.batches = self.tokens = 0
+        self.busy_seconds = 0.0
         self._waiting: deque[Job] = deque()
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._running: list[Job] = []
-        self.counters = Counters()
 
     @property
     def waiting(self) -> int:
@@ -112,16 +94,16 @@ class Scheduler:
 
     def submit(self, jobs: list[Job]) -> None:
         """Put jobs in the line, all or none."""
-        if len(self._waiting) + len(jobs) > self._max_waiting:
+        if len(self._waiting) + len(jobs) > MAX_WAITING:
             raise QueueFullError
         self._waiting.extend(jobs)
-        self.counters.requests += len(jobs)
+        self.requests += len(jobs)
         self._wake.set()
 
     async def _work(self) -> None:
         while True:
             await self._wake.wait()
-            await asyncio.sleep(self._window)
+            await asyncio.sleep(COMPANY_SECONDS)
             batch = self._next_batch()
             if not batch:
                 self._wake.clear()
@@ -136,8 +118,8 @@ class Scheduler:
                         job.events.put_nowait(error)
             finally:
                 self._running = []
-            self.counters.batches += 1
-            self.counters.busy_seconds += time.perf_counter() - started
+            self.batches += 1
+            self.busy_seconds += time.perf_counter() - started
 
     def _next_batch(self) -> list[Job]:
         """The oldest waiting job and those that can share its batch."""
@@ -147,17 +129,18 @@ class Scheduler:
             return []
         first = self._waiting[0]
         batch: list[Job] = []
+        rest: deque[Job] = deque()
         longest = room = 0
         for job in self._waiting:
-            if job.settings != first.settings or job.cancelled or len(batch) == self._max_batch:
-                continue
             # One batch shares its longest prompt and its largest max_tokens; both must fit the model's window.
             prompt, tokens = max(longest, len(job.prompt_ids)), max(room, job.max_tokens)
-            if prompt + tokens <= self._decoder.window:
+            fits = prompt + tokens <= self._decoder.window and len(batch) < self._max_batch
+            if fits and job.settings == first.settings and not job.cancelled:
                 batch.append(job)
                 longest, room = prompt, tokens
-        taken = {id(job) for job in batch}
-        self._waiting = deque(job for job in self._waiting if id(job) not in taken and not job.cancelled)
+            elif not job.cancelled:
+                rest.append(job)
+        self._waiting = rest
         return batch
 
     def _generate(self, batch: list[Job]) -> None:
@@ -176,7 +159,7 @@ class Scheduler:
             if job.ended or job.cancelled:
                 return True
             job.produced += 1
-            self.counters.tokens += 1
+            self.tokens += 1
             post(job.events.put_nowait, token_id)
             if token_id in self.eos_token_ids:
                 end(job, "stop")
@@ -184,10 +167,9 @@ class Scheduler:
                 end(job, "length")
             return job.ended
 
-        settings = batch[0].settings
         params = SamplingParams(
             max_new_tokens=max(job.max_tokens for job in batch),
-            **asdict(settings),
+            **batch[0].settings._asdict(),
             eos_token_ids=tuple(sorted(self.eos_token_ids)),
             pad_token_id=self._pad,
         )

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinical_r1.errors import UserError
+from serving.engine.answer import Detokenizer, StopText
 from serving.engine.api import build_app
-from serving.engine.detokenize import Detokenizer, StopText
 from serving.engine.main import load_served, main
 
 QUESTION = {"messages": [{"role": "user", "content": "发热三天 fever?"}], "max_tokens": 24, "seed": 7}
