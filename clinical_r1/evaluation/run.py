@@ -24,7 +24,7 @@ from clinical_r1.evaluation.pages.results import write_evaluation
 from clinical_r1.evaluation.thinking import Curve, thinking_curve
 from clinical_r1.folders import check_model_folder, identity
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.objectstore.binding import folder_weights
+from clinical_r1.objectstore.manifest import folder_weights
 from clinical_r1.privacy.crossing import check_crossing, check_gate
 from clinical_r1.reasoning import UNREADABLE
 from clinical_r1.sampling import Sampling

@@ -116,19 +116,17 @@ def check_key(key: str) -> str:
     return key
 
 
-def copy_hashed(blocks: Iterable[bytes], out: IO[bytes], watch: Watch | None = None) -> str:
-    """Write the blocks to `out`; returns their SHA-256."""
+def copy_checked(
+    blocks: Iterable[bytes], out: IO[bytes], watch: Watch | None = None, place: str = "", expected: str = ""
+) -> str:
+    """Write the blocks to `out`; returns their SHA-256. Raises Damaged, of `place`, where another was expected."""
     digest = hashlib.sha256()
     for block in blocks:
         digest.update(block)
         out.write(block)
         if watch is not None:
             watch(len(block))
-    return digest.hexdigest()
-
-
-def check_digest(place: str, digest: str, expected: str) -> str:
-    """The digest; raises Damaged where another one was expected."""
-    if expected and digest != expected:
+    found = digest.hexdigest()
+    if expected and found != expected:
         raise Damaged(f"{place}: its SHA-256 is not the one in the manifest: the object was changed; publish it again")
-    return digest
+    return found

@@ -7,7 +7,6 @@ s3://clinical-r1/models/NAME/VERSION, which is the `storageUri` that KServe take
 import hashlib
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +14,20 @@ from pydantic import BaseModel, ValidationError
 
 from clinical_r1.errors import UserError
 from clinical_r1.folders import check_model_folder
-from clinical_r1.objectstore.binding import approve, check_bound, manifest_weights, supersede, weights_sha256
 from clinical_r1.objectstore.face import Conflict, NotFound, Store, Unreadable
-from clinical_r1.objectstore.manifest import ALIASES, MANIFEST, Aliases, Facts, Gate, ModelManifest, Move
+from clinical_r1.objectstore.manifest import (
+    ALIASES,
+    MANIFEST,
+    Aliases,
+    Facts,
+    Gate,
+    ModelManifest,
+    Move,
+    approve,
+    check_bound,
+    now,
+    supersede,
+)
 from clinical_r1.objectstore.transfer import (
     FileEntry,
     Transferred,
@@ -55,37 +65,34 @@ def publish(
     check_model_folder(folder)
     # A local gate's approval writes a manifest.json into the folder; here that name is the store's own record.
     files = {entry: path for entry, path in describe_files(folder, extra).items() if entry.path != MANIFEST}
-    held = weights_sha256((entry.path, entry.sha256) for entry in files)
+    listed = sorted(files, key=lambda entry: entry.path)
+    version = _check_name(version or content_version(listed))
+    manifest = ModelManifest(**facts.model_dump(), name=name, version=version, created=now(), files=listed)
     if facts.gate is not None:
-        check_bound("the gate's decision", facts.gate.weights, held, str(folder))
+        check_bound("the gate's decision", facts.gate.weights, manifest.weights, str(folder))
     if facts.baseline:
-        check_bound("the reasoning baseline", str(facts.baseline.get("weights", "")), held, str(folder))
-    version = version or content_version(list(files))
-    _check_name(version)
-    prefix = f"{name}/{version}"
-    say(f"{store.uri}/{prefix}: {len(files)} files, {size_text(sum(entry.size for entry in files))}")
-    upload_files(store, prefix, files, say=say)
-    manifest = ModelManifest(
-        **facts.model_dump(), name=name, version=version, created=_now(), files=sorted(files, key=lambda e: e.path)
-    )
+        stated = str(facts.baseline.get("weights", ""))
+        check_bound("the reasoning baseline", stated, manifest.weights, str(folder))
+    place = f"{store.uri}/{manifest.label}"
+    say(f"{place}: {len(files)} files, {size_text(manifest.size)}")
+    upload_files(store, manifest.label, files, say=say)
+    manifest.created = now()
     try:
-        store.put_if_absent(f"{prefix}/{MANIFEST}", _json(manifest))
+        store.put_if_absent(f"{manifest.label}/{MANIFEST}", _json(manifest))
     except Conflict:
         there = read_manifest(store, name, version)
-        if there.files != manifest.files:
-            raise UserError(
-                f"{store.uri}/{prefix}: this version is another model already: give another --version"
-            ) from None
+        if there.files != listed:
+            raise UserError(f"{place}: this version is another model already: give another --version") from None
         manifest = there
-        say(f"{store.uri}/{prefix}: was published on {there.created}; its manifest stays as it is")
-    move = Move(at=_now(), action="publish", alias="candidate", version=version, by=by)
+        say(f"{place}: was published on {there.created}; its manifest stays as it is")
+    move = Move(at=now(), action="publish", alias="candidate", version=version, by=by)
     _change_aliases(store, name, lambda aliases: _moved(aliases, move))
     return manifest
 
 
 def content_version(files: list[FileEntry]) -> str:
-    """`v-` and 12 hex digits: the same files give the same version."""
-    lines = "".join(f"{entry.sha256}  {entry.path}\n" for entry in sorted(files, key=lambda e: e.path))
+    """`v-` and 12 hex digits: the same files, sorted by path, give the same version."""
+    lines = "".join(f"{entry.sha256}  {entry.path}\n" for entry in files)
     return "v-" + hashlib.sha256(lines.encode()).hexdigest()[:12]
 
 
@@ -97,35 +104,31 @@ def names(store: Store) -> tuple[str, ...]:
 def versions(store: Store, name: str) -> list[tuple[str, ModelManifest | UserError | None]]:
     """Each version with its manifest, oldest first; then what is no manifest, as the error that says so, and None for
     an upload that did not end."""
-    found: list[tuple[str, ModelManifest | UserError | None]] = []
+    found: list[tuple[str, ModelManifest]] = []
+    rest: list[tuple[str, ModelManifest | UserError | None]] = []
     for version in store.list_folders(f"{_check_name(name)}/"):
         try:
-            found.append((version, _read(store, f"{name}/{version}/{MANIFEST}", ModelManifest)))
+            manifest = _read(store, f"{name}/{version}/{MANIFEST}", ModelManifest)
         except Unreadable as error:
-            found.append((version, error))
-    read = [pair for pair in found if isinstance(pair[1], ModelManifest)]
-    rest = [pair for pair in found if not isinstance(pair[1], ModelManifest)]
-    return sorted(read, key=lambda pair: (pair[1].created, pair[0])) + rest  # type: ignore[union-attr]
-
-
-def resolve(store: Store, name: str, version: str) -> str:
-    """The version behind an alias, or the version itself. Raises UserError where the alias points nowhere."""
-    if version not in ("candidate", "production", "previous"):
-        return version
-    found = str(getattr(read_aliases(store, name)[0], version))
-    if not found:
-        raise UserError(f"{store.uri}/{name}: no version is '{version}' yet: see `clinical-r1 models list`")
-    return found
+            rest.append((version, error))
+            continue
+        if manifest is None:
+            rest.append((version, None))
+        else:
+            found.append((version, manifest))
+    return [*sorted(found, key=lambda pair: (pair[1].created, pair[0])), *rest]
 
 
 def read_manifest(store: Store, name: str, version: str) -> ModelManifest:
-    """The manifest of a version or an alias. Raises UserError where there is none."""
-    version = resolve(store, _check_name(name), version)
+    """The manifest of a version or of what an alias points to. Raises UserError where there is none."""
+    place = f"{store.uri}/{_check_name(name)}"
+    if version in ("candidate", "production", "previous"):
+        alias, version = version, str(getattr(read_aliases(store, name)[0], version))
+        if not version:
+            raise UserError(f"{place}: no version is '{alias}' yet: see `clinical-r1 models list`")
     found = _read(store, f"{name}/{_check_name(version)}/{MANIFEST}", ModelManifest)
     if found is None:
-        raise UserError(
-            f"{store.uri}/{name}/{version}: no such version, or its upload did not end: see `clinical-r1 models list`"
-        )
+        raise UserError(f"{place}/{version}: no such version, or its upload did not end: see `clinical-r1 models list`")
     return found
 
 
@@ -134,15 +137,13 @@ def read_aliases(store: Store, name: str) -> tuple[Aliases, str]:
     key = f"{_check_name(name)}/{ALIASES}"
     # The etag first: a change in between makes the conditional write fail, never succeed on what was not seen.
     stat = store.stat(key)
-    if stat is None:
-        return Aliases(), ""
-    return _read(store, key, Aliases) or Aliases(), stat.etag
+    return (Aliases(), "") if stat is None else (_read(store, key, Aliases) or Aliases(), stat.etag)
 
 
 def fetch(store: Store, name: str, version: str, folder: Path, say: Say = print) -> Transferred:
     """Download a version (or what an alias points to), each file checked against the manifest."""
     manifest = read_manifest(store, name, version)
-    return download_files(store, f"{name}/{manifest.version}", manifest.files, folder, say=say)
+    return download_files(store, manifest.label, manifest.files, folder, say=say)
 
 
 def promote(
@@ -162,36 +163,33 @@ def promote(
     overridden.
     """
     manifest = read_manifest(store, name, version)
-    label = f"{manifest.name}/{manifest.version}"
-    before, held = manifest.gate, manifest_weights(manifest)
+    label, before, held = manifest.label, manifest.gate, manifest.weights
     gate = supersede(label, gate, held, before) if gate else before
     if gate is None:
         raise UserError(f"promote: {label} has no gate result: run the gate and give its file with --gate gate.json")
     check_bound("the gate's decision", gate.weights, held, label)
     approved = approve(label, gate, approved_by, reason, override_hold, override_refusal)
     older = [*manifest.superseded, before] if before and gate is not before else manifest.superseded
-    _rewrite_manifest(store, manifest, {"gate": approved, "superseded": older})
-    move = Move(
-        at=_now(),
-        action="promote",
-        alias="production",
-        version=manifest.version,
-        by=approved_by,
-        reason=reason,
-        gate=gate.decision,
-        override=gate.decision != "promote",
-    )
-    return _change_aliases(store, name, lambda aliases: _into_production(aliases, move))
+    key = f"{label}/{MANIFEST}"
+    stat = store.stat(key)
+    if stat is None:
+        raise NotFound(f"{store.uri}/{key}: the manifest has gone")
+    changed = manifest.model_copy(update={"gate": approved, "superseded": older})
+    store.put_if_match(key, _json(changed), stat.etag)
+    by, decision = approved_by, gate.decision
+    move = Move(at=now(), action="promote", alias="production", version=manifest.version, by=by, reason=reason)
+    move = move.model_copy(update={"gate": decision, "override": decision != "promote"})
+    return _change_aliases(store, name, lambda aliases: _moved(aliases, move))
 
 
 def check_served(store: Store, name: str, version: str) -> ModelManifest:
     """The manifest of a version that may be served. Raises UserError where nobody approved it, where its gate is about
     other weights, or where the store no longer holds the files that the manifest lists."""
     manifest = read_manifest(store, name, version)
-    label = f"{manifest.name}/{manifest.version}"
+    label = manifest.label
     if manifest.gate is None or not manifest.gate.approved_by:
         raise UserError(f"{label}: nobody took it into production: `clinical-r1 models promote {name} {version}` first")
-    check_bound("the gate's decision", manifest.gate.weights, manifest_weights(manifest), label)
+    check_bound("the gate's decision", manifest.gate.weights, manifest.weights, label)
     for entry in manifest.files:
         stat = store.stat(f"{label}/{entry.path}")
         if stat is None or stat.size != entry.size or (stat.sha256 and stat.sha256 != entry.sha256):
@@ -209,26 +207,20 @@ def rollback(store: Store, name: str, by: str, reason: str) -> Aliases:
     def back(aliases: Aliases) -> Aliases:
         if not aliases.previous:
             raise UserError(f"{store.uri}/{name}: nothing to roll back to: no version was in production before")
-        move = Move(at=_now(), action="rollback", alias="production", version=aliases.previous, by=by, reason=reason)
-        return _into_production(aliases, move)
+        to = aliases.previous
+        return _moved(aliases, Move(at=now(), action="rollback", alias="production", version=to, by=by, reason=reason))
 
     read_manifest(store, name, "previous")
     return _change_aliases(store, name, back)
-
-
-def _into_production(aliases: Aliases, move: Move) -> Aliases:
-    if aliases.production == move.version:
-        return aliases
-    previous = aliases.production
-    return _moved(aliases, move).model_copy(update={"previous": previous})
 
 
 def _moved(aliases: Aliases, move: Move) -> Aliases:
     before = str(getattr(aliases, move.alias))
     if before == move.version:
         return aliases
+    changes = {"previous": before} if move.alias == "production" else {}
     history = [*aliases.history, move.model_copy(update={"before": before})]
-    return aliases.model_copy(update={move.alias: move.version, "history": history})
+    return aliases.model_copy(update={move.alias: move.version, "history": history, **changes})
 
 
 def _change_aliases(store: Store, name: str, change: Callable[[Aliases], Aliases]) -> Aliases:
@@ -248,14 +240,6 @@ def _change_aliases(store: Store, name: str, change: Callable[[Aliases], Aliases
             continue
         return changed
     raise Conflict(f"{store.uri}/{key}: other writers came first {_MOVES} times: try again later")
-
-
-def _rewrite_manifest(store: Store, manifest: ModelManifest, changes: dict[str, object]) -> None:
-    key = f"{manifest.name}/{manifest.version}/{MANIFEST}"
-    stat = store.stat(key)
-    if stat is None:
-        raise NotFound(f"{store.uri}/{key}: the manifest has gone")
-    store.put_if_match(key, _json(manifest.model_copy(update=changes)), stat.etag)
 
 
 def _read(store: Store, key: str, model: type[ModelT]) -> ModelT | None:
@@ -279,7 +263,3 @@ def _check_name(name: str) -> str:
             f"model '{name}': use lower-case letters, digits and dashes, at most 63, for names and versions"
         )
     return name
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,18 +1,20 @@
-"""MinIO, or any S3, through the public face of the `minio` SDK."""
+"""MinIO, or any S3, through the public face of the `minio` SDK. An operation is tried again while the endpoint is away,
+and put into one sentence where it says no."""
 
 import hashlib
-import io
+import re
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 import minio.time
 import urllib3
 from minio import Minio
 from minio.credentials import Credentials, Provider
-from minio.error import S3Error, ServerError
+from minio.error import InvalidResponseError, S3Error, ServerError
 from minio.signer import sign_v4_s3
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -25,14 +27,37 @@ from clinical_r1.objectstore.face import (
     Entry,
     NotFound,
     Stat,
+    StoreFull,
     StoreRefused,
+    StoreUnavailable,
     Watch,
-    check_digest,
     check_key,
-    copy_hashed,
+    copy_checked,
 )
 from clinical_r1.objectstore.settings import StoreSettings
-from clinical_r1.objectstore.trying import keep_trying
+
+ONE_REQUEST = 5 << 30
+"""Bytes that S3 takes in one request; what is larger goes up in parts."""
+_PART_SIZE, _PARTS_AT_ONCE = 64 << 20, 2
+_META = "x-amz-meta-sha256"
+_CONNECTIONS = 32
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
+# Busy or starting: the same request may well succeed later.
+_PASSING = {
+    "ConditionalRequestConflict",
+    "IncompleteBody",
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "SlowDownRead",
+    "SlowDownWrite",
+    "XMinioServerNotInitialized",
+    "NoSuchUpload",  # the parts of a large object that a restart forgot: the file is sent anew
+}
+_FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage"}
+T = TypeVar("T")
 
 
 class Slice(NamedTuple):
@@ -42,15 +67,6 @@ class Slice(NamedTuple):
     handle: BinaryIO
     offset: int
     length: int
-
-
-def slices(handle: BinaryIO, size: int, each: int, watch: Watch | None = None) -> Iterator[Slice]:
-    """The first `size` bytes in pieces of `each`; `watch` is told of a piece before it is sent."""
-    for offset in range(0, size, each):
-        count = min(each, size - offset)
-        if watch is not None:
-            watch(count)
-        yield Slice(handle, offset, count)
 
 
 class _Plain(HTTPConnection):
@@ -85,19 +101,6 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _Secure
 
 
-POOLS = {"http": _PlainPool, "https": _SecurePool}
-"""For a PoolManager's `pool_classes_by_scheme`."""
-
-
-ONE_REQUEST = 5 << 30
-"""Bytes that S3 takes in one request; what is larger goes up in parts."""
-_PART_SIZE, _PARTS_AT_ONCE = 64 << 20, 2
-_SLICE = 1 << 20
-_META = "sha256"
-_CONNECTIONS = 32
-T = TypeVar("T")
-
-
 class _SecretFiles(Provider):
     """Credentials of a mounted Secret, read at each request: the SDK's own providers read files once."""
 
@@ -127,8 +130,8 @@ class S3Store:
 
     def __init__(self, bucket: str, prefix: str, settings: StoreSettings) -> None:
         self.bucket, self.prefix, self.settings = bucket, prefix, settings
-        self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
-        # Retries are ours (trying.py): the SDK's default gives up after six seconds, a MinIO restart takes longer.
+        self.uri, self._endpoint = f"s3://{bucket}/{prefix}".rstrip("/"), f"object store {settings.endpoint}"
+        # Retries are ours: the SDK's default gives up after six seconds, a MinIO restart takes longer.
         self._http = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=10, read=120),
             maxsize=_CONNECTIONS,
@@ -136,37 +139,65 @@ class S3Store:
             cert_reqs="CERT_REQUIRED",
             ca_certs=str(settings.ca_bundle) if settings.ca_bundle else None,
         )
+        self._http.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
         self._credentials = _SecretFiles(settings)
-        self._http.pool_classes_by_scheme = POOLS
+        told: dict[str, Any] = {"credentials": self._credentials, "region": settings.region, "http_client": self._http}
         scheme, _, host = settings.endpoint.partition("://")
-        self._client = Minio(
-            host,
-            secure=scheme == "https",
-            region=settings.region,
-            credentials=self._credentials,
-            http_client=self._http,
-        )
+        self._client = Minio(host, secure=scheme == "https", **told)
 
     def put(self, key: str, data: bytes) -> Stat:
-        digest = hashlib.sha256(data).hexdigest()
-        etag = self._try(key, lambda: self._send(key, data, len(data), digest))
+        return self._put(key, data, {}, "")
+
+    def put_if_absent(self, key: str, data: bytes) -> Stat:
+        return self._put(key, data, {"If-None-Match": "*"}, "already there")
+
+    def put_if_match(self, key: str, data: bytes, etag: str) -> Stat:
+        return self._put(key, data, {"If-Match": f'"{etag}"'}, "changed since it was read")
+
+    def _put(self, key: str, data: bytes, condition: dict[str, str], why: str) -> Stat:
+        digest, attempts = hashlib.sha256(data).hexdigest(), 0
+
+        def write() -> str:
+            nonlocal attempts
+            attempts += 1
+            return self._send(key, data, len(data), digest, condition)
+
+        try:
+            etag = self._try(key, write)
+        except Conflict:
+            # An earlier attempt may have been carried out although its answer was lost on the way.
+            there = None
+            with suppress(NotFound):
+                there = self.get(key) if attempts > 1 else None
+            if there != data:
+                raise Conflict(f"{self.uri}/{key}: {why}: another writer came first") from None
+            stat = self.stat(key)
+            etag = stat.etag if stat else ""
         return Stat(key, len(data), etag, digest)
 
     def put_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> Stat:
-        digest = sha256 or file_sha256(path)
-        size = path.stat().st_size
+        digest, size = sha256 or file_sha256(path), path.stat().st_size
+
+        def slices(handle: BinaryIO) -> Iterator[Slice]:
+            for offset in range(0, size, BLOCK):
+                count = min(BLOCK, size - offset)
+                if watch is not None:
+                    watch(count)
+                yield Slice(handle, offset, count)
 
         def write() -> str:
             with open(path, "rb") as handle:
-                if size > ONE_REQUEST:
-                    return self._send_parts(key, _Watched(handle, watch), size, digest)
-                return self._send(key, slices(handle, size, _SLICE, watch), size, digest)
+                if size <= ONE_REQUEST:
+                    return self._send(key, slices(handle), size, digest, {})
+                written = self._client.put_object(
+                    self.bucket, self._name(key), cast(BinaryIO, _Watched(handle, watch)), size,
+                    part_size=_PART_SIZE, num_parallel_uploads=_PARTS_AT_ONCE, metadata={_META: digest},
+                )  # fmt: skip
+                return written.etag or ""
 
         return Stat(key, size, self._try(key, write), digest)
 
-    def _send(
-        self, key: str, body: bytes | Iterator[Slice], size: int, digest: str, condition: dict[str, str] | None = None
-    ) -> str:
+    def _send(self, key: str, body: bytes | Iterator[Slice], size: int, digest: str, condition: dict[str, str]) -> str:
         """One signed PUT; returns the etag.
 
         The SDK's `put_object` reads everything into memory, hashes it again for the signature, and has no word for
@@ -182,20 +213,15 @@ class S3Store:
             "Content-Type": "application/octet-stream",
             "x-amz-date": minio.time.to_amz_date(now),
             "x-amz-content-sha256": signed_hash,
-            f"x-amz-meta-{_META}": digest,
-            **(condition or {}),
+            _META: digest,
+            **condition,
         }
         if credentials.session_token:
             headers["X-Amz-Security-Token"] = credentials.session_token
         signed = sign_v4_s3(
-            method="PUT",
-            url=url,
-            region=self.settings.region,
-            headers=headers,
-            credentials=credentials,
-            content_sha256=signed_hash,
-            date=now,
-        )
+            method="PUT", url=url, region=self.settings.region, headers=headers, credentials=credentials,
+            content_sha256=signed_hash, date=now,
+        )  # fmt: skip
         response = self._http.request("PUT", url.geturl(), body=cast(Any, body), headers=cast(dict[str, str], signed))
         if response.status == 200:
             return response.headers.get("etag", "").strip('"')
@@ -203,91 +229,43 @@ class S3Store:
             raise ServerError(f"no body with status {response.status}", response.status)
         raise S3Error.fromxml(response)
 
-    def _send_parts(self, key: str, body: _Watched, size: int, digest: str) -> str:
-        written = self._client.put_object(
-            self.bucket,
-            self._name(key),
-            cast(BinaryIO, body),
-            size,
-            part_size=_PART_SIZE,
-            num_parallel_uploads=_PARTS_AT_ONCE,
-            metadata={_META: digest},
-        )
-        return written.etag or ""
-
-    def put_if_absent(self, key: str, data: bytes) -> Stat:
-        return self._put_if(key, data, {"If-None-Match": "*"}, "already there")
-
-    def put_if_match(self, key: str, data: bytes, etag: str) -> Stat:
-        return self._put_if(key, data, {"If-Match": f'"{etag}"'}, "changed since it was read")
-
-    def _put_if(self, key: str, data: bytes, condition: dict[str, str], why: str) -> Stat:
-        digest, attempts = hashlib.sha256(data).hexdigest(), 0
-
-        def write() -> str:
-            nonlocal attempts
-            attempts += 1
-            return self._send(key, data, len(data), digest, condition)
-
+    @contextmanager
+    def _open(self, key: str) -> Iterator[Any]:
+        response = self._client.get_object(self.bucket, self._name(key))
         try:
-            etag = self._try(key, write)
-        except Conflict:
-            # An earlier attempt may have been carried out although its answer was lost on the way.
-            if attempts == 1 or self._current(key) != data:
-                raise Conflict(f"{self.uri}/{key}: {why}: another writer came first") from None
-            there = self.stat(key)
-            etag = there.etag if there else ""
-        return Stat(key, len(data), etag, digest)
-
-    def _current(self, key: str) -> bytes | None:
-        try:
-            return self.get(key)
-        except NotFound:
-            return None
+            yield response
+        finally:
+            response.close()
+            response.release_conn()
 
     def get(self, key: str) -> bytes:
         def read() -> bytes:
-            out = io.BytesIO()
-            self._read(key, out, None)
-            return out.getvalue()
+            with self._open(key) as response:
+                return b"".join(response.stream(BLOCK))
 
         return self._try(key, read)
 
     def get_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> str:
         def read() -> str:
-            with atomic_writer(path, "wb") as out:
-                return check_digest(f"{self.uri}/{key}", self._read(key, out, watch), sha256)
+            with atomic_writer(path, "wb") as out, self._open(key) as response:
+                return copy_checked(response.stream(BLOCK), out, watch, f"{self.uri}/{key}", sha256)
 
         return self._try(key, read)
 
-    def _read(self, key: str, out: IO[bytes], watch: Watch | None) -> str:
-        response = self._client.get_object(self.bucket, self._name(key))
-        try:
-            return copy_hashed(response.stream(BLOCK), out, watch)
-        finally:
-            response.close()
-            response.release_conn()
-
     def stat(self, key: str) -> Stat | None:
+        def ask() -> None:
+            with self._open(key):
+                pass
+
         name = self._name(key)
         try:
             found = self._try(key, lambda: self._client.stat_object(self.bucket, name))
         except (NotFound, StoreRefused):
-            self._why_not(key)
+            # HEAD has no body and so no reason: a GET tells an absent object from an absent bucket or a wrong key.
+            with suppress(NotFound):
+                self._try(key, ask)
             return None
-        digest = (found.metadata or {}).get(f"x-amz-meta-{_META}", "")
-        return Stat(key, found.size or 0, found.etag or "", digest)
-
-    def _why_not(self, key: str) -> None:
-        """HEAD has no body and so no reason: a GET tells an absent object from an absent bucket or a wrong key."""
-
-        def ask() -> None:
-            response = self._client.get_object(self.bucket, self._name(key))
-            response.close()
-            response.release_conn()
-
-        with suppress(NotFound):
-            self._try(key, ask)
+        return Stat(key, found.size or 0, found.etag or "", (found.metadata or {}).get(_META, ""))
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         start = f"{self.prefix}/{prefix}".lstrip("/")
@@ -310,4 +288,63 @@ class S3Store:
         return name.removeprefix(f"{self.prefix}/") if self.prefix else name
 
     def _try(self, key: str, operation: Callable[[], T]) -> T:
-        return keep_trying(operation, self.settings, self.bucket, f"{self.uri}/{key}")
+        """Run `operation` until it ends or `settings.patience` seconds are over."""
+        deadline = time.monotonic() + self.settings.patience
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                return operation()
+            except S3Error as error:
+                if error.code not in _PASSING:
+                    raise self._refusal(error, f"{self.uri}/{key}") from None
+                last = str(error.code)
+            except ServerError as error:
+                last = f"HTTP {error.status_code}"
+            except InvalidResponseError as error:
+                status = re.search(r"code: (\d+)", str(error))
+                last = f"HTTP {status[1]}" if status else "no status"
+                if not last.startswith("HTTP 5"):  # those come from a proxy in front while the store restarts
+                    raise StoreUnavailable(
+                        f"{self._endpoint}: the answer is not S3's ({last}): is this the S3 port of the store, and "
+                        "http or https as it wants?"
+                    ) from None
+            except urllib3.exceptions.SSLError:
+                raise StoreRefused(
+                    f"{self._endpoint}: its certificate is not trusted: set AWS_CA_BUNDLE to the PEM file of the "
+                    "authority that signed it (or use http where the store has no TLS)"
+                ) from None
+            except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError) as error:
+                last = type(error).__name__
+            if time.monotonic() + wait > deadline:
+                raise StoreUnavailable(
+                    f"{self._endpoint}: no usable answer for {self.settings.patience:g} s ({last}): is it up, and "
+                    "does a NetworkPolicy let us through? The same command goes on where this one stopped"
+                )
+            time.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
+
+    def _refusal(self, error: S3Error, place: str) -> UserError:
+        """The sentence for an S3 error code, with what to do."""
+        code, user = error.code or "unknown", self.settings.keys()[0]
+        if code == "AccessDenied" and "not valid yet" in (error.message or ""):
+            code = "RequestTimeTooSkewed"  # how a signed URL from the future is refused
+        if code in ("NoSuchKey", "NoSuchObject", "ResourceNotFound"):
+            return NotFound(f"{place}: no such object")
+        if code == "PreconditionFailed":
+            return Conflict(f"{place}: another writer came first")
+        if code in _FULL:
+            return StoreFull(f"{self._endpoint}: no space left for {place}: free some, or grow the volume or the quota")
+        sentences = {
+            "NoSuchBucket": f"bucket '{self.bucket}' does not exist: create it, or correct the URI",
+            "InvalidAccessKeyId": f"access key '{user}' is unknown there: correct AWS_ACCESS_KEY_ID or the Secret",
+            "SignatureDoesNotMatch": f"the secret key of '{user}' is wrong: correct AWS_SECRET_ACCESS_KEY or the "
+            "Secret",
+            "RequestTimeTooSkewed": "this machine's clock and the store's differ by more than 15 minutes: set both by "
+            "NTP",
+            "AccessDenied": f"'{user}' has no right for this on {place}: add it to the key's policy",
+            "AuthorizationHeaderMalformed": f"region '{self.settings.region}' is not the store's: correct AWS_REGION",
+            "XAmzContentSHA256Mismatch": f"{place} arrived with other bytes than were hashed: did something write to "
+            "the file meanwhile, or does a proxy change uploads? Send it again",
+            "EntityTooLarge": f"{place} is larger than the store takes in one object",
+        }
+        return StoreRefused(f"{self._endpoint}: {sentences.get(code, f'{code} for {place}')}")

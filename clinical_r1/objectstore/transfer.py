@@ -5,15 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import Strict, UserError
-from clinical_r1.objectstore.face import Store, check_key
+from clinical_r1.objectstore.face import Store, Watch, check_key
 
 WORKERS = 4
 """Files under way at once."""
@@ -46,10 +44,7 @@ class Transferred(Strict):
 
 
 def describe_files(
-    folder: Path,
-    extra: dict[str, Path] | None = None,
-    workers: int = WORKERS,
-    only: dict[str, Path] | None = None,
+    folder: Path, extra: dict[str, Path] | None = None, only: dict[str, Path] | None = None
 ) -> dict[FileEntry, Path]:
     """Every file below `folder`, and `extra` files under the names given there, with size and SHA-256; or `only` those.
 
@@ -58,12 +53,11 @@ def describe_files(
     found = only or {path.relative_to(folder).as_posix(): path for path in _files(folder)} | (extra or {})
     if not found:
         raise UserError(f"{folder}: no files to publish: give the folder that holds the model")
-    with ThreadPoolExecutor(workers) as pool:
-        digests = list(pool.map(file_sha256, found.values()))
-    entries = zip(found.items(), digests, strict=True)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        digests = dict(zip(found, pool.map(file_sha256, found.values()), strict=True))
     return {
-        FileEntry(path=check_key(name), size=path.stat().st_size, sha256=digest): path
-        for (name, path), digest in sorted(entries)
+        FileEntry(path=check_key(name), size=path.stat().st_size, sha256=digests[name]): path
+        for name, path in sorted(found.items())
     }
 
 
@@ -76,40 +70,34 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def upload_files(
-    store: Store, prefix: str, files: dict[FileEntry, Path], workers: int = WORKERS, say: Callable[[str], None] = print
+    store: Store, prefix: str, files: dict[FileEntry, Path], say: Callable[[str], None] = print
 ) -> Transferred:
     """Send files to `prefix/path`. An object of the same size and SHA-256 is finished and not sent again."""
-
     sizes = {entry.key: entry.size for entry in store.list(f"{prefix}/")}
 
-    def send(entry: FileEntry, watch: Callable[[int], None]) -> bool:
+    def send(entry: FileEntry, watch: Watch) -> bool:
         key = f"{prefix}/{entry.path}"
         if sizes.get(key) == entry.size and (there := store.stat(key)) is not None and there.sha256 == entry.sha256:
             return False
         store.put_file(key, files[entry], entry.sha256, watch)
         return True
 
-    return _in_parallel(files, send, workers, "uploaded", say)
+    return _in_parallel(files, send, "uploaded", say)
 
 
 def download_files(
-    store: Store,
-    prefix: str,
-    entries: Iterable[FileEntry],
-    folder: Path,
-    workers: int = WORKERS,
-    say: Callable[[str], None] = print,
+    store: Store, prefix: str, entries: Iterable[FileEntry], folder: Path, say: Callable[[str], None] = print
 ) -> Transferred:
     """Fetch `prefix/path` of each entry into `folder`, checked by SHA-256. Files that are there already stay."""
 
-    def fetch(entry: FileEntry, watch: Callable[[int], None]) -> bool:
+    def fetch(entry: FileEntry, watch: Watch) -> bool:
         target = folder / check_key(entry.path)
         if target.is_file() and target.stat().st_size == entry.size and file_sha256(target) == entry.sha256:
             return False
         store.get_file(f"{prefix}/{entry.path}", target, entry.sha256, watch)
         return True
 
-    return _in_parallel(entries, fetch, workers, "downloaded", say)
+    return _in_parallel(entries, fetch, "downloaded", say)
 
 
 class _Stopped(Exception):  # noqa: N818
@@ -117,61 +105,42 @@ class _Stopped(Exception):  # noqa: N818
 
 
 def _in_parallel(
-    entries: Iterable[FileEntry],
-    move: Callable[[FileEntry, Callable[[int], None]], bool],
-    workers: int,
-    verb: str,
-    say: Callable[[str], None],
+    entries: Iterable[FileEntry], move: Callable[[FileEntry, Watch], bool], verb: str, say: Callable[[str], None]
 ) -> Transferred:
-    """Largest first, so that no big file is left alone at the end; the first failure stops the others."""
+    """Largest first, so that no big file is left alone at the end. The first failure, and whatever else ends this early
+    (Ctrl-C too), stops the others at their next block."""
     queue = sorted(entries, key=lambda entry: -entry.size)
-    progress = _Progress(queue, verb, say)
-    with ThreadPoolExecutor(workers) as pool, progress.stopping():
-        futures = {pool.submit(move, entry, progress.watch): entry for entry in queue}
+    whole = size_text(sum(entry.size for entry in queue))
+    stop, lock = threading.Event(), threading.Lock()
+    done, told = 0, time.monotonic()
+
+    def watch(count: int) -> None:
+        nonlocal done, told
+        if stop.is_set():
+            raise _Stopped
+        with lock:
+            done += count
+            due = time.monotonic() - told > _REPORT_EVERY
+            if due:
+                told = time.monotonic()
+        if due:
+            say(f"{verb} {size_text(done)} of {whole}")
+
+    with ThreadPoolExecutor(WORKERS) as pool:
         try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            failed = next((f for f in done if f.exception() and not isinstance(f.exception(), _Stopped)), None)
+            futures = {pool.submit(move, entry, watch): entry for entry in queue}
+            ended, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            failed = next((f for f in ended if f.exception() and not isinstance(f.exception(), _Stopped)), None)
             if failed is not None:
                 failed.result()
         except BaseException:
-            progress.stop.set()
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     sent = [entry for future, entry in futures.items() if future.result()]
-    total = sum(entry.size for entry in sent)
-    say(f"{verb} {len(sent)} files, {size_text(total)}; {len(queue) - len(sent)} were there already")
-    return Transferred(
-        files=len(queue), sent=sorted(e.path for e in sent), skipped=len(queue) - len(sent), bytes_sent=total
-    )
-
-
-class _Progress:
-    """Counts bytes of all threads and says so now and then."""
-
-    def __init__(self, entries: list[FileEntry], verb: str, say: Callable[[str], None]) -> None:
-        self.stop = threading.Event()
-        self._total, self._verb, self._say = sum(entry.size for entry in entries), verb, say
-        self._done, self._lock, self._last = 0, threading.Lock(), time.monotonic()
-
-    def watch(self, count: int) -> None:
-        if self.stop.is_set():
-            raise _Stopped
-        with self._lock:
-            self._done += count
-            due = time.monotonic() - self._last > _REPORT_EVERY
-            if due:
-                self._last = time.monotonic()
-        if due:
-            self._say(f"{self._verb} {size_text(self._done)} of {size_text(self._total)}")
-
-    @contextmanager
-    def stopping(self) -> Any:
-        """Whatever ends the block early (Ctrl-C too) ends the threads at their next block."""
-        try:
-            yield
-        except BaseException:
-            self.stop.set()
-            raise
+    total, skipped = sum(entry.size for entry in sent), len(queue) - len(sent)
+    say(f"{verb} {len(sent)} files, {size_text(total)}; {skipped} were there already")
+    return Transferred(files=len(queue), sent=sorted(e.path for e in sent), skipped=skipped, bytes_sent=total)
 
 
 def size_text(count: float) -> str:

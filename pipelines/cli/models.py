@@ -148,16 +148,16 @@ def register(
     Example: clinical-r1 models register r1 production --registry URL --by "Dr. Li" --store s3://b/models
     """
     from clinical_r1.errors import UserError
-    from clinical_r1.objectstore import model_registry
+    from clinical_r1.objectstore import publication
     from clinical_r1.objectstore.store import open_store
 
     if (registry or not mlflow) and (not registry.startswith(("http://", "https://")) or not by):
         raise UserError("models register: give --registry http(s)://HOST:PORT and --by NAME, or --mlflow URI")
     place = open_store(store)
     if registry:
-        typer.echo(f"registered: {model_registry.register(place, name, version, registry, by)} in {registry}")
+        typer.echo(f"registered: {publication.register(place, name, version, registry, by)} in {registry}")
     if mlflow:
-        typer.echo(f"registered: {model_registry.register_in_mlflow(place, name, version, mlflow)} in {mlflow}")
+        typer.echo(f"registered: {publication.register_in_mlflow(place, name, version, mlflow)} in {mlflow}")
 
 
 @app.command("rollback")
@@ -243,7 +243,7 @@ def serve(
 
     Production uses vLLM behind the gateway; this is for laptops and tests.
     """
-    from clinical_r1.objectstore.binding import check_beside
+    from clinical_r1.objectstore.manifest import check_beside
     from serving.engine.main import serve as serve_model
 
     if model.is_dir():

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from typing import Any
 
-from clinical_r1.objectstore.binding import manifest_weights
 from clinical_r1.objectstore.manifest import Gate, RuleResult
 from clinical_r1.objectstore.models import promote, read_manifest
 from clinical_r1.schema import write_jsonl
@@ -41,7 +40,7 @@ def roll_out(bench: Bench) -> dict[str, Any]:
 def _approve(bench: Bench, version: str) -> None:
     """A gate that says `promote` of these weights, and a person: without both, nothing is rolled out."""
     store = bench.store("models")
-    weights = manifest_weights(read_manifest(store, "tiny", version))
+    weights = read_manifest(store, "tiny", version).weights
     gate = Gate(
         decision="promote", weights=weights, rules=[RuleResult(rule="suite", result="pass", reason="made for it")]
     )

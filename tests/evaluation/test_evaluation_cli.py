@@ -16,7 +16,7 @@ from clinical_r1.evaluation.inputs import read_evaluated
 from clinical_r1.evaluation.judging.review import ReviewItem, from_csv, to_csv
 from clinical_r1.evaluation.promotion.policy import read_policy
 from clinical_r1.evaluation.promotion.run import multiple_choice
-from clinical_r1.objectstore.binding import folder_weights
+from clinical_r1.objectstore.manifest import folder_weights
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
 from pipelines.cli.main import app, main
 from pipelines.evaluate_run import read_settings

@@ -12,7 +12,7 @@ from clinical_r1.evaluation.promotion.gate import GateInputs, decide, write_gate
 from clinical_r1.evaluation.promotion.policy import GateConfig, Policy, read_policy
 from clinical_r1.evaluation.promotion.run import multiple_choice
 from clinical_r1.evaluation.promotion.specialties import specialty_rules
-from clinical_r1.objectstore.binding import approve
+from clinical_r1.objectstore.manifest import approve
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.stats import Pairs, shrink

@@ -15,10 +15,8 @@ from typer.testing import CliRunner
 from clinical_r1.baseline import FILE_NAME as BASELINE
 from clinical_r1.errors import UserError
 from clinical_r1.objectstore import models
-from clinical_r1.objectstore.binding import folder_weights
-from clinical_r1.objectstore.manifest import GATE, Facts, Gate, RuleResult
-from clinical_r1.objectstore.model_registry import facts_of, register, register_in_mlflow
-from clinical_r1.objectstore.publication import publish_run
+from clinical_r1.objectstore.manifest import GATE, Facts, Gate, RuleResult, folder_weights
+from clinical_r1.objectstore.publication import facts_of, publish_run, register, register_in_mlflow
 from clinical_r1.objectstore.store import open_store
 from pipelines.cli.main import app
 

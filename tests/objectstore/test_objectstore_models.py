@@ -9,9 +9,8 @@ import pytest
 
 from clinical_r1.errors import UserError
 from clinical_r1.objectstore import models
-from clinical_r1.objectstore.binding import check_beside, folder_weights
 from clinical_r1.objectstore.face import Store, StoreUnavailable
-from clinical_r1.objectstore.manifest import Facts, Gate
+from clinical_r1.objectstore.manifest import Facts, Gate, check_beside, folder_weights
 from clinical_r1.objectstore.store import open_store
 from pipelines.cli.models import import_model
 
@@ -134,7 +133,7 @@ def test_rollback_swaps_production_and_previous(store: Store, model_folder: Path
     aliases = models.read_aliases(store, "r1")[0]
     assert (aliases.production, aliases.previous) == (first, second)
     assert [move.action for move in aliases.history] == ["publish", "publish", "promote", "promote", "rollback"]
-    assert models.resolve(store, "r1", "previous") == second
+    assert models.read_manifest(store, "r1", "previous").version == second
 
 
 def test_moves_at_the_same_time_are_all_kept(store: Store, model_folder: Path) -> None:

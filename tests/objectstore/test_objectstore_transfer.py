@@ -7,6 +7,7 @@ import pytest
 from minio_server import MinioServer, minio_binary
 
 from clinical_r1.errors import UserError
+from clinical_r1.objectstore import transfer
 from clinical_r1.objectstore.face import Damaged, Store, StoreUnavailable
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.objectstore.transfer import describe_files, download_files, size_text, upload_files
@@ -54,7 +55,7 @@ def test_the_first_failure_stops_the_others(minio: MinioServer, model_folder: Pa
         upload_files(store, "m/v1", describe_files(model_folder))
 
 
-def test_killed_and_restarted_in_the_middle(tmp_path: Path) -> None:
+def test_killed_and_restarted_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server dies under an upload that waits and under one that gives up: nothing finished is sent again."""
     binary = minio_binary()
     if binary is None:
@@ -68,10 +69,12 @@ def test_killed_and_restarted_in_the_middle(tmp_path: Path) -> None:
         uri = server.make_bucket("models")
         patient, hasty = (open_store(uri, server.settings(patience=seconds)) for seconds in (150, 0))
         kills = _kill_when(server, patient, counts=[3, 6])
-        done = upload_files(kills, "m/v1", files, workers=2)
+        monkeypatch.setattr(transfer, "WORKERS", 2)
+        done = upload_files(kills, "m/v1", files)
         assert len(done.sent) == 12
         with pytest.raises(StoreUnavailable, match="goes on where this one stopped"):
-            upload_files(_kill_when(server, hasty, counts=[5], restart=False), "m/v2", files, workers=1)
+            monkeypatch.setattr(transfer, "WORKERS", 1)
+            upload_files(_kill_when(server, hasty, counts=[5], restart=False), "m/v2", files)
         server.start()
         rest = upload_files(patient, "m/v2", files)
         assert rest.skipped == 5 and len(rest.sent) == 7

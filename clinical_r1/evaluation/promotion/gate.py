@@ -1,7 +1,7 @@
 """The promotion gate: promote, hold or refuse, with the reasons and with what each rule could have seen.
 
 `hold` means that the data do not decide: more cases may. `refuse` means that they speak against the candidate. Nothing
-is promoted to production without a person: see clinical_r1.objectstore.binding.
+is promoted to production without a person: see clinical_r1.objectstore.manifest.
 """
 
 import hashlib

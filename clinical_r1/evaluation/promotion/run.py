@@ -18,8 +18,7 @@ from clinical_r1.evaluation.promotion.gate import GateInputs, write_gate, write_
 from clinical_r1.evaluation.promotion.policy import DEFAULT_POLICY, GateConfig, Policy, read_policy
 from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.folders import check_model_folder
-from clinical_r1.objectstore.binding import approve, check_bound, folder_weights
-from clinical_r1.objectstore.manifest import GATE, Gate
+from clinical_r1.objectstore.manifest import GATE, Gate, approve, check_bound, folder_weights
 from clinical_r1.schema import Case, Prediction, first_problem, read_jsonl
 from clinical_r1.verifier.config import JudgeConfig
 
