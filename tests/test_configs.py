@@ -35,6 +35,8 @@ MODELS: dict[str, str | type[BaseModel]] = {
 
 DATA = (
     "clinical_r1/records/specialty.yaml",
+    "clinical_r1/records/readers/forms.yaml",
+    "clinical_r1/records/readers/not_read.yaml",
     "clinical_r1/records/words.yaml",
     "clinical_r1/records/readers/fhir/terms.yaml",
     "clinical_r1/privacy/addresses.yaml",

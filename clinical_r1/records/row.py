@@ -120,33 +120,27 @@ class Facts:
 
 
 class Spool:
-    """Two private files that are gone when they are closed: case texts, and their shingles."""
+    """A private file that is gone when it is closed: case texts, and their shingles."""
 
-    def __init__(self, texts: int, shingles: int) -> None:
-        self._texts, self._shingles = texts, shingles
+    def __init__(self, file: int) -> None:
+        self._file = file
 
-    def add(self, facts: Facts, text: bytes, shingles: bytes) -> None:
-        """Append a case; its place goes into `facts`."""
-        facts.text_at = _append(self._texts, text)
-        facts.shingles_at = _append(self._shingles, shingles)
+    def add(self, data: bytes) -> tuple[int, int]:
+        """Append; the place."""
+        start, done = os.lseek(self._file, 0, os.SEEK_END), 0
+        while done < len(data):
+            done += os.write(self._file, data[done:])
+        return start, len(data)
 
     def text(self, facts: Facts) -> bytes:
         """The case as one JSON object."""
         start, size = facts.text_at
-        return os.pread(self._texts, size, start)
+        return os.pread(self._file, size, start)
 
     def shingles(self, facts: Facts) -> np.ndarray:
         """Distinct shingles of its question, uint64."""
         start, size = facts.shingles_at
-        return np.frombuffer(os.pread(self._shingles, size, start), np.uint64)
-
-
-def _append(file: int, data: bytes) -> tuple[int, int]:
-    start = os.lseek(file, 0, os.SEEK_END)
-    done = 0
-    while done < len(data):
-        done += os.write(file, data[done:])
-    return start, len(data)
+        return np.frombuffer(os.pread(self._file, size, start), np.uint64)
 
 
 @contextmanager
@@ -154,6 +148,5 @@ def spool_beside(folder: Path | None) -> Iterator[Spool]:
     """A spool on the file system of `folder` (/tmp may be memory), or of the system's temporary folder."""
     places = (folder, *folder.parents) if folder is not None else ()
     where = next((place for place in places if place.is_dir()), None)
-    where = where if where is not None and os.access(where, os.W_OK) else None
-    with tempfile.TemporaryFile(dir=where) as texts, tempfile.TemporaryFile(dir=where) as shingles:
-        yield Spool(texts.fileno(), shingles.fileno())
+    with tempfile.TemporaryFile(dir=where if where is not None and os.access(where, os.W_OK) else None) as file:
+        yield Spool(file.fileno())

@@ -27,7 +27,7 @@ from clinical_r1.records.config import LaterConfig, RecordsConfig
 from clinical_r1.records.intake import Intake, enforce_reject_rate
 from clinical_r1.records.policies import Boilerplate, Policies, apply_policies
 from clinical_r1.records.report import RecordsReport, account, card
-from clinical_r1.records.row import Facts, Quarantined, Spool, spool_beside
+from clinical_r1.records.row import Facts, Quarantined, Reject, Spool, spool_beside
 from clinical_r1.records.split import UNUSED, assign
 from clinical_r1.records.treat import treated
 from clinical_r1.rewards import signals_of
@@ -160,22 +160,23 @@ def taken_cases(config: RecordsConfig, out_dir: Path | None, strict: bool = True
 def _treat(taken: Taken) -> tuple[list[Facts], Boilerplate]:
     intake, cases, common = taken.intake, [], Boilerplate()
     with progress("records", 0) as advance:
-        for batch in treated(intake.rows(), intake.config):
-            for facts, text, shingles in batch.cases:
-                taken.spool.add(facts, text, shingles)
+        for row in treated(intake.rows(), intake.config):
+            if isinstance(row.result, Reject):
+                intake.reject(row.result, row.source)
+                taken.longest = max(taken.longest, row.length)
+            elif isinstance(row.result, Quarantined):
+                taken.quarantined.append(row.result)
+                intake.sources[row.source].quarantined += 1
+                taken.doubts.update(row.result.types)
+            else:
+                facts = row.result
+                facts.text_at, facts.shingles_at = taken.spool.add(row.text), taken.spool.add(row.shingles)
                 common.add(taken.spool.shingles(facts))
+                taken.scrubbed.update(row.scrubbed)
                 for name in ("file", "site", "patient", "specialty", "icd10"):
                     setattr(facts, name, intern(getattr(facts, name)))
                 cases.append(facts)
-            for source, reject in batch.rejects:
-                intake.reject(reject, source)
-            for source, held in batch.quarantined:
-                taken.quarantined.append(held)
-                intake.sources[source].quarantined += 1
-            taken.longest = max(taken.longest, batch.longest)
-            taken.scrubbed.update(batch.scrubbed)
-            taken.doubts.update(batch.doubts)
-            advance(len(batch.cases) + len(batch.rejects) + len(batch.quarantined))
+            advance(1)
     return cases, common
 
 

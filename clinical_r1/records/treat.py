@@ -7,12 +7,12 @@ come back in batches, in order, and only so many are on the way at a time.
 import hashlib
 import multiprocessing
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from clinical_r1.containment import ContainmentIndex, normal_form, shingle_array, tokens
 from clinical_r1.errors import UserError
@@ -29,18 +29,18 @@ _SHINGLE = 4
 """Words of a shingle for near-duplicates."""
 
 
-@dataclass
-class Batch:
-    """What became of some rows; rejects and quarantined with the number of the source."""
+class Treated(NamedTuple):
+    """What became of one row of a source."""
 
-    cases: list[tuple[Facts, bytes, bytes]] = field(default_factory=list)
-    """Facts, the case as JSON, its shingles."""
-    rejects: list[tuple[int, Reject]] = field(default_factory=list)
-    quarantined: list[tuple[int, Quarantined]] = field(default_factory=list)
-    scrubbed: Counter[str] = field(default_factory=Counter)
-    doubts: Counter[str] = field(default_factory=Counter)
-    longest: int = 0
-    """Tokens of the longest question that was too long."""
+    source: int
+    result: Facts | Reject | Quarantined
+    text: bytes = b""
+    """A case as JSON."""
+    shingles: bytes = b""
+    scrubbed: Mapping[str, int] = {}
+    """What the gate removed from it, by type."""
+    length: int = 0
+    """Tokens of a question that was too long."""
 
 
 class Treatment:
@@ -57,36 +57,32 @@ class Treatment:
         self._index = ContainmentIndex(texts, rules.ngram, rules.min_shingles) if texts else None
         self._count = token_counter(config.window.tokenizer)
 
-    def treat(self, rows: list[Row]) -> Batch:
+    def treat(self, rows: list[Row]) -> list[Treated]:
         """Every row becomes a case, is kept back, or is rejected; one row's fault never stops the others."""
-        batch = Batch()
-        for row in rows:
-            try:
-                self._row(row, batch)
-            except UserError:
-                raise
-            except Exception as error:  # its text may be the record's
-                batch.rejects.append((row.source, row.reject(f"cannot be read ({type(error).__name__})")))
-        return batch
+        return [self._row(row) for row in rows]
 
-    def _row(self, row: Row, batch: Batch) -> None:
+    def _row(self, row: Row) -> Treated:
+        try:
+            return self._case(row)
+        except UserError:
+            raise
+        except Exception as error:  # its text may be the record's
+            return Treated(row.source, row.reject(f"cannot be read ({type(error).__name__})"))
+
+    def _case(self, row: Row) -> Treated:
         config, place = self._config, f"{row.file}:{row.line}"
         gated = self._gate.pass_through(Record(place, row.fields, row.patient_id, row.known, row.keep_id))
         if gated.doubts:
-            kinds = sorted(set(gated.doubts))
-            batch.doubts.update(kinds)
-            batch.quarantined.append((row.source, Quarantined(file=row.file, line=row.line, types=kinds)))
-            return
+            held = Quarantined(file=row.file, line=row.line, types=sorted(set(gated.doubts)))
+            return Treated(row.source, held)
         case = Case.model_validate(gated.fields)
         # Choices name the reference by design, so only open problems can leak.
         leaked = not case.options and bool(leaks(case.question, case.references))
         if leaked and config.leakage == "mask":
             case = case.model_copy(update={"question": mask(case.question, case.references, case.language)})
         if config.window.tokens and (length := self._count(case.prompt)) > config.window.tokens:
-            batch.longest = max(batch.longest, length)
             reason = f"question: longer than the {config.window.tokens} tokens that the model's window leaves"
-            batch.rejects.append((row.source, row.reject(reason, "too_long")))
-            return
+            return Treated(row.source, row.reject(reason, "too_long"), length=length)
         words = tokens(case.question)
         named = {"question": _hash(" ".join(words)), "problem": row.problem}
         named |= {name: getattr(case, name) for name in config.group_by}
@@ -107,9 +103,8 @@ class Treatment:
             leak=leaked,
             contaminated=bool(self._index and self._index.highest(case.question) >= config.contamination.threshold),
         )
-        batch.scrubbed.update(gated.counts)
         shingles = shingle_array(words, _SHINGLE).tobytes() if config.dedup.near != "off" else b""
-        batch.cases.append((facts, case.model_dump_json().encode(), shingles))
+        return Treated(row.source, facts, case.model_dump_json().encode(), shingles, gated.counts)
 
 
 def token_counter(folder: str) -> Callable[[str], int]:
@@ -134,30 +129,30 @@ _shared: Treatment | None = None
 """What forked workers inherit."""
 
 
-def _work(rows: list[Row]) -> Batch:
+def _work(rows: list[Row]) -> list[Treated]:
     assert _shared is not None
     return _shared.treat(rows)
 
 
-def treated(rows: Iterable[Row], config: RecordsConfig) -> Iterator[Batch]:
-    """Batches in the order of the rows; on all cores where there is more than a handful of them."""
+def treated(rows: Iterable[Row], config: RecordsConfig) -> Iterator[Treated]:
+    """In the order of the rows; on all cores where there is more than a handful of them."""
     global _shared
     treatment, source = Treatment(config), iter(rows)
     batches = iter(lambda: list(islice(source, _BATCH)), [])
     first = list(islice(batches, 3))
     cores = _cores() if len(first) == 3 else 1
     if cores == 1:
-        yield from map(treatment.treat, chain(first, batches))
+        yield from chain.from_iterable(map(treatment.treat, chain(first, batches)))
         return
     _shared = treatment
     try:
         with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("fork")) as pool:
-            waiting: deque[Future[Batch]] = deque()
+            waiting: deque[Future[list[Treated]]] = deque()
             for batch in chain(first, batches):
                 waiting.append(pool.submit(_work, batch))
                 if len(waiting) > 3 * cores:
-                    yield waiting.popleft().result()
-            yield from (done.result() for done in waiting)
+                    yield from waiting.popleft().result()
+            yield from chain.from_iterable(done.result() for done in waiting)
     finally:
         _shared = None
 

@@ -7,7 +7,7 @@ be trusted, and that is a UserError with its line.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from clinical_r1.errors import UserError
@@ -27,7 +27,7 @@ def json_items(file: DataFile, key: str = "", wanted: Wanted | None = None) -> I
     if key:
         values: Iterator[tuple[int, Any]] = enumerate(_wrapped(file, key), 1)
     else:
-        values = _lines(file, wanted) if is_lines(file) else enumerate(_values(file), 1)
+        values = line_values(file, wanted) if is_lines(file) else enumerate(_values(file), 1)
     for number, value in values:
         if isinstance(value, dict):
             yield number, value
@@ -37,10 +37,10 @@ def json_items(file: DataFile, key: str = "", wanted: Wanted | None = None) -> I
             yield Reject(file=file.name, line=number, reason="not a JSON object")
 
 
-def _parsed(line: str) -> tuple[Any, str]:
+def _parsed(line: str, decode: Callable[[str], Any] = json.loads) -> tuple[Any, str]:
     """The value of a line, or what keeps it from being one."""
     try:
-        return json.loads(line), ""
+        return decode(line), ""
     except json.JSONDecodeError as error:
         return None, f"{error.msg} at column {error.colno}"
     except RecursionError:
@@ -61,12 +61,15 @@ def is_lines(file: DataFile) -> bool:
     return first[1].startswith("{") and first[0].endswith("}")
 
 
-def _lines(file: DataFile, wanted: Wanted | None) -> Iterator[tuple[int, Any]]:
+def line_values(
+    file: DataFile, wanted: Wanted | None = None, decode: Callable[[str], Any] = json.loads
+) -> Iterator[tuple[int, Any]]:
+    """The value of each line with its number; a Reject for a line that does not parse."""
     for number, line in lines_of(file):
         if wanted is not None and line.strip() and not wanted(file.name, number):
             yield number, {}
         elif line.strip():
-            value, fault = _parsed(line.removeprefix("\ufeff"))
+            value, fault = _parsed(line.removeprefix("\ufeff"), decode)
             reject = Reject(file=file.name, line=number, reason=f"malformed JSON: {fault}") if fault else None
             yield number, reject or value
 

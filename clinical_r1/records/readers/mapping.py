@@ -215,24 +215,22 @@ def check_columns(source: Source, item: dict[str, Any]) -> None:
     held = ", ".join(told) or "no columns"
     if max(map(len, told), default=0) > _LONGEST_NAME:  # the text of a record is not told
         held = f"{len(told)} cells of text in its first row; is the header missing?"
-    wrapped = lists_in(item)
-    if not own_map(source):
-        missing = [
-            field for field in _REQUIRED if field not in item and not (field == "reference" and "references" in item)
-        ]
-        if missing and wrapped:
-            raise UserError(
-                f'{source.path}: no cases at the top; the list under the key "{wrapped[0]}" may hold them: '
-                f"give --map items={wrapped[0]}"
-            )
-        if missing:
-            raise UserError(
-                f"{source.path}: no column {' and '.join(missing)}; say which columns hold them with "
-                f"--map question=COLUMN,reference=COLUMN (the file has {held})"
-            )
+    key = next(iter(lists_in(item)), "")
+    if own_map(source):
+        for field, names in check_map(source).items():
+            for name in names:
+                if name not in item and name.split(".")[0] not in item:
+                    hint = f'; a list lies under the key "{key}": add items={key}' if key else ""
+                    raise UserError(f"{source.path}: --map {field}={name}: no such column; the file has {held}{hint}")
         return
-    for field, names in check_map(source).items():
-        for name in names:
-            if name not in item and name.split(".")[0] not in item:
-                hint = f'; a list lies under the key "{wrapped[0]}": add items={wrapped[0]}' if wrapped else ""
-                raise UserError(f"{source.path}: --map {field}={name}: no such column; the file has {held}{hint}")
+    missing = [field for field in _REQUIRED if field not in item]
+    if not missing or (missing == ["reference"] and "references" in item):
+        return
+    if key:
+        raise UserError(
+            f'{source.path}: no cases at the top; the list under the key "{key}" may hold them: give --map items={key}'
+        )
+    raise UserError(
+        f"{source.path}: no column {' and '.join(missing)}; say which columns hold them with "
+        f"--map question=COLUMN,reference=COLUMN (the file has {held})"
+    )

@@ -4,16 +4,18 @@ A container (`tables.CONTAINERS`, JSON, FHIR) gives items; a form says what an i
 file's content. Records, benchmarks, evaluation and `records preview` all read through here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from clinical_r1.errors import UserError
 from clinical_r1.records.config import Source
-from clinical_r1.records.readers import choices, problems, tables
+from clinical_r1.records.readers import sets, tables
 from clinical_r1.records.readers.fhir.cases import is_fhir, read_fhir
 from clinical_r1.records.readers.files import DataFile, files_of, safe_name
 from clinical_r1.records.readers.json_items import Item, json_items, lists_in
@@ -25,55 +27,26 @@ ItemReader = Callable[[dict[str, Any], Source], Row]
 
 @dataclass(frozen=True)
 class Form:
-    """What the items of one kind of set mean."""
+    """What the items of one kind of set mean: an entry of forms.yaml, where the fields are explained."""
 
     read: ItemReader
-    keys: tuple[str, ...] = ()
-    """Keys by which `auto` knows an item of it."""
-    files: tuple[str, ...] = ()
-    """Usual names of its files."""
+    keys: Sequence[str] = ()
+    files: Sequence[str] = ()
     about: str = ""
     rule: str = ""
-    """What its publishers count as right, where that is more than naming the reference or choosing the right option."""
     prepare: Callable[[list[dict[str, Any]]], Any] | None = None
-    """Looks at the first items for what one alone cannot tell; its result is the reader's third argument."""
+    unverified: bool = False
 
 
-FORMS: dict[str, Form] = {
-    "huatuo": Form(problems.huatuo, ("Open-ended Verifiable Question", "Ground-True Answer"),
-                   about="HuatuoGPT-o1's verifiable problems"),
-    "dxbench": Form(problems.dxbench, ("explicit_symptoms", "disease"), ("DxBench_en.json", "DxBench_zh.json"),
-                    "DxBench: symptoms in, one of 423 diseases out; no licence stated",
-                    "its publishers let a doctor choose among the candidates of the item (dxbench:closed)"),
-    "dxy": Form(problems.symptom_slots, ("goal", "disease_tag"), ("dxy.json", "muzhi.json"), "Dxy and Muzhi",
-                "its publishers let a doctor choose among the file's diseases (dxy:closed)", problems.diseases_of),
-    "muzhi": Form(problems.symptom_slots, about="the same form as dxy",
-                  rule="its publishers let a doctor choose among the file's diseases (muzhi:closed)",
-                  prepare=problems.diseases_of),
-    "diagnosisarena": Form(problems.diagnosis_arena, about="DiagnosisArena: 1,113 cases from journals",
-                           rule="a wider category is wrong; its publishers ask for five diagnoses by rank "
-                                "(diagnosisarena:top5: top 1 and top 5)"),
-    "healthbench": Form(problems.health_bench, ("prompt", "rubrics"), about="HealthBench: conversations with rubrics"),
-    "medbench-hard": Form(problems.specialty_cases, about="MedBench-Hard's form: our cases, seven specialties; the set "
-                          "itself is not public", rule="given by specialty"),
-    "jsonl": Form(problems.ours, ("question", "reference"), ("cases.jsonl", "test.jsonl"),
-                  "our own cases, one JSON object a line"),
-    "medmcqa": Form(choices.medmcqa, ("question", "opa", "cop"), about="MedMCQA", prepare=choices.medmcqa_base),
-    "medbullets": Form(choices.medbullets, ("question", "opa", "answer"), about="MedBullets"),
-    "medxpertqa": Form(choices.medxpertqa, ("question", "options", "label"), about="MedXpertQA, text"),
-    "cmexam": Form(choices.cmexam, ("Question", "Options", "Answer"), about="CMExam"),
-    "cmb": Form(choices.cmb, ("question", "option", "answer"), about="CMB-Exam"),
-    "medqa": Form(choices.medqa, ("question", "options", "answer"),
-                  ("medqa.jsonl", "medqa_test.jsonl", "medqa_test_1273.jsonl"), "MedQA, in English or Chinese; MIT"),
-    "messages": Form(problems.chat, ("messages",), about="chat transcripts: role and content"),
-    "sharegpt": Form(problems.chat, ("conversations",), about="chat transcripts: from and value"),
-    "alpaca": Form(problems.instruction, ("instruction", "output"), about="instruction, input, output"),
-    "meddx-ft": Form(problems.meddx, about="MedDX-FT; unverified: nobody here has seen the files"),
-}  # fmt: skip
+def _form(entry: dict[str, Any]) -> Form:
+    return Form(**entry | {key: getattr(sets, entry[key]) for key in ("read", "prepare") if key in entry})
+
+
+_ENTRIES = yaml.safe_load(Path(__file__).with_name("forms.yaml").read_text(encoding="utf-8"))
+FORMS: dict[str, Form] = {name: _form(entry) for name, entry in _ENTRIES.items()}
 TABLES = ("csv", "xlsx", "parquet", "arrow", "json")
 FORMATS = ("auto", *FORMS, *TABLES, "fhir")
-UNVERIFIED = ("meddx-ft",)
-"""Presets written from a description: nobody here has seen the files."""
+UNVERIFIED = tuple(name for name, form in FORMS.items() if form.unverified)
 
 
 def kind_of(source: Source) -> tuple[str, Form | None]:
@@ -98,7 +71,7 @@ def kind_of(source: Source) -> tuple[str, Form | None]:
         raise UserError(f"{files[0].name}: holds no cases: no JSON object and no row that can be read")
     known = [name for name, form in FORMS.items() if form.keys and set(form.keys) <= keys.keys()]
     known += ["medqa"] if {"question", "options", "answer_idx"} <= keys.keys() else []
-    known += ["diagnosisarena"] if {"final_diagnosis", "case_information"} <= problems.plain_keys(keys).keys() else []
+    known += ["diagnosisarena"] if {"final_diagnosis", "case_information"} <= sets.plain_keys(keys).keys() else []
     known += ["jsonl"] if {"question", "references"} <= keys.keys() else []
     if known:
         return known[0], FORMS[known[0]]

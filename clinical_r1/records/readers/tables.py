@@ -11,8 +11,12 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from clinical_r1.errors import UserError
 from clinical_r1.records.readers.files import DataFile, encoding_of, head_of, lines_of, open_bytes
@@ -233,33 +237,20 @@ def _batches(batches: Iterable[Any]) -> Iterator[Item]:
 
 
 CONTAINERS = {"csv": csv_items, "xlsx": sheet_items, "parquet": parquet_items, "arrow": arrow_items}
-_NO_TABLES: tuple[tuple[bytes | tuple[bytes, ...], str, str], ...] = (
-    (b"MSH|", "HL7 v2 messages", "export the encounters as FHIR or CSV"),
-    (b"%PDF", "a PDF", "save its tables as CSV, or its text as JSON Lines"),
-    (b"{\\rtf", "a word processor's text (RTF)", "save its tables as CSV"),
-    (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
-    (b"\x89HDF", "an HDF5 file", "write the table as Parquet"),
-    ((b"\x80\x04\x95", b"\x80\x05\x95"), "a Python pickle, which is not opened", "write the table as Parquet"),
-    (b"Obj\x01", "an Avro file", "write the table as Parquet"),
-    (b"ORC", "an ORC file", "write the table as Parquet"),
-    (b"$FL2", "an SPSS file", "export the table as CSV"),
-    (b"<stata_dta>", "a Stata file", "export the table as CSV"),
-    (b"\x00" * 12, "a SAS file", "export the table as CSV"),
-    ((b"\x89PNG", b"\xff\xd8\xff"), "an image", "records are read from text"),
-    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it and name the folder"),
-    (b"Rar!", "an RAR archive", "unpack it and name the folder"),
-    (b"\x28\xb5\x2f\xfd", "packed by Zstandard", "unpack it, or pack it with gzip"),
-)
-"""First bytes of what people have beside tables: what it is, and what helps."""
 _MARKUP = re.compile(r"<(?:\?xml|!doctype|html|[A-Za-z][\w:.\-]*[\s>/])", re.IGNORECASE)
+
+
+@cache
+def _not_read() -> list[dict[str, Any]]:
+    return yaml.safe_load(Path(__file__).with_name("not_read.yaml").read_text(encoding="utf-8"))
 
 
 def container_of(file: DataFile) -> str:
     """csv, xlsx, parquet, arrow or json: by the first bytes, and only where these are text by what they say."""
     head = head_of(file)
-    for mark, what, fix in _NO_TABLES:
-        if head.startswith(mark):
-            raise UserError(f"{file.name}: {what}; {fix}")
+    for other in _not_read():
+        if head.startswith(tuple(mark.encode("latin-1") for mark in other["begins"])):
+            raise UserError(f"{file.name}: {other['what']}; {other['fix']}")
     if head.startswith(b"PAR1"):
         return "parquet"
     if head.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):

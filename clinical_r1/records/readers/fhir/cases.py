@@ -15,13 +15,13 @@ from typing import Any
 
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.known import Known
+from clinical_r1.records import values
 from clinical_r1.records.config import Source
 from clinical_r1.records.readers.fhir import findings
 from clinical_r1.records.readers.fhir.diagnosis import Diagnosis, diagnosis_of
-from clinical_r1.records.readers.fhir.resources import (
+from clinical_r1.records.readers.fhir.store import Store, Visit
+from clinical_r1.records.readers.fhir.terms import (
     Resource,
-    Store,
-    Visit,
     codings,
     concept_text,
     each,
@@ -33,16 +33,6 @@ from clinical_r1.records.readers.fhir.resources import (
 )
 from clinical_r1.records.readers.files import DataFile, head_of, safe_name
 from clinical_r1.records.row import Kind, Reject, Row, RowError, UnusableError, Wanted
-from clinical_r1.records.values import (
-    NotText,
-    as_text,
-    band_at,
-    is_no_person,
-    iso_date,
-    patient_key,
-    sex_of,
-    word_lists,
-)
 from clinical_r1.text import has_han, main_language
 
 _FAMILY = 10
@@ -79,7 +69,7 @@ def read_fhir(files: list[DataFile], source: Source, wanted: Wanted | None = Non
             row = _case(visit, source)
         except (AttributeError, TypeError, KeyError, ValueError) as error:
             reason = f"Encounter: a resource has the wrong shape ({type(error).__name__})"
-            reason = str(error) if isinstance(error, RowError | NotText) else reason
+            reason = str(error) if isinstance(error, RowError | values.NotText) else reason
             kind: Kind = "unusable" if isinstance(error, UnusableError) else "malformed"
             yield Reject(file=file, line=visit.line, reason=reason, kind=kind)
             continue
@@ -97,20 +87,18 @@ def _case(visit: Visit, source: Source) -> Row:
     patient = _patient(visit, linked)
     of = {kind: [body for name, body in linked if name == kind] for kind in terms("of_encounter")}
     diagnosis = diagnosis_of(visit, of["Condition"])
-    if not diagnosis.name:
-        raise UnusableError(diagnosis.why)
     visit.lost.update(kind for kind, _ in linked if kind not in terms("of_encounter"))
     language, parts = _texts(visit, of, diagnosis)
     seen, gender = _day(encounter, of["Condition"]), str(patient.get("gender"))
     fields = {
         "id": str(encounter.get("id") or ""),
         "language": language,
-        "question": "\n".join([*parts, word_lists()["phrases"][language]["ask"]]),
-        "references": [as_text(diagnosis.name)],
+        "question": "\n".join([*parts, values.word_lists()["phrases"][language]["ask"]]),
+        "references": [values.as_text(diagnosis.name)],
         "icd10": diagnosis.icd10,
-        "sex": sex_of(gender) if gender in ("female", "male") else "",
-        "age_band": band_at(str(patient.get("birthDate") or ""), seen),
-        "recorded": iso_date(seen),
+        "sex": values.sex_of(gender) if gender in ("female", "male") else "",
+        "age_band": values.band_at(str(patient.get("birthDate") or ""), seen),
+        "recorded": values.iso_date(seen),
     }
     provider = encounter.get("serviceProvider")
     site = concept_text(provider) or str((visit.resolve(provider, "Organization") or {}).get("name") or "")
@@ -119,9 +107,9 @@ def _case(visit: Visit, source: Source) -> Row:
     number = next((str(found["value"]) for found in each(patient.get("identifier")) if found.get("value")), "")
     return Row(
         fields=fields,
-        patient_id=patient_key(patient.get("id") or number),
+        patient_id=values.patient_key(patient.get("id") or number),
         department=concept_text(encounter.get("serviceType")),
-        other_codes=[code for code in (diagnosis.icd9, diagnosis.snomed) if code],
+        other_codes=diagnosis.foreign,
         icd_version="10" if diagnosis.icd10 else "",
         lost=+visit.lost,
         known=_known(patient, visit, linked),
@@ -172,12 +160,12 @@ def _texts(visit: Visit, of: dict[str, list[Resource]], diagnosis: Diagnosis) ->
         raise UnusableError("DocumentReference, Observation: no note and no finding for this encounter")
     drugs = [findings.medication(o, visit) for o in (*of["MedicationStatement"], *of["MedicationUsage"])]
     allergies = [findings.allergy(o, visit) for o in of["AllergyIntolerance"]]
-    heads = word_lists()["phrases"][language]
+    heads = values.word_lists()["phrases"][language]
     parts = [heads["reasons"] + "; ".join(reasons)] if reasons else []
-    parts += [as_text(note) for note in dict.fromkeys(written)]
+    parts += [values.as_text(note) for note in dict.fromkeys(written)]
     for kind, said in (("findings", found), ("medications", drugs), ("allergies", allergies)):
         if any(said):
-            parts.append(heads[kind] + "; ".join(dict.fromkeys(as_text(text) for text in said if text)))
+            parts.append(heads[kind] + "; ".join(dict.fromkeys(values.as_text(text) for text in said if text)))
     return language, parts
 
 
@@ -219,7 +207,7 @@ def _names_of(resource: Resource) -> list[str]:
         found += [" ".join(filter(None, (*given, family))), *texts(name.get("text"))]
         if has_han(family):
             found.append(family + "".join(given))
-    return [name for name in dict.fromkeys(found) if not is_no_person(name)]
+    return [name for name in dict.fromkeys(found) if not values.is_no_person(name)]
 
 
 def _identifiers(resource: Resource) -> list[str]:
@@ -227,7 +215,9 @@ def _identifiers(resource: Resource) -> list[str]:
     found = [item.get("value") for key in ("identifier", "telecom") for item in each(resource.get(key))]
     parts = ("line", "text", "city", "district", "postalCode")
     found += [address.get(key) for address in each(resource.get("address")) for key in parts]
-    return [text for value in (*found, resource.get("birthDate")) for text in texts(value) if not is_no_person(text)]
+    return [
+        text for value in (*found, resource.get("birthDate")) for text in texts(value) if not values.is_no_person(text)
+    ]
 
 
 def _people_of(resource: Any, visit: Visit, depth: int = 8) -> list[str]:
@@ -243,7 +233,7 @@ def _people_of(resource: Any, visit: Visit, depth: int = 8) -> list[str]:
                 if key in _ROLES:
                     found += [str(target["display"]) for target in each(value) if target.get("display")]
                 found += _people_of(value, visit, depth - 1)
-    return [name for name in dict.fromkeys(found) if not is_no_person(name)]
+    return [name for name in dict.fromkeys(found) if not values.is_no_person(name)]
 
 
 def _referred(reference: Resource, visit: Visit) -> list[str]:

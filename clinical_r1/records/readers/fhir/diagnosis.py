@@ -6,13 +6,12 @@ What is not read as confirmed is not confirmed. https://hl7.org/fhir/R4/encounte
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from clinical_r1.records.readers.fhir.resources import (
+from clinical_r1.records.readers.fhir.store import Visit
+from clinical_r1.records.readers.fhir.terms import (
     Resource,
-    Visit,
     codings,
     concept_text,
     each,
@@ -22,6 +21,7 @@ from clinical_r1.records.readers.fhir.resources import (
     without_tag,
     words,
 )
+from clinical_r1.records.row import UnusableError
 
 _NEVER = 9
 """Priority of a use that never names the diagnosis."""
@@ -30,21 +30,20 @@ _Place = tuple[int, float, int]
 """Use, rank and order of an entry of `Encounter.diagnosis`; the lowest is the diagnosis."""
 
 
-@dataclass
-class Diagnosis:
-    """The diagnosis of an encounter, or why there is none."""
+class Diagnosis(NamedTuple):
+    """The diagnosis of an encounter."""
 
-    name: str = ""
-    icd10: str = ""
-    icd9: str = ""
-    snomed: str = ""
-    codes: set[str] = field(default_factory=set)
+    name: str
+    icd10: str
+    foreign: list[str]
+    """Its codes of ICD-9 and SNOMED CT."""
+    codes: set[str]
     """All its codes, to know it again in the reason for the visit."""
-    why: str = ""
 
 
 def diagnosis_of(visit: Visit, linked: list[Resource]) -> Diagnosis:
-    """The diagnosis by use and rank, else by category, of those conditions that are confirmed disorders with a name."""
+    """The diagnosis by use and rank, else by category, of those conditions that are confirmed disorders with a name;
+    UnusableError where there is none."""
     encounter, lost = visit.body, visit.lost
     every = _stated(visit)
     stated = [(place, c) for place, c in every if place[0] < _NEVER]
@@ -68,20 +67,15 @@ def diagnosis_of(visit: Visit, linked: list[Resource]) -> Diagnosis:
     if not ranked:
         kinds = sorted(kind.removeprefix("Condition (").rstrip(")") for kind, count in lost.items() if count)
         why = "Condition: none with a name for this encounter that is confirmed and a disorder"
-        return Diagnosis(why=why + (f" ({', '.join(kinds)})" if kinds else ""))
+        raise UnusableError(why + (f" ({', '.join(kinds)})" if kinds else ""))
     if not stated:  # nothing ranks them: the one that the visit was for, then a coded one, then the first
         coded = codings(encounter.get("reasonCode")) + codings(encounter.get("reason"))
         reason = {str(c["code"]) for c in coded if c.get("code") is not None}
         ranked = [((not reason & _codes(c), not _code(c, "icd10_systems"), place), c) for place, c in ranked]
     chosen = min(ranked, key=lambda pair: pair[0])[1]
     lost[_OTHER] += len(ranked) - 1
-    return Diagnosis(
-        name=without_tag(_name(chosen)),
-        icd10=_code(chosen, "icd10_systems"),
-        icd9=_code(chosen, "icd9_systems"),
-        snomed=_code(chosen, "snomed_systems"),
-        codes=_codes(chosen),
-    )
+    foreign = [code for systems in ("icd9_systems", "snomed_systems") if (code := _code(chosen, systems))]
+    return Diagnosis(without_tag(_name(chosen)), _code(chosen, "icd10_systems"), foreign, _codes(chosen))
 
 
 def _stated(visit: Visit) -> list[tuple[_Place, Resource]]:
@@ -117,7 +111,7 @@ def _usable(condition: Resource, lost: Counter[str]) -> bool:
         why = min(known) if known else "of a status that is not read"
     elif "entered-in-error" in words(condition.get("clinicalStatus") or []):
         why = "entered-in-error"
-    elif not (name := _name(condition)):
+    elif not without_tag(name := _name(condition)):
         why = "without a name"
     elif not _is_disorder(condition, name):
         why = "no disorder"

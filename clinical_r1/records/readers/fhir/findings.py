@@ -10,16 +10,8 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
-from clinical_r1.records.readers.fhir.resources import (
-    Resource,
-    Visit,
-    codings,
-    concept_text,
-    each,
-    table,
-    terms,
-    words,
-)
+from clinical_r1.records.readers.fhir.store import Visit
+from clinical_r1.records.readers.fhir.terms import Resource, codings, concept_text, each, table, terms, words
 from clinical_r1.records.readers.files import find_encoding
 from clinical_r1.records.values import as_text, word_lists
 

@@ -1,103 +1,21 @@
-"""FHIR resources as exports write them: stored so that references resolve, and their concepts read in all forms.
+"""Resources of a whole export in a temporary database on disk, so that references resolve across files of any size.
 
-The resources of a whole export lie in a temporary database on disk, for files of any size. Within a bundle a reference
-is looked up in the bundle first (`Patient/p1` of two hospitals are two people), then in the whole source. Of several
-versions of a resource the newest counts.
+Within a bundle a reference is looked up in the bundle first (`Patient/p1` of two hospitals are two people), then in the
+whole source. Of several versions of a resource the newest counts.
 """
 
 import json
-import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from clinical_r1.errors import UserError
-from clinical_r1.records.readers.files import DataFile, lines_of, open_text
-from clinical_r1.records.readers.json_items import is_lines
+from clinical_r1.records.readers.fhir.terms import Resource, each, terms, texts
+from clinical_r1.records.readers.files import DataFile, open_text
+from clinical_r1.records.readers.json_items import is_lines, line_values
 from clinical_r1.records.row import Reject
-from clinical_r1.records.values import is_placeholder
-
-Resource = dict[str, Any]
-
-
-@cache
-def table() -> dict[str, Any]:
-    """terms.yaml."""
-    return yaml.safe_load(Path(__file__).with_name("terms.yaml").read_text(encoding="utf-8"))
-
-
-@cache
-def terms(name: str) -> frozenset[str]:
-    """One list of terms.yaml."""
-    return frozenset(map(str, table()[name]))
-
-
-@cache
-def _tags() -> re.Pattern[str]:
-    names = "|".join(map(re.escape, terms("disorder_tags") | terms("other_tags")))
-    return re.compile(rf"\s*\(({names})\)\s*$", re.IGNORECASE)
-
-
-def tag(name: str) -> str:
-    """SNOMED CT's semantic tag at the end of a name ("disorder"), "" for none."""
-    match = _tags().search(name)
-    return match[1].casefold() if match else ""
-
-
-def without_tag(name: str) -> str:
-    """The name without "(disorder)"."""
-    return _tags().sub("", name).strip() if tag(name) in terms("disorder_tags") | {"finding"} else name.strip()
-
-
-def each(value: Any) -> Iterator[Resource]:
-    """The objects of a list, or one object: exports write either."""
-    for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, dict):
-            yield one
-
-
-def codings(concept: Any) -> list[Resource]:
-    """Codings of a concept, of a list of concepts, of a Coding that stands for one, or of R5's `concept`."""
-    found: list[Resource] = []
-    for one in each(concept):
-        if isinstance(one.get("concept"), dict):
-            found += codings(one["concept"])
-        elif "coding" in one:
-            found += each(one["coding"])
-        elif "code" in one and not isinstance(one["code"], dict):
-            found.append(one)
-    return found
-
-
-def concept_text(concept: Any) -> str:
-    """What a concept is called: its text, else a display, else "" (a bare code tells a reader nothing)."""
-    for one in each(concept):
-        one = one["concept"] if isinstance(one.get("concept"), dict) else one
-        for name in (one.get("text"), *(coding.get("display") for coding in codings(one)), one.get("display")):
-            if isinstance(name, str) and (not is_placeholder(name) or name == "Na"):  # sodium
-                return name.strip()
-    return ""
-
-
-def words(concept: Any) -> set[str]:
-    """Codes, displays and texts of a state or category, in lower case, whatever form it is written in."""
-    if isinstance(concept, str):
-        return {concept.strip().casefold()}
-    said: list[Any] = []
-    for one in concept if isinstance(concept, list) else [concept]:
-        if isinstance(one, str):
-            said.append(one)
-        elif isinstance(one, dict):
-            inner = one["concept"] if isinstance(one.get("concept"), dict) else one
-            said += [inner.get("text"), *(c.get(key) for c in codings(inner) for key in ("code", "display"))]
-    folded = (str(word).strip().casefold() for word in said if word)
-    return {re.sub(r"[\s_]+", "-", word) for word in folded if word}
 
 
 def reference_keys(reference: Any, kind: str = "") -> list[str]:
@@ -131,10 +49,9 @@ class Store:
     def __init__(self) -> None:
         self.db = sqlite3.connect("")  # a private file that the system deletes, readable by us alone
         self.db.executescript(
-            "CREATE TABLE res(row INTEGER PRIMARY KEY, doc INT, type TEXT, stamp TEXT, file TEXT, line INT, body TEXT,"
-            " enc INT);"
-            "CREATE TABLE name(key TEXT, doc INT, row INT);"
-            "CREATE TABLE link(row INT, doc INT, keys TEXT);"
+            """CREATE TABLE res(row INTEGER PRIMARY KEY, doc INT, type TEXT, stamp TEXT, file TEXT, line INT, body TEXT,
+                                enc INT, keys TEXT);
+            CREATE TABLE name(key TEXT, doc INT, row INT);"""
         )
         self.documents = 0
         """Resources and bundles that were met."""
@@ -183,12 +100,11 @@ class Store:
         stamp = f"{meta.get('lastUpdated') or ''!s}|{str(meta.get('versionId') or '').rjust(9, '0')}"
         is_read = kind in terms("of_encounter") | terms("beside_encounter")
         body = json.dumps(resource, ensure_ascii=True) if is_read else ""
-        row = (self._rows, doc, kind, stamp, file, line, body)
-        self.db.execute("INSERT INTO res(row, doc, type, stamp, file, line, body) VALUES (?,?,?,?,?,?,?)", row)
+        keys = _encounter_keys(resource) if kind not in ("Encounter", "Patient") else []
+        row = (self._rows, doc, kind, stamp, file, line, body, json.dumps(keys) if keys else None)
+        self.db.execute("INSERT INTO res(row, doc, type, stamp, file, line, body, keys) VALUES (?,?,?,?,?,?,?,?)", row)
         names = [(key, doc, self._rows) for key in _names(resource, kind, url)]
         self.db.executemany("INSERT INTO name VALUES (?,?,?)", names)
-        if keys := _encounter_keys(resource, kind):
-            self.db.execute("INSERT INTO link VALUES (?,?,?)", (self._rows, doc, json.dumps(keys)))
 
     def finish(self) -> None:
         """Resolve which encounter each resource belongs to."""
@@ -200,7 +116,7 @@ class Store:
                 "AND m.row != n.row JOIN res a ON a.row = n.row JOIN res b ON b.row = m.row "
                 "WHERE a.type = b.type AND (b.stamp > a.stamp OR (b.stamp = a.stamp AND b.row > a.row)))"
             )
-            for row, doc, keys in self.db.execute("SELECT row, doc, keys FROM link").fetchall():
+            for row, doc, keys in self.db.execute("SELECT row, doc, keys FROM res WHERE keys IS NOT NULL").fetchall():
                 encounter = self.find(json.loads(keys), doc, "Encounter")
                 self.db.execute("UPDATE res SET enc = ? WHERE row = ?", (encounter, row))
             self.db.execute("CREATE INDEX res_enc ON res(enc)")
@@ -268,14 +184,9 @@ class Visit:
         return [json.loads(body) for (body,) in self.store.db.execute(query, (kind, self.doc or -1))]
 
 
-def texts(value: Any) -> list[str]:
-    """The texts of a list, or the one text."""
-    return [str(one) for one in (value if isinstance(value, list) else [value]) if one]
-
-
-def _encounter_keys(resource: Resource, kind: str) -> list[str]:
+def _encounter_keys(resource: Resource) -> list[str]:
     """Keys of the encounter that a resource says it belongs to (R4 `encounter` or `context`, R5 lists of either)."""
-    for key in ("encounter", "context") if kind not in ("Encounter", "Patient") else ():
+    for key in ("encounter", "context"):
         value = resource.get(key)
         if isinstance(value, dict) and "encounter" in value:
             value = value["encounter"]
@@ -297,20 +208,14 @@ def _names(resource: Resource, kind: str, url: str) -> list[str]:
 
 def _documents(file: DataFile) -> Iterator[tuple[int, Any, bool]]:
     """JSON documents of a file with their number, and whether each stands alone on a line. Numbers stay as written."""
+    decode = json.JSONDecoder(parse_float=str).decode
     if is_lines(file):
-        for number, line in lines_of(file):
-            if not line.strip():
-                continue
-            try:
-                document = json.loads(line.removeprefix("\ufeff"), parse_float=str)
-            except (json.JSONDecodeError, RecursionError):
-                document = Reject(file=file.name, line=number, reason="malformed JSON")
-            yield number, document, True
+        yield from ((number, value, True) for number, value in line_values(file, decode=decode))
         return
     with open_text(file) as handle:
         text = handle.read().removeprefix("\ufeff")
     try:
-        document = json.loads(text, parse_float=str)
+        document = decode(text)
     except json.JSONDecodeError as error:
         raise UserError(f"{file.name}:{error.lineno}: malformed JSON ({error.msg}); correct this line") from None
     for number, one in enumerate(document if isinstance(document, list) else [document], 1):
