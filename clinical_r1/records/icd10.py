@@ -121,8 +121,7 @@ def _token(plain: str) -> str:
 
 
 def _is_icd9(token: str) -> bool:
-    """Numbers, V codes with two decimals, E codes with a dot after three digits; undotted E8490 unless ICD-10-CM has
-    it."""
+    """Numbers, V codes with two decimals, E codes dotted after three digits; undotted E8490 unless ICD-10-CM has it."""
     if not _ICD9.match(token):
         return False
     if token.startswith("E") and "." not in token:

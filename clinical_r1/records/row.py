@@ -29,8 +29,7 @@ class RowError(ValueError):
 
 
 class UnusableError(RowError):
-    """A well-formed row that cannot become a case (several right options, no answer): counted apart, never
-    malformed."""
+    """A well-formed row that can be no case (several right options, no answer): counted apart, never malformed."""
 
 
 class Reject(Strict):

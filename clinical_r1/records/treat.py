@@ -59,17 +59,17 @@ class Treatment:
 
     def treat(self, rows: list[Row]) -> list[Treated]:
         """Every row becomes a case, is kept back, or is rejected; one row's fault never stops the others."""
-        return [self._row(row) for row in rows]
+        found = []
+        for row in rows:
+            try:
+                found.append(self._row(row))
+            except UserError:
+                raise
+            except Exception as error:  # its text may be the record's
+                found.append(Treated(row.source, row.reject(f"cannot be read ({type(error).__name__})")))
+        return found
 
     def _row(self, row: Row) -> Treated:
-        try:
-            return self._case(row)
-        except UserError:
-            raise
-        except Exception as error:  # its text may be the record's
-            return Treated(row.source, row.reject(f"cannot be read ({type(error).__name__})"))
-
-    def _case(self, row: Row) -> Treated:
         config, place = self._config, f"{row.file}:{row.line}"
         gated = self._gate.pass_through(Record(place, row.fields, row.patient_id, row.known, row.keep_id))
         if gated.doubts:

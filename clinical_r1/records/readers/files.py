@@ -64,8 +64,7 @@ class DataFile:
 
 
 def files_of(path: str, encoding: str = "") -> list[DataFile]:
-    """The file, the data files of a folder (of any depth), or those that a glob names; UserError where there are
-    none."""
+    """The file, a folder's data files (of any depth), or those that a glob names; UserError where there are none."""
     place = Path(path)
     if any(char in path for char in "*?[") and not place.exists():
         base = Path(place.anchor) if place.is_absolute() else Path()
@@ -114,8 +113,7 @@ def safe_name(path: Path, known: Iterable[str] = ()) -> str:
 
 
 def _tellable(stem: str) -> bool:
-    """Is every word of the file's name ordinary, and no number as long as a patient's? What nobody knows may be
-    somebody."""
+    """Is every word of the name ordinary, and no number as long as a patient's? What nobody knows may be somebody."""
     listed, chinese = word_lists()["file_words"], "|".join(map(re.escape, word_lists()["file_words_zh"]))
     for run in re.findall(rf"[{HAN}]+", stem.translate(simplified())):
         if not re.fullmatch(f"(?:{chinese})+", run):
@@ -166,8 +164,7 @@ def encoding_of(file: DataFile) -> str:
 
 
 def open_text(file: DataFile, newline: str = "") -> io.TextIOWrapper:
-    """The file as text with its line ends; bytes that are not of its encoding become lone surrogates (a row's
-    reject)."""
+    """The file as text with its line ends; bytes not of its encoding become lone surrogates (a row's reject)."""
     return io.TextIOWrapper(open_bytes(file), encoding_of(file), errors=_BROKEN, newline=newline)
 
 

@@ -38,12 +38,11 @@ class Form:
     unverified: bool = False
 
 
-def _form(entry: dict[str, Any]) -> Form:
-    return Form(**entry | {key: getattr(sets, entry[key]) for key in ("read", "prepare") if key in entry})
-
-
 _ENTRIES = yaml.safe_load(Path(__file__).with_name("forms.yaml").read_text(encoding="utf-8"))
-FORMS: dict[str, Form] = {name: _form(entry) for name, entry in _ENTRIES.items()}
+FORMS: dict[str, Form] = {
+    name: Form(**entry | {key: getattr(sets, entry[key]) for key in ("read", "prepare") if key in entry})
+    for name, entry in _ENTRIES.items()
+}
 TABLES = ("csv", "xlsx", "parquet", "arrow", "json")
 FORMATS = ("auto", *FORMS, *TABLES, "fhir")
 UNVERIFIED = tuple(name for name, form in FORMS.items() if form.unverified)
@@ -132,8 +131,7 @@ _SAMPLE = 200
 
 
 def _first_keys(file: DataFile, source: Source) -> dict[str, Any] | None:
-    """Every key with its first value of the entries that show which columns there are: up to the first row of a table,
-    `_SAMPLE` entries of JSON. None where none of them is a row."""
+    """Every key with its first value up to a table's first row, or of `_SAMPLE` entries of JSON; None for no row."""
     keys: dict[str, Any] | None = None
     is_table = tables.container_of(file) != "json"
     for entry in islice(_items(file, source), _SAMPLE):

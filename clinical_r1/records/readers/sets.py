@@ -114,8 +114,7 @@ def plain_keys(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def diagnosis_arena(item: dict[str, Any], source: Source) -> Row:
-    """DiagnosisArena: case, examination and tests make the question; `Final Diagnosis` the reference; options if
-    closed."""
+    """DiagnosisArena: case, examination and tests make the question; `Final Diagnosis` the reference."""
     plain = plain_keys(item)
     headings = ("case_information", "physical_examination", "diagnostic_tests")
     parts = [f"{key.replace('_', ' ').capitalize()}: {as_text(plain[key])}" for key in headings if plain.get(key)]
@@ -230,8 +229,7 @@ def meddx(item: dict[str, Any], source: Source) -> Row:
 
 
 def ours(item: dict[str, Any], source: Source) -> Row:
-    """Cases under our own names (`schema.Case`). Identifiers that they carry are hashed later, unless they already
-    are."""
+    """Cases under our own names (`schema.Case`). Identifiers are hashed later, unless they already are."""
     source = source.model_copy(update={"map": {}})
     if not item.get("rubric"):
         return mapped(item, source)
@@ -265,8 +263,7 @@ def _chosen(question: str, options: dict[str, str], references: list[str], sourc
 
 
 def _right(answer: Any, options: dict[str, str], key: str, several: bool = False) -> list[str]:
-    """The option that a letter or text names; where `several` may be right, all that the letters name. Else (a set
-    asked open, without its choices, among them) several letters are a question that one reference cannot answer."""
+    """The option that a letter or text names; where `several` may be right (closed), all that letters name."""
     text = as_text(answer)
     letters = re.sub(r"[\s,，、;；]", "", text.upper())
     many = len(letters) > 1 and set(letters) <= set(options)
@@ -280,8 +277,7 @@ def _right(answer: Any, options: dict[str, str], key: str, several: bool = False
 
 
 def medqa(item: dict[str, Any], source: Source) -> Row:
-    """MedQA in either language: options as an object or a list, `answer` as the text, `answer_idx` as letter or
-    number."""
+    """MedQA in either language: options in any form, `answer` as the text, `answer_idx` as letter or number."""
     question, options = text_under(item, "question"), options_of(item.get("options"))
     if not options:
         raise RowError("options: missing")

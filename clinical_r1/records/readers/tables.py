@@ -11,7 +11,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -104,8 +103,7 @@ def _cells(text: str, delimiter: str) -> tuple[list[str] | None, bool]:
 
 
 def _loose(line: str, delimiter: str) -> list[str] | None:
-    """Cells of one line where quotes stand inside of quoted cells ("5'6" tall"): a cell ends at a quote before a
-    delimiter."""
+    """Cells of one line with quotes inside of quoted cells ("5'6" tall"): a cell ends at a quote before a delimiter."""
     mark = re.escape(delimiter)
     cells = re.findall(rf'(?:^|{mark})(?:"(.*?)"(?={mark}|$)|([^{mark}]*))', line)
     return [(a or b).replace('""', '"') for a, b in cells] if any(a for a, _ in cells) else None
@@ -237,18 +235,14 @@ def _batches(batches: Iterable[Any]) -> Iterator[Item]:
 
 
 CONTAINERS = {"csv": csv_items, "xlsx": sheet_items, "parquet": parquet_items, "arrow": arrow_items}
+_NOT_READ = yaml.safe_load(Path(__file__).with_name("not_read.yaml").read_text(encoding="utf-8"))
 _MARKUP = re.compile(r"<(?:\?xml|!doctype|html|[A-Za-z][\w:.\-]*[\s>/])", re.IGNORECASE)
-
-
-@cache
-def _not_read() -> list[dict[str, Any]]:
-    return yaml.safe_load(Path(__file__).with_name("not_read.yaml").read_text(encoding="utf-8"))
 
 
 def container_of(file: DataFile) -> str:
     """csv, xlsx, parquet, arrow or json: by the first bytes, and only where these are text by what they say."""
     head = head_of(file)
-    for other in _not_read():
+    for other in _NOT_READ:
         if head.startswith(tuple(mark.encode("latin-1") for mark in other["begins"])):
             raise UserError(f"{file.name}: {other['what']}; {other['fix']}")
     if head.startswith(b"PAR1"):

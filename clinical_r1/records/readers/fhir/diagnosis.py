@@ -121,24 +121,20 @@ def _usable(condition: Resource, lost: Counter[str]) -> bool:
 
 
 @cache
-def _social() -> re.Pattern[str]:
+def _other_names() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Social findings, and names of no disease."""
     english = "|".join(map(re.escape, terms("social_words")))
-    return re.compile(rf"\b(?:{english})\b|" + "|".join(terms("social_words_zh")), re.IGNORECASE)
-
-
-@cache
-def _no_disease() -> re.Pattern[str]:
-    return re.compile("|".join(table()["no_disease"]), re.IGNORECASE)
+    social = rf"\b(?:{english})\b|" + "|".join(terms("social_words_zh"))
+    return re.compile(social, re.IGNORECASE), re.compile("|".join(table()["no_disease"]), re.IGNORECASE)
 
 
 def _is_disorder(condition: Resource, name: str) -> bool:
     tags = {tag(text) for text in (name, *(str(c.get("display") or "") for c in codings(condition.get("code"))))} - {""}
-    if tags & terms("disorder_tags"):
-        return True
     code = _code(condition, "icd10_systems").upper()
-    social = bool(_social().search(name)) or bool(_codes(condition) & terms("social_codes"))
-    stated = not tags and not code.startswith(("Z", "V", "W", "X", "Y"))
-    return stated and (bool(code) or not (social or _no_disease().search(name.strip())))
+    if tags or code:
+        return bool(tags & terms("disorder_tags")) or not (tags or code.startswith(("Z", "V", "W", "X", "Y")))
+    named = any(pattern.search(name.strip()) for pattern in _other_names())
+    return not named and not _codes(condition) & terms("social_codes")
 
 
 def _name(condition: Resource) -> str:

@@ -7,6 +7,7 @@ inline or in a Binary, in any charset.
 
 import base64
 import re
+from contextlib import suppress
 from html.parser import HTMLParser
 from typing import Any
 
@@ -153,10 +154,8 @@ def notes_of(document: Resource, visit: Visit) -> list[str]:
         known = status in ("preliminary", "entered-in-error", "cancelled")
         visit.lost[f"DocumentReference ({status if known else 'not final'})"] += 1
         return []
-    contents = [
-        attachment for content in each(document.get("content")) for attachment in each(content.get("attachment"))
-    ]
-    return _plainest(contents, visit, document)
+    attached = [one for content in each(document.get("content")) for one in each(content.get("attachment"))]
+    return _plainest(attached, visit, document)
 
 
 def report_notes(report: Resource, visit: Visit) -> list[str]:
@@ -234,8 +233,11 @@ def _document_text(raw: bytes, content_type: str) -> tuple[str, str]:
     stated = re.search(r"charset=\"?([\w.:-]+)", content_type, re.IGNORECASE)
     inside = _META_CHARSET.search(raw[:2048])
     names = [stated[1] if stated else "", (inside[1] or inside[2]).decode() if inside else "", find_encoding(raw)]
-    text = next((found for name in names if name and (found := _decoded(raw, name)) is not None), None)
-    if text is None:
+    for name in filter(None, names):
+        with suppress(LookupError, UnicodeDecodeError):
+            text = raw.decode({"gb2312": "gb18030", "gbk": "gb18030"}.get(name.casefold(), name))
+            break
+    else:
         return "", "in an unknown encoding"
     head = text.lstrip("\ufeff \r\n\t")[:200].casefold()
     if head.startswith("{\\rtf"):
@@ -246,13 +248,6 @@ def _document_text(raw: bytes, content_type: str) -> tuple[str, str]:
         text = _html_text(text)
     text = text.replace("\r\n", "\n").strip("\ufeff \n\t")
     return (text, "") if text else ("", "empty")
-
-
-def _decoded(raw: bytes, name: str) -> str | None:
-    try:
-        return raw.decode({"gb2312": "gb18030", "gbk": "gb18030"}.get(name.casefold(), name))
-    except (LookupError, UnicodeDecodeError):
-        return None
 
 
 _BLOCKS = frozenset({
