@@ -68,7 +68,7 @@ def _by_semicolon(text: str) -> list[str]:
 def _by_enumeration(text: str) -> list[str]:
     parts = _clean(text.split("、"))
     names = all(_DISEASE_ENDS.search(part) and 2 <= len(part) <= 30 for part in parts)
-    return parts if names and not re.search(r"[和及或的与]", parts[-1]) else []
+    return parts if parts and names and not re.search(r"[和及或的与]", parts[-1]) else []
 
 
 def _clean(parts: Iterable[str]) -> list[str]:
