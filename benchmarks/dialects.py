@@ -31,8 +31,8 @@ from clinical_r1.llm.reply import read_reply
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction
 from clinical_r1.verifier.judgement import Judgement
-from clinical_r1.verifier.llm import Judged
 from clinical_r1.verifier.rule import RuleVerifier
+from clinical_r1.verifier.verifier import Judged
 
 SHARED = Path(__file__).parents[1] / "../shared/cases"
 FORMS = {

@@ -46,9 +46,8 @@ from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.simulator.beside import simulated_endpoint
 from clinical_r1.verifier.choice import read_choice
 from clinical_r1.verifier.judgement import Judgement, Verifier
-from clinical_r1.verifier.llm import Judged
 from clinical_r1.verifier.rule import RuleVerifier
-from clinical_r1.verifier.verifier import EnsembleVerifier, VerifierConfig, build_verifier
+from clinical_r1.verifier.verifier import EnsembleVerifier, Judged, VerifierConfig, build_verifier
 
 REFUSED = ("negated", "hedged", "list_everything", "empty", "wrong", "unusual", "disguised", "elsewhere")
 ACCEPTED = ("right", "plain", "paraphrase", "affirmed", "detail", "synonym", "formal")

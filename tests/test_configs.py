@@ -56,6 +56,7 @@ DATA = (
     "clinical_r1/synthesis/words.yaml",
     "clinical_r1/verifier/choice.yaml",
     "clinical_r1/verifier/detail.yaml",
+    "clinical_r1/verifier/echo.yaml",
     "clinical_r1/verifier/replies.yaml",
     "clinical_r1/verifier/spelling.yaml",
     "clinical_r1/verifier/wordings.yaml",

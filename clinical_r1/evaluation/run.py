@@ -30,7 +30,7 @@ from clinical_r1.reasoning import UNREADABLE
 from clinical_r1.sampling import Sampling
 from clinical_r1.schema import Case, Prediction, write_jsonl
 from clinical_r1.verifier.config import JudgeConfig, tell_of_rules_alone
-from clinical_r1.verifier.lists import ranked_diagnoses
+from clinical_r1.verifier.rule import ranked_diagnoses
 from clinical_r1.verifier.verifier import build_rubric_judge
 
 

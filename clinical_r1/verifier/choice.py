@@ -48,19 +48,15 @@ class _Options:
 
     def begins(self, text: str) -> list[int]:
         """Options that a text begins with, the longest only (`aspirin plus heparin` is not `aspirin`)."""
-        form = _compact(text)
-        found = [
-            i
-            for i, option in enumerate(self.forms)
-            if option and form.startswith(option) and _ends(text, self.texts[i])
-        ]
-        longest = max((len(self.forms[i]) for i in found), default=0)
-        return [i for i in found if len(self.forms[i]) == longest]
+        form, options = _compact(text), enumerate(self.forms)
+        return self._longest([i for i, o in options if o and form.startswith(o) and _ends(text, self.texts[i])])
 
     def ends(self, text: str) -> list[int]:
         """Options that a text ends with, the longest only."""
         form = _compact(text)
-        found = [i for i, option in enumerate(self.forms) if len(option) > 1 and form.endswith(option)]
+        return self._longest([i for i, o in enumerate(self.forms) if len(o) > 1 and form.endswith(o)])
+
+    def _longest(self, found: list[int]) -> list[int]:
         longest = max((len(self.forms[i]) for i in found), default=0)
         return [i for i in found if len(self.forms[i]) == longest]
 
@@ -142,6 +138,7 @@ def _letters(said: str, options: Sequence[str]) -> frozenset[int] | None:
     return places if places and max(places) < len(options) else None
 
 
+NOTHING = -1
 _Found = tuple[int, int | None]
 """Place in the text and chosen option; None where letter and text contradict each other, or two are named."""
 
@@ -166,12 +163,13 @@ def _formal(text: str, options: _Options) -> Iterator[_Found]:
         bare = re.sub(r"^(?:the|my) ", "", said, flags=re.I)
         if chosen is NOTHING and (frame := RULE["frame"].match(bare)):
             chosen = _slot(bare[frame.end() :], options, alone=True)
-        yield 0, _known(chosen)
+        yield 0, None if chosen is NOTHING else chosen
 
 
 def _boxed(text: str, options: _Options) -> Iterator[_Found]:
     for place, said in _in_boxes(text):
-        yield place, _known(_slot(said, options, alone=True))
+        chosen = _slot(said, options, alone=True)
+        yield place, None if chosen is NOTHING else chosen
 
 
 def _in_boxes(text: str) -> Iterator[tuple[int, str]]:
@@ -181,11 +179,8 @@ def _in_boxes(text: str) -> Iterator[tuple[int, str]]:
 
 def _whole(text: str, options: _Options) -> Iterator[_Found]:
     """The answer is nothing but an option."""
-    said = RULE["markup"].sub("", text).strip()
-    form = _compact(said)
-    for index, option in enumerate(options.forms):
-        if form == option and len(option) > 1:
-            yield 0, index
+    form = _compact(RULE["markup"].sub("", text).strip())
+    yield from ((0, index) for index, option in enumerate(options.forms) if form == option and len(option) > 1)
 
 
 def _stated(text: str, options: _Options) -> Iterator[_Found]:
@@ -241,13 +236,6 @@ def _opening(text: str, options: _Options) -> Iterator[_Found]:
         chosen = _slot(first, options)
         if chosen is not NOTHING:
             yield 0, chosen
-
-
-NOTHING = -1
-
-
-def _known(chosen: int | None) -> int | None:
-    return None if chosen == NOTHING else chosen
 
 
 def _slot(said: str, options: _Options, alone: bool = False) -> int | None:

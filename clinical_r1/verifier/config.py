@@ -11,8 +11,8 @@ from clinical_r1.errors import Strict
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
 from clinical_r1.settings import Names
-from clinical_r1.verifier.icd import IcdLevel
 from clinical_r1.verifier.judgement import Grading
+from clinical_r1.verifier.normalise import IcdLevel
 
 RULES_ALONE = (
     "they say correct where an answer plainly names the reference, incorrect only where that cannot be wrong, and "

@@ -8,12 +8,11 @@ another disease of it, and is never taken for detail.
 import re
 from pathlib import Path
 
-import yaml
-
+from clinical_r1.lexicon import read_table
 from clinical_r1.text import has_han
 from clinical_r1.verifier.normalise import RELATIONS, in_order, normalise, words
 
-TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 _KINDS = {
     name: {key: frozenset(words(value)) if isinstance(value, str) else value for key, value in kind.items()}
     for name, kind in TABLE["english"].items()

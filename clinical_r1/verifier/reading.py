@@ -10,6 +10,7 @@ wrong: it is `undecided`, and a judge's to read. The rules are in `wordings.yaml
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -267,21 +268,19 @@ def _objects(
     for index, sentence in enumerate(sentences):
         if index in stated or (closed and index < first):
             continue  # what stands before a closing sentence was weighed
-        clauses = re.split(r"[,;:，；：]", sentence.text)
-        if any(
-            RULE["against"].search(clause)
-            and _mentions(clause, matches)
-            and not (asked and echo.denies_as_asked(clause, asked))
-            for clause in clauses
-        ):
+        text, after = sentence.text, index > last
+        for clause in re.split(r"[,;:，；：]", text):
+            opposed = RULE["against"].search(clause) and _mentions(clause, matches)
+            if opposed and not (asked and echo.denies_as_asked(clause, asked)):
+                return True
+        if after and any(RULE[rule].search(text) for rule in ("retracts", "beside")):
             return True
-        if index > last and (RULE["retracts"].search(sentence.text) or _short(sentence, matches)):
+        if after and (RULE["turn"].match(text) or _short(sentence, matches)):
             return True
-        if asked and _elsewhere(sentence, index > last):
+        if after and RULE["back"].search(text) and not (asked and echo.denies_of(text, asked)):
             return True
-        if index > last and (RULE["turn"].match(sentence.text) or RULE["beside"].search(sentence.text)):
-            return True
-        if index > last and RULE["back"].search(sentence.text) and not (asked and echo.denies_of(sentence.text, asked)):
+        # Beside an answer in the question's words: a list, a turn, a short word of another answer.
+        if asked and (sentence.item or RULE["another"].search(text) or (after and RULE["however"].match(text))):
             return True
     return False
 
@@ -310,23 +309,10 @@ def _short(sentence: _Sentence, matches: Matches) -> bool:
     )
 
 
-def _elsewhere(sentence: _Sentence, after: bool) -> bool:
-    """Beside an answer in the question's words: a list, a turn, a short word of another answer."""
-    return (
-        sentence.item
-        or bool(RULE["another"].search(sentence.text))
-        or (after and bool(RULE["however"].match(sentence.text)))
-    )
-
-
 def _mentions(clause: str, matches: Matches) -> bool:
     """Does the reference stand somewhere in the clause (any run of words, or of characters in Chinese)?"""
-    tokens = re.findall(r"[A-Za-z0-9'-]+", clause)[:40]
-    if any(
-        matches(" ".join(tokens[i:j])) for i in range(len(tokens)) for j in range(i + 1, min(i + 7, len(tokens) + 1))
-    ):
-        return True
+    latin = re.findall(r"[A-Za-z0-9'-]+", clause)[:40]
+    spans = (" ".join(latin[i:j]) for i in range(len(latin)) for j in range(i + 1, min(i + 7, len(latin) + 1)))
     runs = re.findall(f"[{HAN}0-9A-Za-z-]+", clause) if has_han(clause) else []
-    return any(
-        matches(run[i:j]) for run in runs for i in range(len(run)) for j in range(i + 2, min(i + 17, len(run) + 1))
-    )
+    pieces = (run[i:j] for run in runs for i in range(len(run)) for j in range(i + 2, min(i + 17, len(run) + 1)))
+    return any(matches(span) for span in chain(spans, pieces))

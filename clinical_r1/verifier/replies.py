@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from clinical_r1.lexicon import wordings
 from clinical_r1.verifier.normalise import plain
@@ -21,12 +21,8 @@ RULE = wordings(Path(__file__).with_suffix(".yaml"))
 _JSON = json.JSONDecoder(strict=False)
 
 
-class _Said(NamedTuple):
-    """An object with a verdict and where it stands."""
-
-    start: int
-    end: int
-    word: Word
+_Said = tuple[int, int, Word]
+"""Where an object with a verdict begins and ends, and the verdict."""
 
 
 def read_verdict(reply: str) -> Word | None:
@@ -36,12 +32,12 @@ def read_verdict(reply: str) -> Word | None:
     if not objects:
         return _bare(reply)
     talked = _talked_about(reply, objects)
-    found = [said for said in objects if said.start not in talked]
-    for earlier, later in pairwise(found):
-        before, between = reply[: earlier.start].rpartition("}")[2], reply[earlier.end : later.start]
-        if earlier.word != later.word and not (RULE["a_draft"].search(before) or RULE["meant"].search(between)):
+    found = [said for said in objects if said[0] not in talked]
+    for (start, end, earlier), (following, _, later) in pairwise(found):
+        before, between = reply[:start].rpartition("}")[2], reply[end:following]
+        if earlier != later and not (RULE["a_draft"].search(before) or RULE["meant"].search(between)):
             return None
-    return found[-1].word if found else None
+    return found[-1][2] if found else None
 
 
 def _objects(reply: str) -> Iterator[_Said]:
@@ -57,7 +53,7 @@ def _objects(reply: str) -> Iterator[_Said]:
         if isinstance(row, dict):
             said = next((str(value) for key, value in row.items() if key.lower() == "verdict"), "")
             if word := _word(said.strip(" .*。")):
-                yield _Said(at, end, word)
+                yield at, end, word
         at = reply.find("{", end)
 
 
@@ -68,15 +64,16 @@ def _word(said: str) -> Word | None:
 def _talked_about(reply: str, objects: list[_Said]) -> set[int]:
     """Where objects begin that their own sentence does not give as the verdict."""
     found: set[int] = set()
-    for place, said in enumerate(objects):
-        last = objects[place - 1] if place else _Said(0, 0, said.word)
-        before = reply[last.end : said.start]
-        if last.word != said.word and RULE["alternatives"].fullmatch(before):
-            found |= {last.start, said.start}
+    last, last_end, last_word = 0, 0, objects[0][2]
+    for start, end, word in objects:
+        before = reply[last_end:start]
+        if last_word != word and RULE["alternatives"].fullmatch(before):
+            found |= {last, start}
         lead = RULE["sentence"].split(re.sub(r"`+(?:json)?", " ", before, flags=re.IGNORECASE).rstrip())[-1]
         words = [] if lead.endswith((".", "!", "?", ";")) else list(RULE["talked_about"].finditer(lead))
-        if (words and not RULE["meant"].search(lead[words[-1].end() :])) or RULE["taken_back"].match(reply, said.end):
-            found.add(said.start)
+        if (words and not RULE["meant"].search(lead[words[-1].end() :])) or RULE["taken_back"].match(reply, end):
+            found.add(start)
+        last, last_end, last_word = start, end, word
     return found
 
 

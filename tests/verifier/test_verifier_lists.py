@@ -4,9 +4,8 @@ import pytest
 
 from clinical_r1.schema import VerdictLabel
 from clinical_r1.verifier.judgement import Grading, Judgement
-from clinical_r1.verifier.lists import list_f1, stated_diagnoses
 from clinical_r1.verifier.names import Names
-from clinical_r1.verifier.rule import RuleVerifier
+from clinical_r1.verifier.rule import RuleVerifier, list_f1, stated_diagnoses
 
 REFERENCE = "1.肺炎 2.2型糖尿病"
 
@@ -27,6 +26,7 @@ REFERENCE = "1.肺炎 2.2型糖尿病"
         ("最终诊断：肺炎或2型糖尿病", False, False, False),
         ("最终诊断：肺炎待排、2型糖尿病", False, False, False),
         ("不考虑肺炎。", False, False, False),
+        ("、", False, False, False),
         ("肺炎？2型糖尿病？", False, False, False),
     ],
 )

@@ -15,9 +15,8 @@ from clinical_r1.simulator.beside import Failures, SimulatorConfig
 from clinical_r1.simulator.responder import AnswerKey
 from clinical_r1.simulator.server import Endpoint, routes
 from clinical_r1.verifier.judgement import Judgement
-from clinical_r1.verifier.llm import LLMVerifier, judge_messages
 from clinical_r1.verifier.rule import RuleVerifier
-from clinical_r1.verifier.verifier import EnsembleVerifier, VerifierConfig, build_verifier
+from clinical_r1.verifier.verifier import EnsembleVerifier, LLMVerifier, VerifierConfig, build_verifier, judge_messages
 
 ITEM = Judgement("A 60-year-old man coughs. What is the diagnosis?", "pneumonia", "The diagnosis is pneumonia.", "en")
 Serve = Callable[..., Awaitable[tuple[EndpointConfig, Endpoint]]]

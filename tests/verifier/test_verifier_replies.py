@@ -3,7 +3,7 @@
 import pytest
 
 from clinical_r1.llm.parse import parse_reply
-from clinical_r1.verifier.llm import Judged
+from clinical_r1.verifier.verifier import Judged
 
 RIGHT, WRONG = '{"verdict": "correct"}', '{"verdict": "incorrect"}'
 

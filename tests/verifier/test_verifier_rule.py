@@ -5,10 +5,9 @@ import pytest
 from benchmarks.verifier_probes import generate, written_cases
 from clinical_r1.errors import UserError
 from clinical_r1.schema import VerdictLabel
-from clinical_r1.verifier.icd import clean_code, same_at
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.names import load_names
-from clinical_r1.verifier.normalise import normalise
+from clinical_r1.verifier.normalise import clean_code, normalise, same_at
 from clinical_r1.verifier.rule import RuleVerifier
 
 RULE = RuleVerifier()

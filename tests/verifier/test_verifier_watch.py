@@ -15,8 +15,7 @@ from clinical_r1.llm.parse import shape
 from clinical_r1.schema import VerdictLabel
 from clinical_r1.verifier.config import tell_of_rules_alone
 from clinical_r1.verifier.judgement import Judgement
-from clinical_r1.verifier.llm import PLAIN_ROOM, THINKING_ROOM, Watch
-from clinical_r1.verifier.verifier import VerifierConfig, build_verifier
+from clinical_r1.verifier.verifier import PLAIN_ROOM, THINKING_ROOM, VerifierConfig, Watch, build_verifier
 
 SECRET = "Mrs Hathaway with her lacunar infarct 腔隙性脑梗死"
 Judge = Callable[..., Awaitable[tuple[EndpointConfig, list[dict]]]]

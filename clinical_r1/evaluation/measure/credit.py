@@ -7,7 +7,7 @@ or WHO's titles. An answer whose name has no known code earns nothing and is cou
 lower bound. The weights are ours; the paper has no such metric.
 
 Where references are lists (discharge diagnoses), what an answer states is held against all of them: F1, see
-`verifier.lists.list_f1`. Answers that are graded by rubrics have the mean of their shares of points, as HealthBench
+`verifier.rule.list_f1`. Answers that are graded by rubrics have the mean of their shares of points, as HealthBench
 gives it: no lower than 0, and the same for each kind of criterion.
 """
 
@@ -22,11 +22,10 @@ from clinical_r1.evaluation.measure.resampling import Mean
 from clinical_r1.evaluation.measure.samples import answer_key
 from clinical_r1.reasoning import UNREADABLE
 from clinical_r1.schema import Case, Criterion, Prediction, RubricScore, Verdict, VerdictLabel
-from clinical_r1.verifier.icd import STATED, clean_code, same_at
-from clinical_r1.verifier.lists import list_f1, stated_diagnoses
 from clinical_r1.verifier.names import Names
-from clinical_r1.verifier.normalise import normalise
+from clinical_r1.verifier.normalise import STATED, clean_code, normalise, same_at
 from clinical_r1.verifier.reading import read
+from clinical_r1.verifier.rule import list_f1, stated_diagnoses
 
 Level = Literal["right", "category", "block", "chapter", "other", "unplaced"]
 CREDIT: dict[Level, float] = {

@@ -22,9 +22,8 @@ from clinical_r1.schema import Case, Verdict, VerdictLabel
 from clinical_r1.training.ppo.batch import Episode
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement
-from clinical_r1.verifier.rubric import RubricJudge
 from clinical_r1.verifier.rule import chooses_right, near_miss
-from clinical_r1.verifier.verifier import build_rubric_judge, build_verifier
+from clinical_r1.verifier.verifier import RubricJudge, build_rubric_judge, build_verifier
 
 judgement = Judgement.of
 """What the verifier is asked about one answer to a case."""
