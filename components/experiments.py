@@ -145,8 +145,7 @@ def write_experiment_report(
     """result.json and report.html: the report of that name in clinical_r1/evaluation/experiments compares the arms."""
     from pathlib import Path
 
-    from clinical_r1.evaluation.experiments.arms import Evidence
-    from clinical_r1.evaluation.experiments.finding import publish
+    from clinical_r1.evaluation.experiments.finding import Evidence, publish
     from clinical_r1.evaluation.experiments.reports import REPORTS
     from clinical_r1.step import load_settings, record_step
 

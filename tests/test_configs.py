@@ -50,6 +50,8 @@ DATA = (
     "clinical_r1/evaluation/baselines.yaml",
     "clinical_r1/llm/providers.yaml",
     "clinical_r1/simulator/judge.yaml",
+    "clinical_r1/evaluation/experiments/words.yaml",
+    "clinical_r1/evaluation/pages/tables.yaml",
     "clinical_r1/simulator/phrases.yaml",
     "clinical_r1/simulator/world.yaml",
     "clinical_r1/synthesis/hindsight.yaml",

@@ -14,12 +14,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.config import EvaluationConfig
-from clinical_r1.evaluation.experiments.arms import Arm, ArmsReport
-from clinical_r1.evaluation.experiments.audit_verifier import Settings as AuditReport
-from clinical_r1.evaluation.experiments.cross_language import BILINGUAL, SCRATCH
-from clinical_r1.evaluation.experiments.held_out_site import LEAKING, WITH
-from clinical_r1.evaluation.experiments.held_out_site import Settings as HeldOutReport
+from clinical_r1.evaluation.experiments.audit_verifier import AuditReport
+from clinical_r1.evaluation.experiments.finding import Arm, ArmsReport
 from clinical_r1.evaluation.experiments.selection import Leak, Selection, leak_cases
+from clinical_r1.evaluation.experiments.transfer import BILINGUAL, LEAKING, SCRATCH, WITH, HeldOutReport
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.records.run import prepare

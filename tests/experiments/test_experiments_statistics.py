@@ -7,15 +7,9 @@ from pathlib import Path
 import pytest
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.experiments import (
-    audit_verifier,
-    compare_synthesizers,
-    cross_language,
-    held_out_site,
-    reinforcement,
-)
-from clinical_r1.evaluation.experiments.arms import Arm, ArmsReport, Evidence
-from clinical_r1.evaluation.experiments.finding import Estimate, conclude, planted
+from clinical_r1.evaluation.experiments.finding import Arm, ArmsReport, Estimate, Evidence, Finding, planted
+from clinical_r1.evaluation.experiments.reports import REPORTS
+from clinical_r1.evaluation.experiments.transfer import twins_of
 from clinical_r1.evaluation.judging.audit import Audit, Stability
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction, Trace, TraceOutcome, Verdict, VerdictLabel, write_jsonl
@@ -58,6 +52,10 @@ def evidence(
     return Evidence(splits(tmp_path, cases), (tmp_path, tmp_path), reference, runs, made)
 
 
+def report(experiment: str, settings: ArmsReport, told: Evidence, out_dir: Path) -> Finding:
+    return REPORTS[experiment][1](settings, told, out_dir)
+
+
 def test_power_and_detectable_effect_belong_together() -> None:
     estimate = Estimate(value=0.1, low=0.04, high=0.16, n=500)
     assert estimate.power(estimate.detectable) == pytest.approx(0.9, abs=1e-3)
@@ -70,8 +68,8 @@ def test_power_and_detectable_effect_belong_together() -> None:
      (-0.1, 0.1, True, "not shown")],
 )  # fmt: skip
 def test_verdicts(low: float, high: float, confirmed: bool, verdict: str) -> None:
-    estimate = Estimate(value=(low + high) / 2, low=low, high=high, n=100)
-    assert conclude("x", "?", estimate, 5, "a", "b", False, "", confirmed=confirmed).verdict == verdict
+    estimate = Estimate(value=(low + high) / 2, low=low, high=high, n=100, confirmed=confirmed)
+    assert estimate.verdict == verdict
 
 
 def test_a_planted_effect_is_found_on_its_own_side_only() -> None:
@@ -84,7 +82,7 @@ def test_ablate_rl_pools_seeds_by_case(tmp_path: Path) -> None:
     sft = folder(tmp_path / "sft", cases, coin(cases, 0.5, 1))
     runs = [folder(tmp_path / f"r{seed}", cases, coin(cases, 0.75, 10 + seed)) for seed in range(3)]
     settings = ArmsReport(arms=[Arm(name=f"s{seed}", seed=seed) for seed in range(3)], design_points=10)
-    finding = reinforcement.ablate_rl(settings, evidence(tmp_path, cases, sft, runs), tmp_path / "out")
+    finding = report("ablate-rl", settings, evidence(tmp_path, cases, sft, runs), tmp_path / "out")
     assert finding.verdict == "shown" and 15 < finding.effect < 35
     # Three times the answers are not three times the cases: the interval stays that of 300 patients.
     assert finding.ci[1] - finding.ci[0] > 8
@@ -98,7 +96,7 @@ def test_ablate_rewards_claims_nothing_between_equal_tables(tmp_path: Path) -> N
     arms = [Arm(name=f"{table}-{seed}", seed=seed, factors={"table": table}) for table in "ab" for seed in (0, 1)]
     runs = [folder(tmp_path / arm.name, cases, coin(cases, 0.7, index)) for index, arm in enumerate(arms)]
     settings = ArmsReport(arms=arms, design_points=5)
-    finding = reinforcement.ablate_rewards(settings, evidence(tmp_path, cases, sft, runs), tmp_path / "out")
+    finding = report("ablate-rewards", settings, evidence(tmp_path, cases, sft, runs), tmp_path / "out")
     assert finding.verdict == "not shown" and finding.ci[0] < 0 < finding.ci[1]
 
 
@@ -112,7 +110,7 @@ def test_compare_algorithms_finds_the_better_one_and_says_of_what(tmp_path: Path
         for index, arm in enumerate(arms)
     ]
     settings = ArmsReport(arms=arms, design_points=5)
-    finding = reinforcement.compare_algorithms(settings, evidence(tmp_path, cases, sft, runs), tmp_path / "out")
+    finding = report("compare-algorithms", settings, evidence(tmp_path, cases, sft, runs), tmp_path / "out")
     assert finding.experiment == "compare-algorithms" and finding.verdict == "shown" and finding.effect > 10
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Each algorithm against SFT" in page and "table" not in finding.answer
@@ -130,11 +128,11 @@ def test_cross_language_attributes_the_loss_to_the_base_model(tmp_path: Path) ->
             runs.append(folder(tmp_path / name, cases, right))
     before = folder(tmp_path / "base", cases, coin(cases, 0.8, 99))
     settings = ArmsReport(arms=arms, design_points=10, planted_points=20)
-    finding = cross_language.report(settings, evidence(tmp_path, cases, before, runs), tmp_path / "out")
+    finding = report("cross-language", settings, evidence(tmp_path, cases, before, runs), tmp_path / "out")
     assert finding.verdict == "shown" and 30 < finding.effect < 60
     assert finding.n == 200 and finding.planted[0].found and finding.planted[0].effect < -15
     with pytest.raises(UserError, match="id-aligned"):
-        cross_language.twins_of(list(sample_records(20, seed=3)))
+        twins_of(list(sample_records(20, seed=3)))
 
 
 def traces(path: Path, cases: list[Case], at_once: dict[str, bool] | None = None, synthesizer: str = "") -> Path:
@@ -164,7 +162,7 @@ def test_compare_synthesizers_finds_the_better_teacher_and_keeps_the_chains_anal
     runs = [folder(tmp_path / "rival-0", cases, coin(cases, 0.8, 4))]
     settings = ArmsReport(arms=[Arm(name="rival-0", seed=0)], design_points=8, planted_points=30)
     told = evidence(tmp_path, cases, before, runs)._replace(traces=made)
-    finding = compare_synthesizers.report(settings, told, tmp_path / "not" / "there" / "yet")
+    finding = report("compare-synthesizers", settings, told, tmp_path / "not" / "there" / "yet")
     assert finding.verdict == "shown" and finding.effect > 15 and "careful" in finding.answer
     assert finding.planted[0].found
     assert (tmp_path / "not" / "there" / "yet" / "chains.html").read_text().startswith("<!")
@@ -182,17 +180,17 @@ def test_held_out_site_finds_the_site_and_the_leak(tmp_path: Path) -> None:
     ]
     made = [traces(tmp_path / name, train) for name in names[:2]]
     made.append(traces(tmp_path / names[2], [*train, *at_site[:60]]))
-    settings = held_out_site.Settings(
+    settings = REPORTS["held-out-site"][0](
         arms=[Arm(name=name) for name in names[1:]], design_points=10, planted_points=20, site="hillside",
         leak_points=100 * 60 / len(at_site),
     )  # fmt: skip
     told = evidence(tmp_path, cases, runs[0], runs[1:], made)
-    finding = held_out_site.report(settings, told, tmp_path / "out")
+    finding = report("held-out-site", settings, told, tmp_path / "out")
     assert finding.verdict == "shown" and finding.n == len(at_site)
     site, leak = finding.planted
     assert site.found and leak.found and leak.effect == pytest.approx(leak.size, abs=1)
     with pytest.raises(UserError, match="harbour"):
-        held_out_site.report(settings.model_copy(update={"site": "harbour"}), told, tmp_path / "out")
+        report("held-out-site", settings.model_copy(update={"site": "harbour"}), told, tmp_path / "out")
 
 
 def audit(name: str, accepts_wrong: int) -> Audit:
@@ -214,9 +212,9 @@ def test_audit_verifier_corrects_what_a_lenient_judge_reports(tmp_path: Path) ->
         (place / "audit").mkdir(parents=True)
         (place / "audit" / "audit.json").write_text(audit(name, wrong).model_dump_json())
         runs.append(folder(place, cases, coin(cases, 0.6 if name == "rule" else 0.64, 7)))
-    settings = audit_verifier.Settings(
+    settings = REPORTS["audit-verifier"][0](
         arms=[Arm(name="rule"), Arm(name="lenient")], design_points=5, planted_points=5, suspect="lenient"
     )
-    finding = audit_verifier.report(settings, evidence(tmp_path, cases, tmp_path, runs), tmp_path / "out")
+    finding = report("audit-verifier", settings, evidence(tmp_path, cases, tmp_path, runs), tmp_path / "out")
     assert finding.effect == pytest.approx(5.0) and finding.verdict == "shown" and finding.planted[0].found
     assert finding.planted[0].power > 0.9

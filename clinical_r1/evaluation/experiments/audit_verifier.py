@@ -7,87 +7,13 @@ reports it, corrected for its errors.
 from collections.abc import Sequence
 from pathlib import Path
 
-from clinical_r1.evaluation.experiments import arms
-from clinical_r1.evaluation.experiments.arms import ArmsReport, Evidence
-from clinical_r1.evaluation.experiments.finding import Cell, Estimate, Finding, Table, conclude, planted, write_finding
+from clinical_r1.evaluation.experiments import finding
+from clinical_r1.evaluation.experiments.finding import ArmsReport, Estimate, Evidence, Finding, Row, Table
 from clinical_r1.evaluation.judging.audit import Audit, corrected_accuracy
 from clinical_r1.evaluation.measure.metrics import rated
 from clinical_r1.page import interval, percent, points
 from clinical_r1.schema import Case, Prediction
-from clinical_r1.stats import Pairs, paired_interval
-
-QUESTION = "Does the judge flatter or punish, and what is a reported accuracy worth?"
-
-
-class Settings(ArmsReport):
-    """Settings of this report."""
-
-    suspect: str
-    """The judge that the question is about."""
-    model: str = "the model"
-    """What the page calls the model whose accuracy is corrected."""
-
-
-def report(settings: Settings, evidence: Evidence, out_dir: Path) -> Finding:
-    """Each arm is a judge: its audit, and the model's answers as it sees them."""
-    cases = arms.cases_of(evidence.splits)
-    found = {
-        arm.name: Audit.model_validate_json((folder / "audit" / "audit.json").read_text(encoding="utf-8"))
-        for arm, folder in zip(settings.arms, evidence.runs, strict=True)
-    }
-    answers = arms.read_arms(settings.arms, evidence.runs)
-    suspect = found[settings.suspect]
-    bias = bias_of(suspect)
-    told, corrected, _, low, high = _corrected(answers[settings.suspect], cases, suspect)
-    finding = conclude(
-        "audit-verifier",
-        QUESTION,
-        bias,
-        settings.design_points,
-        f"On {suspect.n - suspect.invalid:,} labelled answers the judge '{settings.suspect}' accepts more than it "
-        f"should by {bias.words()} (kappa {suspect.kappa:.2f}); the {percent(told)} that it reports "
-        f"for {settings.model} are {percent(corrected)} after correction ({percent(low)} to {percent(high)}).",
-        f"在 {suspect.n - suspect.invalid} 个已标注答案上，评判者“{settings.suspect}”多接受 "
-        f"{100 * bias.value:+.1f} 个百分点（95% 区间 {100 * bias.low:+.1f} 至 {100 * bias.high:+.1f}，"
-        f"kappa {suspect.kappa:.2f}）；其报告的 {percent(told)} 校正后为 "
-        f"{percent(corrected)}（{percent(low)} 至 {percent(high)}）。",
-        simulated=settings.simulated,
-        limits=(
-            "The correction holds where the judge errs on the model's answers as it does on the labelled ones; label a "
-            "sample of the model's own answers (expert review) to be sure. A judge of one kind cannot show what all "
-            "judges get wrong."
-        ),
-    )
-    if settings.planted_points is not None:
-        finding.planted = [planted("a biased judge (accepts wrong answers)", settings.planted_points, bias)]
-    tables = [
-        arms.difference_table("Accepted minus right",
-                              [arms.difference_row(name, bias_of(one)) for name, one in found.items()],
-                              "On the labelled answers: above zero the judge flatters, below it punishes."),
-        _confusions(found),
-        _stability(found),
-        _corrections(settings, answers, found, cases),
-    ]  # fmt: skip
-    return write_finding(finding, tables, out_dir, "Audit of the verifiers")
-
-
-def bias_of(audit: Audit) -> Estimate:
-    """Share accepted minus share right on the labelled answers, paired."""
-    counts = audit.confusion
-    pairs = Pairs(counts["true_accept"], counts["false_reject"], counts["false_accept"], counts["true_reject"])
-    low, high = paired_interval(pairs)
-    return Estimate(value=pairs.difference, low=low, high=high, n=pairs.n)
-
-
-def _corrected(
-    rows: Sequence[Prediction], cases: Sequence[Case], audit: Audit
-) -> tuple[float, float, float, float, float]:
-    """(reported, corrected, bias, low, high)."""
-    by_id = {case.id: case for case in cases}
-    told = rated(rows, [by_id[row.case_id] for row in rows])
-    estimate, interval, bias = corrected_accuracy(told.share * told.effective, told.effective, audit)
-    return told.share, estimate, bias, interval.low, interval.high
-
+from clinical_r1.stats import Pairs
 
 _COUNTS = {
     "true_accept": "accepted, right", "false_accept": "accepted, wrong", "false_reject": "rejected, right",
@@ -95,48 +21,93 @@ _COUNTS = {
 }  # fmt: skip
 
 
-def _confusions(found: dict[str, Audit]) -> Table:
-    def share(value: float, ends: tuple[float, float]) -> Cell:
-        return Cell(text=f"{percent(value)} ({interval(*ends)})")
+class AuditReport(ArmsReport):
+    """What this report is told."""
 
-    rows = [
-        [Cell(text=name), Cell(text=f"{one.kappa:.2f} ({one.kappa_interval[0]:.2f} to {one.kappa_interval[1]:.2f})"),
-         share(one.sensitivity, one.sensitivity_interval), share(one.specificity, one.specificity_interval),
-         *(Cell(text=str(one.confusion[key])) for key in _COUNTS), Cell(text=str(one.invalid))]
-        for name, one in found.items()
-    ]  # fmt: skip
+    suspect: str
+    """The judge that the question is about."""
+    model: str = "the model"
+    """What the page calls the model whose accuracy is corrected."""
+
+
+def report(settings: AuditReport, evidence: Evidence, out_dir: Path) -> Finding:
+    """Each arm is a judge: its audit, and the model's answers as it sees them."""
+    cases, answers = evidence.cases(), evidence.after(settings.arms)
+    audits = {
+        name: Audit.model_validate_json((folder / "audit" / "audit.json").read_bytes())
+        for name, folder in zip(answers, evidence.runs, strict=True)
+    }
+    bias = {name: _bias(audit) for name, audit in audits.items()}
+    corrected = {name: _corrected(answers[name], cases, audit) for name, audit in audits.items()}
+    above = "On the labelled answers: above zero the judge flatters, below it punishes."
+    tables = [
+        Table("Accepted minus right", [finding.difference_row(name, one) for name, one in bias.items()], above),
+        _confusions(audits),
+        _stability(audits),
+        _corrections(corrected, f"{settings.model} on {len(cases):,} test cases."),
+    ]
+    suspect, estimate = audits[settings.suspect], bias[settings.suspect]
+    told, _, *ends = corrected[settings.suspect]
+    values = {
+        "answers": suspect.n - suspect.invalid,
+        "suspect": settings.suspect,
+        "bias": [f"{100 * share:+.1f}" for share in estimate[:3]],
+        "kappa": suspect.kappa,
+        "told": told,
+        "model": settings.model,
+        "corrected": ends,
+    }
+    effects = [("planted", settings.planted_points, estimate)]
+    return finding.conclude(out_dir, "audit-verifier", settings, estimate, tables, values, effects)
+
+
+def _bias(audit: Audit) -> Estimate:
+    """Share accepted minus share right on the labelled answers, paired."""
+    order = ("true_accept", "false_reject", "false_accept", "true_reject")
+    return Estimate.of_pairs(Pairs(*(audit.confusion[name] for name in order)))
+
+
+def _corrected(rows: Sequence[Prediction], cases: Sequence[Case], audit: Audit) -> tuple[float, ...]:
+    """(reported, bias, corrected, low, high)."""
+    by_id = {case.id: case for case in cases}
+    told = rated(rows, [by_id[row.case_id] for row in rows])
+    estimate, ends, bias = corrected_accuracy(told.share * told.effective, told.effective, audit)
+    return told.share, bias, estimate, *ends
+
+
+def _confusions(audits: dict[str, Audit]) -> Table:
+    rows: list[Row] = []
+    for name, audit in audits.items():
+        kappa = "{:.2f} ({:.2f} to {:.2f})".format(audit.kappa, *audit.kappa_interval)
+        accepted = f"{percent(audit.sensitivity)} ({interval(*audit.sensitivity_interval)})"
+        rejected = f"{percent(audit.specificity)} ({interval(*audit.specificity_interval)})"
+        counts = [f"{audit.confusion[key]}" for key in _COUNTS]
+        rows.append([name, kappa, accepted, rejected, *counts, f"{audit.invalid}"])
     head = ["judge", "kappa", "right ones accepted", "wrong ones rejected", *_COUNTS.values(), "failed"]
-    return Table(title="Confusion and agreement with the labels", head=head, rows=rows)
+    return Table("Confusion and agreement with the labels", rows, head=head)
 
 
-def _stability(found: dict[str, Audit]) -> Table:
-    rows = [
-        [Cell(text=f"{name}: {change}"), Cell(text=str(row.n)), Cell(text=str(row.changed)),
-         Cell(kind="share", value=row.rate, low=row.low, high=row.high), Cell(text=percent(row.rate))]
-        for name, one in found.items() for change, row in one.stability.items()
-    ]  # fmt: skip
+def _stability(audits: dict[str, Audit]) -> Table:
+    rows: list[Row] = []
+    for name, audit in audits.items():
+        for change, row in audit.stability.items():
+            drawn, _ = finding.share_cells(row.rate, row.low, row.high)
+            rows.append([f"{name}: {change}", f"{row.n}", f"{row.changed}", drawn, percent(row.rate)])
     note = (
         "The same answer in another wording, in a frame of the other language, with its choices in another order, or "
         "denied. A changed verdict is an error; a denied answer that is accepted is one too."
     )
-    return Table(
-        title="Stability", note=note, head=["judge: change", "n", "errors", "share, 95% interval", ""], rows=rows
-    )
+    return Table("Stability", rows, note, ["judge: change", "n", "errors", "share, 95% interval", ""])
 
 
-def _corrections(
-    settings: Settings, answers: dict[str, list[Prediction]], found: dict[str, Audit], cases: Sequence[Case]
-) -> Table:
-    rows = []
-    for name, audit in found.items():
-        told, corrected, bias, low, high = _corrected(answers[name], cases, audit)
-        rows.append([
-            Cell(text=name), Cell(text=percent(told)), Cell(kind="share", value=corrected, low=low, high=high),
-            Cell(text=f"{percent(corrected)} ({percent(low)} to {percent(high)})"), Cell(text=points(bias)),
-        ])  # fmt: skip
+def _corrections(corrected: dict[str, tuple[float, ...]], whose: str) -> Table:
+    rows: list[Row] = [
+        [name, percent(told), *finding.share_cells(*ends), points(bias)]
+        for name, (told, bias, *ends) in corrected.items()
+    ]
     note = (
-        f"{settings.model} on {len(cases):,} test cases. Rogan and Gladen's estimate with Lang and Reiczigel's "
-        "interval, which carries the uncertainty of the audit."
+        f"{whose} Rogan and Gladen's estimate with Lang and Reiczigel's interval, which carries the uncertainty of the "
+        "audit."
     )
     head = ["judge", "reported", "corrected", "corrected (95% interval)", "bias, points"]
-    return Table(title="What its errors do to a reported accuracy", note=note, head=head, rows=rows)
+    return Table("What its errors do to a reported accuracy", rows, note, head)

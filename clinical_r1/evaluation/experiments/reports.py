@@ -1,24 +1,160 @@
-"""The report of each experiment: predictions and traces in, one answer with its interval out."""
+"""The report of each experiment: predictions and traces in, one answer with its interval out.
 
-from collections.abc import Callable
+Here: what a training adds to the model before it, over several seeds. That is reinforcement learning (ablate-rl: the
+paper shows one run of each, without a test), its reward (ablate-rewards), its algorithm (compare-algorithms), and the
+synthesizer whose traces are learnt from (compare-synthesizers).
+"""
 
-from clinical_r1.evaluation.experiments import (
-    audit_verifier,
-    compare_synthesizers,
-    cross_language,
-    held_out_site,
-    reinforcement,
-)
-from clinical_r1.evaluation.experiments.arms import ArmsReport
-from clinical_r1.evaluation.experiments.finding import Finding
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from clinical_r1.evaluation.experiments import audit_verifier, finding, transfer
+from clinical_r1.evaluation.experiments.finding import ArmsReport, Estimate, Evidence, Finding, Row, Table, compare_runs
+from clinical_r1.evaluation.inputs import read_cases
+from clinical_r1.page import percent
+from clinical_r1.schema import Case, Prediction, Trace, TraceOutcome, iter_jsonl
+
+
+def ablate_rl(settings: ArmsReport, evidence: Evidence, out_dir: Path) -> Finding:
+    """SFT against SFT + RL, over all seeds of RL."""
+    cases, before, after = evidence.cases(), evidence.before(), evidence.after(settings.arms)
+    pooled = compare_runs(cases, [before], list(after.values()), ("SFT", "SFT + RL"))
+    answer = finding.answer_of(pooled)
+    rows = [finding.paired_row("all seeds", pooled.overall)]
+    for name, run in after.items():
+        rows.append(finding.paired_row(name, compare_runs(cases, [before], [run], ("SFT", name)).overall))
+    tables = [
+        Table("SFT + RL minus SFT", [*rows, *finding.second_opinion("all seeds", pooled)]),
+        finding.accuracy_table([("SFT", before), *after.items()], cases),
+        finding.strata_table("By specialty", pooled, "specialty"),
+        finding.strata_table("By language", pooled, "language"),
+    ]
+    doubt = "" if answer.confirmed else ", which the independent judge does not confirm"
+    values = {"cases": len(cases), "overall": pooled.overall, "seeds": len(after), "doubt": doubt}
+    return finding.conclude(out_dir, "ablate-rl", settings, answer, tables, values)
+
+
+def contrast(experiment: str, settings: ArmsReport, evidence: Evidence, out_dir: Path) -> Finding:
+    """Runs of RL from one SFT model: the first value of the experiment's factor against each other one; the last one
+    named is the question's."""
+    words = finding.WORDS[experiment]
+    cases, before = evidence.cases(), evidence.before()
+    by_value: dict[str, list[list[Prediction]]] = {}
+    for arm, run in zip(settings.arms, evidence.after(settings.arms).values(), strict=True):
+        by_value.setdefault(arm.factors[words["factor"]], []).append(run)
+    reference, *others = by_value
+    contrasts = {name: compare_runs(cases, by_value[reference], by_value[name], (reference, name)) for name in others}
+    answers = {name: finding.answer_of(one) for name, one in contrasts.items()}
+    rows = [finding.paired_row(f"{name} minus {reference}", one.overall) for name, one in contrasts.items()]
+    for name, one in contrasts.items():
+        rows += finding.second_opinion(f"{name} minus {reference}", one)
+    against = []
+    for name, runs in by_value.items():
+        groups = {"all seeds": runs, **{f"seed {seed}": [run] for seed, run in enumerate(runs)}}
+        for label, group in groups.items():
+            overall = compare_runs(cases, [before], group, ("SFT", name)).overall
+            against.append(finding.paired_row(f"{name}, {label}", overall))
+    models = [("SFT", before), *((name, finding.seeds_as_samples(runs)) for name, runs in by_value.items())]
+    accuracies = [_with_length(name, predictions, cases) for name, predictions in models]
+    head = [*finding.ACCURACY_HEAD, "reasons", "tokens"]
+    tables = [
+        Table(words["between"], rows),
+        Table(words["against"], against),
+        Table("Accuracy, reasoning and length", accuracies, head=head),
+    ]
+    for name, one in contrasts.items():
+        tables.append(finding.strata_table(f"{name} minus {reference}, by specialty", one, "specialty"))
+    values = {
+        "reference": reference,
+        "share": contrasts[others[-1]].overall.first_accuracy,
+        "cases": len(cases),
+        "seeds": len(by_value[reference]),
+        "others": len(others),
+        "told": "; ".join(f"{name} {one.words}" for name, one in answers.items()),
+        "told_zh": "；".join(f"“{name}”相差 {one.words_zh}" for name, one in answers.items()),
+    }
+    return finding.conclude(out_dir, experiment, settings, answers[others[-1]], tables, values)
+
+
+def _with_length(name: str, predictions: Sequence[Prediction], cases: Sequence[Case]) -> Row:
+    reasons = sum(row.outcome.value == "ok" for row in predictions) / len(predictions)
+    tokens = sum(row.reasoning_tokens for row in predictions) / len(predictions)
+    return [*finding.accuracy_row(name, predictions, cases), percent(reasons), f"{tokens:.0f}"]
+
+
+def compare_synthesizers(settings: ArmsReport, evidence: Evidence, out_dir: Path) -> Finding:
+    """Models taught by either of two endpoints on the same cases, all else equal, and how the traces themselves differ
+    (the paper: two runs, no test)."""
+    cases, before, after = evidence.cases(), evidence.before(), evidence.after(settings.arms)
+    first, second = (next(iter_jsonl(folder / "traces.jsonl", Trace)).synthesizer for folder in evidence.traces)
+    if first == second:
+        first, second = "the first synthesizer", "the second synthesizer"
+    pooled = compare_runs(cases, [before], list(after.values()), (first, second))
+    at_once = _first_try(read_cases(evidence.splits / "sft.jsonl"), evidence.traces)
+    rows = [
+        finding.paired_row(f"models: {second} minus {first}", pooled.overall),
+        *finding.second_opinion("models", pooled),
+        finding.difference_row("synthesizers: right at the first try", at_once),
+    ]
+    chains = evidence.traces[1]
+    tables = [
+        Table("What differs", rows),
+        finding.strata_table("By specialty", pooled, "specialty"),
+        finding.strata_table("By language", pooled, "language"),
+        finding.accuracy_table([(first, before), *after.items()], cases),
+        *_chains(json.loads((chains / "chains.json").read_text(encoding="utf-8"))),
+    ]
+    values = {"names": (first, second), "overall": pooled.overall, "cases": len(cases)}
+    effects = [("planted", settings.planted_points, at_once)]
+    answer = finding.answer_of(pooled)
+    written = finding.conclude(out_dir, "compare-synthesizers", settings, answer, tables, values, effects)
+    shutil.copyfile(chains / "chains.html", out_dir / "chains.html")
+    return written
+
+
+def _first_try(cases: Sequence[Case], traces: tuple[Path, Path]) -> Estimate:
+    """Share of cases right at the first attempt, second synthesizer minus first, paired by case."""
+    first, second = (
+        {
+            row.case_id: row.outcome is TraceOutcome.DIRECT
+            for name in ("traces.jsonl", "rejected.jsonl")
+            for row in iter_jsonl(folder / name, Trace)
+        }
+        for folder in traces
+    )
+    both = [case for case in cases if case.id in first and case.id in second]
+    return finding.over_cases([float(second[case.id]) - float(first[case.id]) for case in both], both)
+
+
+def _chains(comparison: dict[str, Any]) -> list[Table]:
+    """The chain analysis (clinical_r1.synthesis.analysis), one table a language."""
+    head = ["measure", *comparison["names"], "effect size (95% interval)", "p (Holm)"]
+    note = "Amounts: Hedges' g, shares: Cohen's h; bootstrap over cases. The whole analysis is in chains.html."
+    tables = []
+    for section in comparison["sections"]:
+        rows: list[Row] = []
+        for row in section["rows"]:
+            effect = "–"
+            if row["effect"] is not None and row["effect_interval"]:
+                effect = "{:+.2f} ({:+.2f} to {:+.2f})".format(row["effect"], *row["effect_interval"])
+            p = "< 0.001" if row["p_holm"] < 0.001 else f"{row['p_holm']:.3f}"
+            means = [percent(mean) if row["share"] else f"{mean:.3g}" for mean in row["mean"]]
+            rows.append([row["title"], *means, effect, p])
+        tables.append(Table(f"How their chains differ: {section['title']}", rows, note, head))
+    return tables
+
 
 REPORTS: dict[str, tuple[type[ArmsReport], Callable[..., Finding]]] = {
-    "ablate-rl": (ArmsReport, reinforcement.ablate_rl),
-    "ablate-rewards": (ArmsReport, reinforcement.ablate_rewards),
-    "compare-algorithms": (ArmsReport, reinforcement.compare_algorithms),
-    "compare-synthesizers": (ArmsReport, compare_synthesizers.report),
-    "cross-language": (ArmsReport, cross_language.report),
-    "held-out-site": (held_out_site.Settings, held_out_site.report),
-    "audit-verifier": (audit_verifier.Settings, audit_verifier.report),
+    "ablate-rl": (ArmsReport, ablate_rl),
+    "ablate-rewards": (ArmsReport, partial(contrast, "ablate-rewards")),
+    "compare-algorithms": (ArmsReport, partial(contrast, "compare-algorithms")),
+    "compare-synthesizers": (ArmsReport, compare_synthesizers),
+    "cross-language": (ArmsReport, transfer.cross_language),
+    "held-out-site": (transfer.HeldOutReport, transfer.held_out_site),
+    "audit-verifier": (audit_verifier.AuditReport, audit_verifier.report),
 }
 """Experiment -> what its report is told, and the report: a function of settings, evidence and the output folder."""
