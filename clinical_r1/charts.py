@@ -1,14 +1,12 @@
 """Small SVG charts for the reports, and the curves of a run's metrics.jsonl as a sheet of them.
 
-Colours come from the page's CSS (light and dark).
-Strips (bars, intervals, shares) use percentages and stretch with their table cell; line charts have a view box.
-No figure carries a meaning by colour alone: every series is also named in text.
+Colours come from the page's CSS (light and dark). Line charts have a view box; the strips that stretch with their table
+cell are in templates/strips.html.j2. No figure carries a meaning by colour alone: every series is also named in text.
 """
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +17,7 @@ from clinical_r1.errors import UserError
 
 WIDTH, HEIGHT = 360, 190
 """Of a line chart, in px."""
+NOT_RECORDED = Markup('<p class="none">not recorded</p>')
 
 
 class Series(NamedTuple):
@@ -57,70 +56,95 @@ def number(value: float) -> str:
 
 def smooth(values: Sequence[float], span: int) -> list[float]:
     """Centred moving average; the ends use what there is."""
-    half = span // 2
-    return [
-        sum(values[max(0, i - half) : i + half + 1]) / len(values[max(0, i - half) : i + half + 1])
-        for i in range(len(values))
-    ]
+    windows = [values[max(0, i - span // 2) : i + span // 2 + 1] for i in range(len(values))]
+    return [sum(window) / len(window) for window in windows]
 
 
-def line_chart(series: Sequence[Series], unit: str = "", percent: bool = False, x_label: str = "step") -> Markup:
+class _Axes:
+    """A plot's place in its picture: data in, pixels out."""
+
+    left, right, bottom = 44, 10, 30
+
+    def __init__(self, size: tuple[int, int], top: int, x_range: tuple[float, float], y_ticks: list[float]) -> None:
+        self.width, self.height = size
+        self.top, self.x_range, self.y_ticks = top, x_range, y_ticks
+
+    def x(self, value: float) -> float:
+        low, high = self.x_range
+        return self.left + (value - low) / ((high - low) or 1.0) * (self.width - self.left - self.right)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_ticks[0], self.y_ticks[-1]
+        return self.height - self.bottom - (value - low) / (high - low) * (self.height - self.top - self.bottom)
+
+    def path(self, xs: Sequence[float], ys: Sequence[float]) -> str:
+        return " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in zip(xs, ys, strict=True))
+
+    def drawn(self, x_label: str, x_ticks: int, percent: bool) -> Iterator[str]:
+        """Grid, ticks and the name of the x axis."""
+        end = self.width - self.right
+        for tick in self.y_ticks:
+            text, y = f"{tick * 100:.4g}%" if percent else number(tick), self.y(tick)
+            yield f'<line class="grid" x1="{self.left}" x2="{end}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            yield f'<text class="tick end" x="{self.left - 6}" y="{y + 4:.1f}">{text}</text>'
+        for tick in ticks(*self.x_range, x_ticks):
+            if self.x_range[0] <= tick <= self.x_range[1]:
+                yield f'<text class="tick mid" x="{self.x(tick):.1f}" y="{self.height - 12}">{number(tick)}</text>'
+        yield f'<text class="tick end" x="{end}" y="{self.height - 1}">{escape(x_label)}</text>'
+
+
+def line_chart(series: Sequence[Series], percent: bool = False, x_label: str = "step") -> Markup:
     """Curves over steps: long ones faint as measured and strong as a moving average, short ones with their points."""
-    series = [_finite(one) for one in series]
-    series = [one for one in series if one.y]
-    if not series:
-        return Markup('<p class="none">not recorded</p>')
-    width, height, left, right, top, bottom = WIDTH, HEIGHT, 44, 10, 10, 30
-    y_ticks = ticks(min(min(s.y) for s in series), max(max(s.y) for s in series))
-    x_low, x_high = min(min(s.x) for s in series), max(max(s.x) for s in series)
-    x_span, y_span = (x_high - x_low) or 1.0, y_ticks[-1] - y_ticks[0]
-
-    def px(x: float) -> float:
-        return left + (x - x_low) / x_span * (width - left - right)
-
-    def py(y: float) -> float:
-        return height - bottom - (y - y_ticks[0]) / y_span * (height - top - bottom)
-
-    parts = [f'<svg class="chart" viewBox="0 0 {width} {height}" role="img">']
-    parts.append(f"<title>{escape(', '.join(s.label for s in series))} by {escape(x_label)}</title>")
-    for tick in y_ticks:
-        text = f"{tick * 100:.4g}%" if percent else number(tick)
-        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{py(tick):.1f}" y2="{py(tick):.1f}"/>')
-        parts.append(f'<text class="tick end" x="{left - 6}" y="{py(tick) + 4:.1f}">{text}</text>')
-    for tick in [t for t in ticks(x_low, x_high) if x_low <= t <= x_high]:
-        parts.append(f'<text class="tick mid" x="{px(tick):.1f}" y="{height - 12}">{number(tick)}</text>')
-    parts.append(f'<text class="tick end" x="{width - right}" y="{height - 1}">{escape(x_label)}</text>')
-    for place, one in enumerate(series):
-        parts += _curve(one, px, py)
-        parts.append(_last_value(one, px, py, percent, unit))
-        if len(series) > 1:
-            x = width - right - 84 * (len(series) - 1 - place)
-            style = f"fill: var(--{one.css})"
-            parts.append(f'<text class="tick end" style="{style}" x="{x}" y="{top - 1}">{escape(one.label)}</text>')
+    curves = []
+    for one in series:
+        known = [(x, y) for x, y in zip(one.x, one.y, strict=True) if math.isfinite(y)]
+        if known:
+            curves.append(one._replace(x=[x for x, _ in known], y=[y for _, y in known]))
+    if not curves:
+        return NOT_RECORDED
+    all_x, all_y = [x for one in curves for x in one.x], [y for one in curves for y in one.y]
+    axes = _Axes((WIDTH, HEIGHT), 10, (min(all_x), max(all_x)), ticks(min(all_y), max(all_y)))
+    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
+    parts.append(f"<title>{escape(', '.join(one.label for one in curves))} by {escape(x_label)}</title>")
+    parts += axes.drawn(x_label, 4, percent)
+    for place, one in enumerate(curves):
+        xs, ys = one.x, one.y
+        strong = ys if len(ys) <= 24 else smooth(ys, max(3, len(ys) // 12 | 1))
+        if strong is not ys:
+            parts.append(f'<polyline class="raw {one.css}" points="{axes.path(xs, ys)}"/>')
+        parts.append(f'<polyline class="line {one.css}" points="{axes.path(xs, strong)}"/>')
+        for x, y in zip(xs, ys, strict=True) if strong is ys else ():
+            parts.append(f'<circle class="dot {one.css}" cx="{axes.x(x):.1f}" cy="{axes.y(y):.1f}" r="2.6"/>')
+        last = axes.y(strong[-1])
+        text = f"{strong[-1] * 100:.1f}%" if percent else number(strong[-1])
+        y = last - 8 if last >= 24 else last + 16
+        parts.append(f'<text class="value end {one.css}" x="{axes.x(xs[-1]):.1f}" y="{y:.1f}">{text}</text>')
+        if len(curves) > 1:
+            x, style = WIDTH - axes.right - 84 * (len(curves) - 1 - place), f"fill: var(--{one.css})"
+            parts.append(
+                f'<text class="tick end" style="{style}" x="{x}" y="{axes.top - 1}">{escape(one.label)}</text>'
+            )
     return Markup("".join(parts) + "</svg>")
 
 
-def sheet(charts: Sequence[tuple[str, Markup]], columns: int = 3) -> str:
+def sheet(charts: Sequence[tuple[str, Markup]]) -> str:
     """Line charts under their titles as one SVG file that stands alone: small multiples on white."""
-    columns, step = min(columns, len(charts)), HEIGHT + 24
-    body = "".join(
-        f'<g transform="translate({WIDTH * (place % columns)},{step * (place // columns)})">'
-        f'<text class="value" x="44" y="14">{escape(title)}</text><g transform="translate(0,20)">{_sized(chart)}</g>'
-        "</g>"
-        for place, (title, chart) in enumerate(charts)
-    )
+    columns, step = min(3, len(charts)), HEIGHT + 24
+    body = ""
+    for place, (title, chart) in enumerate(charts):
+        # A nested picture needs its size; where nothing was recorded, the words alone.
+        sized = str(chart).replace("<svg ", f'<svg width="{WIDTH}" height="{HEIGHT}" ', 1)
+        if chart == NOT_RECORDED:
+            sized = '<text class="tick" x="44" y="60">not recorded</text>'
+        body += (
+            f'<g transform="translate({WIDTH * (place % columns)},{step * (place // columns)})">'
+            f'<text class="value" x="44" y="14">{escape(title)}</text><g transform="translate(0,20)">{sized}</g></g>'
+        )
     size = f"0 0 {WIDTH * columns} {step * -(-len(charts) // columns)}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" role="img" font-family="system-ui, sans-serif">'
         f'<style>{_ALONE}</style><rect width="100%" height="100%" fill="#fff"/>{body}</svg>\n'
     )
-
-
-def _sized(chart: Markup) -> str:
-    """A nested picture needs its size; where nothing was recorded, the words alone."""
-    if not chart.startswith("<svg"):
-        return '<text class="tick" x="44" y="60">not recorded</text>'
-    return str(chart).replace("<svg ", f'<svg width="{WIDTH}" height="{HEIGHT}" ', 1)
 
 
 _ALONE = (
@@ -131,137 +155,41 @@ _ALONE = (
 """What the pages' style says of a line chart, in its light colours."""
 
 
-def _finite(series: Series) -> Series:
-    kept = [(x, y) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(y)]
-    return series._replace(x=[x for x, _ in kept], y=[y for _, y in kept])
-
-
-def _curve(one: Series, px, py) -> list[str]:
-    def path(values: Sequence[float]) -> str:
-        return " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in zip(one.x, values, strict=True))
-
-    if len(one.y) > 24:
-        span = max(3, len(one.y) // 12 | 1)
-        return [
-            f'<polyline class="raw {one.css}" points="{path(one.y)}"/>',
-            f'<polyline class="line {one.css}" points="{path(smooth(one.y, span))}"/>',
-        ]
-    dots = [
-        f'<circle class="dot {one.css}" cx="{px(x):.1f}" cy="{py(y):.1f}" r="2.6"/>'
-        for x, y in zip(one.x, one.y, strict=True)
-    ]
-    return [f'<polyline class="line {one.css}" points="{path(one.y)}"/>', *dots]
-
-
-def _last_value(one: Series, px, py, percent: bool, unit: str) -> str:
-    value = one.y[-1] if len(one.y) <= 24 else smooth(one.y, max(3, len(one.y) // 12 | 1))[-1]
-    text = f"{value * 100:.1f}%" if percent else number(value) + unit
-    y = py(value) - 8
-    if y < 16:
-        y = py(value) + 16
-    return f'<text class="value end {one.css}" x="{px(one.x[-1]):.1f}" y="{y:.1f}">{escape(text)}</text>'
-
-
-def bar(value: float, low: float, high: float, css: str, label: str = "") -> Markup:
-    """A horizontal bar of a share with its interval as a whisker; stretches with its cell."""
-    return Markup(
-        '<svg class="strip" height="16" role="img"><title>{}</title>'
-        '<rect class="rail" x="0" y="2" width="100%" height="12" rx="2"/>'
-        '<rect class="bar {}" x="0" y="2" width="{}%" height="12" rx="2"/>'
-        '<line class="whisker" x1="{}%" x2="{}%" y1="8" y2="8"/>'
-        '<line class="whisker" x1="{}%" x2="{}%" y1="4" y2="12"/>'
-        '<line class="whisker" x1="{}%" x2="{}%" y1="4" y2="12"/>'
-        "</svg>"
-    ).format(label, css, *(f"{100 * x:.2f}" for x in (value, low, high, low, low, high, high)))
-
-
-def difference(value: float, low: float, high: float, reach: float, shown: bool, label: str = "") -> Markup:
-    """A difference with its interval around zero, on a scale of -reach..reach; coloured where it is `shown`."""
-
-    def at(x: float) -> str:
-        return f"{50 + 50 * max(-1.0, min(1.0, x / reach)):.2f}"
-
-    css = ("up" if value > 0 else "down") if shown else "flat"
-    return Markup(
-        '<svg class="strip" height="18" role="img"><title>{}</title>'
-        '<line class="zero" x1="50%" x2="50%" y1="0" y2="18"/>'
-        '<line class="reach {}" x1="{}%" x2="{}%" y1="9" y2="9"/><circle class="{}" cx="{}%" cy="9" r="4.5"/></svg>'
-    ).format(label, css, at(low), at(high), css, at(value))
-
-
 def reach(intervals: Iterable[tuple[float, float]]) -> float:
     """Half-width of a `difference` axis that holds the intervals, in steps of 10 points."""
     widest = max((max(abs(low), abs(high)) for low, high in intervals), default=0.1)
     return min(1.0, max(0.1, -(-widest * 10 // 1) / 10))
 
 
-def stacked(shares: Sequence[tuple[str, float, str]]) -> Markup:
-    """Shares of a whole, one after the other: (name, share, css)."""
-    parts, start = ['<svg class="strip" height="22" role="img"><title>'], 0.0
-    parts.append(str(escape(", ".join(f"{name} {share:.1%}" for name, share, _ in shares if share))) + "</title>")
-    for _, share, css in shares:
-        if share <= 0:
-            continue
-        parts.append(f'<rect class="{css}" x="{100 * start:.2f}%" y="1" width="{100 * share:.2f}%" height="20"/>')
-        if share > 0.09:
-            middle = 100 * (start + share / 2)
-            parts.append(f'<text class="inside" x="{middle:.2f}%" y="15.5">{share:.0%}</text>')
-        start += share
-    return Markup("".join(parts) + "</svg>")
-
-
-def histogram(groups: Sequence[tuple[str, Sequence[float], str]], unit: str = "tokens") -> Markup:
-    """Overlaid outlines of two or more distributions on common bins: (label, values, css)."""
+def histogram(groups: Sequence[tuple[str, Sequence[float], str]]) -> Markup:
+    """Overlaid outlines of two or more distributions of token counts on common bins: (label, values, css)."""
     values = sorted(v for _, group, _ in groups for v in group)
     if not values:
-        return Markup('<p class="none">not recorded</p>')
-    top = values[min(len(values) - 1, int(0.995 * len(values)))]
-    edges = ticks(0, max(top, 1), about=20)
+        return NOT_RECORDED
+    edges = ticks(0, max(values[min(len(values) - 1, int(0.995 * len(values)))], 1), about=20)
     step = edges[1] - edges[0]
-    series = []
-    for label, group, css in groups:
+    outlines = []
+    for _, group, _ in groups:
         counts = [0] * len(edges)
         for value in group:
             counts[min(len(edges) - 1, int(value // step))] += 1
-        share = [count / (len(group) or 1) for count in counts]
-        xs, ys = [0.0], [0.0]
-        for i, height in enumerate(share):
-            xs += [i * step, (i + 1) * step]
-            ys += [height, height]
-        series.append((label, xs, ys, css, sum(group) / (len(group) or 1)))
-    return _outlines(series, unit)
-
-
-def _outlines(series: Sequence[tuple[str, list[float], list[float], str, float]], unit: str) -> Markup:
-    width, height, left, right, top, bottom = 720, 200, 44, 10, 22, 30
-    x_high = max(max(xs) for _, xs, *_ in series)
-    y_ticks = ticks(0, max(max(ys) for _, _, ys, *_ in series))
-
-    def px(x: float) -> float:
-        return left + x / x_high * (width - left - right)
-
-    def py(y: float) -> float:
-        return height - bottom - y / y_ticks[-1] * (height - top - bottom)
-
-    parts = [f'<svg class="chart wide" viewBox="0 0 {width} {height}" role="img"><title>Reasoning length</title>']
-    for tick in y_ticks:
-        parts.append(f'<line class="grid" x1="{left}" x2="{width - right}" y1="{py(tick):.1f}" y2="{py(tick):.1f}"/>')
-        parts.append(f'<text class="tick end" x="{left - 6}" y="{py(tick) + 4:.1f}">{tick:.0%}</text>')
-    for tick in [t for t in ticks(0, x_high, 8) if t <= x_high]:
-        parts.append(f'<text class="tick mid" x="{px(tick):.1f}" y="{height - 12}">{number(tick)}</text>')
-    parts.append(f'<text class="tick end" x="{width - right}" y="{height}">{escape(unit)}</text>')
-    for label, xs, ys, css, mean in series:
-        points = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in zip(xs, ys, strict=True))
-        parts.append(f'<polygon class="area {css}" points="{points} {px(xs[-1]):.1f},{py(0):.1f}"/>')
-        parts.append(
-            f'<line class="mean {css}" x1="{px(mean):.1f}" x2="{px(mean):.1f}" y1="{top - 6}" y2="{py(0):.1f}"/>'
-        )
+        outlines.append([0.0, *(count / (len(group) or 1) for count in counts for _ in range(2))])
+    xs = [0.0, *(edge * step for i in range(len(edges)) for edge in (i, i + 1))]
+    y_ticks = ticks(0, max(map(max, outlines)))
+    axes = _Axes((720, 200), 22, (0, xs[-1]), y_ticks)
+    parts = ['<svg class="chart wide" viewBox="0 0 720 200" role="img"><title>Reasoning length</title>']
+    parts += axes.drawn("tokens", 8, percent=True)
+    floor = axes.y(0)
+    for (label, group, css), ys in zip(groups, outlines, strict=True):
+        mean = sum(group) / (len(group) or 1)
+        x = f"{axes.x(mean):.1f}"
+        parts.append(f'<polygon class="area {css}" points="{axes.path(xs, ys)} {axes.x(xs[-1]):.1f},{floor:.1f}"/>')
+        parts.append(f'<line class="mean {css}" x1="{x}" x2="{x}" y1="{axes.top - 6}" y2="{floor:.1f}"/>')
         parts.append(f"<desc>{escape(label)} mean {mean:.1f}</desc>")
     return Markup("".join(parts) + "</svg>")
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """One small chart."""
 
     title: str
@@ -293,13 +221,9 @@ def series(rows: list[dict[str, Any]], key: str) -> tuple[list[float], list[floa
 def write_curves(rows: list[dict[str, Any]], panels: list[Panel], path: Path) -> None:
     """Draw the panels that have values; an empty run gives a picture that says so."""
     drawn = []
-    for panel in panels:
-        names = [*panel.labels, *panel.keys[len(panel.labels) :]]
-        curves = [Series(name, *series(rows, key), css) for name, key, css in zip(names, panel.keys, CSS, strict=False)]
-        if any(math.isfinite(y) for curve in curves for y in curve.y):
-            drawn.append((panel.title, line_chart(curves)))
-    write_text(path, sheet(drawn or [("no steps recorded", line_chart([]))]))
-
-
-CSS = ("ppo", "sft")
-"""Of the first and the second curve of a panel."""
+    for title, keys, labels in panels:
+        named = zip(keys, [*labels, *keys[len(labels) :]], ("ppo", "sft"), strict=False)
+        chart = line_chart([Series(label, *series(rows, key), css) for key, label, css in named])
+        if chart != NOT_RECORDED:
+            drawn.append((title, chart))
+    write_text(path, sheet(drawn or [("no steps recorded", NOT_RECORDED)]))

@@ -69,11 +69,6 @@ def credit_shares(partial: Any) -> list[tuple[str, float, str]]:
     return [(name, count / (partial.n or 1), f"c{i}") for i, (name, count) in enumerate(partial.levels.items(), 1)]
 
 
-def now() -> str:
-    """Today, as the page's head prints it."""
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
 @cache
 def environment() -> "Environment":
     """The templates with our formats and charts."""
@@ -81,23 +76,31 @@ def environment() -> "Environment":
 
     env = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=select_autoescape(enabled_extensions=("html.j2", "html"), default_for_string=True),
+        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {
-        "percent": percent, "points": points, "p_value": p_value, "duration": duration, "words": words,
-        "number": charts.number, "axis_name": axis_name, "credit_shares": credit_shares,
-    }  # fmt: skip
+    formats = (percent, points, p_value, duration, words, axis_name, credit_shares, charts.number)
+    env.filters |= {function.__name__: function for function in formats}
     env.globals |= {
-        "interval": interval, "bar": charts.bar, "difference": charts.difference, "stacked": charts.stacked,
-        "intended_use": INTENDED_USE, "intended_use_zh": INTENDED_USE_ZH,
+        "interval": interval,
+        "intended_use": INTENDED_USE,
+        "intended_use_zh": INTENDED_USE_ZH,
         "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-    }  # fmt: skip
+    }
+    strips = env.get_template("strips.html.j2").module
+    env.globals |= {name: getattr(strips, name) for name in ("bar", "difference", "stacked")}
     return env
 
 
 def render(template: str, **values: object) -> str:
     """One whole page (or Markdown file) as text."""
-    return environment().get_template(template).render(now=now(), **values) + "\n"
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return environment().get_template(template).render(now=now, **values) + "\n"
+
+
+def sentence(name: str, **values: object) -> str:
+    """One sentence of templates/sentences.j2 as plain text; empty where it has nothing to say."""
+    template = environment().get_template("sentences.j2")
+    return " ".join("".join(template.blocks[name](template.new_context(values))).split())

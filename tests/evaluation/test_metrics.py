@@ -7,13 +7,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.measure.compare import compare
 from clinical_r1.evaluation.measure.credit import chapter
 from clinical_r1.evaluation.measure.metrics import measure
-from clinical_r1.evaluation.pages.results import (
-    answer_sentence,
-    model_sentence,
-    model_sentence_zh,
-    second_opinion,
-    undecided_sentence,
-)
+from clinical_r1.page import sentence
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.stats import Pairs, paired_interval
@@ -54,11 +48,11 @@ def test_undecided_answers_make_a_lower_bound_and_no_accuracy(cases):
     assert overall.share == overall.lower_bound == pytest.approx(overall.correct / 140)
     assert overall.bounds == pytest.approx((overall.correct / 140, (overall.correct + 35) / 140))
     assert sum(group.undecided for group in metrics.by["specialty"].values()) == 35
-    said, said_zh = model_sentence(metrics), model_sentence_zh(metrics)
+    said, said_zh = sentence("model", metrics=metrics), sentence("model_zh", metrics=metrics)
     assert "lower bound: the rules left 25.0% of the answers undecided" in said
     assert "accuracy" not in said
     assert "下限" in said_zh
-    assert undecided_sentence(measure(cases, [make_prediction(case, True) for case in cases])) == ""
+    assert sentence("undecided", models=[measure(cases, [make_prediction(case, True) for case in cases])]) == ""
 
 
 def test_a_difference_of_lower_bounds_is_shown_only_where_no_verdict_could_undo_it(cases):
@@ -69,7 +63,7 @@ def test_a_difference_of_lower_bounds_is_shown_only_where_no_verdict_could_undo_
     assert (result.overall.undecided, result.overall.unscored) == (70, 0)
     assert result.overall.low > 0
     assert result.verdict == "not shown"
-    assert "lower bounds" in answer_sentence(result)
+    assert "lower bounds" in sentence("answer", comparison=result)
     wrong = [undecided(case) if i < 10 else make_prediction(case, False) for i, case in enumerate(cases)]
     assert compare(cases, wrong, second).verdict == "gain"
     assert compare(cases, second, wrong).verdict == "loss"
@@ -174,7 +168,7 @@ def test_an_independent_judge_that_graded_nothing_confirms_nothing():
     )
     result = compare(cases, first, second)
     assert (result.overall.sign, result.independent.n, result.verdict) == (1, 0, "not shown")
-    assert "graded no pair" in second_opinion(result)
+    assert "graded no pair" in sentence("second_opinion", comparison=result)
 
 
 def test_interval_and_exact_test_must_both_exclude_zero():

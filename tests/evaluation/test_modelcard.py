@@ -30,7 +30,7 @@ def test_card_has_subgroups_limits_and_intended_use(tmp_path):
     ):
         assert text in card
     assert "small: unknown" in card
-    write_model_card(inputs, [tmp_path])
+    write_model_card(inputs, tmp_path)
     assert (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8") == card
 
 
@@ -55,7 +55,7 @@ def test_the_readme_is_a_card_of_the_hub_with_the_results(tmp_path):
     cases = make_cases(60)
     metrics = measure(cases, make_predictions(cases, 0.6, 1), "ours", "MedBench-Hard form")
     inputs = CardInputs(name="ours", base_model="Qwen/Qwen2.5-7B-Instruct", licence="apache-2.0", metrics=metrics)
-    write_model_card(inputs, [tmp_path])
+    write_model_card(inputs, tmp_path)
     card = ModelCard.load(tmp_path / "README.md")
     assert (card.data.license, card.data.base_model) == ("apache-2.0", "Qwen/Qwen2.5-7B-Instruct")
     assert card.data.language == ["en", "zh"] and card.text.strip() == model_card(inputs).strip()
@@ -64,6 +64,6 @@ def test_the_readme_is_a_card_of_the_hub_with_the_results(tmp_path):
     assert (reward.dataset_type, reward.dataset_name) == ("medbench-hard-form", "MedBench-Hard form")
     assert "independent judge" in independent.metric_name and card.data.model_name == "ours"
     other = CardInputs(name="ours", base_model="/models/mine", licence="our own terms", metrics=metrics)
-    write_model_card(other, [tmp_path])
+    write_model_card(other, tmp_path)
     data = ModelCard.load(tmp_path / "README.md").data
     assert (data.license, data.license_name, data.base_model) == ("other", "our own terms", None)

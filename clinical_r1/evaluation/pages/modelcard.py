@@ -1,7 +1,7 @@
 """The Markdown model card: data, results by subgroup, limits, known failures, intended use; all from files of a run."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,8 @@ from clinical_r1.atomic import write_text
 from clinical_r1.errors import Strict
 from clinical_r1.evaluation.measure.compare import Comparison
 from clinical_r1.evaluation.measure.metrics import Accuracy, Metrics
-from clinical_r1.evaluation.pages.results import answer_sentence, second_opinion, undecided_sentence
-from clinical_r1.page import INTENDED_USE, INTENDED_USE_ZH, axis_name, interval, percent
+from clinical_r1.page import interval, render, sentence
 
-AXES = ("specialty", "language", "icd10_chapter", "sex", "age_band", "site")
 SMALLEST = 10
 """Groups of fewer patients than this are not given at all: so few could be told apart."""
 SMALL = 100
@@ -43,107 +41,23 @@ class CardInputs(Strict):
 
 def model_card(inputs: CardInputs) -> str:
     """The card as Markdown."""
-    overall = inputs.metrics.overall
-    lines = [f"# {inputs.name}", "", f"**Intended use.** {INTENDED_USE}", "", f"**用途。**{INTENDED_USE_ZH}", ""]
-    if inputs.simulated:
-        lines += ["**Simulated world.** Trained and tested on a simulator; it says nothing about patients.", ""]
-    imported = inputs.summary.get("imported_traces", False)
-    if inputs.simulated_teacher and imported:
-        lines += ["**The judge was simulated.** A program, not a clinician or a model, judged its answers.", ""]
-    elif inputs.simulated_teacher:
-        lines += [
-            "**The teacher was simulated.** A program, not a clinician or a model, wrote the reasoning that it learned "
-            "from and judged its answers; the traces are no clinical reasoning.",
-            "",
-        ]
-    lines += [
-        "## Model",
-        "",
-        f"- Base model: {inputs.base_model or 'not stated'}",
-        f"- Licence: {inputs.licence or 'not stated'}",
-    ]
-    algorithm = inputs.summary.get("algorithm", "PPO")
-    traces = "reasoning traces of others" if imported else "verified reasoning traces"
-    lines += [f"- Method: {traces}, SFT, {algorithm} (ClinicalGPT-R1, arXiv 2504.09421)"]
-    lines += ["", "## Data", ""]
-    lines += _data(inputs.summary)
-    lines += [
-        "", "## Results", "",
-        f"{overall.kind.capitalize()} on {overall.n} cases of {inputs.metrics.benchmark or 'the test split'}: "
-        f"**{percent(overall.share)}** (95% interval {interval(*overall.interval)}).",
-    ]  # fmt: skip
-    if inputs.metrics.decoding:
-        lines.append(f"Decoding: {inputs.metrics.decoding.told()}. Served otherwise, these figures do not hold.")
-    if overall.independent:
-        other = overall.independent
-        lines.append(f"Under an independent judge: {other.kind} {percent(other.share)}.")
-    if said := undecided_sentence(inputs.metrics):
-        lines.append(said)
-    if overall.unscored:
-        low, high = overall.bounds
-        lines.append(f"{overall.unscored} judgements failed; bounds {percent(low)} to {percent(high)}.")
-    lines.append(
-        f"A whole thought and an answer: {percent(overall.reasoning_rate)} of outputs; thoughts, unfinished ones too, "
-        f"have {overall.mean_reasoning_tokens:.0f} tokens on average."
+    specialties = inputs.metrics.by.get("specialty", {})
+    known = {name: group for name, group in specialties.items() if group.n >= SMALL // 2}
+    compared = {"comparison": inputs.comparison} if inputs.comparison else {}
+    text = render(
+        "modelcard.md.j2",
+        card=inputs,
+        answer=sentence("answer", **compared) if compared else "",
+        second_opinion=sentence("second_opinion", **compared) if compared else "",
+        undecided=sentence("undecided", models=[inputs.metrics]),
+        withheld=lambda groups: withheld({name: group.n for name, group in groups.items()}),
+        small=SMALL,
+        weakest=min(known.items(), key=lambda item: item[1].share) if len(known) > 1 else None,
     )
-    if overall.partial:
-        lines.append(
-            f"ICD-10-aware partial credit: {percent(overall.partial.mean)} "
-            f"({interval(overall.partial.low, overall.partial.high)})."
-        )
-    if f1 := inputs.metrics.list_f1:
-        lines.append(
-            f"Where the reference is a list (n = {f1.n}): F1 of the stated diagnoses {percent(f1.mean)} "
-            f"({interval(f1.low, f1.high)})."
-        )
-    if inputs.comparison is not None:
-        lines += ["", answer_sentence(inputs.comparison), second_opinion(inputs.comparison)]
-    if said := inputs.summary.get("learning", {}).get("said"):
-        lines += ["", said]
-    lines += ["", "### Subgroups", ""]
-    lines += _subgroups(inputs.metrics)
-    lines += ["", "## Known failures and limits", ""]
-    lines += _limits(inputs)
-    if inputs.gate:
-        lines += [
-            "",
-            "## Promotion gate",
-            "",
-            f"Decision: **{inputs.gate['decision']}** against {inputs.gate['against']}.",
-            "",
-        ]
-        lines += [f"- {rule['rule']}: {rule['result']}; {rule['reason']}" for rule in inputs.gate["rules"]]
-    return "\n".join(lines) + "\n"
+    return text.rstrip() + "\n"
 
 
-def _data(summary: dict[str, Any]) -> list[str]:
-    if not summary:
-        return ["Not stated."]
-    outcomes = ", ".join(f"{count} {name}" for name, count in summary.get("outcomes", {}).items())
-    splits = ", ".join(f"{name} {count}" for name, count in summary.get("splits", {}).items())
-    kind = "Traces of others" if summary.get("imported_traces") else "Verified traces"
-    return [f"- Cases: {summary.get('cases')} ({splits})", f"- {kind}: {summary.get('traces')} ({outcomes})"]
-
-
-def _subgroups(metrics: Metrics) -> list[str]:
-    rows = [f"| group | n | {metrics.overall.kind} | 95% interval |", "|---|---|---|---|"]
-    for axis in AXES:
-        groups = metrics.by.get(axis, {})
-        if len(groups) < 2:
-            continue
-        hidden = withheld({name: group.n for name, group in groups.items()})
-        if hidden:
-            rows.append(f"| {axis_name(axis)}: {len(hidden)} small groups together | not given | | |")
-        for name, group in groups.items():
-            if name in hidden:
-                continue
-            note = " (small: unknown)" if group.n < SMALL else ""
-            cells = (f"{axis_name(axis)}: {name}", group.n, percent(group.share) + note)
-            rows.append("| " + " | ".join(map(str, (*cells, interval(*group.interval)))) + " |")
-    return rows
-
-
-def withheld(sizes: dict[str, int]) -> set[str]:
+def withheld(sizes: Mapping[str, int]) -> set[str]:
     """The groups that a card leaves out: those below SMALLEST, and as many of the next ones as it takes that what the
     given ones leave of the whole is neither a single group nor smaller than SMALLEST."""
     hidden: set[str] = set()
@@ -155,37 +69,11 @@ def withheld(sizes: dict[str, int]) -> set[str]:
     return hidden
 
 
-def _limits(inputs: CardInputs) -> list[str]:
-    lines = [
-        "- A right answer is one that a judge accepts; the reference diagnosis is what the record says.",
-        "- Tested on cases of the same origin as the training data; another hospital may differ.",
-    ]
-    for outcome, count in inputs.metrics.outcomes.items():
-        if outcome != "ok" and count:
-            lines.append(f"- {count} outputs are `{outcome}`.")
-    if inputs.hallucinated is not None:
-        flagged, n = inputs.hallucinated
-        lines.append(f"- {flagged} of {n} thoughts state a finding, number or result that the case does not hold.")
-    lines += [f"- {note}" for note in inputs.metrics.notes]
-    worst = _worst(inputs.metrics)
-    if worst:
-        lines.append(f"- Weakest specialty: {worst}.")
-    return lines
-
-
-def _worst(metrics: Metrics) -> str:
-    groups = {name: group for name, group in metrics.by.get("specialty", {}).items() if group.n >= SMALL // 2}
-    if len(groups) < 2:
-        return ""
-    name = min(groups, key=lambda key: groups[key].share)
-    return f"{name}, {percent(groups[name].share)} (n = {groups[name].n})"
-
-
 def front_matter(inputs: CardInputs) -> str:
     """The metadata block of the Hugging Face Hub's model cards, with the results as a `model-index`."""
     metrics, overall = inputs.metrics, inputs.metrics.overall
     plain = re.fullmatch(r"[a-z0-9][a-z0-9.-]*", inputs.licence)
-    licence = {"license": inputs.licence} if plain else {"license": "other"}
+    licence = {"license": inputs.licence if plain else "other"}
     licence |= {"license_name": inputs.licence} if inputs.licence and not plain else {}
     base = {"base_model": inputs.base_model} if re.fullmatch(r"[\w.-]+/[\w.-]+", inputs.base_model) else {}
     named = metrics.benchmark or "test split"
@@ -210,14 +98,12 @@ def front_matter(inputs: CardInputs) -> str:
 
 def _figure(share: Accuracy, judge: str) -> dict[str, Any]:
     """A share in percent; one that the rules left partly undecided is no accuracy, and is not called one."""
-    kind = share.kind.replace(" ", "_")
     said = f"{share.kind}, {judge}, 95% interval {interval(*share.interval)}, n = {share.n - share.unscored}"
-    return {"type": kind, "value": round(100 * share.share, 2), "name": said}
+    return {"type": share.kind.replace(" ", "_"), "value": round(100 * share.share, 2), "name": said}
 
 
-def write_model_card(inputs: CardInputs, folders: Sequence[Path]) -> None:
-    """Write MODEL_CARD.md into each folder, and the same with front matter as README.md."""
+def write_model_card(inputs: CardInputs, folder: Path) -> None:
+    """MODEL_CARD.md, and the same with front matter as README.md."""
     text = model_card(inputs)
-    for folder in folders:
-        write_text(Path(folder) / "MODEL_CARD.md", text)
-        write_text(Path(folder) / "README.md", f"{front_matter(inputs)}\n{text}")
+    write_text(folder / "MODEL_CARD.md", text)
+    write_text(folder / "README.md", f"{front_matter(inputs)}\n{text}")

@@ -7,38 +7,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from clinical_r1.atomic import write_text
+from clinical_r1.charts import histogram
 from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.grounding.hallucination import hallucination_rate
 from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, THINKING, read_cases
-from clinical_r1.evaluation.measure.compare import Comparison, PairedResult, compare
+from clinical_r1.evaluation.measure.compare import PairedResult, compare
 from clinical_r1.evaluation.measure.metrics import Accuracy, Metrics, measure
+from clinical_r1.evaluation.pages import parts
 from clinical_r1.evaluation.pages.modelcard import CardInputs, write_model_card
-from clinical_r1.evaluation.pages.parts import (
-    algorithm_of,
-    hyperparameters,
-    learning_sentence,
-    length_chart,
-    outcome_rows,
-    read_curves,
-    sample_predictions,
-    sample_rollouts,
-    sample_traces,
-    tuned_name,
-)
-from clinical_r1.evaluation.pages.results import (
-    answer_sentence,
-    answer_sentence_zh,
-    reach_of,
-    second_opinion,
-    undecided_sentence,
-)
+from clinical_r1.evaluation.pages.results import reach_of
 from clinical_r1.evaluation.thinking import Curve
 from clinical_r1.objectstore.manifest import GATE
-from clinical_r1.page import render
-from clinical_r1.schema import Case, Prediction, read_jsonl
+from clinical_r1.page import render, sentence
+from clinical_r1.schema import Prediction, read_jsonl
 from clinical_r1.step import STEP_FILE
 
 REPORT, SUMMARY = "report.html", "summary.json"
@@ -83,84 +67,61 @@ class ReportInputs(Strict):
     """Printed at the end of the page."""
 
 
-class _Loaded(BaseModel):
-    """The inputs as objects."""
+class _Run:
+    """What the steps left, as objects."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    def __init__(self, inputs: ReportInputs) -> None:
+        self.inputs = inputs
+        self.cases = read_cases(inputs.records / "test.jsonl")
+        self.algorithm = parts.algorithm_of(inputs.ppo)
+        tuned = parts.tuned_name(inputs.sft)
+        folders = {tuned: inputs.sft_predictions, f"{tuned} + {self.algorithm}": inputs.ppo_predictions}
+        self.sft, self.ppo = (read_jsonl(folder / PREDICTIONS, Prediction) for folder in folders.values())
+        self.sft_metrics, self.ppo_metrics = (
+            self._metrics(rows, name, folder)
+            for rows, (name, folder) in zip((self.sft, self.ppo), folders.items(), strict=True)
+        )
+        self.comparison = compare(self.cases, self.sft, self.ppo, (self.sft_metrics.model, self.ppo_metrics.model))
+        self.records = _read_json(inputs.records / "report.json")
+        self.synthesis = _read_json(inputs.traces / "report.json") if inputs.traces else {}
+        self.gate = _read_json(inputs.gate / GATE) if inputs.gate else {}
+        read = {name: _read_json(folder / THINKING) for name, folder in folders.items()}
+        self.curves = {name: Curve.model_validate(row) for name, row in read.items() if row}
+        """Model -> accuracy against its thinking budget."""
 
-    cases: list[Case]
-    sft: list[Prediction]
-    ppo: list[Prediction]
-    sft_metrics: Metrics
-    ppo_metrics: Metrics
-    comparison: Comparison
-    records: dict[str, Any]
-    synthesis: dict[str, Any]
-    gate: dict[str, Any]
-    curves: dict[str, Curve]
-    """Model -> accuracy against its thinking budget."""
-    seconds: dict[str, float]
+    def _metrics(self, predictions: list[Prediction], name: str, folder: Path) -> Metrics:
+        """Measured from the predictions, so that page and file cannot disagree; the evaluation's notes are kept."""
+        metrics = measure(self.cases, predictions, name, "test")
+        metrics.notes = [str(note) for note in _read_json(folder / METRICS).get("notes", [])]
+        return metrics
+
+    def seconds(self) -> dict[str, float]:
+        """Of each step that says so."""
+        told = self.inputs
+        steps = (told.records, told.traces, told.sft, told.ppo, told.sft_predictions, told.ppo_predictions, told.gate)
+        rows = [_read_json(folder / STEP_FILE) for folder in steps if folder]
+        return {str(row["step"]): float(row["seconds"]) for row in rows if row} | told.seconds
 
 
 def write_report(inputs: ReportInputs, out_dir: Path) -> dict[str, Any]:
     """Write report.html, summary.json and the model card into `out_dir`; returns the summary."""
-    data = _load(inputs)
-    summary = _summary(inputs, data)
-    page = _page(inputs, data, summary)
+    run = _Run(inputs)
+    summary = _summary(run)
+    page = _page(run, summary)
     out_dir = Path(out_dir)
     write_text(out_dir / SUMMARY, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
     write_text(out_dir / REPORT, page, private=True)
-    write_model_card(_card(inputs, data, summary), [out_dir])
-    return summary
-
-
-def _card(inputs: ReportInputs, data: _Loaded, summary: dict[str, Any]) -> CardInputs:
-    return CardInputs(
+    card = CardInputs(
         name=inputs.run_name or "ClinicalGPT-R1",
-        base_model=inputs.base_model,
-        licence=inputs.licence,
-        simulated=inputs.simulated,
-        simulated_teacher=inputs.simulated_teacher,
-        metrics=data.ppo_metrics,
-        comparison=data.comparison,
+        **inputs.model_dump(include={"base_model", "licence", "simulated", "simulated_teacher"}),
+        metrics=run.ppo_metrics,
+        comparison=run.comparison,
         summary=summary,
-        gate=data.gate,
-        hallucinated=hallucination_rate(data.cases, data.ppo),
+        gate=run.gate,
+        hallucinated=hallucination_rate(run.cases, run.ppo),
     )
-
-
-def _load(inputs: ReportInputs) -> _Loaded:
-    cases = read_cases(inputs.records / "test.jsonl")
-    sft, ppo = (
-        read_jsonl(folder / PREDICTIONS, Prediction) for folder in (inputs.sft_predictions, inputs.ppo_predictions)
-    )
-    tuned = tuned_name(inputs.sft)
-    reinforced = f"{tuned} + {algorithm_of(inputs.ppo)}"
-    return _Loaded(
-        cases=cases,
-        sft=sft,
-        ppo=ppo,
-        sft_metrics=_metrics(cases, sft, tuned, inputs.sft_predictions),
-        ppo_metrics=_metrics(cases, ppo, reinforced, inputs.ppo_predictions),
-        comparison=compare(cases, sft, ppo, (tuned, reinforced)),
-        records=_read_json(inputs.records / "report.json"),
-        synthesis=_read_json(inputs.traces / "report.json") if inputs.traces else {},
-        gate=_read_json(inputs.gate / GATE) if inputs.gate else {},
-        curves=_curves({tuned: inputs.sft_predictions, reinforced: inputs.ppo_predictions}),
-        seconds=_seconds(inputs),
-    )
-
-
-def _curves(folders: dict[str, Path]) -> dict[str, Curve]:
-    read = {name: _read_json(folder / THINKING) for name, folder in folders.items()}
-    return {name: Curve.model_validate(row) for name, row in read.items() if row}
-
-
-def _metrics(cases: list[Case], predictions: list[Prediction], name: str, folder: Path) -> Metrics:
-    """Measured from the predictions, so that page and file cannot disagree; the evaluation's notes are kept."""
-    metrics = measure(cases, predictions, name, "test")
-    metrics.notes = [str(note) for note in _read_json(folder / METRICS).get("notes", [])]
-    return metrics
+    write_model_card(card, out_dir)
+    return summary
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -172,61 +133,49 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not JSON; run the step that writes it again") from None
 
 
-def _seconds(inputs: ReportInputs) -> dict[str, float]:
-    steps = (inputs.records, inputs.traces, inputs.sft, inputs.ppo, inputs.sft_predictions, inputs.ppo_predictions)
-    folders = (*steps, inputs.gate)
-    found: dict[str, float] = {}
-    for folder in folders:
-        step = _read_json(folder / STEP_FILE) if folder else {}
-        if step:
-            found[str(step["step"])] = float(step["seconds"])
-    return found | inputs.seconds
-
-
-def _summary(inputs: ReportInputs, data: _Loaded) -> dict[str, Any]:
-    overall = data.comparison.overall
+def _summary(run: _Run) -> dict[str, Any]:
+    inputs, records, overall = run.inputs, run.records, run.comparison.overall
+    told = ("read", "malformed", "reject_reasons", "limited", "dropped", "leaks", "quarantined", "cases", "unused")
+    difference = _difference(overall)
+    p = difference.pop("p")
+    other = run.comparison.independent
     return {
-        "cases": data.records.get("cases", len(data.cases)),
-        "splits": data.records.get("splits", {"test": len(data.cases)}),
-        "traces": data.synthesis.get("traces", 0),
-        "outcomes": data.synthesis.get("outcomes", {}),
-        "imported_traces": bool(data.synthesis.get("imported")),
-        "sft": _model_summary(data.sft_metrics),
-        "ppo": _model_summary(data.ppo_metrics),
-        "mcnemar_p": overall.p_exact,
-        "difference": {"points": 100 * overall.difference, "low": 100 * overall.low, "high": 100 * overall.high},
+        "cases": records.get("cases", len(run.cases)),
+        "splits": records.get("splits", {"test": len(run.cases)}),
+        "traces": run.synthesis.get("traces", 0),
+        "outcomes": run.synthesis.get("outcomes", {}),
+        "imported_traces": bool(run.synthesis.get("imported")),
+        "sft": _model_summary(run.sft_metrics),
+        "ppo": _model_summary(run.ppo_metrics),
+        "mcnemar_p": p,
+        "difference": difference,
         "minimum_detectable_points": 100 * overall.minimum_detectable,
-        "verdict": data.comparison.verdict,
-        "independent_difference": _difference(data.comparison.independent),
-        "by_specialty": _strata(data, "specialty"),
-        "by_language": _strata(data, "language"),
-        "thinking": {name: curve.summary() for name, curve in data.curves.items()},
-        "gate": _gate(data.gate),
+        "verdict": run.comparison.verdict,
+        "independent_difference": None if other is None else _difference(other),
+        "by_specialty": _strata(run.comparison.by.get("specialty", {})),
+        "by_language": _strata(run.comparison.by.get("language", {})),
+        "thinking": {name: curve.summary() for name, curve in run.curves.items()},
+        "gate": _gate(run.gate),
         "ceiling": inputs.ceiling,
         "simulated": inputs.simulated,
         "simulated_teacher": inputs.simulated_teacher,
-        "phi_policy": data.records.get("phi", {}).get("policy", ""),
-        "records": _accounts(data.records),
-        "algorithm": algorithm_of(inputs.ppo),
-        "learning": _learning(inputs.ppo),
-        "hyperparameters": [row.model_dump() for row in hyperparameters(inputs.sft, inputs.ppo)],
-        "seconds": data.seconds,
+        "phi_policy": records.get("phi", {}).get("policy", ""),
+        "records": {key: records[key] for key in (*told, "icd10", "lost", "phi", "sources") if key in records},
+        "algorithm": run.algorithm,
+        "learning": _learning(run),
+        "hyperparameters": parts.hyperparameters(inputs.sft, inputs.ppo),
+        "seconds": run.seconds(),
         "intended_use": "research and clinician decision support; not a medical device, no autonomous diagnosis",
     }
 
 
-def _learning(ppo: Path | None) -> dict[str, Any]:
-    """How much of RL changed the weights, and what has to be said of it."""
-    found = _read_json(ppo / STEP_FILE).get("metrics", {}) if ppo else {}
+def _learning(run: _Run) -> dict[str, Any]:
+    """How much of RL changed the weights (as its step says), and what has to be said of it."""
+    found = _read_json(run.inputs.ppo / STEP_FILE).get("metrics", {}) if run.inputs.ppo else {}
     keys = ("steps", "steps_planned", "steps_updated", "kept_step", "stop_reason")
     known = {key: found[key] for key in keys if key in found}
-    return {**known, "said": learning_sentence(algorithm_of(ppo), known)}
-
-
-def _accounts(records: dict[str, Any]) -> dict[str, Any]:
-    """What became of the rows: of all, and of each source."""
-    keys = ("read", "malformed", "reject_reasons", "limited", "dropped", "leaks", "quarantined", "cases", "unused")
-    return {key: records[key] for key in (*keys, "icd10", "lost", "phi", "sources") if key in records}
+    told = known if "steps_updated" in known else None
+    return {**known, "said": sentence("learning", algorithm=run.algorithm, told=told)}
 
 
 def _gate(gate: dict[str, Any]) -> dict[str, Any]:
@@ -240,26 +189,17 @@ def _gate(gate: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _difference(result: PairedResult | None) -> dict[str, float] | None:
-    if result is None:
-        return None
+def _difference(result: PairedResult) -> dict[str, float]:
     return {"points": 100 * result.difference, "low": 100 * result.low, "high": 100 * result.high, "p": result.p_exact}
 
 
 def _model_summary(metrics: Metrics) -> dict[str, Any]:
-    overall = metrics.overall
+    overall, other = metrics.overall, metrics.overall.independent
+    judged = {f"independent_{key}": value for key, value in _rate(other).items()} if other else {}
     return {
         **_rate(overall),
-        "low": overall.low,
-        "high": overall.high,
-        "n": overall.n,
-        "unscored": overall.unscored,
-        "bounds": overall.bounds,
-        **(
-            {f"independent_{key}": value for key, value in _rate(overall.independent).items()}
-            if overall.independent
-            else {"independent_accuracy": None}
-        ),
+        **{name: getattr(overall, name) for name in ("low", "high", "n", "unscored", "bounds")},
+        **(judged or {"independent_accuracy": None}),
         "partial_credit": overall.partial.mean if overall.partial else None,
         "list_f1": metrics.list_f1.mean if metrics.list_f1 else None,
         "reasoning_rate": overall.reasoning_rate,
@@ -275,53 +215,45 @@ def _rate(rate: Accuracy) -> dict[str, Any]:
     return {"lower_bound": rate.lower_bound, "undecided": rate.undecided, "undecided_share": rate.undecided_share}
 
 
-def _strata(data: _Loaded, axis: str) -> dict[str, Any]:
-    return {
-        name: {
-            "n": result.n,
-            "sft": result.first_accuracy,
-            "ppo": result.second_accuracy,
-            "difference": result.difference,
-            "low": result.low,
-            "high": result.high,
-            "p_holm": result.p_holm,
-            "minimum_detectable": result.minimum_detectable,
-        }
-        for name, result in data.comparison.by.get(axis, {}).items()
-    }
+def _strata(results: dict[str, PairedResult]) -> dict[str, Any]:
+    names = {"n": "n", "sft": "first_accuracy", "ppo": "second_accuracy"}
+    names |= {name: name for name in ("difference", "low", "high", "p_holm", "minimum_detectable")}
+    return {stratum: {key: getattr(result, name) for key, name in names.items()} for stratum, result in results.items()}
 
 
-def _page(inputs: ReportInputs, data: _Loaded, summary: dict[str, Any]) -> str:
+def _page(run: _Run, summary: dict[str, Any]) -> str:
+    inputs, comparison, reinforced = run.inputs, run.comparison, run.ppo_metrics.model
+    models = (("SFT", run.sft, "sft"), (reinforced, run.ppo, "ppo"))
     return render(
         "train.html.j2",
         title=inputs.title,
         inputs=inputs,
         summary=summary,
-        comparison=data.comparison,
-        gate=data.gate,
-        sft=data.sft_metrics,
-        ppo=data.ppo_metrics,
-        answer=answer_sentence(data.comparison),
-        answer_zh=answer_sentence_zh(data.comparison),
-        second_opinion=second_opinion(data.comparison),
-        flow=_flow(data, summary),
-        hyperparameters=hyperparameters(inputs.sft, inputs.ppo),
-        figures=read_curves(inputs.sft, inputs.ppo),
-        lengths=length_chart(data.sft, data.ppo, data.ppo_metrics.model),
-        outcomes=outcome_rows(data.sft_metrics, data.ppo_metrics),
-        undecided=undecided_sentence(data.sft_metrics, data.ppo_metrics),
-        traces=sample_traces(inputs.traces / "traces.jsonl", inputs.samples) if inputs.traces else [],
-        predictions=sample_predictions(data.cases, data.sft, data.ppo, inputs.samples, data.ppo_metrics.model),
-        rollouts=sample_rollouts(inputs.ppo, inputs.samples),
-        reach=reach_of(data.comparison),
-        curves=list(data.curves.items()),
+        comparison=comparison,
+        gate=run.gate,
+        sft=run.sft_metrics,
+        ppo=run.ppo_metrics,
+        answer=sentence("answer", comparison=comparison),
+        answer_zh=sentence("answer_zh", comparison=comparison),
+        second_opinion=sentence("second_opinion", comparison=comparison),
+        flow=_flow(run, summary),
+        hyperparameters=summary["hyperparameters"],
+        figures=parts.read_curves(inputs.sft, inputs.ppo),
+        lengths=histogram([(name, [row.reasoning_tokens for row in rows], css) for name, rows, css in models]),
+        outcomes=parts.outcome_rows(run.sft_metrics, run.ppo_metrics),
+        undecided=sentence("undecided", models=[run.sft_metrics, run.ppo_metrics]),
+        traces=parts.sample_traces(inputs.traces / "traces.jsonl", inputs.samples) if inputs.traces else [],
+        predictions=parts.sample_predictions(run.cases, run.sft, run.ppo, inputs.samples, reinforced),
+        rollouts=parts.sample_rollouts(inputs.ppo, inputs.samples),
+        reach=reach_of(comparison),
+        curves=list(run.curves.items()),
     )
 
 
-def _flow(data: _Loaded, summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _flow(run: _Run, summary: dict[str, Any]) -> list[tuple[str, str]]:
     """What was done, as (number, words)."""
-    splits, outcomes = data.records.get("splits", {}), data.synthesis.get("outcomes", {})
-    flow = [(f"{data.records.get('cases', len(data.cases)):,}", "cases, divided into four disjoint splits by patient")]
+    outcomes = summary["outcomes"]
+    flow = [(f"{summary['cases']:,}", "cases, divided into four disjoint splits by patient")]
     if outcomes:
         first = outcomes.get("direct", 0)
         how = (
@@ -331,13 +263,9 @@ def _flow(data: _Loaded, summary: dict[str, Any]) -> list[tuple[str, str]]:
         if summary["imported_traces"]:
             others = outcomes.get("unverified", 0)
             how = f"reasoning traces of others ({first:,} found right by a verifier, {others:,} not verified)"
-        flow.append((f"{data.synthesis.get('traces', 0):,}", f"{how}; {outcomes.get('rejected', 0):,} rejected"))
-    if splits.get("rl"):
-        flow.append(
-            (
-                f"{splits['rl']:,}",
-                f"other cases for reinforcement learning ({summary['algorithm']}) with a verifier's reward",
-            )
-        )
-    flow.append((f"{len(data.cases):,}", "test cases that no training step has seen, opened once"))
+        flow.append((f"{summary['traces']:,}", f"{how}; {outcomes.get('rejected', 0):,} rejected"))
+    if trained := run.records.get("splits", {}).get("rl"):
+        how = f"other cases for reinforcement learning ({run.algorithm}) with a verifier's reward"
+        flow.append((f"{trained:,}", how))
+    flow.append((f"{len(run.cases):,}", "test cases that no training step has seen, opened once"))
     return flow
