@@ -15,24 +15,25 @@ import random
 from collections.abc import Sequence
 
 from clinical_r1.evaluation.measure.compare import result_of
-from clinical_r1.evaluation.promotion.gate import bound_rule
+from clinical_r1.evaluation.promotion.gate import bound_rule, specialty_rules
 from clinical_r1.evaluation.promotion.policy import Policy, read_policy
-from clinical_r1.evaluation.promotion.specialties import specialty_rules
+from clinical_r1.objectstore.manifest import decision_of
 from clinical_r1.stats import Pairs
 
 DISCORDANCE = 0.2
-PROMOTED = {"20 x 50, +10": [(50, 0.10)] * 20, "7 x 500, +4": [(500, 0.04)] * 7, "20 x 50, +4": [(50, 0.04)] * 20}
-HARMED = {
-    f"500 at -5 beside {company}": [(500, -0.05), *others]
-    for company, others in {
-        "6 x 500 at +10": [(500, 0.10)] * 6,
-        "6 x 500 at +5": [(500, 0.05)] * 6,
-        "6 x 500 at 0": [(500, 0.0)] * 6,
-        "19 x 50 at +10": [(50, 0.10)] * 19,
-    }.items()
-}
-UNCHANGED = {"20 x 50, 0": [(50, 0.0)] * 20, "7 x 500, 0": [(500, 0.0)] * 7}
 Layout = Sequence[tuple[int, float]]
+PROMOTED: dict[str, Layout] = {
+    "20 x 50, +10": [(50, 0.10)] * 20,
+    "7 x 500, +4": [(500, 0.04)] * 7,
+    "20 x 50, +4": [(50, 0.04)] * 20,
+}
+HARMED: dict[str, Layout] = {
+    "500 at -5 beside 6 x 500 at +10": [(500, -0.05), *[(500, 0.10)] * 6],
+    "500 at -5 beside 6 x 500 at +5": [(500, -0.05), *[(500, 0.05)] * 6],
+    "500 at -5 beside 6 x 500 at 0": [(500, -0.05), *[(500, 0.0)] * 6],
+    "500 at -5 beside 19 x 50 at +10": [(500, -0.05), *[(50, 0.10)] * 19],
+}
+UNCHANGED: dict[str, Layout] = {"20 x 50, 0": [(50, 0.0)] * 20, "7 x 500, 0": [(500, 0.0)] * 7}
 
 
 def drawn(rng: random.Random, n: int, effect: float) -> Pairs:
@@ -52,9 +53,7 @@ def decision(rng: random.Random, layout: Layout, policy: Policy) -> tuple[str, s
     overall = result_of(Pairs(*(sum(column) for column in zip(*tables, strict=True))))
     by = {f"specialty-{index:02d}": result_of(table) for index, table in enumerate(tables)}
     specialties = specialty_rules(by, policy.specialty)
-    results = {rule.result for rule in [bound_rule("accuracy", overall, 0.0, policy), *specialties]}
-    whole = "refuse" if "refuse" in results else "hold" if "hold" in results else "promote"
-    return whole, specialties[0].result
+    return decision_of([bound_rule("accuracy", overall, 0.0, policy), *specialties]), specialties[0].result
 
 
 def rates(name: str, layout: Layout, policy: Policy, runs: int) -> dict[str, float]:
@@ -73,9 +72,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=1000, help="draws of each layout")
     runs, policy = parser.parse_args().runs, read_policy()
-    promoted = {name: rates(name, layout, policy, runs) for name, layout in PROMOTED.items()}
-    harmed = {name: rates(name, layout, policy, runs) for name, layout in HARMED.items()}
-    unchanged = {name: rates(name, layout, policy, runs) for name, layout in UNCHANGED.items()}
+    promoted, harmed, unchanged = (
+        {name: rates(name, layout, policy, runs) for name, layout in layouts.items()}
+        for layouts in (PROMOTED, HARMED, UNCHANGED)
+    )
     row = {
         "promotes_10_points": promoted["20 x 50, +10"]["promote"],
         "refuses_specialty_harm": min(shares["first_refused"] for shares in harmed.values()),

@@ -8,10 +8,9 @@ from invented_run import make_cases, make_prediction, make_predictions
 from clinical_r1.baseline import read_baseline
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.measure.compare import PairedResult, result_of
-from clinical_r1.evaluation.promotion.gate import GateInputs, decide, write_gate
+from clinical_r1.evaluation.promotion.gate import GateInputs, decide, specialty_rules, write_gate
 from clinical_r1.evaluation.promotion.policy import GateConfig, Policy, read_policy
 from clinical_r1.evaluation.promotion.run import multiple_choice
-from clinical_r1.evaluation.promotion.specialties import specialty_rules
 from clinical_r1.objectstore.manifest import approve
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Verdict, VerdictLabel

@@ -1,9 +1,10 @@
 """The promotion gate as a step: evaluate the rival and the forgetting benchmark, decide, and let a person approve."""
 
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -13,7 +14,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.evaluation.benchmarks.builder import bias_of
 from clinical_r1.evaluation.benchmarks.registry import load_benchmark
 from clinical_r1.evaluation.config import EvaluationConfig
-from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases, read_config, read_evaluated, sample_of
+from clinical_r1.evaluation.inputs import PREDICTIONS, Evaluated, read_cases, read_config, read_evaluated, sample_of
 from clinical_r1.evaluation.promotion.gate import GateInputs, write_gate, write_result
 from clinical_r1.evaluation.promotion.policy import DEFAULT_POLICY, GateConfig, Policy, read_policy
 from clinical_r1.evaluation.run import evaluate_cases
@@ -25,22 +26,17 @@ from clinical_r1.verifier.config import JudgeConfig
 
 def check_gate_files(config: GateConfig) -> None:
     """Raise UserError where a file that the gate reads at the end is missing or wrong; a run asks before it trains."""
-    with _named("gate.policy"):
-        read_policy(config.policy or DEFAULT_POLICY)
-    with _named("gate.incumbent"):
-        if config.incumbent is not None:
-            check_model_folder(config.incumbent)
-    with _named("gate.forgetting"):
-        if config.forgetting is not None:
-            load_benchmark("medqa", config.forgetting)
-
-
-@contextmanager
-def _named(setting: str) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{setting}: {error}") from None
+    checks: list[tuple[str, Path | None, Callable[[Path], object]]] = [
+        ("policy", config.policy or DEFAULT_POLICY, read_policy),
+        ("incumbent", config.incumbent, check_model_folder),
+        ("forgetting", config.forgetting, partial(load_benchmark, "medqa")),
+    ]
+    for setting, path, check in checks:
+        try:
+            if path is not None:
+                check(path)
+        except UserError as error:
+            raise UserError(f"gate.{setting}: {error}") from None
 
 
 def run_gate(
@@ -63,7 +59,6 @@ def run_gate(
     test = read_cases(cases)
     compared = sample_of(test, config.cases, evaluation.seed)
     wanted = {case.id for case in compared}
-    own = [row for row in read_jsonl(predictions / PREDICTIONS, Prediction) if row.case_id in wanted]
     rival_name = "model in use" if config.incumbent else "base model"
 
     def answers(name: str, model: Path, rows: list[Case], settings: EvaluationConfig, kind: str) -> list[Prediction]:
@@ -76,17 +71,17 @@ def run_gate(
     judged = read_config(predictions)
     if judged.weights:
         check_bound(f"the evaluation in {predictions}", judged.weights, weights, str(candidate))
-    probe = _forgetting_cases(config, test, evaluation.seed)
+    probe, source = _forgetting_cases(config, test, evaluation.seed)
     # Choices need no judge of meaning: the rules decide, and nothing leaves.
     simple = evaluation.model_copy(update={"reward_judge": JudgeConfig(), "independent_judge": None})
     inputs = GateInputs(
         cases=compared,
-        candidate=own,
+        candidate=[row for row in read_jsonl(predictions / PREDICTIONS, Prediction) if row.case_id in wanted],
         rival=answers(rival_name, config.incumbent or base, compared, evaluation, "test"),
         names=(rival_name, "candidate"),
         incumbent=config.incumbent is not None,
         forgetting_cases=probe,
-        forgetting_source="" if config.forgetting else _no_benchmark(len(probe), config.forgetting_cases or len(test)),
+        forgetting_source=source,
         forgetting_candidate=answers("candidate", candidate, probe, simple, "forgetting"),
         forgetting_base=answers("base model", base, probe, simple, "forgetting"),
         decoding=evaluation.decoding,
@@ -96,18 +91,23 @@ def run_gate(
     return write_gate(inputs, policy, out_dir)
 
 
-def _forgetting_cases(config: GateConfig, test: list[Case], seed: int) -> list[Case]:
+def _forgetting_cases(config: GateConfig, test: list[Case], seed: int) -> tuple[list[Case], str]:
+    """What is asked, and what has to be said of it where it is no benchmark."""
     if config.forgetting is not None:
-        return sample_of(load_benchmark("medqa", config.forgetting), config.forgetting_cases, seed)
-    return multiple_choice(sample_of(test, config.forgetting_cases, seed), seed=seed)
-
-
-def _no_benchmark(asked: int, wanted: int) -> str:
-    left = f", {wanted - asked:,} without a second diagnosis in their language left out" if asked < wanted else ""
-    return (
-        f"asked of the test cases as multiple choice{left}, since gate.forgetting names no benchmark: it "
-        "says nothing of general knowledge"
+        return sample_of(load_benchmark("medqa", config.forgetting), config.forgetting_cases, seed), ""
+    probe = multiple_choice(sample_of(test, config.forgetting_cases, seed), seed=seed)
+    less = (config.forgetting_cases or len(test)) - len(probe)
+    left = f", {less:,} without a second diagnosis in their language left out" if less > 0 else ""
+    return probe, (
+        f"asked of the test cases as multiple choice{left}, since gate.forgetting names no benchmark: it says nothing "
+        "of general knowledge"
     )
+
+
+def bias_between(a: Evaluated, b: Evaluated, ancestors: Sequence[str] = ()) -> str:
+    """Why comparing two evaluations would mislead (a difficulty filter by one of them or an ancestor); "" if not."""
+    known = [*ancestors, *a.config.ancestors, *b.config.ancestors]
+    return bias_of(a.benchmark or b.benchmark, [a.name, b.name, a.config.identity, b.config.identity], known)
 
 
 def decide_on_folders(
@@ -122,29 +122,30 @@ def decide_on_folders(
     """The gate on finished evaluations; `forgetting` are those of candidate and base model. Raises UserError for a
     benchmark that one of the two, or one of their `ancestors`, filtered."""
     new, old = read_evaluated(candidate), read_evaluated(rival)
-    probe = [read_evaluated(folder) for folder in forgetting] if forgetting else []
-    if probe and old.name != new.name and (probe[1].name == new.name or (not incumbent and probe[0].name == old.name)):
-        raise UserError(
-            f"--forgetting: {probe[0].name} stands before {probe[1].name}; give the candidate's evaluation first, "
-            "then the base model's"
-        )
+    asked: dict[str, Any] = {}
+    if forgetting:
+        own, base = (read_evaluated(folder) for folder in forgetting)
+        if old.name != new.name and (base.name == new.name or (not incumbent and own.name == old.name)):
+            raise UserError(
+                f"--forgetting: {own.name} stands before {base.name}; give the candidate's evaluation first, then the "
+                "base model's"
+            )
+        asked = {
+            "forgetting_cases": own.cases,
+            "forgetting_candidate": own.predictions,
+            "forgetting_base": base.predictions,
+        }
     inputs = GateInputs(
         cases=new.cases,
         candidate=new.predictions,
         rival=old.predictions,
         names=(old.name, new.name),
         incumbent=incumbent,
-        forgetting_cases=probe[0].cases if probe else [],
-        forgetting_candidate=probe[0].predictions if probe else [],
-        forgetting_base=probe[1].predictions if probe else [],
         decoding=new.config.decoding,
         weights=new.config.weights,
         benchmark=new.config.benchmark,
-        biased=bias_of(
-            new.benchmark or old.benchmark,
-            [new.name, old.name, new.config.identity, old.config.identity],
-            [*ancestors, *new.config.ancestors, *old.config.ancestors],
-        ),
+        biased=bias_between(new, old, ancestors),
+        **asked,
     )
     return write_gate(inputs, policy, out_dir)
 
@@ -169,7 +170,7 @@ def approve_folder(
     result = approve(gate.candidate, gate, by, reason, override_hold, override_refusal)
     baseline = read_baseline(Path(folder))
     if model is not None:
-        check_bound(f"{Path(folder) / GATE}", gate.weights, folder_weights(model), str(model))
+        check_bound(str(Path(folder) / GATE), gate.weights, folder_weights(model), str(model))
         write_baseline(baseline, model)
         write_text(Path(model) / GATE, result.model_dump_json(indent=1) + "\n")
     write_result(result, baseline, Path(folder))
@@ -182,24 +183,22 @@ def multiple_choice(cases: Sequence[Case], choices: int = 5, seed: int = 0) -> l
     Cases whose language holds one diagnosis only have nothing to choose from and are left out. Raises UserError where
     that is all of them.
     """
-    cases = [case for case in cases if case.references]
-    names = sorted({(case.language, case.specialty, case.reference) for case in cases})
-    diagnoses = {language: {name for other, _, name in names if other == language} for language, _, _ in names}
-    asked = [case for case in cases if len(diagnoses[case.language]) > 1]
+    names = sorted({(case.language, case.specialty, case.reference) for case in cases if case.references})
+    asked = []
+    for case in cases:
+        others = [(specialty, name) for language, specialty, name in names
+                  if language == case.language and name != case.reference]  # fmt: skip
+        if case.references and others:
+            rng = random.Random(f"{seed}:{case.id}")
+            rng.shuffle(others)
+            others.sort(key=lambda other: other[0] != case.specialty)
+            options = [case.reference, *dict.fromkeys(name for _, name in others)][:choices]
+            rng.shuffle(options)
+            # A letter is right or wrong: nobody grades it by the case's rubric.
+            asked.append(case.model_copy(update={"id": f"{case.id}-choice", "options": options, "rubric": []}))
     if not asked:
         raise UserError(
             "gate.forgetting: the test cases hold fewer than two different diagnoses of a language, so no probe can be "
             "made of them; give a benchmark in MedQA's form"
         )
-    return [_item(case, names, choices, random.Random(f"{seed}:{case.id}")) for case in asked]
-
-
-def _item(case: Case, names: Sequence[tuple[str, str, str]], choices: int, rng: random.Random) -> Case:
-    others = [(specialty, name) for language, specialty, name in names
-              if language == case.language and name != case.reference]  # fmt: skip
-    rng.shuffle(others)
-    others.sort(key=lambda other: other[0] != case.specialty)
-    options = [case.reference, *dict.fromkeys(name for _, name in others)][:choices]
-    rng.shuffle(options)
-    # A letter is right or wrong: nobody grades it by the case's rubric.
-    return case.model_copy(update={"id": f"{case.id}-choice", "options": options, "rubric": []})
+    return asked
