@@ -140,19 +140,12 @@ def sheet(charts: Sequence[tuple[str, Markup]]) -> str:
             f'<g transform="translate({WIDTH * (place % columns)},{step * (place // columns)})">'
             f'<text class="value" x="44" y="14">{escape(title)}</text><g transform="translate(0,20)">{sized}</g></g>'
         )
+    style = (Path(__file__).parent / "templates" / "curves.css").read_text(encoding="utf-8")
     size = f"0 0 {WIDTH * columns} {step * -(-len(charts) // columns)}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" role="img" font-family="system-ui, sans-serif">'
-        f'<style>{_ALONE}</style><rect width="100%" height="100%" fill="#fff"/>{body}</svg>\n'
+        f'<style>{style}</style><rect width="100%" height="100%" fill="#fff"/>{body}</svg>\n'
     )
-
-
-_ALONE = (
-    ".grid{stroke:#e3e3e3}.tick{fill:#666;font-size:11px}.end{text-anchor:end}.mid{text-anchor:middle}"
-    "svg{overflow:visible;--ppo:#0b7a75;--sft:#8494aa}.value{font-size:12px;font-weight:600;fill:#333}.dot.ppo{fill:#0b7a75}.dot.sft{fill:#8494aa}"
-    "polyline{fill:none}.raw{opacity:.3}polyline.ppo{stroke:#0b7a75}polyline.sft{stroke:#8494aa}.line{stroke-width:2}"
-)
-"""What the pages' style says of a line chart, in its light colours."""
 
 
 def reach(intervals: Iterable[tuple[float, float]]) -> float:

@@ -6,6 +6,7 @@ Sources: Wilson 1927; Tango 1998 (Stat Med 17:891); Fagerland, Lydersen and Laak
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Literal, NamedTuple
@@ -45,10 +46,8 @@ class Pairs(NamedTuple):
 
 def pair_up(first: Sequence[bool], second: Sequence[bool]) -> Pairs:
     """The table of two aligned lists of right/wrong. Raises ValueError where the lengths differ."""
-    both = sum(1 for a, b in zip(first, second, strict=True) if a and b)
-    first_only = sum(1 for a, b in zip(first, second, strict=True) if a and not b)
-    second_only = sum(1 for a, b in zip(first, second, strict=True) if b and not a)
-    return Pairs(both, first_only, second_only, len(first) - both - first_only - second_only)
+    cells = Counter(zip(first, second, strict=True))
+    return Pairs(cells[True, True], cells[True, False], cells[False, True], cells[False, False])
 
 
 def quantile(confidence: float, sides: Literal[1, 2] = 2) -> float:
@@ -98,17 +97,12 @@ def paired_interval(pairs: Pairs, confidence: float = 0.95, sides: Literal[1, 2]
     """
     if pairs.n == 0:
         return Interval(-1.0, 1.0)
-    z, difference = quantile(confidence, sides), pairs.difference
-
-    def excess(margin: float) -> float:
-        return _tango(pairs, margin) - z
-
-    def shortfall(margin: float) -> float:
-        return _tango(pairs, margin) + z
-
-    edge = 1 - 1e-9
-    low = _bisect(excess, -edge, difference) if excess(-edge) > 0 else -1.0
-    high = _bisect(shortfall, difference, edge) if shortfall(edge) < 0 else 1.0
+    z, difference, edge = quantile(confidence, sides), pairs.difference, 1 - 1e-9
+    low, high = -1.0, 1.0
+    if _tango(pairs, -edge) > z:
+        low = _bisect(lambda margin: _tango(pairs, margin) - z, -edge, difference)
+    if _tango(pairs, edge) < -z:
+        high = _bisect(lambda margin: _tango(pairs, margin) + z, difference, edge)
     return Interval(low, high)
 
 
@@ -175,9 +169,9 @@ def minimum_detectable_effect(
 class Shrunken(NamedTuple):
     """What several groups together say of one of them: a mixture of normals, one for each spread between the groups."""
 
-    weights: tuple[float, ...]
-    means: tuple[float, ...]
-    sds: tuple[float, ...]
+    weights: Sequence[float]
+    means: Sequence[float]
+    sds: Sequence[float]
 
     @property
     def mean(self) -> float:
@@ -199,10 +193,9 @@ def shrink(values: Sequence[float], errors: Sequence[float], spread: float) -> l
         errors: their standard errors, above 0.
         spread: how far apart true values are thought to be.
     """
-    grid = [spread * step / 12 for step in range(1, 49)]
     logs: list[float] = []
     posts: list[list[tuple[float, float]]] = []
-    for tau in grid:
+    for tau in (spread * step / 12 for step in range(1, 49)):
         precisions = [1 / (error * error + tau * tau) for error in errors]
         total = sum(precisions)
         common = sum(p * value for p, value in zip(precisions, values, strict=True)) / total
@@ -214,14 +207,9 @@ def shrink(values: Sequence[float], errors: Sequence[float], spread: float) -> l
             variance = own * error * error + (1 - own) ** 2 / total
             row.append((own * value + (1 - own) * common, math.sqrt(variance)))
         posts.append(row)
-    top = max(logs)
-    weights = [math.exp(log - top) for log in logs]
-    scale = sum(weights)
-    shares = tuple(weight / scale for weight in weights)
-    return [
-        Shrunken(shares, tuple(row[g][0] for row in posts), tuple(row[g][1] for row in posts))
-        for g in range(len(values))
-    ]
+    weights = [math.exp(log - max(logs)) for log in logs]
+    shares = [weight / sum(weights) for weight in weights]
+    return [Shrunken(shares, *zip(*of_group, strict=True)) for of_group in zip(*posts, strict=True)]
 
 
 def cohen_kappa(table: Sequence[Sequence[int]], confidence: float = 0.95) -> tuple[float, Interval]:

@@ -1,5 +1,6 @@
 """What the evaluation commands do: find model, benchmarks and settings, run the library, say what came out."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -10,17 +11,18 @@ from rich.console import Console
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.baselines import baselines
-from clinical_r1.evaluation.benchmarks.builder import bias_of
-from clinical_r1.evaluation.benchmarks.registry import CASES, CLOSED, OPEN, RUBRIC, CaseSet, find
+from clinical_r1.evaluation.benchmarks.registry import CASES, CLOSED, OPEN, RUBRIC, find
 from clinical_r1.evaluation.config import EvaluationConfig
-from clinical_r1.evaluation.inputs import BENCHMARK, PREDICTIONS, Evaluated, read_evaluated, sample_of
-from clinical_r1.evaluation.measure.compare import compare, rubric_difference
-from clinical_r1.evaluation.measure.metrics import Accuracy, Metrics, measure
-from clinical_r1.evaluation.pages.results import COMPARISON, write_comparison
+from clinical_r1.evaluation.inputs import BENCHMARK, PREDICTIONS, read_evaluated, sample_of
+from clinical_r1.evaluation.measure.compare import PairedResult, compare, rubric_difference
+from clinical_r1.evaluation.measure.metrics import Metrics, measure
+from clinical_r1.evaluation.measure.resampling import MeanDifference
+from clinical_r1.evaluation.pages.results import COMPARISON, EVALUATION_PAGE, write_comparison
 from clinical_r1.evaluation.promotion.policy import DEFAULT_POLICY
+from clinical_r1.evaluation.promotion.run import bias_between
 from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.page import interval, p_value, percent, points
+from clinical_r1.page import p_value, percent, points, sentence
 from clinical_r1.records.readers.registry import FORMS
 from clinical_r1.schema import first_problem
 from clinical_r1.settings import Catalogue, Shelf, load
@@ -84,22 +86,30 @@ def run_evaluation(
     columns: dict[str, str] | None = None,
 ) -> list[Path]:
     """Evaluate one model on every benchmark, one folder each; returns the folders. Goes on where it was stopped."""
-    console = Console(soft_wrap=True, highlight=False)
     sets = [case_set for wanted in benchmarks for case_set in find(wanted, data, columns)]
     name = config.model_name or config.baseline or _name_of(model)
+    safe = re.sub(r"[^\w.-]", "-", name)
     folders = []
     for number, case_set in enumerate(sets, 1):
         cases, notes = case_set.load()
         cases = sample_of(cases, limit, config.seed)
-        folder = out / _safe(name) / case_set.name
-        console.print(f"[{number}/{len(sets)}] {name} on {case_set.name}: {len(cases)} cases", markup=False)
+        folder = out / safe / case_set.name
+        _print(f"[{number}/{len(sets)}] {name} on {case_set.name}: {len(cases)} cases")
         own = config.model_copy(update={"model_name": name, "benchmark": case_set.name, "ranked": case_set.ranked})
-        state = out / ".state" / _safe(name)
-        metrics = evaluate_cases(own, model, cases, case_set.path, folder, state, notes)
-        _copy_card(case_set, folder)
-        _say(console, Metrics.model_validate(metrics), folder)
+        told = evaluate_cases(own, model, cases, case_set.path, folder, out / ".state" / safe, notes)
+        card = case_set.path.parent / BENCHMARK
+        if case_set.form == CASES and card.is_file():
+            write_text(folder / BENCHMARK, card.read_text(encoding="utf-8"))
+        metrics = Metrics.model_validate(told)
+        page = f"page: {folder / EVALUATION_PAGE}"
+        for text in [sentence("figures", metrics=metrics), *metrics.notes, page]:
+            _print(f"  {text}")
         folders.append(folder)
     return folders
+
+
+def _print(text: str, style: str = "") -> None:
+    Console(soft_wrap=True, highlight=False).print(text, style=style or None, markup=False)
 
 
 def _name_of(model: Path | EndpointConfig) -> str:
@@ -110,87 +120,39 @@ def _name_of(model: Path | EndpointConfig) -> str:
     return f"{plain.parent.name}-{plain.name}" if plain.name in ("model", "sft-model") else plain.name
 
 
-def _safe(name: str) -> str:
-    return "".join(char if char.isalnum() or char in "-_." else "-" for char in name)
-
-
-def _copy_card(case_set: CaseSet, folder: Path) -> None:
-    card = case_set.path.parent / BENCHMARK
-    if case_set.form == CASES and card.is_file():
-        write_text(folder / BENCHMARK, card.read_text(encoding="utf-8"))
-
-
-def _say(console: Console, metrics: Metrics, folder: Path) -> None:
-    all_ = metrics.overall
-    parts = [f"{said(all_)} ({interval(*all_.interval)}), n = {all_.n}"] if not metrics.points_alone else []
-    if rubric := metrics.rubric:
-        graded = f"rubric points {percent(rubric.mean)} ({interval(rubric.low, rubric.high)}), n = {rubric.n}"
-        parts.append(graded + (f", {rubric.unscored} not graded" if rubric.unscored else ""))
-    if metrics.top:
-        parts.append(f"one of the listed diagnoses: {said(metrics.top)} ({interval(*metrics.top.interval)})")
-    if all_.independent:
-        scored = all_.independent.n - all_.independent.unscored
-        parts.append(f"independent judge: {said(all_.independent)} of {scored}")
-    if f1 := metrics.list_f1:
-        parts.append(f"F1 over {f1.n} lists of diagnoses {percent(f1.mean)} (a lower bound)")
-    if all_.unscored and not metrics.points_alone:
-        parts.append(f"{all_.unscored} unscored (bounds {interval(*all_.bounds)})")
-    parts.append(f"without an answer {metrics.abstained}")
-    for text in [", ".join(parts), *metrics.notes, f"page: {folder / 'evaluation.html'}"]:
-        console.print(f"  {text}", markup=False)
-
-
-def said(rate: Accuracy) -> str:
-    """A share by its name, and how much is undecided where it is a lower bound."""
-    open_ = f", {percent(rate.undecided_share)} undecided" if rate.undecided else ""
-    return f"{rate.kind} {percent(rate.share)}{open_}"
-
-
 def compare_folders(first: Path, second: Path, out: Path, ancestors: Sequence[str] = ()) -> None:
     """Compare two evaluations, or all benchmarks that two folders of evaluations share; says what came out."""
-    console = Console(soft_wrap=True, highlight=False)
     pairs = [(first, second, out)]
     if not (first / PREDICTIONS).is_file():
-        shared = sorted(
-            path.parent.name for path in first.glob(f"*/{PREDICTIONS}") if (second / path.parent.name).is_dir()
-        )
-        pairs = [(first / name, second / name, out / name) for name in shared]
+        found = sorted(path.parent.name for path in first.glob(f"*/{PREDICTIONS}"))
+        pairs = [(first / name, second / name, out / name) for name in found if (second / name).is_dir()]
     if not pairs:
         raise UserError(
             f"{first} and {second}: no evaluation that both hold; evaluate both on the same benchmark first"
         )
     for left, right, target in pairs:
         a, b = read_evaluated(left), read_evaluated(right)
-        biased = bias_between(a, b, ancestors)
+        biased, benchmark = bias_between(a, b, ancestors), a.config.benchmark
         if not any(case.references for case in a.cases):
-            found = rubric_difference(a.cases, a.predictions, b.predictions)
-            write_text(target / COMPARISON, found.model_dump_json(indent=1) + "\n")
-            console.print(
-                f"{a.config.benchmark}: {b.name} {percent(found.second)} of the points, {a.name} "
-                f"{percent(found.first)}; {points(found.difference)} points ({points(found.low)} "
-                f"to {points(found.high)}), n = {found.n}",
-                markup=False,
-            )
+            rubric = rubric_difference(a.cases, a.predictions, b.predictions)
+            write_text(target / COMPARISON, rubric.model_dump_json(indent=1) + "\n")
+            shares = f"{b.name} {percent(rubric.second)} of the points, {a.name} {percent(rubric.first)}"
+            _print(f"{benchmark}: {shares}; {_difference(rubric)}, n = {rubric.n}")
             continue
         comparison = compare(a.cases, a.predictions, b.predictions, (a.name, b.name))
-        metrics = tuple(measure(one.cases, one.predictions, one.name, one.config.benchmark) for one in (a, b))
-        page = write_comparison(comparison, (metrics[0], metrics[1]), target, a.config.benchmark, biased)
+        metrics = [measure(one.cases, one.predictions, one.name, one.config.benchmark) for one in (a, b)]
+        page = write_comparison(comparison, (metrics[0], metrics[1]), target, benchmark, biased)
         overall = comparison.overall
         if biased:
-            console.print(f"biased comparison: {biased}; the promotion gate is disabled", style="yellow", markup=False)
-        console.print(
-            f"{a.config.benchmark}: {b.name} {percent(overall.second_accuracy)}, {a.name} "
-            f"{percent(overall.first_accuracy)}; {points(overall.difference)} points ({points(overall.low)} to "
-            f"{points(overall.high)}), McNemar p {p_value(overall.p_exact)}; verdict: {comparison.verdict}",
-            markup=False,
-        )
-        console.print(f"  page: {page}", markup=False)
+            _print(f"biased comparison: {biased}; the promotion gate is disabled", style="yellow")
+        shares = f"{b.name} {percent(overall.second_accuracy)}, {a.name} {percent(overall.first_accuracy)}"
+        tested = f"McNemar p {p_value(overall.p_exact)}; verdict: {comparison.verdict}"
+        _print(f"{benchmark}: {shares}; {_difference(overall)}, {tested}")
+        _print(f"  page: {page}")
 
 
-def bias_between(a: Evaluated, b: Evaluated, ancestors: Sequence[str] = ()) -> str:
-    """Why comparing two evaluations would mislead (a difficulty filter by one of them or an ancestor); "" if not."""
-    known = [*ancestors, *a.config.ancestors, *b.config.ancestors]
-    return bias_of(a.benchmark or b.benchmark, [a.name, b.name, a.config.identity, b.config.identity], known)
+def _difference(of: PairedResult | MeanDifference) -> str:
+    return f"{points(of.difference)} points ({points(of.low)} to {points(of.high)})"
 
 
 def reported_of(folders: Sequence[Path]) -> dict[str, tuple[float, float]]:

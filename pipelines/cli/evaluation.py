@@ -13,6 +13,9 @@ Map = Annotated[
     str,
     typer.Option("--map", metavar="FIELD=COLUMN,...", help="Which column or key of the file is what, as run takes it."),
 ]
+Ancestors = Annotated[
+    list[str] | None, typer.Option("--ancestor", help="A model that one of the two was trained from; repeatable.")
+]
 
 
 def columns_of(text: str) -> dict[str, str]:
@@ -105,9 +108,7 @@ def compare(
     first: Annotated[Path, typer.Argument(help="An evaluation's folder, or a folder of several (the reference).")],
     second: Annotated[Path, typer.Argument(help="Another one, on the same cases.")],
     out: Annotated[Path, typer.Option(help="Folder for comparison.html and comparison.json.")] = Path("comparison"),
-    ancestor: Annotated[
-        list[str] | None, typer.Option(help="A model that one of the two was trained from; repeatable.")
-    ] = None,
+    ancestor: Ancestors = None,
 ) -> None:
     """Compare two models case by case: difference with its interval, McNemar, Holm over subgroups, partial credit.
 
@@ -285,9 +286,7 @@ def gate_decide(
     ] = False,
     policy: Annotated[Path | None, typer.Option(help="Policy YAML; default: the shipped one.")] = None,
     set_: Set = None,
-    ancestor: Annotated[
-        list[str] | None, typer.Option(help="A model that one of the two was trained from; repeatable.")
-    ] = None,
+    ancestor: Ancestors = None,
     out: Annotated[Path, typer.Option(help="Folder for gate.json, gate.html, reasoning_baseline.json.")] = Path("gate"),
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved policy as YAML, decide nothing.")
