@@ -45,7 +45,7 @@ def read(paths: list[Path], columns: dict[str, str]) -> tuple[list[Case], list[R
     config.dedup.exact, config.dedup.near = False, "off"
     try:
         with taken_cases(config, None, strict=False) as taken:
-            cases = [taken.case(facts) for facts in taken.policies.kept]
+            cases = [taken.case(facts) for facts in taken.kept]
             return cases, taken.intake.rejects, len(taken.quarantined), ""
     except UserError as error:
         return [], [], 0, str(error)

@@ -13,7 +13,6 @@ script (`lung carcinoma`, 心肌梗塞, 糖尿病視網膜病變).
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -35,62 +34,48 @@ _REASONS: dict[Kind, str] = {
 }
 
 
-@dataclass
-class Policies:
-    """Outcome of all policies."""
+def apply_policies(
+    cases: list[Facts], spool: Spool, common: "Boilerplate", config: RecordsConfig
+) -> tuple[list[Facts], list[tuple[int, Reject]], int]:
+    """The gated cases that nothing speaks against, rejects with the number of their source, and how many leaked."""
+    rejects: list[tuple[int, Reject]] = []
+    dedup = config.dedup
 
-    kept: list[Facts] = field(default_factory=list)
-    rejects: list[tuple[int, Reject]] = field(default_factory=list)
-    """With the number of the source."""
-    leaks: int = 0
-
-    def without(self, cases: list[Facts], why: Callable[[Facts], Kind | None]) -> list[Facts]:
-        """The cases that nothing speaks against; the others become rejects."""
-        good = []
-        for facts in cases:
-            if kind := why(facts):
+    def without(why: Callable[[Facts], Kind | None]) -> list[Facts]:
+        kinds = [why(facts) for facts in cases]
+        for facts, kind in zip(cases, kinds, strict=True):
+            if kind:
                 reject = Reject(file=facts.file, line=facts.line, kind=kind, reason=_REASONS[kind])
-                self.rejects.append((facts.source, reject))
-            else:
-                good.append(facts)
-        return good
+                rejects.append((facts.source, reject))
+        return [facts for facts, kind in zip(cases, kinds, strict=True) if not kind]
 
-
-def apply_policies(cases: list[Facts], spool: Spool, common: "Boilerplate", config: RecordsConfig) -> Policies:
-    """Run all policies over the gated cases."""
-    result, dedup = Policies(), config.dedup
     if "patient" in config.group_by:
         # Without its patient a case of a source that knows patients cannot be kept apart from its siblings. One without
         # a site stays: it is grouped by its patient, and shares no stated site with any other.
         sources = {facts.source for facts in cases if facts.patient}
-        cases = result.without(cases, lambda one: "ungrouped" if one.source in sources and not one.patient else None)
+        cases = without(lambda one: "ungrouped" if one.source in sources and not one.patient else None)
     if dedup.exact:
         first: dict[int, Facts] = {}
-        cases = result.without(cases, lambda one: None if first.setdefault(one.case_key, one) is one else "duplicate")
+        cases = without(lambda one: None if first.setdefault(one.case_key, one) is one else "duplicate")
     if dedup.near != "off":
-        blocks = [facts.block for facts in cases]
-        pairs = near_duplicates(lambda i: spool.shingles(cases[i]), blocks, common, dedup.threshold, dedup.min_shingles)
+        blocks, near = [facts.block for facts in cases], cases
+        pairs = near_duplicates(lambda i: spool.shingles(near[i]), blocks, common, dedup.threshold, dedup.min_shingles)
         if dedup.near == "group":
             for pair in pairs:
                 for index in pair:
                     cases[index].keys.append(("near", pair[1]))
         else:
             gone = {id(cases[later]) for later, _ in pairs}
-            cases = result.without(cases, lambda one: "near_duplicate" if id(one) in gone else None)
-
-    def unfit(one: Facts) -> Kind | None:
-        if one.contaminated:
-            return "contaminated"
-        result.leaks += one.leak
-        return "leak" if one.leak and config.leakage == "drop" else None
-
-    result.kept = result.without(cases, unfit)
+            cases = without(lambda one: "near_duplicate" if id(one) in gone else None)
+    leaked = sum(facts.leak and not facts.contaminated for facts in cases)
+    drop = config.leakage == "drop"
+    cases = without(lambda one: "contaminated" if one.contaminated else "leak" if one.leak and drop else None)
     times: Counter[str] = Counter()
-    for facts in result.kept:
+    for facts in cases:
         times[facts.id] += 1
         if times[facts.id] > 1:  # an id names one case: the repeats of a source are numbered
             facts.id, facts.renamed = f"{facts.id}-{times[facts.id]}", True
-    return result
+    return cases, rejects, leaked
 
 
 class Boilerplate:

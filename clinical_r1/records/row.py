@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clinical_r1.errors import Strict
+from clinical_r1.errors import Strict, UserError
 from clinical_r1.privacy.known import Known
 from clinical_r1.records.icd10 import chapter
+from clinical_r1.records.values import NotText
 
 Kind = Literal["malformed", "unusable", "too_long", "duplicate", "near_duplicate", "contaminated", "leak", "ungrouped"]
 Wanted = Callable[[str, int], bool]
@@ -48,6 +49,17 @@ class Quarantined(Strict):
     file: str
     line: int
     types: list[str]
+
+
+def reject_of(error: Exception, file: str, line: int, otherwise: str = "cannot be read") -> Reject:
+    """What a fault of one row becomes. Of an exception that is not ours its kind is told alone: its text may be the
+    record's. A UserError is not one row's."""
+    if isinstance(error, UserError):
+        raise error
+    reason = str(error) if isinstance(error, RowError | NotText) else f"{otherwise} ({type(error).__name__})"
+    return Reject(
+        file=file, line=line, reason=reason, kind="unusable" if isinstance(error, UnusableError) else "malformed"
+    )
 
 
 @dataclass

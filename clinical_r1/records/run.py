@@ -25,7 +25,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.progress import progress
 from clinical_r1.records.config import LaterConfig, RecordsConfig
 from clinical_r1.records.intake import Intake, enforce_reject_rate
-from clinical_r1.records.policies import Boilerplate, Policies, apply_policies
+from clinical_r1.records.policies import Boilerplate, apply_policies
 from clinical_r1.records.report import RecordsReport, account, card
 from clinical_r1.records.row import Facts, Quarantined, Reject, Spool, spool_beside
 from clinical_r1.records.split import UNUSED, assign
@@ -40,7 +40,10 @@ class Taken:
 
     intake: Intake
     spool: Spool
-    policies: Policies = field(default_factory=Policies)
+    kept: list[Facts] = field(default_factory=list)
+    dropped: list[Reject] = field(default_factory=list)
+    """By a policy."""
+    leaks: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
     scrubbed: Counter[str] = field(default_factory=Counter)
     doubts: Counter[str] = field(default_factory=Counter)
@@ -60,15 +63,14 @@ class Taken:
 def read_cases(config: RecordsConfig) -> list[Case]:
     """Gated, cleaned cases without splitting them: for evaluation sets and other single-pool uses."""
     with taken_cases(config, None) as taken:
-        return [taken.case(facts) for facts in taken.policies.kept]
+        return [taken.case(facts) for facts in taken.kept]
 
 
 def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
     """Run the step; see the module's docstring. UserError for input that a user can correct."""
     with taken_cases(config, out_dir) as taken:
-        policies = taken.policies
-        rejects = [*taken.intake.rejects, *(reject for _, reject in policies.rejects)]
-        if not policies.kept:
+        rejects = [*taken.intake.rejects, *taken.dropped]
+        if not taken.kept:
             why = Counter(reject.kind.replace("_", " ") for reject in rejects).most_common()
             why += [("quarantined", len(taken.quarantined))] if taken.quarantined else []
             parts = ", ".join(f"{count} {kind}" for kind, count in why)
@@ -77,7 +79,7 @@ def prepare(config: RecordsConfig, out_dir: Path) -> RecordsReport:
                 f"{config.sources[0].path}: none of {taken.intake.read} rows is left "
                 f"({parts or 'none read'}{example}); correct the source or relax the records policies"
             )
-        splits, rule, groups = assign(policies.kept, config)
+        splits, rule, groups = assign(taken.kept, config)
         _check_later(config.later, taken, splits)
         for name in SPLITS:
             with atomic_writer(out_dir / f"{name}.jsonl", "wb", private=True) as handle:
@@ -149,10 +151,11 @@ def taken_cases(config: RecordsConfig, out_dir: Path | None, strict: bool = True
                     f"{window.tokens} tokens that the model's window leaves for them (the longest has "
                     f"{taken.longest}): {advice}, or set records.window.longer to drop to leave them out"
                 )
-        taken.policies = apply_policies(cases, spool, common, config)
-        for source, reject in taken.policies.rejects:
+        taken.kept, rejects, taken.leaks = apply_policies(cases, spool, common, config)
+        for source, reject in rejects:
+            taken.dropped.append(reject)
             intake.sources[source].rejected[reject.kind] += 1
-        for facts in taken.policies.kept:
+        for facts in taken.kept:
             intake.sources[facts.source].kept += 1
         yield taken
 
@@ -215,7 +218,7 @@ def _report(taken: Taken, splits: dict[str, list[Facts]], rule: str = "", groups
         chapters=dict(Counter(facts.icd10_chapter or "none" for facts in every).most_common()),
         icd10=dict(+intake.codes),
         lost=dict(intake.lost.most_common()),
-        leaks=taken.policies.leaks,
+        leaks=taken.leaks,
         phi=phi,
         sources=[
             {name: getattr(source, name) for name in ("name", "format", "read", "kept", "quarantined", "limited")}
@@ -235,7 +238,7 @@ def preview(config: RecordsConfig, cases: int = 3) -> Iterator[str]:
     """
     os.environ.setdefault(config.phi.key_env, secrets.token_hex(16))
     with taken_cases(config, None, strict=False) as taken:
-        kept, rejects = taken.policies.kept, taken.intake.rejects
+        kept, rejects = taken.kept, taken.intake.rejects
         yield from account(_report(taken, {"test": kept}))
         for case in map(taken.case, kept[:cases]):
             tags = (case.language, case.specialty, case.icd10, case.sex, case.age_band, case.site, case.patient)

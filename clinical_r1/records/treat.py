@@ -21,7 +21,7 @@ from clinical_r1.privacy.gate import Record, open_gate
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.records.policies import leaks, mask
 from clinical_r1.records.readers.registry import read_source
-from clinical_r1.records.row import Facts, Quarantined, Reject, Row
+from clinical_r1.records.row import Facts, Quarantined, Reject, Row, reject_of
 from clinical_r1.schema import Case
 
 _BATCH = 32
@@ -63,10 +63,8 @@ class Treatment:
         for row in rows:
             try:
                 found.append(self._row(row))
-            except UserError:
-                raise
-            except Exception as error:  # its text may be the record's
-                found.append(Treated(row.source, row.reject(f"cannot be read ({type(error).__name__})")))
+            except Exception as error:
+                found.append(Treated(row.source, reject_of(error, row.file, row.line)))
         return found
 
     def _row(self, row: Row) -> Treated:
@@ -86,16 +84,12 @@ class Treatment:
         words = tokens(case.question)
         named = {"question": _hash(" ".join(words)), "problem": row.problem}
         named |= {name: getattr(case, name) for name in config.group_by}
+        copied = {name: getattr(case, name) for name in ("id", "language", "specialty", "icd10", "patient", "site")}
         facts = Facts(
             file=row.file,
             line=row.line,
             source=row.source,
-            id=case.id,
-            language=case.language,
-            specialty=case.specialty,
-            icd10=case.icd10,
-            patient=case.patient,
-            site=case.site,
+            **copied,
             test_only=row.fields.get("site", "") in config.splits.test_sites,
             keys=[key for key in named.items() if key[1] != ""],
             case_key=_hash("\x1f".join((" ".join(words), *map(normal_form, case.references)))),
@@ -159,10 +153,6 @@ def treated(rows: Iterable[Row], config: RecordsConfig) -> Iterator[Treated]:
 
 def _cores() -> int:
     """Cores that this process may use: its affinity, and the quota of its container."""
-    cores = len(os.sched_getaffinity(0))
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        allowed, period = quota.read_text().split()[:2]
-        if allowed != "max":
-            cores = min(cores, -(-int(allowed) // int(period)))
-    return max(1, cores)
+    cores, quota = len(os.sched_getaffinity(0)), Path("/sys/fs/cgroup/cpu.max")
+    allowed, period = quota.read_text().split()[:2] if quota.is_file() else ("max", "")
+    return cores if allowed == "max" else max(1, min(cores, -(-int(allowed) // int(period))))

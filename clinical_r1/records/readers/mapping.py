@@ -67,7 +67,8 @@ def check_map(source: Source) -> _Columns:
 def mapped(item: dict[str, Any], source: Source) -> Row:
     """One table row or JSON object under `source.map`; RowError names the field that is wrong, never what it holds."""
     columns = check_map(source)
-    cells = {field: _cells(item, names, field) for field, names in columns.items() if field not in _LISTS}
+    lists = ("options", "references")
+    cells = {field: _cells(item, names, field) for field, names in columns.items() if field not in lists}
     text = dict.fromkeys(FIELDS, "")
     for field, found in cells.items():
         # One column of several that says N/A adds nothing; a lone one is judged as a whole.
@@ -109,10 +110,6 @@ def mapped(item: dict[str, Any], source: Source) -> Row:
         icd_version=text["icd_version"],
         known=Known(persons.get("name", []), [value for field in literal for value in persons.get(field, [])]),
     )
-
-
-_LISTS = ("options", "references")
-"""Fields whose cells may hold lists."""
 
 
 def _references(item: dict[str, Any], columns: _Columns, principal: str) -> list[str]:

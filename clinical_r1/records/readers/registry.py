@@ -20,7 +20,7 @@ from clinical_r1.records.readers.fhir.cases import is_fhir, read_fhir
 from clinical_r1.records.readers.files import DataFile, files_of, safe_name
 from clinical_r1.records.readers.json_items import Item, json_items, lists_in
 from clinical_r1.records.readers.mapping import check_columns, check_map, mapped, own_map
-from clinical_r1.records.row import Kind, Reject, Row, RowError, UnusableError, Wanted
+from clinical_r1.records.row import Reject, Row, Wanted, reject_of
 
 ItemReader = Callable[[dict[str, Any], Source], Row]
 
@@ -159,19 +159,10 @@ def _rows(files: list[DataFile], form: Form, source: Source, wanted: Wanted | No
             elif wanted is not None and not wanted(file.name, entry[0]):
                 yield None
             else:
-                yield _row(reader, entry[1], source, file.name, entry[0])
-
-
-def _row(reader: ItemReader, item: dict[str, Any], source: Source, name: str, line: int) -> Row | Reject:
-    """The item as a row, or as a reject of any fault that it has: one bad row never stops the others."""
-    try:
-        row = reader(item, source)
-    except RowError as error:
-        kind: Kind = "unusable" if isinstance(error, UnusableError) else "malformed"
-        return Reject(file=name, line=line, reason=str(error), kind=kind)
-    except UserError:
-        raise
-    except Exception as error:  # the exception's text may be the record's
-        return Reject(file=name, line=line, reason=f"cannot be read ({type(error).__name__})")
-    row.file, row.line = name, line
-    return row
+                try:  # one bad row never stops the others
+                    row = reader(entry[1], source)
+                except Exception as error:
+                    yield reject_of(error, file.name, entry[0])
+                else:
+                    row.file, row.line = file.name, entry[0]
+                    yield row

@@ -184,7 +184,12 @@ def chat(item: dict[str, Any], source: Source) -> Row:
     turns = item[key]
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise RowError(f"{key}: not a list of turns")
-    said = [(_ROLES.get(str(t.get("role", t.get("from", ""))).casefold(), ""), _said(t, key)) for t in turns]
+    said = []
+    for turn in turns:
+        value = turn.get("content", turn.get("value", ""))
+        if isinstance(value, list):
+            value = "\n".join(str(part.get("text", "")) for part in value if isinstance(part, dict))
+        said.append((_ROLES.get(str(turn.get("role", turn.get("from", ""))).casefold(), ""), text_of(value, key)))
     if any(not role for role, _ in said):
         raise RowError(f"{key}: a turn of an unknown role")
     last = max((index for index, (role, _) in enumerate(said) if role == "assistant"), default=0)
@@ -194,26 +199,15 @@ def chat(item: dict[str, Any], source: Source) -> Row:
     # In a dialogue who said what matters.
     dialogue = any(role == "assistant" for role, _ in before)
     names = {"user": "Q: ", "assistant": "A: ", "system": ""} if dialogue else dict.fromkeys(_ROLES, "")
-    answer = checked(_answer(said[last][1]), key)
+    answer = checked(split(said[last][1]).response or said[last][1], key)
     return _open("\n".join(names[role] + text for role, text in before), answer)
-
-
-def _said(turn: dict[str, Any], key: str) -> str:
-    value = turn.get("content", turn.get("value", ""))
-    if isinstance(value, list):
-        value = "\n".join(str(part.get("text", "")) for part in value if isinstance(part, dict))
-    return text_of(value, key)
-
-
-def _answer(text: str) -> str:
-    """The reply without its thinking."""
-    return split(text).response or text
 
 
 def instruction(item: dict[str, Any], source: Source) -> Row:
     """Instruction sets (Alpaca): instruction and input ask, output answers."""
     asked = [text for key in ("instruction", "input") if (text := as_text(item.get(key)))]
-    return _open(checked("\n".join(asked), "instruction"), checked(_answer(as_text(item.get("output"))), "output"))
+    answer = as_text(item.get("output"))
+    return _open(checked("\n".join(asked), "instruction"), checked(split(answer).response or answer, "output"))
 
 
 def meddx(item: dict[str, Any], source: Source) -> Row:

@@ -32,7 +32,7 @@ from clinical_r1.records.readers.fhir.terms import (
     words,
 )
 from clinical_r1.records.readers.files import DataFile, head_of, safe_name
-from clinical_r1.records.row import Kind, Reject, Row, RowError, UnusableError, Wanted
+from clinical_r1.records.row import Reject, Row, RowError, UnusableError, Wanted, reject_of
 from clinical_r1.text import has_han, main_language
 
 _FAMILY = 10
@@ -55,23 +55,18 @@ def read_fhir(files: list[DataFile], source: Source, wanted: Wanted | None = Non
     if not store.last:
         raise UserError(f"{source.path}: the source has no Encounter; cases are made from encounters")
     store.finish()
-    told = {}
-    if len(files) == 1:  # the user named it: after a patient of it, perhaps
-        told[files[0].name] = safe_name(files[0].path, store.patient_names())
-    for reject in rejects:
-        yield reject.model_copy(update={"file": told.get(reject.file, reject.file)})
+    # One file the user named: after a patient of it, perhaps.
+    told = safe_name(files[0].path, store.patient_names()) if len(files) == 1 else ""
+    yield from (reject.model_copy(update={"file": told or reject.file}) for reject in rejects)
     for visit in store.encounters():
-        file = told.get(visit.file, visit.file)
+        file = told or visit.file
         if wanted is not None and not wanted(file, visit.line):
             yield None
             continue
         try:
             row = _case(visit, source)
         except (AttributeError, TypeError, KeyError, ValueError) as error:
-            reason = f"Encounter: a resource has the wrong shape ({type(error).__name__})"
-            reason = str(error) if isinstance(error, RowError | values.NotText) else reason
-            kind: Kind = "unusable" if isinstance(error, UnusableError) else "malformed"
-            yield Reject(file=file, line=visit.line, reason=reason, kind=kind)
+            yield reject_of(error, file, visit.line, "Encounter: a resource has the wrong shape")
             continue
         row.file, row.line = file, visit.line
         if file != visit.file and not source.source:

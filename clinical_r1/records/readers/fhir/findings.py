@@ -182,14 +182,9 @@ def _sections(sections: Any) -> list[str]:
 
 
 def _plainest(attachments: list[Resource], visit: Visit, within: Resource) -> list[str]:
-    known = table()["text_types"]
-
-    def order(attachment: Resource) -> int:
-        kind = _media_type(attachment.get("contentType"))
-        return known.index(kind) if kind in known else len(known)
-
+    rank = {kind: number for number, kind in enumerate(table()["text_types"])}
     reasons: list[str] = []
-    for attachment in sorted(attachments, key=order):
+    for attachment in sorted(attachments, key=lambda one: rank.get(_media_type(one.get("contentType")), len(rank))):
         text, reason = _attached(attachment, visit, within)
         if text:
             return [text]
