@@ -83,16 +83,20 @@ def loopback_seconds(paths: list[Path], server: MinioServer, bucket: str) -> flo
     """Send the files into MinIO as cheaply as a client can: nothing is hashed; over plain http the kernel copies."""
     client = server.client()
     urls = {path: client.get_presigned_url("PUT", bucket, f"bare/{path.name}") for path in paths}
+    trust = ssl.create_default_context(cafile=server.certificate) if server.certificate else None
 
     def send(path: Path) -> None:
         head = f"PUT {urls[path].removeprefix(server.endpoint)} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
         head += f"Content-Length: {path.stat().st_size}\r\nConnection: close\r\n\r\n"
-        with connect(server) as out, open(path, "rb") as source:
+        plain = socket.create_connection(("127.0.0.1", server.port))
+        with (
+            trust.wrap_socket(plain, server_hostname="127.0.0.1") if trust else plain as out,
+            open(path, "rb") as source,
+        ):
             out.sendall(head.encode())
-            if isinstance(out, ssl.SSLSocket):
-                while block := source.read(BLOCK):
-                    out.sendall(block)
-            else:
+            while isinstance(out, ssl.SSLSocket) and (block := source.read(BLOCK)):
+                out.sendall(block)
+            if not trust:
                 out.sendfile(source)
             status = out.recv(1 << 16).partition(b"\r\n")[0]
         if b" 200 " not in status:
@@ -100,14 +104,6 @@ def loopback_seconds(paths: list[Path], server: MinioServer, bucket: str) -> flo
 
     with ThreadPoolExecutor(WORKERS) as pool:
         return timed(lambda: list(pool.map(send, paths)))
-
-
-def connect(server: MinioServer) -> socket.socket:
-    """A bare connection, under TLS where the server speaks it."""
-    plain = socket.create_connection(("127.0.0.1", server.port))
-    if server.certificate is None:
-        return plain
-    return ssl.create_default_context(cafile=server.certificate).wrap_socket(plain, server_hostname="127.0.0.1")
 
 
 def upload(uri: str, prefix: str, source: Path) -> None:
@@ -135,17 +131,6 @@ def rounds(server: MinioServer, source: Path, paths: list[Path], count: int) -> 
         measured.append(rates)
         print("  ".join(f"{name} {value:,.2f}" for name, value in rates.items()), flush=True)
     return measured
-
-
-def built_minio() -> Path:
-    """MinIO from its Go module, built once per machine (minutes)."""
-    minio = BINARIES["minio"]
-    print(f"building minio {minio.version} (once, some minutes)", flush=True)
-    if shutil.which("go") is None:
-        sys.exit("no minio binary on the PATH, and no Go to build it: install Go, or set CLINICAL_R1_MINIO to a binary")
-    if not build(minio, BUILD_SECONDS):
-        sys.exit(f"minio was not built within {BUILD_SECONDS / 60:.0f} minutes: run this again, it goes on from there")
-    return minio.binary
 
 
 def empty(server: MinioServer, bucket: str) -> None:
@@ -176,7 +161,7 @@ def killed(server: MinioServer, source: Path, shards: int) -> dict[str, int]:
     kills = 0
     while kills < KILLS:
         target = finished() + 1
-        child = subprocess.Popen(command, env={**os.environ, **server.environment()})
+        child = subprocess.Popen(command)
         while child.poll() is None and finished() < target:
             time.sleep(0.02)
         time.sleep(random.uniform(0, 0.05))
@@ -187,7 +172,7 @@ def killed(server: MinioServer, source: Path, shards: int) -> dict[str, int]:
         print(f"killed {kills} times, {finished()} of {shards} objects finished", flush=True)
         if finished() >= shards:
             break
-    subprocess.run(command, env={**os.environ, **server.environment()}, check=True)
+    subprocess.run(command, check=True)
     versions = list(client.list_objects("killed", recursive=True, include_version=True))
     names = {entry.object_name for entry in versions}
     store = open_store(uri, server.settings())
@@ -195,12 +180,8 @@ def killed(server: MinioServer, source: Path, shards: int) -> dict[str, int]:
         (found := store.stat(f"model/{entry.path}")) is None or found.sha256 != entry.sha256
         for entry in describe_files(source)
     )
-    return {
-        "kills": kills,
-        "objects": len(names),
-        "resent_finished_objects": len(versions) - len(names),
-        "wrong": wrong,
-    }
+    resent = len(versions) - len(names)
+    return {"kills": kills, "objects": len(names), "resent_finished_objects": resent, "wrong": wrong}
 
 
 def main() -> None:
@@ -215,7 +196,14 @@ def main() -> None:
     if arguments.upload:
         upload(arguments.upload[0], "model", Path(arguments.upload[1]))
         return
-    binary = minio_binary() or built_minio()
+    minio = BINARIES["minio"]
+    if not (binary := minio_binary()):
+        print(f"building minio {minio.version} (once, some minutes)", flush=True)
+        if shutil.which("go") is None:
+            sys.exit("no minio binary on the PATH, and no Go to build it: install Go, or set CLINICAL_R1_MINIO to one")
+        if not build(minio, BUILD_SECONDS):
+            sys.exit(f"minio was not built within {BUILD_SECONDS / 60:.0f} minutes: run this again, it goes on there")
+        binary = minio.binary
     with tempfile.TemporaryDirectory() as folder:
         tls = None if arguments.plain else make_certificate(Path(folder) / "certificates")
         with MinioServer(binary, Path(folder) / "data", tls) as server:

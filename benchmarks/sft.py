@@ -54,17 +54,15 @@ def main() -> None:
     except UserError as error:
         print(json.dumps({"skipped": str(error)}))
         return
+    found: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_jsonl(root / "traces.jsonl", real_traces(arguments.limit))
-        found: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
         for repeat in range(arguments.repeats):
             for variant in VARIANTS:
-                one = measure(variant, root, base, repeat)
-                print(
-                    f"{variant:5} run {repeat + 1}: {one['tokens_per_s']:7.1f} tokens/s, {one['gib']:.2f} GiB",
-                    flush=True,
-                )
+                one = measure(variant, root, base, root / f"{variant}-{repeat}")
+                told = f"{one['tokens_per_s']:7.1f} tokens/s, {one['gib']:.2f} GiB"
+                print(f"{variant:5} run {repeat + 1}: {told}", flush=True)
                 found[variant].append(one)
     rate = {variant: max(one["tokens_per_s"] for one in runs) for variant, runs in found.items()}
     memory = {variant: min(one["gib"] for one in runs) for variant, runs in found.items()}
@@ -84,35 +82,17 @@ def real_traces(limit: int) -> Iterator[Trace]:
     rows = json.loads(PROBLEMS.read_text(encoding="utf-8"))
     rows.sort(key=lambda row: len(row["Complex_CoT"] + row["Response"]))
     for index, row in enumerate(rows[:limit]):
-        yield Trace(
-            case_id=f"demo-{index}",
-            language="en",
-            question=row["Question"],
-            reference=row["Ground-True Answer"],
-            thinking=row["Complex_CoT"],
-            response=row["Response"],
-            outcome=TraceOutcome.DIRECT,
-        )
+        told = {"question": row["Question"], "thinking": row["Complex_CoT"], "response": row["Response"]}
+        told |= {"case_id": f"demo-{index}", "language": "en", "reference": row["Ground-True Answer"]}
+        yield Trace.model_validate(told | {"outcome": TraceOutcome.DIRECT})
 
 
-def measure(variant: str, root: Path, base: Path, repeat: int) -> dict[str, float]:
+def measure(variant: str, root: Path, base: Path, place: Path) -> dict[str, float]:
     """Tokens a second and peak memory of one run in a fresh process."""
-    config = SFTConfig(
-        epochs=1,
-        batch_size=BATCH,
-        learning_rate=LEARNING_RATE,
-        eval_share=0.0,
-        checkpoint_steps=10**9,
-        tensorboard=False,
-    )
-    place = root / f"{variant}-{repeat}"
-    files = {
-        "traces": root / "traces.jsonl",
-        "base_model": base,
-        "out_dir": place / "out",
-        "state_dir": place / "state",
-    }
-    job = SFTJob(config=config, **files)
+    settings = {"epochs": 1, "batch_size": BATCH, "learning_rate": LEARNING_RATE, "eval_share": 0.0}
+    files = {"traces": root / "traces.jsonl", "out_dir": place / "out", "state_dir": place / "state"}
+    config = SFTConfig.model_validate(settings | {"checkpoint_steps": 10**9, "tensorboard": False})
+    job = SFTJob(config=config, base_model=base, **files)
     (root / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
     command = [sys.executable, "-m", "benchmarks.sft", "--worker", variant, str(root / "job.json")]
     here = {"PYTHONSAFEPATH": ""}  # `benchmarks` is found in the folder that this is called from

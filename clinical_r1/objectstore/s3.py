@@ -189,11 +189,13 @@ class S3Store:
             with open(path, "rb") as handle:
                 if size <= ONE_REQUEST:
                     return self._send(key, slices(handle), size, digest, {})
-                written = self._client.put_object(
-                    self.bucket, self._name(key), cast(BinaryIO, _Watched(handle, watch)), size,
-                    part_size=_PART_SIZE, num_parallel_uploads=_PARTS_AT_ONCE, metadata={_META: digest},
-                )  # fmt: skip
-                return written.etag or ""
+                how: Any = {
+                    "part_size": _PART_SIZE,
+                    "num_parallel_uploads": _PARTS_AT_ONCE,
+                    "metadata": {_META: digest},
+                }
+                source = cast(BinaryIO, _Watched(handle, watch))
+                return self._client.put_object(self.bucket, self._name(key), source, size, **how).etag or ""
 
         return Stat(key, size, self._try(key, write), digest)
 
@@ -218,10 +220,8 @@ class S3Store:
         }
         if credentials.session_token:
             headers["X-Amz-Security-Token"] = credentials.session_token
-        signed = sign_v4_s3(
-            method="PUT", url=url, region=self.settings.region, headers=headers, credentials=credentials,
-            content_sha256=signed_hash, date=now,
-        )  # fmt: skip
+        by: Any = {"region": self.settings.region, "credentials": credentials, "content_sha256": signed_hash}
+        signed = sign_v4_s3(method="PUT", url=url, headers=headers, date=now, **by)
         response = self._http.request("PUT", url.geturl(), body=cast(Any, body), headers=cast(dict[str, str], signed))
         if response.status == 200:
             return response.headers.get("etag", "").strip('"')

@@ -3,6 +3,7 @@
 The default optimizer is torch's own AdamW (`zero_allow_untested_optimizer`), so nothing is compiled at run time.
 """
 
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -62,10 +63,9 @@ def build_config(
     if config.stage == 3:
         zero["stage3_gather_16bit_weights_on_model_save"] = True
         zero["stage3_prefetch_bucket_size"] = config.bucket_size
-    if config.offload_optimizer:
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": config.pin_memory}
-    if config.offload_parameters:
-        zero["offload_param"] = {"device": "cpu", "pin_memory": config.pin_memory}
+    for name, asked in (("offload_optimizer", config.offload_optimizer), ("offload_param", config.offload_parameters)):
+        if asked:
+            zero[name] = {"device": "cpu", "pin_memory": config.pin_memory}
     return {
         "train_micro_batch_size_per_gpu": micro_batch_size,
         "gradient_accumulation_steps": accumulation_steps,
@@ -86,13 +86,11 @@ def reshard(folder: Path) -> None:
     loads; one process only. A checkpoint that is not sharded (stage 0) is left as it is."""
     from deepspeed.checkpoint.ds_to_universal import main
 
-    if not any(folder.glob("*_optim_states.pt")):
-        return
-    out = folder.with_name(f"{folder.name}_universal")
-    shutil.rmtree(out, ignore_errors=True)
-    told = {"keep_temp_folder": False, "strict": True, "inject_missing_state": True}
-    main(SimpleNamespace(input_folder=str(folder), output_folder=str(out), num_extract_workers=1,
-                         num_merge_workers=1, **told))  # fmt: skip
+    if any(folder.glob("*_optim_states.pt")):
+        out = folder.with_name(f"{folder.name}_universal")
+        shutil.rmtree(out, ignore_errors=True)
+        told = {"num_extract_workers": 1, "num_merge_workers": 1, "keep_temp_folder": False, "strict": True}
+        main(SimpleNamespace(input_folder=str(folder), output_folder=str(out), inject_missing_state=True, **told))
 
 
 def shards(sharding: DeepSpeedConfig | None, dtype: str, world: int) -> bool:
@@ -112,19 +110,16 @@ def check_requirements(config: DeepSpeedConfig) -> None:
         raise UserError("deepspeed.offload_optimizer needs a ZeRO stage of 1 or more; set deepspeed.stage")
     if config.cpu_adam and not config.offload_optimizer:
         raise UserError("deepspeed.cpu_adam is for an offloaded optimizer; set deepspeed.offload_optimizer or drop it")
-    if config.cpu_adam:
-        missing = [tool for tool in ("g++", "ninja") if shutil.which(tool) is None]
-        if missing:
-            raise UserError(
-                f"deepspeed.cpu_adam compiles at the first start and {' and '.join(missing)} is not on PATH; "
-                "install it, or set deepspeed.cpu_adam to false (torch's AdamW: nothing to compile, slower steps)"
-            )
+    missing = [tool for tool in ("g++", "ninja") if config.cpu_adam and shutil.which(tool) is None]
+    if missing:
+        raise UserError(
+            f"deepspeed.cpu_adam compiles at the first start and {' and '.join(missing)} is not on PATH; "
+            "install it, or set deepspeed.cpu_adam to false (torch's AdamW: nothing to compile, slower steps)"
+        )
 
 
 def check_attention(attention: str, dtype: str) -> None:
     """Refuse at the start an attention that this machine does not have."""
-    import importlib.util
-
     if attention == "varlen" and dtype != "bfloat16" and _has_gpu():
         raise UserError(f"attention is varlen and dtype {dtype}: on a GPU it takes bfloat16; set dtype to bfloat16")
     if attention != "flash_attention_2":

@@ -39,34 +39,28 @@ def lora_config(settings: LoraSettings, model: Any, new_tokens: list[int], dropo
     from peft import LoraConfig
     from torch import nn
 
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and "." in name
-    }
+    layers = (name for name, module in model.named_modules() if isinstance(module, nn.Linear) and "." in name)
+    linear = {name.rpartition(".")[2] for name in layers}
     unknown = [name for name in settings.target_modules if name not in linear]
     if unknown:
         raise UserError(
             f"lora.target_modules: {', '.join(unknown)} is no layer of {model.config.model_type}; it has "
             f"{', '.join(sorted(linear))}"
         )
+    rows = None
+    if new_tokens:  # of the embeddings, which a tied head follows by itself, and of a head of its own
+        ends = (model.get_input_embeddings(), model.get_output_embeddings())
+        tables = ends[: 1 if ends[0].weight is ends[1].weight else 2]
+        names = {id(module): name for name, module in model.named_modules()}
+        rows = {names[id(table)]: list(new_tokens) for table in tables}
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout if dropout else 0.0,
         target_modules=settings.target_modules,
-        trainable_token_indices=_token_rows(model, new_tokens) if new_tokens else None,
+        trainable_token_indices=rows,
         task_type="CAUSAL_LM",
     )
-
-
-def _token_rows(model: Any, new_tokens: list[int]) -> Any:
-    """Rows by module: of the embeddings, which a tied head follows by itself, and of a head of its own."""
-    tables = [model.get_input_embeddings()]
-    if model.get_output_embeddings().weight is not tables[0].weight:
-        tables.append(model.get_output_embeddings())
-    names = {id(module): name for name, module in model.named_modules()}
-    return {names[id(table)]: list(new_tokens) for table in tables}
 
 
 def expose_bias(model: Any) -> None:

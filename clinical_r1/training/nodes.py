@@ -9,7 +9,6 @@ store, and the first node sends the model to the URI that the step was given for
 
 import os
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -41,29 +40,29 @@ class NodesWork(Strict):
         return ["python", "-m", "clinical_r1.training.nodes", self.model_dump_json()]
 
 
-def run_node(work: NodesWork, folder: Path, say: Callable[[str], None] = print) -> None:
+def run_node(work: NodesWork, folder: Path) -> None:
     """Fetch, train with the other nodes, and on the first node send the result; `folder` is this pod's own.
 
     Raises UserError and Stopped as the training does.
     """
-    inputs = {name: fetch_input(place, folder / name, say) for name, place in work.inputs.items()}
-    out, state_dir = folder / "out", Path(work.state_dir)
+    inputs = {name: fetch_input(place, folder / name) for name, place in work.inputs.items()}
+    told = {"out_dir": folder / "out", "state_dir": Path(work.state_dir)} | inputs
     if work.step == "sft":
         from clinical_r1.training.sft.config import SFTConfig
         from clinical_r1.training.sft.run import train_sft
 
-        train_sft(load_settings(SFTConfig, work.config), out_dir=out, state_dir=state_dir, **inputs)
+        train_sft(load_settings(SFTConfig, work.config), **told)
     else:
         from clinical_r1.training.ppo.config import PPOConfig
         from clinical_r1.training.ppo.run import train_ppo
 
-        train_ppo(load_settings(PPOConfig, work.config), out_dir=out, state_dir=state_dir, **inputs)
+        train_ppo(load_settings(PPOConfig, work.config), **told)
     if node_rank() == 0:
         store, prefix = _split(work.out)
-        upload_files(store, prefix, describe_files(out), say=say)
+        upload_files(store, prefix, describe_files(folder / "out"))
 
 
-def fetch_input(place: str, folder: Path, say: Callable[[str], None] = print) -> Path:
+def fetch_input(place: str, folder: Path) -> Path:
     """A path as it is; the object, or all objects below a URI, in `folder`. What is there already stays."""
     if "://" not in place:
         return Path(place)
@@ -80,7 +79,7 @@ def fetch_input(place: str, folder: Path, say: Callable[[str], None] = print) ->
 
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(get, sorted(found)))
-    say(f"{place}: {len(found)} files here")
+    print(f"{place}: {len(found)} files here")
     return folder / key
 
 
@@ -96,15 +95,10 @@ def main() -> None:
         run_node(NodesWork.model_validate_json(sys.argv[1]), Path.home() / "work")
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
-        _termination_message(str(error))
+        log = Path("/dev/termination-log")  # what `kubectl describe pod` shows as the reason, and the step after it
+        if os.access(log, os.W_OK):
+            log.write_text(str(error)[:4000], encoding="utf-8")
         raise SystemExit(USER_ERROR_EXIT_CODE) from None
-
-
-def _termination_message(text: str) -> None:
-    """What `kubectl describe pod` shows as the reason, and the step after it."""
-    path = Path("/dev/termination-log")
-    if path.exists() and os.access(path, os.W_OK):
-        path.write_text(text[:4000], encoding="utf-8")
 
 
 if __name__ == "__main__":

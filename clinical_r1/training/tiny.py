@@ -4,6 +4,7 @@ The tokenizer has exactly Qwen2's normalizer, pre-tokenizer and decoder, because
 model type: with any other the reloaded tokenizer would cut numbers differently from the one that trained.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -54,7 +55,6 @@ def make_base_model(config: TinyModelConfig, corpus: list[Path], out_dir: Path) 
     from clinical_r1.generation.load import quieten, save_model
 
     quieten()
-
     if config.hidden_size % config.heads or config.heads % config.kv_heads:
         raise UserError(
             f"hidden_size {config.hidden_size}, heads {config.heads}, kv_heads {config.kv_heads}: hidden_size must be "
@@ -96,29 +96,26 @@ def build_model(config: TinyModelConfig, tokenizer: Any) -> Any:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    hidden = config.hidden_size
+    markers = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    sizes = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size or max(32, config.hidden_size * 8 // 3 // 32 * 32),
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.kv_heads,
+        max_position_embeddings=config.window,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+        initializer_range=config.init_std,
+        tie_word_embeddings=True,
+        use_sliding_window=False,
+        bos_token_id=None,
+        **markers,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = Qwen2ForCausalLM(
-            Qwen2Config(
-                vocab_size=len(tokenizer),
-                hidden_size=hidden,
-                intermediate_size=config.intermediate_size or max(32, hidden * 8 // 3 // 32 * 32),
-                num_hidden_layers=config.layers,
-                num_attention_heads=config.heads,
-                num_key_value_heads=config.kv_heads,
-                max_position_embeddings=config.window,
-                rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-                initializer_range=config.init_std,
-                tie_word_embeddings=True,
-                use_sliding_window=False,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-                bos_token_id=None,
-            )
-        )
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
+        model = Qwen2ForCausalLM(sizes)
+    model.generation_config.update(**markers)
     return model
 
 
@@ -128,10 +125,7 @@ def _texts(corpus: list[Path], limit: int) -> Iterator[str]:
         if not path.is_file():
             raise UserError(f"{path}: no such file; expected cases or traces, one JSON object a line")
         with open(path, encoding="utf-8") as handle:
-            for number, line in enumerate(handle, 1):
-                if number > limit:
-                    break
-                row = json.loads(line)
+            for row in map(json.loads, itertools.islice(handle, limit)):
                 yield "user\nassistant\n"  # the chat format's own words, so that they are one token each
                 yield from (row[key] for key in ("question", "thinking", "response") if row.get(key))
                 yield from row.get("references", ())

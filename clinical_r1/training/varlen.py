@@ -23,7 +23,7 @@ def register() -> None:
     from transformers.masking_utils import AttentionMaskInterface
 
     AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, _no_mask)
+    AttentionMaskInterface.register(NAME, lambda *_, **__: None)
 
 
 def attend(
@@ -31,21 +31,15 @@ def attend(
     scaling: float | None = None, cu_seq_lens_q: Tensor | None = None, max_length_q: int | None = None,
     sliding_window: int | None = None, **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """Causal attention within each example, as transformers calls it.
+    """Causal attention within each example, as transformers calls it: (1, tokens, heads, head_dim), and no weights.
 
     Args:
-        module: the attention layer (not used: Qwen2's head groups are in the shapes).
-        query: (1, heads, tokens, head_dim).
-        key: (1, kv_heads, tokens, head_dim).
-        value: as `key`.
-        attention_mask: None; the bounds say everything.
+        module: not used, nor `attention_mask`: Qwen2's head groups are in the shapes, the bounds say the rest.
+        query: (1, heads, tokens, head_dim); `key` and `value` are (1, kv_heads, tokens, head_dim).
         scaling: of the scores; None = 1 / sqrt(head_dim).
         cu_seq_lens_q: (examples + 1,) int32, where each example begins, and the end.
         max_length_q: tokens of the longest.
         sliding_window: refused where an example is longer; None = full attention.
-
-    Returns:
-        (1, tokens, heads, head_dim), and None for the weights.
     """
     if cu_seq_lens_q is None or max_length_q is None:
         raise ValueError("attention varlen got a batch without cu_seq_lens_q: it is for packed examples only")
@@ -55,13 +49,12 @@ def attend(
             "sdpa and packing to false"
         )
     if query.device.type == "cpu":
-        starts = cu_seq_lens_q.tolist()
         parts = [
             F.scaled_dot_product_attention(
                 query[:, :, start:end], key[:, :, start:end], value[:, :, start:end],
                 scale=scaling, is_causal=True, enable_gqa=query.shape[1] != key.shape[1],
             )
-            for start, end in itertools.pairwise(starts)
+            for start, end in itertools.pairwise(cu_seq_lens_q.tolist())
         ]  # fmt: skip
         return torch.cat(parts, dim=2).transpose(1, 2), None
     from torch.nn.attention.varlen import varlen_attn
@@ -72,7 +65,3 @@ def attend(
         query, key, value, bounds, bounds, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=True
     )
     return mixed[None], None
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None

@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,7 +82,7 @@ def _wait(server: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
-        except (urllib.error.URLError, OSError):
+        except OSError:  # of urllib as well
             time.sleep(0.5)
     ended = f"ended with code {server.returncode}" if server.poll() is not None else f"is not up after {PATIENCE:.0f} s"
     raise UserError(f"ppo.rollout: the vLLM server {ended}; its log is {log_path}")

@@ -19,7 +19,7 @@ from clinical_r1.generation.load import load_model
 from serving.engine.answer import Served
 from serving.engine.api import build_app
 from serving.engine.scheduler import Scheduler
-from serving.gateway.config import INTENDED_USE, GatewayConfig, Timeouts
+from serving.gateway.config import INTENDED_USE, GatewayConfig
 
 
 def load_served(model: Path, name: str = "", max_batch: int = 16, context: int = 0) -> Served:
@@ -90,26 +90,31 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-async def _serve(served: Served, host: str, port: int, open_browser: bool, model: Path) -> None:
-    """The engine on a loopback port of its own, the gateway with the chat page in front of it."""
+def serve(model: Path, host: str, port: int, open_browser: bool) -> None:
+    """Serve `model` until Ctrl-C: OpenAI protocol, chat page, metrics. The engine has a loopback port of its own, the
+    gateway with the chat page is in front of it.
+
+    Raises:
+        UserError: `model` is no model folder, or the port is taken.
+    """
     from serving.gateway.server import run_gateway
 
-    runner, engine_port = await listen(build_app(served), "127.0.0.1", 0)
-    baseline = model / BASELINE_FILE
-    config = GatewayConfig(
-        host=host,
-        port=port,
-        upstream=f"http://127.0.0.1:{engine_port}",
-        auth="none",
-        model_name=served.name,
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        print(f"warning: {host} is reachable from outside, and `serve` asks nobody for a key", file=sys.stderr)
+    served, baseline = load_served(model), model / BASELINE_FILE
+    settings = {
+        "host": host,
+        "port": port,
+        "auth": "none",
+        "model_name": served.name,
         # A folder name as a metric label.
-        model_version=re.sub(r"[^A-Za-z0-9._-]", "-", served.name).lstrip("._-")[:80] or "model",
-        tokenizer=model / "tokenizer.json",
-        baseline=baseline if baseline.is_file() else None,
-        audit_file="",
-        chat_page=True,
-        timeouts=Timeouts(settle=0.0, drain=5.0),
-    )
+        "model_version": re.sub(r"[^A-Za-z0-9._-]", "-", served.name).lstrip("._-")[:80] or "model",
+        "tokenizer": model / "tokenizer.json",
+        "baseline": baseline if baseline.is_file() else None,
+        "audit_file": "",
+        "chat_page": True,
+        "timeouts": {"settle": 0.0, "drain": 5.0},
+    }
 
     def announce(bound: int) -> None:
         page = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{bound}/"
@@ -120,18 +125,12 @@ async def _serve(served: Served, host: str, port: int, open_browser: bool, model
 
             webbrowser.open(page)
 
-    try:
-        await run_gateway(config, announce)
-    finally:
-        await runner.cleanup()
+    async def run() -> None:
+        runner, engine_port = await listen(build_app(served), "127.0.0.1", 0)
+        upstream = f"http://127.0.0.1:{engine_port}"
+        try:
+            await run_gateway(GatewayConfig.model_validate(settings | {"upstream": upstream}), announce)
+        finally:
+            await runner.cleanup()
 
-
-def serve(model: Path, host: str = "127.0.0.1", port: int = 8080, open_browser: bool = False) -> None:
-    """Serve `model` until Ctrl-C: OpenAI protocol, chat page, metrics.
-
-    Raises:
-        UserError: `model` is no model folder, or the port is taken.
-    """
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        print(f"warning: {host} is reachable from outside, and `serve` asks nobody for a key", file=sys.stderr)
-    asyncio.run(_serve(load_served(model), host, port, open_browser, model))
+    asyncio.run(run())

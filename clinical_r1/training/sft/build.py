@@ -18,7 +18,7 @@ from clinical_r1.generation.weights import gathered
 from clinical_r1.training.checkpoints import processes_of
 from clinical_r1.training.deepspeed import build_config, shards
 from clinical_r1.training.group import StopRequest, barrier, rank
-from clinical_r1.training.lora import lora_config
+from clinical_r1.training.lora import expose_bias, lora_config
 from clinical_r1.training.metrics import MetricsWriter
 from clinical_r1.training.preflight import micro_batch
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
@@ -67,25 +67,25 @@ def build_trainer(
     """
     config = job.config
     lengths = [len(example.input_ids) for example in train_set]
-    order = EpochOrder(lengths, config.batch_size, config.group_by_length, config.seed)
     # Before the model, which is loaded sharded where they say so (ZeRO-3).
     arguments = training_arguments(job, world, sum(lengths) / len(lengths), bool(eval_set), found)
     model = load_trainable(job, tokenizer, new_tokens)
-    sets, adapters = {"train": train_set, "eval": eval_set}, _lora(config, model, new_tokens)
-    shared = {"model": model, "args": arguments, "processing_class": tokenizer, "peft_config": adapters}
-    shared |= {"order": order, "keep": config.keep_checkpoints}
+    shared = {"model": model, "args": arguments, "processing_class": tokenizer}
+    shared["peft_config"] = _lora(config, model, new_tokens)
+    sets = (("train", train_set), ("eval", eval_set))
     trainer: Any
     if job.preferences:
-        data = {name: pairs_on_disk(rows, job.state_dir / "pairs" / name) for name, rows in sets.items() if rows}
-        trainer = PairTrainer(train_dataset=data["train"], eval_dataset=data.get("eval"), **shared)
+        data = {f"{name}_dataset": pairs_on_disk(rows, job.state_dir / "pairs" / name) for name, rows in sets if rows}
+        trainer = PairTrainer(**shared, **data)
     else:
-        data = {name: to_dataset(rows) for name, rows in sets.items() if rows}
-        completion = sum(example.completion_length for example in train_set) / len(train_set)
-        tokens = config.batch_size * completion if config.loss_norm == "constant" else None
-        trainer = TraceTrainer(
-            train_dataset=data["train"], eval_dataset=data.get("eval"), loss_tokens=tokens,
-            optimizer_cls_and_kwargs=_cpu_adam(config), **shared,
-        )  # fmt: skip
+        data = {f"{name}_dataset": to_dataset(rows) for name, rows in sets if rows}
+        trainer = TraceTrainer(**shared, **data, optimizer_cls_and_kwargs=_cpu_adam(config))
+        expose_bias(trainer.model)
+        if config.loss_norm == "constant":
+            completion = sum(example.completion_length for example in train_set) / len(train_set)
+            trainer.loss_tokens = config.batch_size * completion
+    trainer.order = EpochOrder(lengths, config.batch_size, config.group_by_length, config.seed)
+    trainer.keep = config.keep_checkpoints
     watch = Watch(job, trainer, stop, writer, tokenizer, eval_set[: config.samples])
     trainer.add_callback(watch)
     trainer.remove_callback(PrinterCallback)

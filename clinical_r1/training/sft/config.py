@@ -156,15 +156,12 @@ class SFTJob(Strict):
 
     def identity(self) -> dict[str, Any]:
         """What determines the result: a state folder with another identity is another run's."""
+        dpo = self.config.dpo
+        named = [*dpo.completions, dpo.cases, str(self.traces.with_name("rejected.jsonl"))] if dpo else []
+        pairs = [file_sha256(path) for path in named if self.preferences and Path(path).is_file()]
         return {
             "config": self.config.model_dump(mode="json", exclude=LAYOUT if self.preferences else LAYOUT | {"dpo"}),
             "traces": file_sha256(self.traces),
-            **({"preferences": True, "pairs": self._pairs()} if self.preferences else {}),
+            **({"preferences": True, "pairs": pairs} if self.preferences else {}),
             "base_model": identity(self.base_model),
         }
-
-    def _pairs(self) -> list[str]:
-        """What preference pairs are made of besides the traces."""
-        dpo, rejected = self.config.dpo, self.traces.with_name("rejected.jsonl")
-        named = [*dpo.completions, dpo.cases, str(rejected)] if dpo else []
-        return [file_sha256(path) for path in named if Path(path).is_file()]

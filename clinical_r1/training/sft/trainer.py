@@ -18,7 +18,6 @@ from clinical_r1.generation.weights import causal_of
 from clinical_r1.training.checkpoints import Remote, seal
 from clinical_r1.training.group import StopRequest
 from clinical_r1.training.launcher import report_progress
-from clinical_r1.training.lora import expose_bias
 from clinical_r1.training.metrics import MetricsWriter, scrubbed, utilisation
 from clinical_r1.training.sft.config import SFTJob
 from clinical_r1.training.sft.data import EpochOrder, Example
@@ -45,11 +44,10 @@ class WholeCheckpoints:
 
     args: Any
     state: Any
-
-    def __init__(self, *args: Any, order: EpochOrder, keep: int, **kwargs: Any) -> None:
-        self.order, self.keep = order, keep
-        self.remote: Remote | None = None
-        super().__init__(*args, **kwargs)
+    order: EpochOrder
+    keep: int
+    """Newest checkpoints that stay."""
+    remote: Remote | None = None
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.order
@@ -73,11 +71,8 @@ class PairTrainer(WholeCheckpoints, DPOTrainer):
 class TraceTrainer(WholeCheckpoints, SFTTrainer):
     """SFTTrainer over examples that are tokenized already."""
 
-    def __init__(self, *args: Any, loss_tokens: float | None, **kwargs: Any) -> None:
-        """`loss_tokens`: what a step's summed loss is divided by; None = the tokens of its own batch."""
-        self.loss_tokens = loss_tokens
-        super().__init__(*args, **kwargs)
-        expose_bias(self.model)
+    loss_tokens: float | None = None
+    """What a step's summed loss is divided by; None = the tokens of its own batch."""
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
