@@ -18,7 +18,7 @@ from torch import Tensor
 from clinical_r1.generation.decoder import Decoder
 from clinical_r1.generation.load import load_model
 from clinical_r1.rewards import reward_table
-from clinical_r1.training.deepspeed import init_process_group, prepare_environment
+from clinical_r1.training.deepspeed import join_group
 from clinical_r1.training.ppo.algorithm import advantages_and_returns, explained_variance, masked_mean, value_loss
 from clinical_r1.training.ppo.batch import WARMUP_STREAM, Batch, load_prompts, part, put
 from clinical_r1.training.ppo.config import PPOConfig
@@ -49,8 +49,7 @@ def critic_ceiling(config: PPOConfig, folder: Path) -> dict[str, Any]:
         config: of the run.
         folder: with sft/model, ppo-state (the run's checkpoints) and spare.jsonl (cases that nothing was trained on).
     """
-    prepare_environment()
-    init_process_group()
+    join_group()
     engines = build_engines(config, folder / "sft" / "model")
     state = load_checkpoint(engines, folder / "ppo-state")
     assert state is not None

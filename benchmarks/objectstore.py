@@ -89,15 +89,13 @@ def loopback_seconds(paths: list[Path], server: MinioServer, bucket: str) -> flo
         head = f"PUT {urls[path].removeprefix(server.endpoint)} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n"
         head += f"Content-Length: {path.stat().st_size}\r\nConnection: close\r\n\r\n"
         plain = socket.create_connection(("127.0.0.1", server.port))
-        with (
-            trust.wrap_socket(plain, server_hostname="127.0.0.1") if trust else plain as out,
-            open(path, "rb") as source,
-        ):
+        secure = trust and trust.wrap_socket(plain, server_hostname="127.0.0.1")
+        with secure or plain as out, open(path, "rb") as source:
             out.sendall(head.encode())
-            while isinstance(out, ssl.SSLSocket) and (block := source.read(BLOCK)):
-                out.sendall(block)
-            if not trust:
+            if not secure:
                 out.sendfile(source)
+            while block := source.read(BLOCK):
+                out.sendall(block)
             status = out.recv(1 << 16).partition(b"\r\n")[0]
         if b" 200 " not in status:
             raise RuntimeError(f"MinIO answered {status!r}")
@@ -200,9 +198,12 @@ def main() -> None:
     if not (binary := minio_binary()):
         print(f"building minio {minio.version} (once, some minutes)", flush=True)
         if shutil.which("go") is None:
-            sys.exit("no minio binary on the PATH, and no Go to build it: install Go, or set CLINICAL_R1_MINIO to one")
+            sys.exit(
+                "no minio binary on the PATH, and no Go to build it: install Go, or set CLINICAL_R1_MINIO to a binary"
+            )
         if not build(minio, BUILD_SECONDS):
-            sys.exit(f"minio was not built within {BUILD_SECONDS / 60:.0f} minutes: run this again, it goes on there")
+            late = f"minio was not built within {BUILD_SECONDS / 60:.0f} minutes"
+            sys.exit(f"{late}: run this again, it goes on from there")
         binary = minio.binary
     with tempfile.TemporaryDirectory() as folder:
         tls = None if arguments.plain else make_certificate(Path(folder) / "certificates")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -42,20 +43,10 @@ _PART_SIZE, _PARTS_AT_ONCE = 64 << 20, 2
 _META = "x-amz-meta-sha256"
 _CONNECTIONS = 32
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 5.0
-# Busy or starting: the same request may well succeed later.
-_PASSING = {
-    "ConditionalRequestConflict",
-    "IncompleteBody",
-    "InternalError",
-    "OperationAborted",
-    "RequestTimeout",
-    "ServiceUnavailable",
-    "SlowDown",
-    "SlowDownRead",
-    "SlowDownWrite",
-    "XMinioServerNotInitialized",
-    "NoSuchUpload",  # the parts of a large object that a restart forgot: the file is sent anew
-}
+_PASSING = {"ConditionalRequestConflict", "IncompleteBody", "InternalError", "OperationAborted", "RequestTimeout"}
+_PASSING |= {"ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite", "XMinioServerNotInitialized"}
+_PASSING |= {"NoSuchUpload"}  # the parts of a large object that a restart forgot: the file is sent anew
+"""Busy or starting: the same request may well succeed later."""
 _FULL = {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded", "InsufficientStorage"}
 T = TypeVar("T")
 
@@ -110,19 +101,6 @@ class _SecretFiles(Provider):
     def retrieve(self) -> Credentials:
         access, secret = self._settings.keys()
         return Credentials(access, secret, self._settings.session_token or None)
-
-
-class _Watched:
-    """A file whose reader reports each block; the SDK asks for nothing but `read`."""
-
-    def __init__(self, handle: BinaryIO, watch: Watch | None) -> None:
-        self._handle, self._watch = handle, watch
-
-    def read(self, size: int = -1) -> bytes:
-        block = self._handle.read(size)
-        if self._watch is not None:
-            self._watch(len(block))
-        return block
 
 
 class S3Store:
@@ -189,12 +167,16 @@ class S3Store:
             with open(path, "rb") as handle:
                 if size <= ONE_REQUEST:
                     return self._send(key, slices(handle), size, digest, {})
-                how: Any = {
-                    "part_size": _PART_SIZE,
-                    "num_parallel_uploads": _PARTS_AT_ONCE,
-                    "metadata": {_META: digest},
-                }
-                source = cast(BinaryIO, _Watched(handle, watch))
+
+                def read(count: int = -1) -> bytes:
+                    block = handle.read(count)
+                    if watch is not None:
+                        watch(len(block))
+                    return block
+
+                source = cast(BinaryIO, SimpleNamespace(read=read))  # the SDK asks for nothing else
+                how: Any = {"part_size": _PART_SIZE, "num_parallel_uploads": _PARTS_AT_ONCE}
+                how["metadata"] = {_META: digest}
                 return self._client.put_object(self.bucket, self._name(key), source, size, **how).etag or ""
 
         return Stat(key, size, self._try(key, write), digest)
@@ -209,20 +191,14 @@ class S3Store:
         url = urlsplit(self._client.get_presigned_url("PUT", self.bucket, self._name(key)))._replace(query="")
         credentials, now = self._credentials.retrieve(), minio.time.utcnow()
         signed_hash = "UNSIGNED-PAYLOAD" if url.scheme == "https" else digest
-        headers: dict[str, str | list[str] | tuple[str]] = {
-            "Host": url.netloc,
-            "Content-Length": str(size),
-            "Content-Type": "application/octet-stream",
-            "x-amz-date": minio.time.to_amz_date(now),
-            "x-amz-content-sha256": signed_hash,
-            _META: digest,
-            **condition,
-        }
+        headers: dict[str, Any] = {"Host": url.netloc, "Content-Length": str(size), _META: digest, **condition}
+        headers |= {"Content-Type": "application/octet-stream", "x-amz-date": minio.time.to_amz_date(now)}
+        headers["x-amz-content-sha256"] = signed_hash
         if credentials.session_token:
             headers["X-Amz-Security-Token"] = credentials.session_token
         by: Any = {"region": self.settings.region, "credentials": credentials, "content_sha256": signed_hash}
         signed = sign_v4_s3(method="PUT", url=url, headers=headers, date=now, **by)
-        response = self._http.request("PUT", url.geturl(), body=cast(Any, body), headers=cast(dict[str, str], signed))
+        response = self._http.request("PUT", url.geturl(), body=cast(Any, body), headers=cast(Any, signed))
         if response.status == 200:
             return response.headers.get("etag", "").strip('"')
         if not response.data:

@@ -135,8 +135,9 @@ def check_attention(attention: str, dtype: str) -> None:
         )
 
 
-def prepare_environment() -> None:
-    """Make this process ready for DeepSpeed; call before anything imports it.
+def join_group() -> None:
+    """Make this process ready for DeepSpeed and join the process group (NCCL on GPUs, gloo on CPUs); call before
+    anything imports DeepSpeed.
 
     Without a launcher DeepSpeed looks for mpi4py, so a lone process gets a group of one. The shared-memory reduction
     for CPUs is switched off: it is compiled at the first start (minutes) and gloo gives the same sums.
@@ -147,16 +148,10 @@ def prepare_environment() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if _has_gpu() else "cpu")
     import deepspeed
+    import torch
 
     deepspeed.utils.logger.setLevel("WARNING")
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
-def init_process_group() -> None:
-    """Join the process group (NCCL on GPUs, gloo on CPUs); needs `prepare_environment`."""
-    import deepspeed
-    import torch
-
     if not torch.distributed.is_initialized():
         deepspeed.init_distributed(dist_backend="nccl" if _has_gpu() else "gloo", verbose=False)
 

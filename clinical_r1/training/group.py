@@ -1,7 +1,7 @@
 """A training process among those of its group: which of them it is, waiting and handing things round, and how it ends
 (readable failures, out-of-memory advice, stopping on SIGTERM).
 
-Alone, where there is no process group: then nothing here waits or sends. `deepspeed.init_process_group` makes one.
+Alone, where there is no process group: then nothing here waits or sends. `deepspeed.join_group` makes one.
 """
 
 import os

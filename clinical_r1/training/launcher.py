@@ -1,10 +1,6 @@
 """Starts a training module, several processes of it under torchrun, shows its progress, and turns its failures into
-one sentence.
-
-`launch("clinical_r1.training.sft.main", config_path, processes=1)`; on many nodes (Kubeflow Trainer sets PET_NNODES,
-PET_NODE_RANK, PET_MASTER_ADDR, ...) every node calls the same, see nodes.py.
-
-The trainee talks back through its standard output (lines that begin with MARK) and an outcome file.
+one sentence. On many nodes (Kubeflow Trainer sets PET_NNODES, PET_NODE_RANK, PET_MASTER_ADDR, ...) every node calls the
+same, see nodes.py. The trainee talks back through its standard output (lines that begin with MARK) and an outcome file.
 """
 
 import json
@@ -46,16 +42,9 @@ ENVIRONMENT = {
     "PYTHONSAFEPATH": "1",
 }
 """What a trainee's process starts with, unless it is set already."""
-LONE = {
-    "RANK": "0",
-    "LOCAL_RANK": "0",
-    "WORLD_SIZE": "1",
-    "LOCAL_WORLD_SIZE": "1",
-    "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "0",
-    # Under a torchrun of the user's: the store is this process's own.
-    "TORCHELASTIC_USE_AGENT_STORE": "False",
-}
+LONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+LONE |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+LONE |= {"TORCHELASTIC_USE_AGENT_STORE": "False"}  # under a torchrun of the user's: the store is this process's own
 """What torchrun would tell the only process of a group."""
 
 

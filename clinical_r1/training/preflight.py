@@ -11,7 +11,7 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -31,8 +31,7 @@ PROMPT_TOKENS = 1_024
 """Assumed longest prompt of PPO."""
 
 
-@dataclass(frozen=True)
-class Geometry:
+class Geometry(NamedTuple):
     """The sizes of a Qwen2-like decoder."""
 
     hidden: int
@@ -46,7 +45,7 @@ class Geometry:
     window: int
 
     @classmethod
-    def of(cls, folder: Path) -> Self:
+    def of(cls, folder: Path) -> "Geometry":
         """From a model folder's config.json; UserError where a size is missing or no number."""
         from clinical_r1.generation.load import load_config
 
@@ -61,17 +60,10 @@ class Geometry:
             return value
 
         hidden, heads = size("hidden_size"), size("num_attention_heads")
-        return cls(
-            hidden=hidden,
-            layers=size("num_hidden_layers"),
-            heads=heads,
-            kv_heads=size("num_key_value_heads", heads),
-            head_dim=size("head_dim", hidden // heads),
-            intermediate=size("intermediate_size", 4 * hidden),
-            vocabulary=size("vocab_size"),
-            tied=bool(config.tie_word_embeddings),
-            window=size("max_position_embeddings", 4_096),
-        )
+        grouped, wide = size("num_key_value_heads", heads), size("head_dim", hidden // heads)
+        inner, words = size("intermediate_size", 4 * hidden), size("vocab_size")
+        tied, window = bool(config.tie_word_embeddings), size("max_position_embeddings", 4_096)
+        return cls(hidden, size("num_hidden_layers"), heads, grouped, wide, inner, words, tied, window)
 
     @property
     def layer(self) -> int:

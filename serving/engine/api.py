@@ -73,8 +73,8 @@ async def metrics(request: web.Request) -> web.Response:
         ("batches_total", "counter", scheduler.batches),
         ("generated_tokens_total", "counter", scheduler.tokens),
         ("busy_seconds_total", "counter", scheduler.busy_seconds),
-        ("waiting", "gauge", scheduler.waiting),
-        ("running", "gauge", scheduler.running),
+        ("waiting", "gauge", len(scheduler.waiting)),
+        ("running", "gauge", sum(not job.ended for job in scheduler.running)),
     ]
     names = ((f"clinical_r1_engine_{name}", kind, value) for name, kind, value in rows)
     text = "".join(f"# TYPE {name} {kind}\n{name} {value}\n" for name, kind, value in names)

@@ -6,7 +6,6 @@ Each row draws from its own seeded stream, so an answer does not depend on who e
 import asyncio
 import contextlib
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -62,21 +61,11 @@ class Scheduler:
         self.eos_token_ids = frozenset(eos_token_ids)
         self.requests = self.batches = self.tokens = 0
         self.busy_seconds = 0.0
-        self._waiting: deque[Job] = deque()
+        self.waiting: list[Job] = []
+        self.running: list[Job] = []
         self._wake = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._running: list[Job] = []
-
-    @property
-    def waiting(self) -> int:
-        """Completions in the line."""
-        return len(self._waiting)
-
-    @property
-    def running(self) -> int:
-        """Completions in the current batch that have not ended."""
-        return sum(not job.ended for job in self._running)
 
     def start(self) -> None:
         """Start the worker on the running event loop."""
@@ -85,7 +74,7 @@ class Scheduler:
 
     async def stop(self) -> None:
         """Cancel what waits and what runs, and end the worker."""
-        for job in (*self._waiting, *self._running):
+        for job in (*self.waiting, *self.running):
             job.cancelled = True
         if self._task:
             self._task.cancel()
@@ -94,9 +83,9 @@ class Scheduler:
 
     def submit(self, jobs: list[Job]) -> None:
         """Put jobs in the line, all or none."""
-        if len(self._waiting) + len(jobs) > MAX_WAITING:
+        if len(self.waiting) + len(jobs) > MAX_WAITING:
             raise QueueFullError
-        self._waiting.extend(jobs)
+        self.waiting.extend(jobs)
         self.requests += len(jobs)
         self._wake.set()
 
@@ -108,7 +97,7 @@ class Scheduler:
             if not batch:
                 self._wake.clear()
                 continue
-            self._running = batch
+            self.running = batch
             started = time.perf_counter()
             try:
                 await asyncio.to_thread(self._generate, batch)
@@ -117,30 +106,25 @@ class Scheduler:
                     if not job.ended:
                         job.events.put_nowait(error)
             finally:
-                self._running = []
+                self.running = []
             self.batches += 1
             self.busy_seconds += time.perf_counter() - started
 
     def _next_batch(self) -> list[Job]:
         """The oldest waiting job and those that can share its batch."""
-        while self._waiting and self._waiting[0].cancelled:
-            self._waiting.popleft()
-        if not self._waiting:
-            return []
-        first = self._waiting[0]
+        waiting = [job for job in self.waiting if not job.cancelled]
         batch: list[Job] = []
-        rest: deque[Job] = deque()
+        self.waiting.clear()
         longest = room = 0
-        for job in self._waiting:
+        for job in waiting:
             # One batch shares its longest prompt and its largest max_tokens; both must fit the model's window.
             prompt, tokens = max(longest, len(job.prompt_ids)), max(room, job.max_tokens)
             fits = prompt + tokens <= self._decoder.window and len(batch) < self._max_batch
-            if fits and job.settings == first.settings and not job.cancelled:
+            if fits and job.settings == waiting[0].settings:
                 batch.append(job)
                 longest, room = prompt, tokens
-            elif not job.cancelled:
-                rest.append(job)
-        self._waiting = rest
+            else:
+                self.waiting.append(job)
         return batch
 
     def _generate(self, batch: list[Job]) -> None:

@@ -66,10 +66,9 @@ def _one_thread():
 @pytest.fixture(scope="module", autouse=True)
 def _group():
     """DeepSpeed wants a process group, also of one."""
-    from clinical_r1.training.deepspeed import init_process_group, prepare_environment
+    from clinical_r1.training.deepspeed import join_group
 
-    prepare_environment()
-    init_process_group()
+    join_group()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from pydantic import ValidationError
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import load_tokenizer
-from clinical_r1.training.group import StopRequest
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
 from clinical_r1.training.sft.data import IGNORED, read_examples
 
@@ -37,7 +36,7 @@ def test_packing_cuts_nothing_and_trains_every_completion_token(traces, base_mod
     tokenizer = load_tokenizer(base_model)
     examples = read_examples(traces, tokenizer, 256)[0]
     job = packed_job(traces, base_model, tmp_path)
-    trainer, _ = build_trainer(job, tokenizer, [], examples, [], 1, StopRequest(), None)
+    trainer = build_trainer(job, tokenizer, [], examples, [], None)
     batch = next(iter(trainer.get_train_dataloader()))
     assert "attention_mask" not in batch and (batch["position_ids"] == 0).sum() == len(batch["cu_seq_lens_q"]) - 1
     # batch_size is examples a step, packed or not
@@ -58,9 +57,7 @@ def test_a_packed_example_is_scored_as_it_is_alone(traces, base_model, tmp_path)
 
     tokenizer = load_tokenizer(base_model)
     examples = read_examples(traces, tokenizer, 256)[0][:12]
-    trainer, _ = build_trainer(
-        packed_job(traces, base_model, tmp_path), tokenizer, [], examples, [], 1, StopRequest(), None
-    )
+    trainer = build_trainer(packed_job(traces, base_model, tmp_path), tokenizer, [], examples, [], None)
     trainer.model.load_state_dict(load_model(base_model)[0].state_dict())
     alone, _ = load_model(base_model, attn_implementation="eager")
     tokens = 0

@@ -14,13 +14,13 @@ from clinical_r1.charts import Panel, read_metrics, series, write_curves
 from clinical_r1.errors import UserError
 from clinical_r1.rewards import reward_table
 from clinical_r1.training.checkpoints import claim_state
-from clinical_r1.training.deepspeed import check_attention, check_requirements, init_process_group, prepare_environment
+from clinical_r1.training.deepspeed import check_attention, check_requirements, join_group
 from clinical_r1.training.group import StopRequest, rank, trainee, world_size
 from clinical_r1.training.launcher import RESULT_FILE
 from clinical_r1.training.metrics import METRICS_FILE
 from clinical_r1.training.ppo.config import PPOJob
 
-if TYPE_CHECKING:  # what it imports has to wait for prepare_environment
+if TYPE_CHECKING:  # what it imports has to wait for join_group
     from clinical_r1.training.ppo.probe import Watch
 
 PANELS = [
@@ -95,8 +95,7 @@ def main() -> None:
         job = PPOJob.model_validate_json(arguments.config.read_text(encoding="utf-8"))
         check_attention(job.config.attention, job.config.dtype)
         check_requirements(job.config.deepspeed)
-        prepare_environment()
-        init_process_group()
+        join_group()
         train(job, stop)
 
 

@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from datasets import Dataset, load_from_disk
@@ -17,50 +17,30 @@ from clinical_r1.generation.load import load_model
 from clinical_r1.generation.weights import gathered
 from clinical_r1.training.checkpoints import processes_of
 from clinical_r1.training.deepspeed import build_config, shards
-from clinical_r1.training.group import StopRequest, barrier, rank
+from clinical_r1.training.group import barrier, rank, world_size
 from clinical_r1.training.lora import expose_bias, lora_config
-from clinical_r1.training.metrics import MetricsWriter
 from clinical_r1.training.preflight import micro_batch
 from clinical_r1.training.sft.config import SFTConfig, SFTJob
-from clinical_r1.training.sft.data import EpochOrder, Example, Pair
-from clinical_r1.training.sft.trainer import PairTrainer, TraceTrainer, Watch
+from clinical_r1.training.sft.data import EpochOrder, Examples, Pair
+from clinical_r1.training.sft.trainer import PairTrainer, TraceTrainer
 from clinical_r1.training.varlen import register
 
 SHARDS = "global_step*[0-9]"
 """DeepSpeed's folder in a checkpoint of transformers."""
 
 
-class Found(NamedTuple):
-    """What a run goes on from: it stays as it was begun, under DeepSpeed or in plain torch (one process needs none)."""
-
-    sharded: bool | None = None
-    """Whether DeepSpeed wrote the checkpoint; None where there is none."""
-    resharded: bool = False
-    """Its shards are of another number of processes."""
-
-    @classmethod
-    def of(cls, checkpoint: Path | None, world: int) -> "Found":
-        """Look at a checkpoint."""
-        if checkpoint is None:
-            return cls()
-        folder = next(checkpoint.glob(SHARDS), None)
-        cut = folder is not None and any(folder.glob("*_optim_states.pt"))
-        return cls(folder is not None, cut and processes_of(checkpoint) != world)
+def recut(checkpoint: Path | None, world: int) -> Path | None:
+    """The shards in a checkpoint where another number of processes cut them."""
+    folder = next(checkpoint.glob(SHARDS), None) if checkpoint else None
+    cut = folder and checkpoint and any(folder.glob("*_optim_states.pt")) and processes_of(checkpoint) != world
+    return folder if cut else None
 
 
 def build_trainer(
-    job: SFTJob,
-    tokenizer: Any,
-    new_tokens: list[int],
-    train_set: list[Example],
-    eval_set: list[Example],
-    world: int,
-    stop: StopRequest,
-    writer: MetricsWriter | None,
-    found: Found = Found(),
-) -> tuple[Any, Any]:
-    """(trainer, its Watch callback), ready to train on traces, or on pairs (`job.preferences`); `new_tokens` are ids
-    that the base model has never seen.
+    job: SFTJob, tokenizer: Any, new_tokens: list[int], train_set: Examples, eval_set: Examples, newest: Path | None
+) -> Any:
+    """TRL's trainer, ready to train on traces, or on pairs (`job.preferences`), and to go on from a checkpoint;
+    `new_tokens` are ids that the base model has never seen.
 
     The reference of pairs is the SFT model: its log-probabilities are computed once, before the first step, so that no
     second model is held (also where a run goes on from a checkpoint).
@@ -68,7 +48,7 @@ def build_trainer(
     config = job.config
     lengths = [len(example.input_ids) for example in train_set]
     # Before the model, which is loaded sharded where they say so (ZeRO-3).
-    arguments = training_arguments(job, world, sum(lengths) / len(lengths), bool(eval_set), found)
+    arguments = training_arguments(job, sum(lengths) / len(lengths), bool(eval_set), newest)
     model = load_trainable(job, tokenizer, new_tokens)
     shared = {"model": model, "args": arguments, "processing_class": tokenizer}
     shared["peft_config"] = _lora(config, model, new_tokens)
@@ -86,22 +66,21 @@ def build_trainer(
             trainer.loss_tokens = config.batch_size * completion
     trainer.order = EpochOrder(lengths, config.batch_size, config.group_by_length, config.seed)
     trainer.keep = config.keep_checkpoints
-    watch = Watch(job, trainer, stop, writer, tokenizer, eval_set[: config.samples])
-    trainer.add_callback(watch)
     trainer.remove_callback(PrinterCallback)
-    return trainer, watch
+    return trainer
 
 
-def training_arguments(job: SFTJob, world: int, tokens: float, evaluate: bool, found: Found) -> Any:
+def training_arguments(job: SFTJob, tokens: float, evaluate: bool, newest: Path | None) -> Any:
     """TRL's own; every option that has a surprising default is spelt out. `tokens`: an example's mean."""
-    config, use_cpu = job.config, not torch.cuda.is_available()
+    config, use_cpu, world = job.config, not torch.cuda.is_available(), world_size()
     sides = 2 if job.preferences else 1
     micro, accumulation = micro_batch(config, world, sides * tokens, job.base_model if use_cpu else None)
     sharding = None
-    begun = found.sharded if found.sharded is not None else shards(config.deepspeed, config.dtype, world)
+    # A run stays as it was begun, under DeepSpeed or in plain torch (one process needs none).
+    begun = any(newest.glob(SHARDS)) if newest else shards(config.deepspeed, config.dtype, world)
     if begun and config.deepspeed is not None:
-        clip = config.gradient_clipping
-        sharding = build_config(config.deepspeed, micro, accumulation, clip, world, config.dtype, found.resharded)
+        clip, resharded = config.gradient_clipping, recut(newest, world) is not None
+        sharding = build_config(config.deepspeed, micro, accumulation, clip, world, config.dtype, resharded)
     cosine = config.schedule == "cosine"
     told: dict[str, Any] = {
         "output_dir": str(job.state_dir / "checkpoints"),
@@ -189,12 +168,12 @@ def initialise_rows(model: Any, tokenizer: Any, new_tokens: list[int]) -> None:
                     weight[token] = weight[pieces].mean(dim=0)
 
 
-def to_dataset(examples: list[Example]) -> Dataset:
+def to_dataset(examples: Examples) -> Dataset:
     """Of input_ids and labels."""
     return Dataset.from_dict({name: [getattr(one, name) for one in examples] for name in ("input_ids", "labels")})
 
 
-def pairs_on_disk(examples: list[Example], folder: Path) -> Any:
+def pairs_on_disk(examples: Examples, folder: Path) -> Any:
     """On the disk that all processes see, where TRL keeps the reference's log-probabilities beside it."""
     if rank() == 0:
         pairs = [example for example in examples if isinstance(example, Pair)]

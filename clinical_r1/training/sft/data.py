@@ -50,9 +50,12 @@ class Example:
         return len(self.input_ids) - self.prompt_length
 
 
+Examples = list[Example]
+
+
 def read_examples(
     traces: Path, tokenizer: Any, max_length: int, unusable: str = "refuse"
-) -> tuple[list[Example], dict[str, int]]:
+) -> tuple[Examples, dict[str, int]]:
     """Accepted traces as examples, in file order, and how many were left out by reason.
 
     `unusable`: `drop` or `refuse` what is longer than `max_length`, has an empty part, or holds think tags or markers
@@ -61,7 +64,7 @@ def read_examples(
     Raises:
         UserError: none is left, or one is unusable and that is refused (case ids are named).
     """
-    examples: list[Example] = []
+    examples: Examples = []
     marked: list[str] = []
     long: dict[str, int] = {}
     unconcluded = 0
@@ -100,7 +103,7 @@ def read_examples(
     return examples, {"dropped_long": len(long), "dropped_marked": len(marked)}
 
 
-def hold_out(examples: list[Example], share: float, most: int) -> tuple[list[Example], list[Example]]:
+def hold_out(examples: Examples, share: float, most: int) -> tuple[Examples, Examples]:
     """(train, evaluation): all traces of a case go to one side, chosen by a hash of its id."""
     chosen = [example for example in examples if _position(example.case_id) < share]
     kept = {example.case_id for example in sorted(chosen, key=lambda example: _position(example.case_id))[:most]}
@@ -167,11 +170,9 @@ class Pair(Example):
     rejected: list[int]
 
 
-def read_pairs(
-    traces: Path, config: DPOConfig, tokenizer: Any, max_length: int
-) -> tuple[list[Example], dict[str, int]]:
+def read_pairs(traces: Path, config: DPOConfig, tokenizer: Any, max_length: int) -> tuple[Examples, dict[str, int]]:
     """At most `pairs_per_case` a case, and how many were left out by reason; UserError where fewer than `min_pairs`."""
-    pairs: list[Example] = []
+    pairs: Examples = []
     dropped = {"dropped_long": 0, "dropped_marked": 0}
     for case_id, (question, said) in _said(traces, config).items():
         prompt = prompt_ids(tokenizer, question)

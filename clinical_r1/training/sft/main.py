@@ -14,17 +14,10 @@ from typing import Any
 from clinical_r1.atomic import write_text
 from clinical_r1.charts import Panel, read_metrics, write_curves
 from clinical_r1.errors import UserError
-from clinical_r1.folders import check_model_folder
 from clinical_r1.generation.chat import prepare_tokenizer
 from clinical_r1.generation.load import load_config, load_tokenizer, save_model
 from clinical_r1.training.checkpoints import claim_state, latest, prune, step_of
-from clinical_r1.training.deepspeed import (
-    check_attention,
-    check_requirements,
-    init_process_group,
-    prepare_environment,
-    reshard,
-)
+from clinical_r1.training.deepspeed import check_attention, check_requirements, join_group, reshard
 from clinical_r1.training.group import StopRequest, barrier, rank, trainee, world_size
 from clinical_r1.training.launcher import RESULT_FILE, Stopped, report_progress
 from clinical_r1.training.lora import save_adapters
@@ -61,7 +54,6 @@ def train(job: SFTJob, stop: StopRequest) -> None:
     """
     started = time.monotonic()
     config = job.config
-    check_model_folder(job.base_model)
     tokenizer = load_tokenizer(job.base_model)
     new_tokens = prepare_tokenizer(tokenizer)
     most = int(getattr(load_config(job.base_model), "max_position_embeddings", None) or config.max_length)
@@ -81,21 +73,20 @@ def train(job: SFTJob, stop: StopRequest) -> None:
     if config.deepspeed is not None:
         check_requirements(config.deepspeed)
     if config.deepspeed is not None or "RANK" in os.environ:
-        prepare_environment()
-        init_process_group()
+        join_group()
     from clinical_r1.training.preflight import check_here
-    from clinical_r1.training.sft.build import SHARDS, Found, build_trainer
+    from clinical_r1.training.sft.build import build_trainer, recut
+    from clinical_r1.training.sft.trainer import Watch
 
     world, first = world_size(), rank() == 0
     check_here(config, job.base_model, world, job.state_dir)
     checkpoints = job.state_dir / "checkpoints"
     remote = claim_state(job, checkpoints)
     newest = latest(checkpoints, "checkpoint-*")
-    found = Found.of(newest, world)
     if first:
         prune(checkpoints, config.keep_checkpoints, "checkpoint-*")
-        if newest and found.resharded:
-            reshard(next(newest.glob(SHARDS)))
+        if cut := recut(newest, world):
+            reshard(cut)
     barrier()
     writer = None
     if first:
@@ -103,7 +94,9 @@ def train(job: SFTJob, stop: StopRequest) -> None:
         trackers = open_trackers(config.tracking, folder, config.model_dump(mode="json"))
         writer = MetricsWriter(folder, done, config.tensorboard, trackers)
     train_set, eval_set = hold_out(examples, config.eval_share, config.eval_examples)
-    trainer, watch = build_trainer(job, tokenizer, new_tokens, train_set, eval_set, world, stop, writer, found)
+    trainer = build_trainer(job, tokenizer, new_tokens, train_set, eval_set, newest)
+    watch = Watch(job, trainer, stop, writer, tokenizer, eval_set[: config.samples])
+    trainer.add_callback(watch)
     trainer.remote = remote
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)
     if writer is not None:
