@@ -5,32 +5,42 @@ Layout under the runs folder (default `runs/`):
     latest               link to the newest finished run
     .outputs/ .cache/    artifacts of the steps and kfp's cache of them
     .state/              journals and checkpoints: what lets a stopped run go on where it was
+
+kfp.local prints executor dumps and patches `print`: it runs in a process of its own, the worker (`python -m
+pipelines.local_run JOB.json`), whose output is read here.
 """
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import psutil
 from rich.console import Console
+from rich.live import Live
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
-from pipelines.progress import Forecast, LiveView, PlainView, StepTracker
+from pipelines.progress import Forecast, StepTracker, live_table, plain_view
+from pipelines.registry import load_pipeline
 
 # OpenMP threads that spin while they wait slow every other process on a small machine down by a factor of 3 to 5.
 _THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-
 # Steps start Python of their own: none of them imports from the folder that the user happens to stand in.
 _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+_STOPPING = threading.Lock()
 
 
 class Terminated(SystemExit):
@@ -107,37 +117,32 @@ def run_local(job: LocalJob, console: Console) -> None:
     job.run_dir.mkdir(parents=True, exist_ok=True)
     log_path = job.run_dir / "log.txt"
     process = _start_worker(job)
-    tracker = _tracker(job, console)
-    console.print(job.forecast.at_start(tracker.steps), markup=False, highlight=False)
+    live = console.is_terminal
+    tracker = StepTracker(job.titles, (lambda *_: None) if live else plain_view(console))
+    view = Live(console=console, get_renderable=lambda: live_table(tracker.steps)) if live else nullcontext()
+    console.print(job.forecast.at_start(tracker.steps))
     assert process.stdout is not None
     with _sigterm_stops(), open(log_path, "w", encoding="utf-8") as log:
         try:
-            with tracker.view:
+            with view:
                 for line in process.stdout:
                     log.write(line)
                     log.flush()
                     tracker.read(line)
                     if told := job.forecast.measured(tracker.steps):
-                        console.print(told, markup=False, highlight=False)
+                        console.print(told)
             code = process.wait()
         except (KeyboardInterrupt, Terminated):
             where = f" in step '{tracker.current.title}'" if tracker.current else ""
-            console.print(f"stopping{where}: a training ends its step and writes a checkpoint first", markup=False)
+            console.print(f"stopping{where}: a training ends its step and writes a checkpoint first")
             _stop(process, log)
             command = "the same command without --fresh" if job.fresh else "the same command"
-            console.print(f"stopped{where}; {command} goes on there", markup=False)
+            console.print(f"stopped{where}; {command} goes on there")
             raise
     if code != 0:
         failed = next((step.title for step in tracker.steps.values() if step.state in ("failed", "running")), "start")
         raise UserError(tracker.user_error or f"step '{failed}' failed: the full output is in {log_path}")
     job.forecast.keep(tracker.steps)
-
-
-def _tracker(job: LocalJob, console: Console) -> StepTracker:
-    tracker = StepTracker(job.titles, PlainView(console))
-    if console.is_terminal:
-        tracker.view = LiveView(console, tracker.steps)
-    return tracker
 
 
 def _start_worker(job: LocalJob) -> subprocess.Popen:
@@ -152,7 +157,7 @@ def _start_worker(job: LocalJob) -> subprocess.Popen:
     job_file = job.run_dir / "job.json"
     write_text(job_file, json.dumps(description, indent=1))
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "pipelines.local_worker", str(job_file)],
+        [sys.executable, "-P", "-m", "pipelines.local_run", str(job_file)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -174,3 +179,68 @@ def _stop(process: subprocess.Popen, log: IO[str]) -> None:
     process.terminate()
     log.writelines(process.stdout)
     process.wait()
+
+
+def on_sigterm(_number: int, _frame: object) -> None:
+    """In the worker: stop in a thread; kfp's loop in this one goes on passing the step's words to who reads them."""
+    threading.Thread(target=end_with_steps).start()
+
+
+def follow_parent(parent: int, every: float = 1.0) -> None:
+    """End the worker and its steps when the command that started it is gone, even by kill -9."""
+    while os.getppid() == parent:
+        time.sleep(every)
+    end_with_steps()
+
+
+def end_with_steps(every: float = 0.1) -> None:
+    """Tell the steps to stop, each once, and end when they have: a training ends its step and writes a checkpoint.
+
+    However long that takes, the worker stays, and with it the run's lock. What kfp starts meanwhile is told as well.
+    """
+    if not _STOPPING.acquire(blocking=False):
+        return
+    told: set[int] = set()
+    while steps := _steps():
+        for pid in steps - told:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        told |= steps
+        time.sleep(every)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _steps() -> set[int]:
+    """What runs in this process's group: kfp starts a step through a shell, which ends at once and leaves its child."""
+    found = set()
+    for process in psutil.process_iter(["status"]):
+        with suppress(ProcessLookupError):
+            if process.info["status"] != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == os.getpgrp():
+                found.add(process.pid)
+    return found - {os.getpid()}
+
+
+def work() -> None:
+    """The worker: runs what JOB.json describes, writes the folders of the pipeline's output artifacts."""
+    from kfp import local
+
+    with open(sys.argv[1], encoding="utf-8") as handle:
+        job = json.load(handle)
+    signal.signal(signal.SIGTERM, on_sigterm)
+    threading.Thread(target=follow_parent, args=(job["parent"],), daemon=True).start()
+    # kfp says at this level that it reuses a finished step; progress.py reads it.
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    warnings.filterwarnings("ignore", category=RuntimeWarning)
+    local.init(
+        runner=local.SubprocessRunner(use_venv=False),
+        pipeline_root=job["pipeline_root"],
+        cache_root=job["cache_root"],
+        enable_caching=True,
+    )
+    task = load_pipeline(job["pipeline"])(**job["arguments"])
+    folders = {name: artifact.path for name, artifact in task.outputs.items()}
+    write_text(job["outputs_file"], json.dumps(folders, indent=1))
+
+
+if __name__ == "__main__":
+    work()

@@ -7,6 +7,7 @@ import ssl
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
@@ -19,13 +20,20 @@ DEMO_MEMORY_GIB, DEMO_DISK_GIB = 6.0, 5.0
 """What the demo uses at most: two steps at once in memory, one run with its checkpoints on disk."""
 PORT = 8000
 """Where `clinical-r1 serve` listens unless it is told otherwise."""
+_PACKAGES = ("torch", "transformers", "trl", "deepspeed", "kfp", "aiohttp")
 _AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "AWS_CA_BUNDLE")
 
 
 def examine(runs_dir: Path = Path("runs")) -> Iterator[Finding]:
     """Python, packages, cores, memory, disk, GPU, ports, proxy, authorities: one finding each."""
-    yield _python()
-    yield _cores()
+    version = ".".join(map(str, sys.version_info[:3]))
+    if missing := [name for name in _PACKAGES if not find_spec(name)]:
+        yield Finding("Python", "fail", f"{version}, without {', '.join(missing)}", "make setup")
+    else:
+        yield Finding("Python", "ok", f"{version}, torch {metadata.version('torch')}")
+    count, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    fix = "end what else runs, or expect to wait"
+    yield Finding("cores", "warn" if load > count else "ok", f"{count}, load {load:.1f}", fix)
     yield _memory()
     yield _disk(runs_dir)
     yield _gpu()
@@ -34,48 +42,24 @@ def examine(runs_dir: Path = Path("runs")) -> Iterator[Finding]:
     yield from _authorities()
 
 
-def _python() -> Finding:
-    version = ".".join(map(str, sys.version_info[:3]))
-    missing = []
-    for name in ("torch", "transformers", "trl", "deepspeed", "kfp", "aiohttp"):
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            missing.append(name)
-    if missing:
-        return Finding("Python", "fail", f"{version}, without {', '.join(missing)}", "make setup")
-    return Finding("Python", "ok", f"{version}, torch {metadata.version('torch')}")
-
-
-def _cores() -> Finding:
-    count = len(os.sched_getaffinity(0))
-    load = os.getloadavg()[0]
-    if load > count:
-        return Finding("cores", "warn", f"{count}, load {load:.1f}", "end what else runs, or expect to wait")
-    return Finding("cores", "ok", f"{count}, load {load:.1f}")
-
-
 def _memory() -> Finding:
     free = psutil.virtual_memory().available
     limit = Path("/sys/fs/cgroup/memory.max")  # a container's own bound
     used = Path("/sys/fs/cgroup/memory.current")
     if limit.is_file() and limit.read_text().strip() != "max" and used.is_file():
         free = min(free, int(limit.read_text()) - int(used.read_text()))
-    if free < DEMO_MEMORY_GIB * GIB:
-        fix = f"free some: the demo uses up to {DEMO_MEMORY_GIB:g} GiB"
-        return Finding("memory", "warn", f"{free / GIB:.1f} GiB free", fix)
-    return Finding("memory", "ok", f"{free / GIB:.1f} GiB free")
+    fix = f"free some: the demo uses up to {DEMO_MEMORY_GIB:g} GiB"
+    return Finding("memory", "warn" if free < DEMO_MEMORY_GIB * GIB else "ok", f"{free / GIB:.1f} GiB free", fix)
 
 
 def _disk(runs_dir: Path) -> Finding:
     place = next(folder for folder in (runs_dir.absolute(), *runs_dir.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
-    detail = f"{free / GIB:.0f} GiB free at {place}"
     if not os.access(place, os.W_OK):
         return Finding("disk", "fail", f"{place} cannot be written to", "run where you may write")
-    if free < DEMO_DISK_GIB * GIB:
-        return Finding("disk", "fail", detail, f"free some: a run of the demo leaves up to {DEMO_DISK_GIB:g} GiB")
-    return Finding("disk", "ok", detail)
+    free = shutil.disk_usage(place).free
+    fix = f"free some: a run of the demo leaves up to {DEMO_DISK_GIB:g} GiB"
+    detail = f"{free / GIB:.0f} GiB free at {place}"
+    return Finding("disk", "fail" if free < DEMO_DISK_GIB * GIB else "ok", detail, fix)
 
 
 def _gpu() -> Finding:
@@ -117,10 +101,7 @@ def _proxies() -> Iterator[Finding]:
 
 
 def _authorities() -> Iterator[Finding]:
-    for name in _AUTHORITIES:
-        path = os.environ.get(name)
-        if not path:
-            continue
+    for name, path in ((name, os.environ[name]) for name in _AUTHORITIES if os.environ.get(name)):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})

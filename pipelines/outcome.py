@@ -26,78 +26,70 @@ NEXT = (
 
 def publish_train(name: str, run_dir: Path, runs_dir: Path, console: Console) -> None:
     """Copy report and summary into the run's folder, link the models, move `latest`, print what came out."""
-    outputs = artifact_folders(run_dir)
-    summary = json.loads((outputs["report"] / "summary.json").read_text(encoding="utf-8"))
-    summary.setdefault("seconds", {})["report"] = _step_seconds(outputs["report"])
+    outputs, latest = _artifact_folders(run_dir), runs_dir / "latest"
+    model = outputs["model"] / "model"
+    summary = _json(outputs["report"] / "summary.json")
+    summary.setdefault("seconds", {})["report"] = float(_json(outputs["report"] / STEP_FILE)["seconds"])
     write_text(run_dir / "summary.json", json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
-    write_text(run_dir / "report.html", (outputs["report"] / "report.html").read_text(encoding="utf-8"))
-    _dress(outputs["model"] / "model", outputs)
-    point_link(run_dir / "model", outputs["model"] / "model")
+    _copy(outputs["report"] / "report.html", run_dir)
+    beside = (("report", "MODEL_CARD.md"), ("report", "README.md"), ("gate", "reasoning_baseline.json"))
+    for step, file in (*beside, ("gate", "gate.json")):
+        _copy(outputs[step] / file, model)
+    point_link(run_dir / "model", model)
     point_link(run_dir / "sft-model", outputs["sft_model"] / "model")
-    latest = runs_dir / "latest"
     point_link(latest, run_dir)
     for line in account(summary["records"]):
-        console.print(line, markup=False, highlight=False)
+        console.print(line)
     for part, label in (("sft", "sft"), ("ppo", summary["algorithm"].lower())):
         found = summary[part]
-        console.print(
-            f"{label}: {_rate(found)} of {found['n']}, thinks and then answers in "
-            f"{found['reasoning_rate']:.0%}, mean thought {found['mean_reasoning_tokens']:.0f} tokens",
-            markup=False,
-            highlight=False,
-        )
+        thought = f"{found['reasoning_rate']:.0%}, mean thought {found['mean_reasoning_tokens']:.0f} tokens"
+        console.print(f"{label}: {_rate(found)} of {found['n']}, thinks and then answers in {thought}")
     if summary["learning"]["said"]:
-        console.print(summary["learning"]["said"], style="yellow", markup=False, highlight=False)
-    console.print(f"paired McNemar p = {summary['mcnemar_p']:.2g}", markup=False, highlight=False)
-    dataset = json.loads((outputs["traces"] / STEP_FILE).read_text(encoding="utf-8"))["metrics"]["address"]
-    console.print(f"dataset: {short(Path(dataset))}", markup=False)
+        console.print(summary["learning"]["said"], style="yellow")
+    console.print(f"paired McNemar p = {summary['mcnemar_p']:.2g}")
+    console.print(f"dataset: {short(Path(_json(outputs['traces'] / STEP_FILE)['metrics']['address']))}")
     gate = summary["gate"]
-    why = f": {gate['reasons'][0]}" if gate["reasons"] else ""
-    console.print(f"promotion gate: {gate['decision']}{why}", markup=False, highlight=False)
-    unread = ", ".join(f"{name} {share:.1%}" for name, share in gate["forgetting_unread"].items())
-    if unread:
-        console.print(f"forgetting probe, answers without a choice that can be read: {unread}", markup=False)
-    console.print(f"report: {short(latest / 'report.html')}", markup=False)
-    console.print(f"serve it: {_command()} serve {short(latest / 'model')} --open", markup=False)
-    console.print("then try:", markup=False)
+    console.print(f"promotion gate: {gate['decision']}" + "".join(f": {reason}" for reason in gate["reasons"][:1]))
+    if unread := ", ".join(f"{name} {share:.1%}" for name, share in gate["forgetting_unread"].items()):
+        console.print(f"forgetting probe, answers without a choice that can be read: {unread}")
+    # How the user types our command here: by name where the shell finds it, else by its path in the environment.
+    ours, known = Path(sys.executable).parent / "clinical-r1", shutil.which("clinical-r1")
+    command = "clinical-r1" if known and Path(known) == ours else short(ours)
+    console.print(f"report: {short(latest / 'report.html')}")
+    console.print(f"serve it: {command} serve {short(latest / 'model')} --open")
+    console.print("then try:")
     for words, what in NEXT:
-        console.print(f"  {_command()} {words:<42} {what}", markup=False, highlight=False)
+        console.print(f"  {command} {words:<42} {what}")
 
 
 def publish_experiment(name: str, run_dir: Path, runs_dir: Path, console: Console) -> None:
     """Copy the pages and the result into the run's folder, move the link, print the answer."""
-    (folder,) = artifact_folders(run_dir).values()
+    (folder,) = _artifact_folders(run_dir).values()
     for path in [*folder.glob("*.html"), folder / RESULT]:
-        write_text(run_dir / path.name, path.read_text(encoding="utf-8"))
+        _copy(path, run_dir)
     link = runs_dir / f"latest-{name}"
     point_link(link, run_dir)
-    finding = json.loads((run_dir / RESULT).read_text(encoding="utf-8"))
-    console.print(finding["answer"], markup=False, highlight=False)
-    low, high = finding["ci"]
+    finding = _json(run_dir / RESULT)
+    console.print(finding["answer"])
     console.print(
-        f"effect {finding['effect']:+.1f} points ({low:+.1f} to {high:+.1f}): {finding['verdict']}; power "
-        f"{finding['power']:.0%} for {finding['design_points']:g} points, 90% from "
-        f"{finding['detectable_points']:.1f} points",
-        markup=False,
-        highlight=False,
+        "effect {effect:+.1f} points ({ci[0]:+.1f} to {ci[1]:+.1f}): {verdict}; power {power:.0%} for "
+        "{design_points:g} points, 90% from {detectable_points:.1f} points".format(**finding)
     )
     for one in finding["planted"]:
         console.print(
-            f"planted: {one['what']}, {one['size']:+g} points, power {one['power']:.1%} (90% from "
-            f"{one['detectable']:.1f} points): {'found' if one['found'] else 'MISSED'}, {one['effect']:+.1f} points "
-            f"({one['ci'][0]:+.1f} to {one['ci'][1]:+.1f})",
-            markup=False,
-            highlight=False,
+            "planted: {what}, {size:+g} points, power {power:.1%} (90% from {detectable:.1f} points): {was}, "
+            "{effect:+.1f} points ({ci[0]:+.1f} to {ci[1]:+.1f})".format(
+                **one, was="found" if one["found"] else "MISSED"
+            )
         )
-    console.print(f"report: {short(link / PAGE)}", markup=False)
+    console.print(f"report: {short(link / PAGE)}")
 
 
 def publish_audit(name: str, run_dir: Path, runs_dir: Path, console: Console) -> None:
     """Copy page and summary into the run's folder."""
-    report = artifact_folders(run_dir)["report"]
     for file in (REPORT, SUMMARY):
-        write_text(run_dir / file, (report / file).read_text(encoding="utf-8"))
-    console.print(f"report: {short(run_dir / REPORT)}", markup=False)
+        _copy(_artifact_folders(run_dir)["report"] / file, run_dir)
+    console.print(f"report: {short(run_dir / REPORT)}")
 
 
 PUBLISH: dict[str, Callable[[str, Path, Path, Console], None]] = {
@@ -115,20 +107,17 @@ def _rate(found: dict[str, Any]) -> str:
     return f"lower bound {found['lower_bound']:.3f} ({found['undecided_share']:.1%} undecided, no judge was asked)"
 
 
-def _dress(model: Path, outputs: dict[str, Path]) -> None:
-    """Put what travels with a model beside its weights: card, reasoning baseline, the gate's decision."""
-    for step, names in (("report", ("MODEL_CARD.md", "README.md")), ("gate", ("reasoning_baseline.json", "gate.json"))):
-        for name in names:
-            write_text(model / name, (outputs[step] / name).read_text(encoding="utf-8"))
-
-
-def artifact_folders(run_dir: Path) -> dict[str, Path]:
+def _artifact_folders(run_dir: Path) -> dict[str, Path]:
     """Step -> artifact folder of this run, as the worker wrote them down."""
-    return {name: Path(path) for name, path in json.loads((run_dir / "outputs.json").read_text()).items()}
+    return {name: Path(path) for name, path in _json(run_dir / "outputs.json").items()}
 
 
-def _step_seconds(folder: Path) -> float:
-    return float(json.loads((folder / STEP_FILE).read_text(encoding="utf-8"))["seconds"])
+def _json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _copy(file: Path, folder: Path) -> None:
+    write_text(folder / file.name, file.read_text(encoding="utf-8"))
 
 
 def point_link(link: Path, target: Path) -> None:
@@ -137,13 +126,6 @@ def point_link(link: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(target, link.parent))
     os.replace(temporary, link)
-
-
-def _command() -> str:
-    """How the user types our command here: by name where the shell finds it, else by its path in the environment."""
-    ours = Path(sys.executable).parent / "clinical-r1"
-    found = shutil.which("clinical-r1")
-    return "clinical-r1" if found and Path(found) == ours else short(ours)
 
 
 def short(path: Path) -> str:

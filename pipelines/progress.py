@@ -1,21 +1,20 @@
 """What a user sees while a pipeline runs under kfp.local: one row a step, not the executor's dumps.
 
-`StepTracker` reads the worker's output line by line and knows which step is where; `LiveView` draws it on a terminal,
-`PlainView` prints sparse lines elsewhere (CI, a file). The raw output goes to the run's log.txt in either case.
+`StepTracker` reads the worker's output line by line and knows which step is where; `live_table` draws it on a terminal,
+`plain_view` prints sparse lines elsewhere (CI, a file). The raw output goes to the run's log.txt in either case.
 """
 
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from rich.console import Console
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from clinical_r1.atomic import write_text
 
@@ -29,6 +28,7 @@ _SHARE = re.compile(r"(\d+)\s*/\s*(\d+)|(\d+(?:\.\d+)?)\s*%")
 _NOISE = re.compile(r"^(\[KFP Executor|\d\d:\d\d:\d\d\.\d+ - |[{}\]\"]|Traceback|File |warnings\.warn|W\d{4} |\[W)")
 _QUOTED_CODE = " " * 5
 """kfp.local indents what a step prints by four; deeper is a traceback's code or a dump."""
+_MARKS = {"waiting": ("·", "dim"), "running": ("▶", "cyan"), "done": ("✓", "green"), "reused": ("↺", "green")}
 
 
 @dataclass
@@ -45,67 +45,77 @@ class Step:
     """Progress in 0..1 where the last message tells one."""
 
 
-class View(Protocol):
-    """Something that shows the steps."""
-
-    def __enter__(self) -> "View": ...
-    def __exit__(self, *exception: object) -> None: ...
-    def changed(self, step: Step, event: str) -> None:
-        """`event` is started | finished | reused | failed | message."""
-
-
 class StepTracker:
-    """Turns the worker's lines into the state of steps."""
+    """Turns the worker's lines into the state of steps; tells `view` of each change: the step, and its new state or
+    `message`."""
 
-    def __init__(self, titles: dict[str, str], view: View) -> None:
+    def __init__(self, titles: dict[str, str], view: Callable[[Step, str], None]) -> None:
         self.steps = {task: Step(title) for task, title in titles.items()}
         self.user_error = ""
-        self.view = view
-        self._current: Step | None = None
-
-    @property
-    def current(self) -> Step | None:
+        self.current: Step | None = None
         """The step that runs now."""
-        return self._current
+        self._view = view
 
     def read(self, line: str) -> None:
         """Take one line of output."""
         plain = _ANSI.sub("", line)
         text = plain.strip()
-        if match := _EXECUTING.search(text):
-            self._start(self._step(match["task"]))
-        elif match := _FINISHED.search(text):
-            self._finish(self._step(match["task"]), match["status"] == "SUCCESS")
-        elif match := _CACHED.search(text):
-            step = self._step(match["task"])
-            step.state = "reused"
-            self.view.changed(step, "reused")
+        if match := _EXECUTING.search(text) or _FINISHED.search(text) or _CACHED.search(text):
+            self._change(self.steps.setdefault(match["task"], Step(match["task"])), match)
         elif match := _USER_ERROR.search(text):
             self.user_error = match["message"].strip()
-        elif self._current and text and not plain.startswith(_QUOTED_CODE) and not _NOISE.match(text):
-            self._say(self._current, text)
+        elif self.current and text and not plain.startswith(_QUOTED_CODE) and not _NOISE.match(text):
+            self.current.message = text
+            if match := _SHARE.search(text):
+                done, total, percent = match.groups()
+                share = float(percent) / 100 if percent else float(done) / max(float(total), 1.0)
+                self.current.share = share if 0 <= share <= 1 else None
+            self._view(self.current, "message")
 
-    def _step(self, task: str) -> Step:
-        return self.steps.setdefault(task, Step(task))
+    def _change(self, step: Step, match: re.Match[str]) -> None:
+        if match.re is _EXECUTING:
+            step.state, step.started, self.current = "running", time.monotonic(), step
+        elif match.re is _CACHED:
+            step.state = "reused"
+        else:
+            step.state = "done" if match["status"] == "SUCCESS" else "failed"
+            step.seconds, step.share, self.current = time.monotonic() - step.started, None, None
+        self._view(step, step.state)
 
-    def _start(self, step: Step) -> None:
-        step.state, step.started = "running", time.monotonic()
-        self._current = step
-        self.view.changed(step, "started")
 
-    def _finish(self, step: Step, well: bool) -> None:
-        step.state, step.seconds = "done" if well else "failed", time.monotonic() - step.started
-        step.share = None
-        self._current = None
-        self.view.changed(step, "finished" if well else "failed")
+def plain_view(console: Console, interval: float = 15.0) -> Callable[[Step, str], None]:
+    """Prints a line when a step starts and ends, and at most one line each `interval` seconds between."""
+    last = 0.0
 
-    def _say(self, step: Step, text: str) -> None:
-        step.message = text
-        if match := _SHARE.search(text):
-            done, total, percent = match.groups()
-            share = float(percent) / 100 if percent else float(done) / max(float(total), 1.0)
-            step.share = share if 0 <= share <= 1 else None
-        self.view.changed(step, "message")
+    def show(step: Step, event: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if event == "message" and now - last < interval:
+            return
+        last = now
+        words = {
+            "running": f"> {step.title}",
+            "done": f"  {step.title}: done in {step.seconds:.0f} s",
+            "reused": f"  {step.title}: reused, nothing changed",
+            "failed": f"  {step.title}: FAILED after {step.seconds:.0f} s",
+            "message": f"  {step.title}: {step.message[:150]}",
+        }
+        console.print(words[event])
+
+    return show
+
+
+def live_table(steps: Mapping[str, Step]) -> Table:
+    """The rows of all steps as they are now."""
+    table = Table.grid(padding=(0, 2))
+    for step in steps.values():
+        running = step.state == "running"
+        seconds = time.monotonic() - step.started if running else step.seconds
+        bar = ProgressBar(total=1.0, completed=step.share, width=24) if running and step.share is not None else ""
+        note = {"reused": "reused, nothing changed", "running": step.message[:90]}.get(step.state, "")
+        mark = Text(*_MARKS.get(step.state, ("✗", "red")))
+        table.add_row(mark, Text(step.title), f"{seconds:.0f} s" if seconds else "", bar, Text(note, "dim"))
+    return table
 
 
 DEMO_SECONDS: Mapping[str, float] = {
@@ -131,13 +141,11 @@ class Forecast:
 
     def at_start(self, steps: Mapping[str, Step]) -> str:
         """What will happen, and how long it takes as far as that is known."""
-        whole = f"{len(steps)} steps: " + ", ".join(step.title for step in steps.values())
-        if not self._seconds:
-            return whole
-        known = "it took {} here the last time" if not self._open else (
-            "about {} on two cores; how long on this machine, its first minutes will tell"
-        )  # fmt: skip
-        return f"{whole}; {known.format(_minutes(sum(self._seconds.values())))}"
+        whole, time_ = ", ".join(step.title for step in steps.values()), _minutes(sum(self._seconds.values()))
+        known = f"; it took {time_} here the last time" if self._seconds else ""
+        if self._open:
+            known = f"; about {time_} on two cores; how long on this machine, its first minutes will tell"
+        return f"{len(steps)} steps: {whole}{known}"
 
     def measured(self, steps: Mapping[str, Step]) -> str:
         """Once, when the first step that has a reference time is done: what is left at this machine's speed; or ""."""
@@ -160,64 +168,3 @@ class Forecast:
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-
-class PlainView:
-    """A line when a step starts and ends, and at most one line each `interval` seconds between."""
-
-    def __init__(self, console: Console, interval: float = 15.0) -> None:
-        self._console, self._interval, self._last = console, interval, 0.0
-
-    def __enter__(self) -> "PlainView":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return None
-
-    def changed(self, step: Step, event: str) -> None:
-        """Print what is worth a line."""
-        now = time.monotonic()
-        if event == "message" and now - self._last < self._interval:
-            return
-        self._last = now
-        words = {
-            "started": f"> {step.title}",
-            "finished": f"  {step.title}: done in {step.seconds:.0f} s",
-            "reused": f"  {step.title}: reused, nothing changed",
-            "failed": f"  {step.title}: FAILED after {step.seconds:.0f} s",
-            "message": f"  {step.title}: {step.message[:150]}",
-        }
-        self._console.print(words[event], markup=False, highlight=False)
-
-
-class LiveView:
-    """A table that is redrawn in place."""
-
-    _MARK = {"waiting": "[dim]·[/]", "running": "[cyan]▶[/]", "done": "[green]✓[/]", "reused": "[green]↺[/]"}
-
-    def __init__(self, console: Console, steps: dict[str, Step]) -> None:
-        self._steps = steps
-        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4)
-
-    def __enter__(self) -> "LiveView":
-        self._live.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._live.__exit__(None, None, None)
-
-    def changed(self, step: Step, event: str) -> None:
-        """Rows are read when the table is drawn next; nothing to do per event."""
-
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 2))
-        for step in self._steps.values():
-            running = step.state == "running"
-            seconds = time.monotonic() - step.started if running else step.seconds
-            bar = ProgressBar(total=1.0, completed=step.share, width=24) if running and step.share is not None else ""
-            note = {"reused": "reused, nothing changed", "running": step.message[:90]}.get(step.state, "")
-            mark = self._MARK.get(step.state, "[red]✗[/]")
-            table.add_row(
-                mark, step.title, f"{seconds:.0f} s" if seconds else "", bar, f"[dim]{note}[/]" if note else ""
-            )
-        return table

@@ -35,9 +35,6 @@ from pipelines.outcome import PUBLISH, short
 from pipelines.progress import DEMO_SECONDS, Forecast
 from pipelines.registry import EXPERIMENTS, pipeline_of, titles_of
 
-_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""Two arms run at a time: a thread each is faster than two threads each, and results depend on the number."""
-
 
 @dataclass(frozen=True)
 class Request:
@@ -71,10 +68,14 @@ class _Ready:
     """What a simulated teacher has to know of a world not its own."""
 
 
+def _console() -> Console:
+    """Prints sentences as they are: no markup, no colours of numbers, no line breaks of its own."""
+    return Console(soft_wrap=True, markup=False, highlight=False)
+
+
 def run_pipeline(name: str, request: Request) -> Path:
     """Run a pipeline; returns the run's folder. Raises UserError for wrong input or a failed step."""
-    console = Console(soft_wrap=True)
-    runs_dir = request.runs_dir.resolve()
+    console, runs_dir = _console(), request.runs_dir.resolve()
     # Refused input ends here, before there is anything of a run on disk.
     ready = _audit(request, runs_dir) if name == "audit" else _run(name, request, runs_dir)
     run_dir = runs_dir / time.strftime(f"%Y%m%d-%H%M%S-{name}")
@@ -84,7 +85,9 @@ def run_pipeline(name: str, request: Request) -> Path:
             forget_finished_steps(runs_dir, ready.held)
         run_dir.mkdir(parents=True, exist_ok=True)
         write_text(run_dir / "config.yaml", shown(ready.config))
-        _print_head(console, name, ready, run_dir)
+        if isinstance(ready.config, RunConfig):
+            _print_head(console, name, ready.config, bool(ready.endpoints))
+        console.print(f"run folder: {short(run_dir)} (full output: log.txt)")
         _start_endpoints(stack, ready, run_dir)
         kind = pipeline_of(name)
         titles, forecast = titles_of(kind), _forecast(name, request, ready.config, runs_dir)
@@ -97,21 +100,17 @@ def run_pipeline(name: str, request: Request) -> Path:
 def settled(name: str, request: Request) -> BaseModel:
     """The configuration of a run with its cases, for `--dry-run`: of these only the first rows are read."""
     if name == "audit":
-        _refuse_cases(request)
-        return settle_audit(request.config, dict(request.parameters), request.options)
+        if request.cases or request.case_map or request.fresh or {"limit", "seed"} & request.parameters.keys():
+            told = "--cases, --map, --limit, --seed and --fresh are for cases; give --set store=URI"
+            raise UserError(f"run audit: {told}")
+        return settle_audit(request.config, request.parameters, request.options)
     return _with_case_files(settle(name, request.config, request.parameters, request.options, "--config"), request)
 
 
 def _audit(request: Request, runs_dir: Path) -> _Ready:
-    _refuse_cases(request)
-    config = settle_audit(request.config, dict(request.parameters), request.options)
+    config: Any = settled("audit", request)
     state = runs_dir / ".state" / "audit"
     return _Ready(config, audit_arguments(config, state), state, state)
-
-
-def _refuse_cases(request: Request) -> None:
-    if request.cases or request.case_map or request.fresh or {"limit", "seed"} & request.parameters.keys():
-        raise UserError("run audit: --cases, --map, --limit, --seed and --fresh are for cases; give --set store=URI")
 
 
 def _run(name: str, request: Request, runs_dir: Path) -> _Ready:
@@ -123,19 +122,21 @@ def _run(name: str, request: Request, runs_dir: Path) -> _Ready:
     if config.report.simulated:
         os.environ.setdefault(config.records.phi.key_env, PATIENT_KEY)
     sources = fingerprint(config.records.sources)
-    held = runs_dir / ".state" / (EXPERIMENTS if name in CONFIGS else f"train-{state_name(config, sources)}")
-    state_dir = held / state_name(config, sources) if name in CONFIGS else held
+    state = state_name(config, sources)
+    held = runs_dir / ".state" / (EXPERIMENTS if name in CONFIGS else f"train-{state}")
+    state_dir, key, wanted = held, None, simulated(config)
     if name in CONFIGS:
-        for variable, value in _ONE_THREAD.items():
-            os.environ.setdefault(variable, value)
-    wanted = simulated(config)
-    key = _answer_key(config) if wanted and not config.report.simulated else None
+        state_dir = held / state
+        # Two arms run at a time: a thread each is faster than two threads each, and results depend on the number.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if wanted and not config.report.simulated:
+        from clinical_r1.records.run import read_cases
+
+        key = read_cases(config.records)  # as the records step will make them
     resolved = resolve(name, config, sources, state_dir, samples, str(runs_dir))
     arguments = dict(resolved.arguments)
     if name not in CONFIGS:
-        asked = {
-            name: request.parameters[name] for name in ("model_name", "models_uri") if request.parameters.get(name)
-        }
+        asked = {one: request.parameters[one] for one in ("model_name", "models_uri") if request.parameters.get(one)}
         arguments |= {"models_uri": str(runs_dir / "models"), **asked}
     return _Ready(resolved.config, arguments, state_dir, held, wanted, key)
 
@@ -167,19 +168,12 @@ def state_name(config: RunConfig, sources: str) -> str:
     return hashlib.sha256(json.dumps([simulator, sources], sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _answer_key(config: RunConfig) -> list[Case]:
-    """The cases as the records step will make them."""
-    from clinical_r1.records.run import read_cases
-
-    return read_cases(config.records)
-
-
 def _start_endpoints(stack: ExitStack, ready: _Ready, run_dir: Path) -> None:
     ready.state_dir.mkdir(parents=True, exist_ok=True)
-    further: list[str] = []
+    further, key = [], ready.state_dir / "answer-key.jsonl"
     if ready.key is not None:
-        write_jsonl(ready.state_dir / "answer-key.jsonl", ready.key)
-        further = ["--key", str(ready.state_dir / "answer-key.jsonl")]
+        write_jsonl(key, ready.key)
+        further = ["--key", str(key)]
     for variable, endpoint in ready.endpoints.items():
         log, mark = run_dir / f"{variable.lower()}.log", ready.state_dir / f"{variable.lower()}.ready"
         stack.enter_context(simulated_endpoint([*arguments_of(endpoint), *further], log, mark, variable))
@@ -191,43 +185,30 @@ def _forecast(name: str, request: Request, config: BaseModel, runs_dir: Path) ->
     return Forecast(runs_dir / ".state" / "seconds" / f"{known}.json", DEMO_SECONDS if as_shipped else {})
 
 
-def _print_head(console: Console, name: str, ready: _Ready, run_dir: Path) -> None:
-    if isinstance(ready.config, RunConfig):
-        where = "the simulated endpoint on loopback"
-        if not ready.endpoints:
-            traces = ready.config.synthesis.traces
-            where = f"none, traces of {traces.path}" if traces else ready.config.synthesis.writer.base_url
-        console.print(
-            f"{name}: {len(ready.config.records.sources)} source(s), teacher and judge: {where}", markup=False
-        )
-        phi = ready.config.records.phi
-        gate = f"off, because the data are {phi.off_because}" if phi.policy == "off" else "on"
-        console.print(f"PHI gate: {gate.replace('_', ' ')}", markup=False)
-        if alone := _on_rules_alone(ready.config):
-            console.print(f"judged by rules alone: {' and '.join(alone)}; {RULES_ALONE}", style="yellow", markup=False)
-    console.print(f"run folder: {short(run_dir)} (full output: log.txt)", markup=False)
-
-
-def _on_rules_alone(config: RunConfig) -> list[str]:
-    """The sections whose results rest on rules alone; the independent judge is meant to be of another kind."""
-    sections = {
-        "synthesis": config.synthesis.verifier,
-        "ppo": config.ppo.judge.verifier,
-        "evaluation": config.evaluation.reward_judge.verifier,
-    }
-    return [name for name, verifier in sections.items() if verifier.kind == "rule"]
+def _print_head(console: Console, name: str, config: RunConfig, simulates: bool) -> None:
+    traces, phi = config.synthesis.traces, config.records.phi
+    where = f"none, traces of {traces.path}" if traces else config.synthesis.writer.base_url
+    where = "the simulated endpoint on loopback" if simulates else where
+    console.print(f"{name}: {len(config.records.sources)} source(s), teacher and judge: {where}")
+    gate = f"off, because the data are {phi.off_because}" if phi.policy == "off" else "on"
+    console.print(f"PHI gate: {gate.replace('_', ' ')}")
+    # The independent judge is meant to be of another kind.
+    verifiers = {"synthesis": config.synthesis.verifier, "ppo": config.ppo.judge.verifier}
+    verifiers["evaluation"] = config.evaluation.reward_judge.verifier
+    if alone := [section for section, verifier in verifiers.items() if verifier.kind == "rule"]:
+        console.print(f"judged by rules alone: {' and '.join(alone)}; {RULES_ALONE}", style="yellow")
 
 
 def run_all(names: list[str], options: list[str], runs_dir: Path, fresh: bool) -> bool:
-    """Several experiments in a row; prints one JSON object as the last line. False where a planted effect was missed.
-
-    Options apply to all of them.
-    """
-    console = Console(soft_wrap=True)
+    """Several experiments in a row (all where none is named); prints one JSON object as the last line. False where a
+    planted effect was missed. Options apply to all of them. UserError for an unknown name."""
+    for name in names:
+        model_of(name)
+    console, started = _console(), time.monotonic()
     summary: dict[str, Any] = {}
-    started = time.monotonic()
-    for number, name in enumerate(names, 1):
-        console.print(f"== {number}/{len(names)} {name}", markup=False, highlight=False)
+    wanted = names or list(CONFIGS)
+    for number, name in enumerate(wanted, 1):
+        console.print(f"== {number}/{len(wanted)} {name}")
         before = time.monotonic()
         run_dir = run_pipeline(name, Request(options=options, runs_dir=runs_dir, fresh=fresh and number == 1))
         finding = json.loads((run_dir / "result.json").read_text(encoding="utf-8"))
@@ -235,14 +216,7 @@ def run_all(names: list[str], options: list[str], runs_dir: Path, fresh: bool) -
         summary[name] = {key: finding[key] for key in keys} | {"seconds": round(time.monotonic() - before, 1)}
     missed = [name for name, one in summary.items() if not all(planted["found"] for planted in one["planted"])]
     if missed:
-        console.print(f"planted effects missed: {', '.join(missed)}", style="red", markup=False)
-    console.print(f"{len(names)} experiments in {(time.monotonic() - started) / 60:.1f} min", markup=False)
+        console.print(f"planted effects missed: {', '.join(missed)}", style="red")
+    console.print(f"{len(wanted)} experiments in {(time.monotonic() - started) / 60:.1f} min")
     print(json.dumps(summary, ensure_ascii=False), flush=True)
     return not missed
-
-
-def check_names(names: list[str]) -> list[str]:
-    """The named experiments, all where none is named; UserError for an unknown one."""
-    for name in names:
-        model_of(name)
-    return names or list(CONFIGS)

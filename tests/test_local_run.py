@@ -19,7 +19,7 @@ from pipelines.runner import state_name
 # A stand-in for the worker: follows its parent, and has a child of its own as the worker has its steps.
 _WORKER = """
 import os, subprocess, sys, threading, time
-from pipelines.local_worker import follow_parent
+from pipelines.local_run import follow_parent
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 threading.Thread(target=follow_parent, args=(os.getppid(), 0.05), daemon=True).start()
 print(os.getpid(), child.pid, flush=True)
@@ -61,7 +61,7 @@ def test_two_runs_on_the_same_cases_are_refused(tmp_path: Path) -> None:
 
 _ORPHAN = """
 import os, signal, subprocess, sys, threading, time
-from pipelines.local_worker import follow_parent, on_sigterm
+from pipelines.local_run import follow_parent, on_sigterm
 signal.signal(signal.SIGTERM, on_sigterm)
 threading.Thread(target=follow_parent, args=(os.getppid(), 0.05), daemon=True).start()
 writes = '''

@@ -15,7 +15,7 @@ from clinical_r1.runs.form import FORMS
 from clinical_r1.runs.resolve import OUTPUTS
 from components.configure import configure
 from pipelines.placement import Placement
-from pipelines.progress import Forecast, PlainView, Step, StepTracker
+from pipelines.progress import Forecast, Step, StepTracker, plain_view
 from pipelines.registry import PIPELINES, cluster_form, load_pipeline, titles_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,7 +53,7 @@ def test_unknown_pipeline_names_the_known_ones() -> None:
 
 def test_tracker_follows_the_runner_and_keeps_the_user_error() -> None:
     out = io.StringIO()
-    tracker = StepTracker({"fine-tune": "sft"}, PlainView(Console(file=out, width=200), interval=0.0))
+    tracker = StepTracker({"fine-tune": "sft"}, plain_view(Console(file=out, width=200), interval=0.0))
     for line in (
         "12:00:00.001 - INFO - Executing task \x1b[96m'fine-tune'\x1b[0m",
         "    [KFP Executor 12 INFO]: Got executor_input:",
@@ -71,7 +71,7 @@ def test_tracker_follows_the_runner_and_keeps_the_user_error() -> None:
 
 
 def test_tracker_keeps_the_sentence_of_every_kind_of_user_error() -> None:
-    tracker = StepTracker({"synthesize-shard": "synthesize"}, PlainView(Console(file=io.StringIO())))
+    tracker = StepTracker({"synthesize-shard": "synthesize"}, plain_view(Console(file=io.StringIO())))
     tracker.read("12:00:00.001 - INFO - Executing task 'synthesize-shard'")
     tracker.read("    clinical_r1.llm.reply.EndpointUnusable: endpoint x: no answer from http://127.0.0.1:9/v1")
     assert tracker.user_error == "endpoint x: no answer from http://127.0.0.1:9/v1"
@@ -79,7 +79,7 @@ def test_tracker_keeps_the_sentence_of_every_kind_of_user_error() -> None:
 
 def test_tracker_marks_reused_steps() -> None:
     out = io.StringIO()
-    tracker = StepTracker({"reinforce": "ppo"}, PlainView(Console(file=out, width=200)))
+    tracker = StepTracker({"reinforce": "ppo"}, plain_view(Console(file=out, width=200)))
     tracker.read("12:00:00.001 - INFO - Task reinforce cache hit (key=0123456789ab); skipping execution.")
     assert tracker.steps["reinforce"].state == "reused"
     assert "ppo: reused, nothing changed" in out.getvalue()
@@ -87,7 +87,7 @@ def test_tracker_marks_reused_steps() -> None:
 
 def followed(*lines: str) -> dict[str, Step]:
     tracker = StepTracker(
-        {"prepare": "Read", "tune": "Tune", "deploy": "Deploy"}, PlainView(Console(file=io.StringIO()))
+        {"prepare": "Read", "tune": "Tune", "deploy": "Deploy"}, plain_view(Console(file=io.StringIO()))
     )
     for line in lines:
         tracker.read(f"12:00:00.001 - INFO - {line}")

@@ -1,55 +1,50 @@
 """`clinical-r1 submit | runs | doctor | rollout`: pipelines and models on a cluster."""
 
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, cast
 
 import typer
+from rich.console import Console
+from typer import Argument, Option
 
-if TYPE_CHECKING:
-    from clinical_r1.cluster.api import Cluster
-    from clinical_r1.cluster.rollout import Watch
+from clinical_r1.errors import UserError
 
-EndpointOption = Annotated[
-    str,
-    typer.Option(envvar="CLINICAL_R1_KFP_ENDPOINT", help="URL of the Kubeflow Pipelines API."),
-]
+EndpointOption = Annotated[str, Option(envvar="CLINICAL_R1_KFP_ENDPOINT", help="URL of the Kubeflow Pipelines API.")]
 TokenOption = Annotated[
-    Path | None,
-    typer.Option(envvar="CLINICAL_R1_KFP_TOKEN_FILE", help="File with a bearer token (multi-user Kubeflow)."),
+    Path | None, Option(envvar="CLINICAL_R1_KFP_TOKEN_FILE", help="File with a bearer token (multi-user Kubeflow).")
 ]
 NamespaceOption = Annotated[
-    str, typer.Option(envvar="CLINICAL_R1_NAMESPACE", help="Profile namespace; empty on standalone KFP.")
+    str, Option(envvar="CLINICAL_R1_NAMESPACE", help="Profile namespace; empty on standalone KFP.")
 ]
-CaOption = Annotated[Path | None, typer.Option(help="PEM file of the endpoint's authority.")]
+CaOption = Annotated[Path | None, Option(help="PEM file of the endpoint's authority.")]
+ChartNamespace = Annotated[str, Option(envvar="CLINICAL_R1_NAMESPACE", help="Namespace of the chart.")]
+Context = Annotated[str, Option(help="Context of the kubeconfig.")]
 DEFAULT_ENDPOINT = "http://localhost:8888"
 
 
 def submit(
-    pipeline: Annotated[str, typer.Argument(help="The pipeline to run.")] = "train",
-    config: Annotated[str, typer.Option(help="A shipped configuration by name, or a YAML file of yours.")] = "",
+    pipeline: Annotated[str, Argument(help="The pipeline to run.")] = "train",
+    config: Annotated[str, Option(help="A shipped configuration by name, or a YAML file of yours.")] = "",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
+        list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
     ] = None,
     param: Annotated[
         list[str] | None,
-        typer.Option(
-            "--param", metavar="NAME=VALUE", help="A field of the form (--help-params lists them); repeatable."
-        ),
+        Option("--param", metavar="NAME=VALUE", help="A field of the form (--help-params lists them); repeatable."),
     ] = None,
     help_params: Annotated[
-        bool, typer.Option("--help-params", help="List the fields of the form with their defaults.")
+        bool, Option("--help-params", help="List the fields of the form with their defaults.")
     ] = False,
-    experiment: Annotated[str, typer.Option(help="Experiment to file the run under.")] = "clinical-r1",
+    experiment: Annotated[str, Option(help="Experiment to file the run under.")] = "clinical-r1",
     endpoint: EndpointOption = DEFAULT_ENDPOINT,
     token_file: TokenOption = None,
     namespace: NamespaceOption = "",
     ca_bundle: CaOption = None,
-    context: Annotated[
-        str, typer.Option(help="Context of the kubeconfig: the chart there names image and Secrets.")
-    ] = "",
+    context: Annotated[str, Option(help="Context of the kubeconfig: the chart there names image and Secrets.")] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the run's parameters and what they come to; submit nothing.")
+        bool, Option("--dry-run", help="Print the run's parameters and what they come to; submit nothing.")
     ] = False,
 ) -> None:
     """Start a run on Kubeflow Pipelines, as the dashboard's form would; prints its id and its page in the dashboard.
@@ -60,8 +55,6 @@ def submit(
       clinical-r1 submit train --config my.yaml --endpoint https://kubeflow.example/pipeline --namespace team-a \\
         --token-file token --param accelerators=8 --param memory=256Gi
     """
-    import json
-
     from pipelines.submit import Endpoint, names_of_the_installation, print_parameters, start_run, submission
 
     if help_params:
@@ -83,7 +76,7 @@ def submit(
 
 
 def runs(
-    limit: Annotated[int, typer.Option(help="The newest so many.", min=1, max=200)] = 20,
+    limit: Annotated[int, Option(help="The newest so many.", min=1, max=200)] = 20,
     endpoint: EndpointOption = DEFAULT_ENDPOINT,
     token_file: TokenOption = None,
     namespace: NamespaceOption = "",
@@ -97,14 +90,14 @@ def runs(
 
 
 def doctor(
-    namespace: Annotated[str, typer.Option(envvar="CLINICAL_R1_NAMESPACE", help="Namespace of the chart.")] = "",
-    context: Annotated[str, typer.Option(help="Context of the kubeconfig.")] = "",
-    accelerator: Annotated[str, typer.Option(help="Resource name of the accelerator.")] = "nvidia.com/gpu",
-    endpoint: Annotated[str, typer.Option(help="Check this Kubeflow Pipelines API too.")] = "",
+    namespace: ChartNamespace = "",
+    context: Context = "",
+    accelerator: Annotated[str, Option(help="Resource name of the accelerator.")] = "nvidia.com/gpu",
+    endpoint: Annotated[str, Option(help="Check this Kubeflow Pipelines API too.")] = "",
     token_file: TokenOption = None,
     ca_bundle: CaOption = None,
     ner_model: Annotated[
-        list[str] | None, typer.Option(help="Check a PHI name model as records will load it: en=FOLDER; repeatable.")
+        list[str] | None, Option(help="Check a PHI name model as records will load it: en=FOLDER; repeatable.")
     ] = None,
 ) -> None:
     """Look at this machine and a cluster, say what is wrong and how to mend it; exit code 1 where something must be.
@@ -114,11 +107,8 @@ def doctor(
     the launcher's configuration and Kubeflow's own server, a write to the bucket, accelerators, quota, pods that wait.
     Example: clinical-r1 doctor --namespace team-a
     """
-    from rich.console import Console
-
     from clinical_r1.cluster.api import Cluster
     from clinical_r1.cluster.doctor import Finding, examine
-    from clinical_r1.errors import UserError
     from clinical_r1.privacy.models import check_model
     from pipelines import machine
 
@@ -159,19 +149,17 @@ def doctor(
 
 
 def rollout(
-    name: Annotated[str, typer.Argument(help="Name of the model in the store.")] = "",
-    version: Annotated[str, typer.Argument(help="A version or an alias.")] = "production",
-    store: Annotated[
-        str, typer.Option(envvar="CLINICAL_R1_MODELS", help="URI of the models: s3://BUCKET/models.")
-    ] = "",
-    service: Annotated[str, typer.Option(help="InferenceService; that of the chart without it.")] = "",
-    mode: Annotated[str, typer.Option(help="dark, replicas or replace; the chart's without it.")] = "",
-    probes: Annotated[Path | None, typer.Option(help="JSONL of cases to ask the new model (dark, replace).")] = None,
-    replicas: Annotated[int, typer.Option(help="Replicas of the new model while both run.", min=1)] = 1,
-    min_requests: Annotated[int, typer.Option(help="Fewer answers than this hold; the chart's without it.")] = 0,
-    back: Annotated[bool, typer.Option("--back", help="Serve again what was served before.")] = False,
-    namespace: Annotated[str, typer.Option(envvar="CLINICAL_R1_NAMESPACE", help="Namespace of the chart.")] = "",
-    context: Annotated[str, typer.Option(help="Context of the kubeconfig.")] = "",
+    name: Annotated[str, Argument(help="Name of the model in the store.")] = "",
+    version: Annotated[str, Argument(help="A version or an alias.")] = "production",
+    store: Annotated[str, Option(envvar="CLINICAL_R1_MODELS", help="URI of the models: s3://BUCKET/models.")] = "",
+    service: Annotated[str, Option(help="InferenceService; that of the chart without it.")] = "",
+    mode: Annotated[str, Option(help="dark, replicas or replace; the chart's without it.")] = "",
+    probes: Annotated[Path | None, Option(help="JSONL of cases to ask the new model (dark, replace).")] = None,
+    replicas: Annotated[int, Option(help="Replicas of the new model while both run.", min=1)] = 1,
+    min_requests: Annotated[int, Option(help="Fewer answers than this hold; the chart's without it.")] = 0,
+    back: Annotated[bool, Option("--back", help="Serve again what was served before.")] = False,
+    namespace: ChartNamespace = "",
+    context: Context = "",
 ) -> None:
     """Bring a promoted model into service and watch it; a silent rollout is held, a bad one taken back.
 
@@ -182,12 +170,13 @@ def rollout(
       clinical-r1 rollout clinicalgpt-r1 --probes probes.jsonl
       clinical-r1 rollout --back
     """
-    from typing import cast
-
     from clinical_r1.cluster.api import Cluster
     from clinical_r1.cluster.facts import Facts
-    from clinical_r1.cluster.rollout import Mode, RolloutRules, roll_back, roll_out, tell_sampling
-    from clinical_r1.errors import UserError
+    from clinical_r1.cluster.probes import Live, Probe
+    from clinical_r1.cluster.rollout import Mode, RolloutRules, Watch, roll_back, roll_out, tell_sampling
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.store import open_store
+    from clinical_r1.schema import Case, read_jsonl
 
     cluster = Cluster(namespace, context)
     facts = Facts.read(cluster)
@@ -198,37 +187,19 @@ def rollout(
     mode = mode or facts.rollout_mode
     if mode not in ("dark", "replicas", "replace"):
         raise UserError(f"--mode {mode}: choose dark, replicas or replace")
-    least = min_requests or facts.rollout_min_requests
-    uri = _model_uri(name, version, store)
-    tell_sampling(cluster, service, uri, typer.echo)
-    watch = _watch(cluster, mode, service, probes)
-    verdict = roll_out(
-        cluster, service, uri, watch, cast(Mode, mode), RolloutRules(min_requests=least), replicas, typer.echo
-    )
-    typer.echo(verdict.model_dump_json(indent=1))
-    raise typer.Exit(0 if verdict.decision == "promoted" else 1)
-
-
-def _model_uri(name: str, version: str, store: str) -> str:
-    from clinical_r1.errors import UserError
-    from clinical_r1.objectstore import models
-    from clinical_r1.objectstore.store import open_store
-
     if not store.startswith("s3://"):
         raise UserError(f"--store '{store}': KServe reads models from s3://BUCKET/models")
     place = open_store(store)
-    manifest = models.check_served(place, name, version)
-    return f"{place.uri}/{name}/{manifest.version}"
-
-
-def _watch(cluster: "Cluster", mode: str, service: str, probes: Path | None) -> "Watch":
-    from clinical_r1.cluster.deploy import Live, Probe
-    from clinical_r1.errors import UserError
-    from clinical_r1.schema import Case, read_jsonl
-
-    key = os.environ.get("CLINICAL_R1_API_KEY", "")
+    uri = f"{place.uri}/{name}/{models.check_served(place, name, version).version}"
+    tell_sampling(cluster, service, uri, typer.echo)
     if mode == "replicas":
-        return Live(cluster, service)
-    if probes is None or not probes.is_file():
+        watch: Watch = Live(cluster, service)
+    elif probes is None or not probes.is_file():
         raise UserError(f"--probes {probes or ''}: mode {mode} asks stored cases: give a JSONL file of cases")
-    return Probe([case.prompt for case in read_jsonl(probes, Case)], service, key)
+    else:
+        questions = [case.prompt for case in read_jsonl(probes, Case)]
+        watch = Probe(questions, service, os.environ.get("CLINICAL_R1_API_KEY", ""))
+    rules = RolloutRules(min_requests=min_requests or facts.rollout_min_requests)
+    verdict = roll_out(cluster, service, uri, watch, cast(Mode, mode), rules, replicas, typer.echo)
+    typer.echo(verdict.model_dump_json(indent=1))
+    raise typer.Exit(0 if verdict.decision == "promoted" else 1)

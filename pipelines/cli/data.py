@@ -2,10 +2,16 @@
 `import-records` stores them; `traces import` and `traces export` exchange reasoning data with others, `chains` compares
 two trace datasets, `forget` a patient."""
 
+import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
+
+from clinical_r1.errors import UserError
+from clinical_r1.records.config import RecordsConfig, Source, parse_map
 
 traces = typer.Typer(
     help="Reasoning data of others as our traces, and ours in the form of others.", no_args_is_help=True
@@ -14,18 +20,18 @@ traces = typer.Typer(
 
 @traces.command("import")
 def import_traces(
-    path: Annotated[Path, typer.Argument(help="JSON, JSONL or Parquet: medical-o1, messages, ShareGPT, our own.")],
-    out: Annotated[Path, typer.Option(help="Folder for the dataset.")] = Path("traces"),
+    path: Annotated[Path, Argument(help="JSON, JSONL or Parquet: medical-o1, messages, ShareGPT, our own.")],
+    out: Annotated[Path, Option(help="Folder for the dataset.")] = Path("traces"),
     map_: Annotated[
-        str, typer.Option("--map", metavar="FIELD=COLUMN,...", help="question, thinking, response, reference, ...")
+        str, Option("--map", metavar="FIELD=COLUMN,...", help="question, thinking, response, reference, ...")
     ] = "",
     against: Annotated[
-        Path | None, typer.Option(help="Folder with splits: no trace may come from their rl, validation and test.")
+        Path | None, Option(help="Folder with splits: no trace may come from their rl, validation and test.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML of the synthesis step, for a verifier with a judge. Without: rules.")
+        Path | None, Option(help="YAML of the synthesis step, for a verifier with a judge. Without: rules.")
     ] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
+    set_: Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
 ) -> None:
     """Read reasoning data of others, verify what names a reference, mark the rest unverified, reject with a reason.
 
@@ -35,10 +41,7 @@ def import_traces(
     Example:
       clinical-r1 traces import medical_o1_sft.json --against splits --out traces/medical-o1
     """
-    import json
 
-    from clinical_r1.errors import UserError
-    from clinical_r1.records.config import parse_map
     from clinical_r1.synthesis.config import SynthesisConfig
     from clinical_r1.synthesis.dataset import CARD
     from clinical_r1.synthesis.run import take_traces
@@ -57,10 +60,10 @@ def import_traces(
 
 @traces.command("export")
 def export_traces(
-    folder: Annotated[Path, typer.Argument(help="Folder of a synthesis, or of `traces import`.")],
-    out: Annotated[Path, typer.Option(help="Folder for README.md and data/.")] = Path("dataset"),
-    licence: Annotated[str, typer.Option(help="Licence of the data, such as cc-by-4.0.")] = "",
-    verified: Annotated[bool, typer.Option("--verified", help="Without what no verifier has found right.")] = False,
+    folder: Annotated[Path, Argument(help="Folder of a synthesis, or of `traces import`.")],
+    out: Annotated[Path, Option(help="Folder for README.md and data/.")] = Path("dataset"),
+    licence: Annotated[str, Option(help="Licence of the data, such as cc-by-4.0.")] = "",
+    verified: Annotated[bool, Option("--verified", help="Without what no verifier has found right.")] = False,
 ) -> None:
     """Write traces as a Hugging Face data set: messages with reasoning_content, JSONL, Parquet, a card.
 
@@ -73,19 +76,15 @@ def export_traces(
 
 
 def import_records(
-    path: Annotated[
-        Path, typer.Argument(help="A file of cases (CSV, JSONL, Parquet, ...), or a folder of FHIR files.")
-    ],
-    name: Annotated[str, typer.Option(help="Name in the store, such as ward-7.")],
+    path: Annotated[Path, Argument(help="A file of cases (CSV, JSONL, Parquet, ...), or a folder of FHIR files.")],
+    name: Annotated[str, Option(help="Name in the store, such as ward-7.")],
     map_: Annotated[
-        str, typer.Option("--map", metavar="FIELD=COLUMN,...", help="Which column is what (docs/records.md).")
+        str, Option("--map", metavar="FIELD=COLUMN,...", help="Which column is what (docs/records.md).")
     ] = "",
     store: Annotated[
-        str, typer.Option(envvar="CLINICAL_R1_RECORDS", help="URI of the records: s3://BUCKET/records, or a folder.")
+        str, Option(envvar="CLINICAL_R1_RECORDS", help="URI of the records: s3://BUCKET/records, or a folder.")
     ] = "runs/records",
-    preview_only: Annotated[
-        bool, typer.Option("--preview", help="Say what the PHI gate finds, and store nothing.")
-    ] = False,
+    preview_only: Annotated[bool, Option("--preview", help="Say what the PHI gate finds, and store nothing.")] = False,
 ) -> None:
     """Bring records to where a run on a cluster reads them; first say what the records step would make of them.
 
@@ -97,10 +96,7 @@ def import_records(
       clinical-r1 import-records notes.csv --name ward-7 --map question=note,reference=diagnosis,patient=pid \\
         --store s3://clinical-r1/records
     """
-    import shlex
 
-    from clinical_r1.errors import UserError
-    from clinical_r1.records.config import RecordsConfig, parse_map
     from clinical_r1.runs.sources import preview, store_records
 
     if not path.exists():
@@ -127,16 +123,15 @@ def import_records(
 
 
 def chains(
-    a: Annotated[Path, typer.Argument(help="A traces.jsonl, such as that of one synthesizer.")],
-    b: Annotated[Path, typer.Argument(help="Another traces.jsonl.")],
-    out: Annotated[Path, typer.Option(help="Folder for chains.html and chains.json.")] = Path("chains"),
-    names: Annotated[str, typer.Option(help="Two names for the report, separated by a comma.")] = "",
+    a: Annotated[Path, Argument(help="A traces.jsonl, such as that of one synthesizer.")],
+    b: Annotated[Path, Argument(help="Another traces.jsonl.")],
+    out: Annotated[Path, Option(help="Folder for chains.html and chains.json.")] = Path("chains"),
+    names: Annotated[str, Option(help="Two names for the report, separated by a comma.")] = "",
 ) -> None:
     """Compare how two synthesizers reason: lengths, self-correction, strategies, ungrounded findings, with intervals.
 
     Example: clinical-r1 chains gpt/traces.jsonl deepseek/traces.jsonl --names gpt-4o-mini,deepseek-chat --out chains/
     """
-    from clinical_r1.errors import UserError
     from clinical_r1.synthesis.analysis import analyse
 
     labels = tuple(part.strip() for part in names.split(",")) if names else None
@@ -148,14 +143,12 @@ def chains(
 
 def forget(
     patient: Annotated[
-        list[str], typer.Option("--patient", help="Keyed patient hash as the records carry it, or with --raw the id.")
+        list[str], Option("--patient", help="Keyed patient hash as the records carry it, or with --raw the id.")
     ],
-    roots: Annotated[list[Path], typer.Argument(help="Folders that hold records, traces and journals.")],
-    raw: Annotated[
-        bool, typer.Option("--raw", help="--patient is the source system's id: hash it with the key.")
-    ] = False,
-    key_file: Annotated[str, typer.Option(help="File with the key behind the hashes (else the environment's).")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and change nothing.")] = False,
+    roots: Annotated[list[Path], Argument(help="Folders that hold records, traces and journals.")],
+    raw: Annotated[bool, Option("--raw", help="--patient is the source system's id: hash it with the key.")] = False,
+    key_file: Annotated[str, Option(help="File with the key behind the hashes (else the environment's).")] = "",
+    dry_run: Annotated[bool, Option("--dry-run", help="Count, and change nothing.")] = False,
 ) -> None:
     """Remove a patient's cases, traces and journal lines, and list the models that were trained on them.
 
@@ -171,12 +164,10 @@ def forget(
 
 
 records = typer.Typer(help="Look at records before a run, or run the records step alone.", no_args_is_help=True)
-Files = Annotated[list[Path], typer.Argument(help="Files, folders (FHIR exports, data sets) or globs in quotes.")]
-Map = Annotated[
-    str, typer.Option("--map", metavar="FIELD=COLUMN,...", help="Which column or key is what (docs/records.md).")
-]
-Format = Annotated[str, typer.Option("--format", help="Insist on a form; auto looks at the file.")]
-Encoding = Annotated[str, typer.Option(help="Insist on an encoding, such as gb18030; empty finds out.")]
+Files = Annotated[list[Path], Argument(help="Files, folders (FHIR exports, data sets) or globs in quotes.")]
+Map = Annotated[str, Option("--map", metavar="FIELD=COLUMN,...", help="Which column or key is what (docs/records.md).")]
+Format = Annotated[str, Option("--format", help="Insist on a form; auto looks at the file.")]
+Encoding = Annotated[str, Option(help="Insist on an encoding, such as gb18030; empty finds out.")]
 
 
 @records.command("preview")
@@ -185,8 +176,8 @@ def preview(
     map_: Map = "",
     format_: Format = "auto",
     encoding: Encoding = "",
-    cases: Annotated[int, typer.Option(help="Cases to show.", min=0)] = 3,
-    limit: Annotated[int, typer.Option(help="Read no more than so many rows; 0 = all.", min=0)] = 1000,
+    cases: Annotated[int, Option(help="Cases to show.", min=0)] = 3,
+    limit: Annotated[int, Option(help="Read no more than so many rows; 0 = all.", min=0)] = 1000,
 ) -> None:
     """What a file is taken for, three of its cases as the PHI gate leaves them, and what became of its rows.
 
@@ -195,7 +186,6 @@ def preview(
       clinical-r1 records preview notes.csv --map question=complaint+history,reference=diagnosis
       clinical-r1 records preview fhir-export/ --limit 0
     """
-    from clinical_r1.records.config import RecordsConfig
     from clinical_r1.records.run import preview as lines_of
 
     config = RecordsConfig(
@@ -207,13 +197,13 @@ def preview(
 
 @records.command("prepare")
 def prepare(
-    files: Annotated[list[Path] | None, typer.Argument(help="Files in place of the configuration's sources.")] = None,
+    files: Annotated[list[Path] | None, Argument(help="Files in place of the configuration's sources.")] = None,
     map_: Map = "",
     format_: Format = "auto",
     encoding: Encoding = "",
-    config: Annotated[Path | None, typer.Option(help="YAML of the records step (RecordsConfig).")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for splits, rejects, report and card.")] = Path("splits"),
+    config: Annotated[Path | None, Option(help="YAML of the records step (RecordsConfig).")] = None,
+    set_: Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change one setting.")] = None,
+    out: Annotated[Path, Option(help="Folder for splits, rejects, report and card.")] = Path("splits"),
 ) -> None:
     """Files to four disjoint splits of de-identified cases: what `run train` does first.
 
@@ -222,20 +212,14 @@ def prepare(
       clinical-r1 records prepare notes.csv --map question=note,reference=dx,patient=pid --out splits
       clinical-r1 records prepare --config records.yaml --set max_reject_rate=0.1
     """
-    from clinical_r1.errors import UserError
-    from clinical_r1.records.config import RecordsConfig
     from clinical_r1.records.report import account
     from clinical_r1.records.run import prepare as run_step
     from pipelines.evaluate_run import read_settings
 
     if not files and config is None:
         raise UserError("records prepare: no source; give files, or --config FILE with sources")
-    given = [source.model_dump(mode="json") for source in sources_of(files, map_, format_, encoding)] if files else None
-    overrides = [*(set_ or [])]
-    if given is not None:
-        import json
-
-        overrides.append(f"sources={json.dumps(given)}")
+    given = [source.model_dump(mode="json") for source in sources_of(files or [], map_, format_, encoding)]
+    overrides = [*(set_ or []), *([f"sources={json.dumps(given)}"] if files else [])]
     report = run_step(read_settings(RecordsConfig, config, overrides), out)
     for line in account(report):
         typer.echo(line)
@@ -245,7 +229,6 @@ def prepare(
 
 def sources_of(files: list[Path], map_: str, format_: str, encoding: str) -> list:
     """Sources of the command line, checked as far as their first row."""
-    from clinical_r1.records.config import Source, parse_map
     from clinical_r1.records.readers.registry import check_source
 
     columns = parse_map(map_) if map_ else {}

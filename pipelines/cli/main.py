@@ -14,7 +14,6 @@ from pipelines.cli import data as data_commands
 from pipelines.cli import evaluation as evaluation_commands
 from pipelines.cli import models as model_commands
 from pipelines.cli import run as run_commands
-from pipelines.cli import training as training_commands
 
 app = typer.Typer(
     name="clinical-r1",
@@ -29,7 +28,7 @@ app = typer.Typer(
 app.command("run")(run_commands.run)
 app.command("experiments")(run_commands.experiments)
 app.command("compile")(run_commands.compile_pipelines)
-app.command("preflight")(training_commands.preflight)
+app.command("preflight")(run_commands.preflight)
 app.command("serve")(model_commands.serve)
 app.command("submit")(cluster_commands.submit)
 app.command("runs")(cluster_commands.runs)

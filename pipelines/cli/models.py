@@ -1,23 +1,35 @@
 """`clinical-r1 models ...` (what is published, what is in production, who let it in), `import-model`, `serve`."""
 
+import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from typer import Argument, Option
 
-if TYPE_CHECKING:
-    from clinical_r1.objectstore.manifest import Gate
+from clinical_r1.errors import UserError
+from clinical_r1.folders import PICKLED
+from clinical_r1.objectstore import models
+from clinical_r1.objectstore.face import Unreadable
+from clinical_r1.objectstore.manifest import Aliases, Facts, Gate
+from clinical_r1.objectstore.store import open_store
+from clinical_r1.objectstore.transfer import size_text
+from clinical_r1.schema import first_problem
 
 StoreOption = Annotated[
     str,
-    typer.Option(
+    Option(
         "--store",
         envvar="CLINICAL_R1_MODELS",
         help="URI of the models: s3://BUCKET/models (endpoint and keys from AWS_ENDPOINT_URL, ...) or a folder.",
     ),
 ]
-NameArgument = Annotated[str, typer.Argument(help="Name of the model in the store.")]
-VersionArgument = Annotated[str, typer.Argument(help="A version, or candidate, production, previous.")]
+NameArgument = Annotated[str, Argument(help="Name of the model in the store.")]
+VersionArgument = Annotated[str, Argument(help="A version, or candidate, production, previous.")]
 DEFAULT_STORE = "runs/models"
 
 app = typer.Typer(
@@ -27,7 +39,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_models(
-    name: Annotated[str, typer.Argument(help="Only this model; all without it.")] = "",
+    name: Annotated[str, Argument(help="Only this model; all without it.")] = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """One line a version: aliases, size, gate, when it was published, by which run.
@@ -36,16 +48,6 @@ def list_models(
 
     Example: clinical-r1 models list --store s3://clinical-r1/models
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    from clinical_r1.errors import UserError
-    from clinical_r1.objectstore import models
-    from clinical_r1.objectstore.face import Unreadable
-    from clinical_r1.objectstore.manifest import Aliases
-    from clinical_r1.objectstore.store import open_store
-    from clinical_r1.objectstore.transfer import size_text
-
     place = open_store(store)
     if store != DEFAULT_STORE and "://" not in store and not Path(store).is_dir():
         raise UserError(f"--store {store}: no such folder: give the one that runs publish to, or s3://BUCKET/models")
@@ -84,11 +86,6 @@ def show(name: NameArgument, version: VersionArgument = "candidate", store: Stor
 
     Example: clinical-r1 models show clinicalgpt-r1 production
     """
-    import json
-
-    from clinical_r1.objectstore import models
-    from clinical_r1.objectstore.store import open_store
-
     place = open_store(store)
     manifest = models.read_manifest(place, name, version)
     aliases, _ = models.read_aliases(place, name)
@@ -104,14 +101,12 @@ def show(name: NameArgument, version: VersionArgument = "candidate", store: Stor
 def promote(
     name: NameArgument,
     version: VersionArgument = "candidate",
-    approved_by: Annotated[str, typer.Option(help="The person who answers for it.")] = "",
-    reason: Annotated[str, typer.Option(help="Why; stands in the manifest for good.")] = "",
-    gate: Annotated[Path | None, typer.Option(help="A newer gate.json than that of the manifest.")] = None,
-    override_hold: Annotated[
-        bool, typer.Option("--override-hold", help="Promote although the gate says hold.")
-    ] = False,
+    approved_by: Annotated[str, Option(help="The person who answers for it.")] = "",
+    reason: Annotated[str, Option(help="Why; stands in the manifest for good.")] = "",
+    gate: Annotated[Path | None, Option(help="A newer gate.json than that of the manifest.")] = None,
+    override_hold: Annotated[bool, Option("--override-hold", help="Promote although the gate says hold.")] = False,
     override_refusal: Annotated[
-        bool, typer.Option("--override-refusal", help="Promote a refused model; stands in manifest and card for ever.")
+        bool, Option("--override-refusal", help="Promote a refused model; stands in manifest and card for ever.")
     ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -119,9 +114,6 @@ def promote(
 
     Example: clinical-r1 models promote clinicalgpt-r1 candidate --approved-by "Dr. Li" --reason "better in cardiology"
     """
-    from clinical_r1.objectstore import models
-    from clinical_r1.objectstore.store import open_store
-
     place = open_store(store)
     newer = _read_gate(gate) if gate else None
     aliases = models.promote(place, name, version, approved_by, reason, newer, override_hold, override_refusal)
@@ -134,9 +126,9 @@ def promote(
 def register(
     name: NameArgument,
     version: VersionArgument = "candidate",
-    registry: Annotated[str, typer.Option(help="URL of the Kubeflow Model Registry, with its port.")] = "",
-    mlflow: Annotated[str, typer.Option(help="URI of an MLflow server, in its place or beside it.")] = "",
-    by: Annotated[str, typer.Option(help="Who registers.")] = "",
+    registry: Annotated[str, Option(help="URL of the Kubeflow Model Registry, with its port.")] = "",
+    mlflow: Annotated[str, Option(help="URI of an MLflow server, in its place or beside it.")] = "",
+    by: Annotated[str, Option(help="Who registers.")] = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Tell a Kubeflow Model Registry, or MLflow's, of a version: its URI, weights' hash, gate, approval, accuracy.
@@ -147,9 +139,7 @@ def register(
 
     Example: clinical-r1 models register r1 production --registry URL --by "Dr. Li" --store s3://b/models
     """
-    from clinical_r1.errors import UserError
     from clinical_r1.objectstore import publication
-    from clinical_r1.objectstore.store import open_store
 
     if (registry or not mlflow) and (not registry.startswith(("http://", "https://")) or not by):
         raise UserError("models register: give --registry http(s)://HOST:PORT and --by NAME, or --mlflow URI")
@@ -163,17 +153,14 @@ def register(
 @app.command("rollback")
 def rollback(
     name: NameArgument,
-    by: Annotated[str, typer.Option(help="Who rolls back.")] = "",
-    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    by: Annotated[str, Option(help="Who rolls back.")] = "",
+    reason: Annotated[str, Option(help="Why.")] = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Swap production and previous.
 
     Example: clinical-r1 models rollback clinicalgpt-r1 --by "Dr. Li" --reason "slow on long records"
     """
-    from clinical_r1.objectstore import models
-    from clinical_r1.objectstore.store import open_store
-
     place = open_store(store)
     aliases = models.rollback(place, name, by, reason)
     typer.echo(f"production: {place.uri}/{name}/{aliases.production}")
@@ -181,12 +168,12 @@ def rollback(
 
 
 def import_model(
-    folder: Annotated[Path, typer.Argument(help="A Hugging Face checkpoint on disk, with safetensors.")],
-    name: Annotated[str, typer.Option(help="Name in the store, such as qwen2-5-7b-instruct.")],
-    base_model: Annotated[str, typer.Option(help="Where it came from, such as Qwen/Qwen2.5-7B-Instruct.")] = "",
-    revision: Annotated[str, typer.Option(help="Its commit; read from the folder's name in a Hub cache.")] = "",
-    licence: Annotated[str, typer.Option(help="Licence of the weights, such as apache-2.0.")] = "",
-    version: Annotated[str, typer.Option(help="Version; the hash of the files without it.")] = "",
+    folder: Annotated[Path, Argument(help="A Hugging Face checkpoint on disk, with safetensors.")],
+    name: Annotated[str, Option(help="Name in the store, such as qwen2-5-7b-instruct.")],
+    base_model: Annotated[str, Option(help="Where it came from, such as Qwen/Qwen2.5-7B-Instruct.")] = "",
+    revision: Annotated[str, Option(help="Its commit; read from the folder's name in a Hub cache.")] = "",
+    licence: Annotated[str, Option(help="Licence of the weights, such as apache-2.0.")] = "",
+    version: Annotated[str, Option(help="Version; the hash of the files without it.")] = "",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Bring a base model into the store of an air-gapped cluster; interrupted, the same command goes on.
@@ -196,14 +183,6 @@ def import_model(
 
     Runs start from the URI that is printed: --set base_model.folder=s3://clinical-r1/models/NAME/VERSION
     """
-    import re
-
-    from clinical_r1.errors import UserError
-    from clinical_r1.folders import PICKLED
-    from clinical_r1.objectstore import models
-    from clinical_r1.objectstore.manifest import Facts
-    from clinical_r1.objectstore.store import open_store
-
     code = sorted(path.relative_to(folder).as_posix() for kind in ("*.py", *PICKLED) for path in folder.rglob(kind))
     if code:
         raise UserError(
@@ -218,13 +197,7 @@ def import_model(
     typer.echo(f"imported: {place.uri}/{name}/{manifest.version}")
 
 
-def _read_gate(path: Path) -> "Gate":
-    from pydantic import ValidationError
-
-    from clinical_r1.errors import UserError
-    from clinical_r1.objectstore.manifest import Gate
-    from clinical_r1.schema import first_problem
-
+def _read_gate(path: Path) -> Gate:
     if not path.is_file():
         raise UserError(f"--gate {path}: no such file: give the gate.json that the gate wrote")
     try:
@@ -234,10 +207,10 @@ def _read_gate(path: Path) -> "Gate":
 
 
 def serve(
-    model: Annotated[Path, typer.Argument(help="A model folder, such as runs/latest/model.")],
-    host: Annotated[str, typer.Option(help="Address to listen on; loopback unless you say otherwise.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the chat page in a browser.")] = False,
+    model: Annotated[Path, Argument(help="A model folder, such as runs/latest/model.")],
+    host: Annotated[str, Option(help="Address to listen on; loopback unless you say otherwise.")] = "127.0.0.1",
+    port: Annotated[int, Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8000,
+    open_browser: Annotated[bool, Option("--open", help="Open the chat page in a browser.")] = False,
 ) -> None:
     """Serve a checkpoint on the CPU behind the OpenAI chat protocol (POST /v1/chat/completions, streaming or not).
 

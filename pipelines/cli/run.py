@@ -1,60 +1,64 @@
-"""`clinical-r1 run | experiments | compile`: whole pipelines, on this machine (kfp.local) or as YAML for a server."""
+"""`clinical-r1 run | experiments | compile`: whole pipelines, on this machine (kfp.local) or as YAML for a server; and
+`preflight`, which says what memory a training needs before a GPU is asked for."""
 
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
+
+from clinical_r1.errors import UserError
+from clinical_r1.settings import Catalogue, Document, Shelf, shown
+
+Runs = Annotated[Path, Option(help="Folder for runs, artifacts and checkpoints.")]
+Fresh = Annotated[bool, Option("--fresh", help="Reuse no finished step and no checkpoint.")]
 
 
 def run(
-    pipeline: Annotated[
-        str, typer.Argument(help="The pipeline to run: train, audit, or an experiment (ablate-rl, ...).")
-    ],
+    pipeline: Annotated[str, Argument(help="The pipeline to run: train, audit, or an experiment (ablate-rl, ...).")],
     config: Annotated[
         str,
-        typer.Option(
+        Option(
             help="A shipped configuration by name, or a YAML file of yours. Left out: demo for train, experiments/NAME "
             "for an experiment."
         ),
     ] = "",
     cases: Annotated[
         list[Path] | None,
-        typer.Option(help="Case files to use in place of the configuration's (format is found out); repeatable."),
+        Option(help="Case files to use in place of the configuration's (format is found out); repeatable."),
     ] = None,
     map_: Annotated[
         str,
-        typer.Option(
+        Option(
             "--map",
             metavar="FIELD=COLUMN,...",
             help="Which column or JSON key of the --cases files is what: question and reference, and if they are there "
             "icd10, patient, site, sex, age, name, phone, ... (docs/records.md). COLUMN+COLUMN joins columns.",
         ),
     ] = "",
-    limit: Annotated[int, typer.Option(help="Use at most so many of the cases; 0 = all.", min=0)] = 0,
-    seed: Annotated[int | None, typer.Option(help="One seed for the records, the training and the evaluation.")] = None,
+    limit: Annotated[int, Option(help="Use at most so many of the cases; 0 = all.", min=0)] = 0,
+    seed: Annotated[int | None, Option(help="One seed for the records, the training and the evaluation.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. --set ppo.kl_beta=0.05; repeatable."),
+        Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. --set ppo.kl_beta=0.05; repeatable."),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder for runs, artifacts and checkpoints.")] = Path("runs"),
+    runs: Runs = Path("runs"),
     param: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             "--param",
             metavar="NAME=VALUE",
             help="A field of the dashboard's form, such as sft_epochs=2 (submit --help-params lists them); repeatable.",
         ),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Reuse no finished step and no checkpoint.")] = False,
+    fresh: Fresh = False,
     fork: Annotated[
         bool,
-        typer.Option(
-            "--fork", help="Where an unfinished training with other settings is found, leave it and start one."
-        ),
+        Option("--fork", help="Where an unfinished training with other settings is found, leave it and start one."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved configuration as YAML and run nothing.")
+        bool, Option("--dry-run", help="Print the resolved configuration as YAML and run nothing.")
     ] = False,
 ) -> None:
     """Run a pipeline on this machine with the steps that a cluster would run.
@@ -70,7 +74,6 @@ def run(
       clinical-r1 run train --config my.yaml --set sft.epochs=2
       clinical-r1 run audit --set store=s3://audit/clinical-r1 --set days=7
     """
-    from clinical_r1.settings import shown
     from clinical_r1.training.checkpoints import FORK_VARIABLE
     from pipelines.runner import Request, run_pipeline, settled
     from pipelines.submit import local_parameters
@@ -91,14 +94,13 @@ def run(
 
 def experiments(
     names: Annotated[
-        list[str] | None, typer.Argument(help="ablate-rl, ablate-rewards, compare-synthesizers, ...; none = all.")
+        list[str] | None, Argument(help="ablate-rl, ablate-rewards, compare-synthesizers, ...; none = all.")
     ] = None,
     set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of all of them; repeatable."),
+        list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change one setting of all of them; repeatable.")
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder for runs, artifacts and checkpoints.")] = Path("runs"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Reuse no finished step and no checkpoint.")] = False,
+    runs: Runs = Path("runs"),
+    fresh: Fresh = False,
 ) -> None:
     """Run experiments on the simulated world: each has a report, states its answer with an interval, and prints its
     power; planted effects must be found (exit code 1 where one is missed). Finished steps are reused, shared ones are
@@ -109,15 +111,15 @@ def experiments(
       clinical-r1 experiments
       clinical-r1 experiments audit-verifier held-out-site
     """
-    from pipelines.runner import check_names, run_all
+    from pipelines.runner import run_all
 
-    if not run_all(check_names(names or []), set_ or [], runs, fresh):
+    if not run_all(names or [], set_ or [], runs, fresh):
         raise typer.Exit(1)
 
 
 def compile_pipelines(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline's name, or 'all'.")] = "all",
-    out: Annotated[Path, typer.Option(help="Folder for the YAML files.")] = Path("manifests/pipelines"),
+    pipeline: Annotated[str, Argument(help="A pipeline's name, or 'all'.")] = "all",
+    out: Annotated[Path, Option(help="Folder for the YAML files.")] = Path("manifests/pipelines"),
 ) -> None:
     """Compile pipelines to YAML that the Kubeflow dashboard takes (Pipelines > Upload pipeline).
 
@@ -138,3 +140,67 @@ def compile_pipelines(
         finally:
             temporary.unlink(missing_ok=True)
         typer.echo(str(target))
+
+
+def preflight(
+    config: Annotated[str, Argument(help="A shipped training configuration, or an SFT or PPO section as a file.")],
+    model: Annotated[Path | None, Option(help="Model folder; left out: Qwen2.5-7B.")] = None,
+    gpus: Annotated[int, Option(help="GPUs over all nodes; 0 = the configuration's processes.", min=0)] = 0,
+    gpu_gib: Annotated[float, Option(help="Memory of each GPU in GiB.", min=0)] = 80.0,
+    host_gib: Annotated[float, Option(help="Memory of each node in GiB; 0 = not checked.", min=0)] = 0.0,
+    disk_gib: Annotated[float, Option(help="Free disk of the state folder in GiB; 0 = not checked.", min=0)] = 0.0,
+) -> None:
+    """Estimate what memory and disk a training needs on each GPU, node and volume, before it is asked for.
+
+    Refuses (exit code 2) what cannot fit and names the nearest shipped configuration that does. An estimate from the
+    model's sizes; every training makes it again at its start, for the GPUs that it finds.
+
+    \b
+    Examples:
+      clinical-r1 preflight ppo-paper-7b-8x80-full
+      clinical-r1 preflight my-sft.yaml --model ./Qwen2.5-3B-Instruct --gpus 2 --gpu-gib 24 --host-gib 128
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from clinical_r1.training.ppo.config import PPOConfig
+    from clinical_r1.training.preflight import (
+        CONFIG_FOLDER,
+        GIB,
+        QWEN_7B,
+        Geometry,
+        check,
+        check_disk,
+        estimate,
+        micro_batch,
+    )
+    from clinical_r1.training.sft.config import SFTConfig
+
+    document = Document.read(config, Catalogue(Shelf(CONFIG_FOLDER, "training configuration")), "preflight")
+    if not document.data:
+        raise UserError(f"{document.source}: is empty; write the settings of SFT or PPO into it")
+    # A key that only PPO has tells which of the two it is.
+    only = PPOConfig.model_fields.keys() - SFTConfig.model_fields.keys()
+    kind: type[PPOConfig] | type[SFTConfig] = PPOConfig if document.data.keys() & only else SFTConfig
+    settings = document.filled().validate(kind)
+    geometry = Geometry.of(model) if model else QWEN_7B
+    world = gpus or settings.processes
+    need = estimate(settings, geometry, world)
+    table = Table("GiB", f"each of {world} GPU(s)", "each node's host memory", "disk", title=config)
+    kinds = (need.gpu, need.host, need.disk)
+    for name in dict.fromkeys(name for parts in kinds for name in parts):
+        sizes = (parts.get(name) for parts in kinds)
+        table.add_row(name, *("" if size is None else f"{size / GIB:.1f}" for size in sizes))
+    table.add_section()
+    table.add_row(
+        "all, with the framework's own", f"{need.gpu_gib:.1f}", f"{need.host_gib:.1f}", f"{need.disk_gib:.0f}"
+    )
+    Console().print(table)
+    if isinstance(settings, PPOConfig):
+        settings.accumulation(world)
+    else:
+        micro_batch(settings, world, tokens=0)
+    check(settings, geometry, world, gpu_gib, host_gib or float("inf"))
+    if disk_gib:
+        check_disk(need, disk_gib, 0.0, "--disk-gib")
+    typer.echo("fits")

@@ -17,7 +17,7 @@ from clinical_r1.step import CONTENTS
 from clinical_r1.synthesis.config import SynthesisConfig
 from pipelines.placement import Placement
 from pipelines.registry import EXPERIMENTS, load_pipeline, pipeline_of, titles_of
-from pipelines.runner import check_names
+from pipelines.runner import run_all
 
 SHARED = ("ablate-rl", "ablate-rewards", "compare-algorithms", "compare-synthesizers", "cross-language")
 SHARED_SECTIONS = ("records", "synthesis", "base_model", "reference_training", "reference_evaluation")
@@ -144,7 +144,7 @@ def test_titles_are_read_from_the_pipeline() -> None:
 
 def test_wrong_input_is_told_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown experiment 'ablate-r': did you mean 'ablate-rl'"):
-        check_names(["ablate-r"])
+        run_all(["ablate-r"], [], tmp_path, False)
     with pytest.raises(UserError, match="did you mean 'seeds'"):
         load_as(CONFIGS["ablate-rl"], "experiments/ablate-rl", ["experiment.seedz=[1]"])
     with pytest.raises(UserError, match="suspect 'nobody' is none of the judges"):
