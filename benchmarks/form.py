@@ -8,6 +8,7 @@ it registers the pipelines, and each Secret, ConfigMap, claim, key and image tha
 among what the chart installs. The last line is one JSON object.
 """
 
+import itertools
 import json
 import subprocess
 from collections.abc import Iterator
@@ -28,14 +29,8 @@ COMPILED = ROOT / "manifests" / "pipelines"
 RELEASES = ("r1", "clinical-r1", "the-department-of-endocrinology-and-metabolism-7")
 EXAMPLES = ("laptop", "one-gpu")
 """Values in which the chart brings everything; in production's the hospital brings some itself."""
-KINDS: dict[str, Any] = {
-    "STRING": str,
-    "NUMBER_INTEGER": (int, float),
-    "NUMBER_DOUBLE": (int, float),
-    "BOOLEAN": bool,
-    "LIST": list,
-    "STRUCT": dict,
-}
+KINDS: dict[str, Any] = {"STRING": str, "NUMBER_INTEGER": (int, float), "NUMBER_DOUBLE": (int, float), "BOOLEAN": bool}
+KINDS |= {"LIST": list, "STRUCT": dict}
 BY_THE_USER = ("endpoint_secret", "client_key_secret", "image_pull_secret")
 """Run parameters that name what only the user can make, or what not every installation has; pods start without."""
 
@@ -44,15 +39,13 @@ def form_problems(path: Path) -> Iterator[tuple[str, str]]:
     """(kind of problem, where) of one compiled pipeline."""
     parameters = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))["root"]["inputDefinitions"]["parameters"]
     for name, told in parameters.items():
-        place = f"{path.stem}.{name}"
+        place, kind, default = f"{path.stem}.{name}", told["parameterType"], told.get("defaultValue")
         if not told.get("isOptional") and "defaultValue" not in told:
             yield "required", place
         if not told.get("description", "").strip():
             yield "undescribed", place
-        default = told.get("defaultValue")
-        good = isinstance(default, KINDS[told["parameterType"]])
-        whole = told["parameterType"] != "NUMBER_INTEGER" or float(default).is_integer() if good else False
-        if not good or not whole or (isinstance(default, bool) and told["parameterType"] != "BOOLEAN"):
+        good = isinstance(default, KINDS[kind]) and (kind == "BOOLEAN" or not isinstance(default, bool))
+        if not good or (kind == "NUMBER_INTEGER" and not float(default).is_integer()):
             yield "invalid_defaults", place
     if "preset" in parameters:
         filled = {name: told.get("defaultValue") for name, told in parameters.items()}
@@ -73,10 +66,8 @@ def unresolved(helm: Path, example: str, release: str) -> Iterator[str]:
     documents = [one for one in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if one]
     there = {(one["kind"], one["metadata"]["name"]): one for one in documents}
     facts = Facts.of(there["ConfigMap", PLATFORM]["data"], PLATFORM)
-    registered: dict[str, str] = {}
-    for one in documents:
-        if one["kind"] == "ConfigMap":
-            registered |= {name: text for name, text in (one.get("data") or {}).items() if (COMPILED / name).is_file()}
+    maps = [one.get("data") or {} for one in documents if one["kind"] == "ConfigMap"]
+    registered = {name: text for data in maps for name, text in data.items() if (COMPILED / name).is_file()}
     missing = {path.name for path in COMPILED.glob("*.yaml")} - set(registered)
     yield from (f"{example} {release}: {name} is not registered" for name in sorted(missing))
     may_be_absent = {facts.run_parameters[name] for name in BY_THE_USER}
@@ -94,21 +85,17 @@ def unresolved(helm: Path, example: str, release: str) -> Iterator[str]:
 
 def main() -> None:
     """Print each problem, then the counts."""
-    counts = dict.fromkeys(("required", "undescribed", "invalid_defaults", "references_unresolved"), 0)
     paths = sorted(COMPILED.glob("*.yaml"))
-    for path in paths:
-        for kind, where in form_problems(path):
-            counts[kind] += 1
-            print(f"{kind}: {where}")
-    tools = subprocess.run(
-        [str(ROOT / "tests" / "chart" / "tools.sh")], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    helm = Path(tools.stdout.strip().splitlines()[-1]) / "helm"
-    for release in RELEASES:
-        for example in EXAMPLES:
-            for where in unresolved(helm, example, release):
-                counts["references_unresolved"] += 1
-                print(f"references_unresolved: {where}")
+    tools = [str(ROOT / "tests" / "chart" / "tools.sh")]
+    built = subprocess.run(tools, capture_output=True, text=True, check=True, cwd=ROOT)
+    helm = Path(built.stdout.strip().splitlines()[-1]) / "helm"
+    problems = [problem for path in paths for problem in form_problems(path)]
+    for release, example in itertools.product(RELEASES, EXAMPLES):
+        problems += [("references_unresolved", where) for where in unresolved(helm, example, release)]
+    counts = dict.fromkeys(("required", "undescribed", "invalid_defaults", "references_unresolved"), 0)
+    for kind, where in problems:
+        counts[kind] += 1
+        print(f"{kind}: {where}")
     print(json.dumps({"pipelines": len(paths), "releases": len(RELEASES), **counts}))
 
 

@@ -7,6 +7,7 @@ two baselines, and a Prometheus histogram with the same edges, can be compared b
 
 import bisect
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
@@ -107,19 +108,18 @@ def make_baseline(
     """Baseline of one model's predictions, drawn as `decoding` says; `cases` tells the language of each, `weights`
     is the model's hash."""
     language = {case.id: case.language for case in cases}
-    outcomes = dict.fromkeys((str(outcome) for outcome in Outcome), 0)
+    counts = Counter(prediction.outcome for prediction in predictions)
     lengths: dict[str, list[int]] = {}
     for prediction in predictions:
-        outcomes[prediction.outcome] += 1
         lengths.setdefault(language.get(prediction.case_id, "unknown"), []).append(prediction.reasoning_tokens)
     return Baseline(
         model=model,
         weights=weights,
         benchmark=benchmark,
         n=len(predictions),
-        lengths=LengthHistogram.of(length for group in lengths.values() for length in group),
+        lengths=LengthHistogram.of(prediction.reasoning_tokens for prediction in predictions),
         lengths_by_language={name: LengthHistogram.of(group) for name, group in sorted(lengths.items())},
-        outcomes=outcomes,
+        outcomes={str(outcome): counts[outcome] for outcome in Outcome},
         decoding=decoding,
         languages={name: len(group) for name, group in sorted(lengths.items())},
     )

@@ -6,8 +6,11 @@ wrong (pointers instead of weights, a missing shard, code of its own, no tokeniz
 """
 
 import hashlib
+import itertools
 import json
+import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,10 +52,8 @@ class ModelFolder:
     @property
     def window(self) -> int:
         """Longest sequence in tokens; 0 where config.json does not say."""
-        for key in ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length"):
-            if isinstance(self.text.get(key), int):
-                return int(self.text[key])
-        return 0
+        keys = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length")
+        return next((int(self.text[key]) for key in keys if isinstance(self.text.get(key), int)), 0)
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
@@ -78,15 +79,13 @@ class ModelFolder:
     @cached_property
     def licence(self) -> str:
         """What README.md's front matter or the LICENSE file says; empty where neither does."""
-        card = self.path / "README.md"
-        if card.is_file():
-            found = re.search(r"^license:\s*(\S+)", card.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-            if found:
-                return found[1].strip("\"'")
-        for name in ("LICENSE", "LICENSE.txt", "LICENSE.md"):
-            if (self.path / name).is_file():
-                text = (self.path / name).read_text(encoding="utf-8", errors="replace")
+        there = (self.path / name for name in ("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md"))
+        for file in (one for one in there if one.is_file()):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            if file.name != "README.md":
                 return next((line.strip() for line in text.splitlines() if line.strip()), "")[:80]
+            if found := re.search(r"^license:\s*(\S+)", text, re.MULTILINE):
+                return found[1].strip("\"'")
         return ""
 
 
@@ -147,12 +146,11 @@ def _check_config(folder: Path) -> dict[str, Any]:
 
 def _check_tokenizer(folder: Path) -> None:
     if not any(all((folder / name).is_file() for name in names) for names in TOKENIZERS):
-        raise UserError(
-            f"{folder} is no model folder: no tokenizer (tokenizer.json or tokenizer.model); copy it beside the weights"
-        )
-    for name in {name for names in TOKENIZERS for name in names}:
-        if (folder / name).is_file():
-            _refuse_pointer(folder / name)
+        hint = "no tokenizer (tokenizer.json or tokenizer.model); copy it beside the weights"
+        raise UserError(f"{folder} is no model folder: {hint}")
+    for path in (folder / name for name in itertools.chain(*TOKENIZERS)):
+        if path.is_file():
+            _refuse_pointer(path)
     for name in ("tokenizer.json", "tokenizer_config.json", "generation_config.json"):
         if "auto_map" in _json(folder / name, folder):
             raise UserError(f"{folder / name}: auto_map: the tokenizer brings code of its own, which is not run")
@@ -162,18 +160,16 @@ def _check_weights(folder: Path) -> int:
     """Every shard there and whole; returns how many numbers they hold."""
     index = folder / INDEX
     if not index.is_file():
-        numbered = sorted(p.name for p in folder.glob("*-of-*.safetensors"))
-        if numbered:
+        if numbered := sorted(path.name for path in folder.glob("*-of-*.safetensors")):
             raise UserError(f"{folder} is no whole model folder: {INDEX} missing beside {numbered[0]}; copy it again")
-        if not (folder / WHOLE).is_file():
-            pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
-            if pickled:
-                raise UserError(
-                    f"{folder}: {pickled[0]} is pickled, which can run code, and there is no {WHOLE}; "
-                    "save the model again with safetensors"
-                )
-            raise UserError(f"{folder} is no model folder: *.safetensors missing; copy the weights beside config.json")
-        return _numbers(_header(folder / WHOLE))
+        if (folder / WHOLE).is_file():
+            return _numbers(_header(folder / WHOLE))
+        if pickled := sorted(path.name for pattern in PICKLED for path in folder.glob(pattern)):
+            raise UserError(
+                f"{folder}: {pickled[0]} is pickled, which can run code, and there is no {WHOLE}; "
+                "save the model again with safetensors"
+            )
+        raise UserError(f"{folder} is no model folder: *.safetensors missing; copy the weights beside config.json")
     _refuse_pointer(index)
     weight_map = _json(index, folder).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
@@ -183,8 +179,7 @@ def _check_weights(folder: Path) -> int:
         if not (folder / name).is_file():
             raise UserError(f"{folder} is no whole model folder: {name} missing; copy the weights again")
         header = _header(folder / name)
-        lost = [tensor for tensor, shard in weight_map.items() if shard == name and tensor not in header]
-        if lost:
+        if lost := [tensor for tensor, shard in weight_map.items() if shard == name and tensor not in header]:
             raise UserError(f"{folder / name}: {lost[0]} is not in it and {INDEX} says so; copy the weights again")
         total += _numbers(header)
     return total
@@ -194,14 +189,11 @@ def _header(path: Path) -> dict[str, Any]:
     """The table at the start of a safetensors file; UserError where the file is cut, a pointer, or something else."""
     _refuse_pointer(path)
     size = path.stat().st_size
-    with open(path, "rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        try:
-            table = json.loads(handle.read(length)) if 2 <= length <= size - 8 else None
-        except ValueError:
-            table = None
     try:
-        tensors = {name: entry for name, entry in (table or {}).items() if name != "__metadata__"}
+        with open(path, "rb") as handle:
+            length = int.from_bytes(handle.read(8), "little")
+            table = json.loads(handle.read(length)) if 2 <= length <= size - 8 else {}
+        tensors = {name: entry for name, entry in table.items() if name != "__metadata__"}
         end = max(entry["data_offsets"][1] for entry in tensors.values())
     except (AttributeError, KeyError, TypeError, ValueError, IndexError):
         raise UserError(f"{path}: the weights cannot be read (no safetensors file); copy the model again") from None
@@ -213,36 +205,24 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _numbers(header: dict[str, Any]) -> int:
-    total = 0
-    for entry in header.values():
-        count = 1
-        for size in entry.get("shape", ()):
-            count *= size
-        total += count
-    return total
+    return sum(math.prod(entry.get("shape", ())) for entry in header.values())
 
 
 def _refuse_pointer(path: Path) -> None:
     with open(path, "rb") as handle:
-        start = handle.read(len(POINTER))
-    if start == POINTER:
-        raise UserError(
-            f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its clone, or download it again"
-        )
+        if handle.read(len(POINTER)) == POINTER:
+            hint = "run `git lfs pull` in its clone, or download it again"
+            raise UserError(f"{path} is a Git LFS pointer, not the file itself: {hint}")
 
 
 def _json(path: Path, folder: Path | None = None) -> dict[str, Any]:
     """A small JSON file; empty where there is none. `folder`: raise UserError where it is no JSON object."""
     if not path.is_file():
         return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        found = None
-        if folder is not None:
-            _refuse_pointer(path)
-    if isinstance(found, dict):
-        return found
+    with suppress(json.JSONDecodeError, UnicodeDecodeError):
+        if isinstance(found := json.loads(path.read_text(encoding="utf-8")), dict):
+            return found
     if folder is not None:
+        _refuse_pointer(path)
         raise UserError(f"{folder} is no model folder: {path.name} is not a JSON object; copy the model again")
     return {}

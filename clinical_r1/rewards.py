@@ -27,15 +27,12 @@ LONGEST_PERIOD = 64
 """Longest unit (in words or Chinese characters) that `repeats` takes for the body of a loop."""
 SHORT_UNIT_RUN = 12
 """A unit must fill at least this many words besides repeating, so that "very, very, very" is not a loop."""
-
-
 Level = Literal["category", "block"]
 """ICD-10 levels of a near miss, the closer one first (J18 is a category, J09-J18 its block)."""
-
-
 Signal = Literal["verdict", "choice", "rubric"]
 """What an answer is worth by one measure, from 0 to 1: the verifier's verdict (right 1, a near miss what the table
 says, wrong 0); the right option of a multiple-choice item, read by rules; the share of its rubric's points."""
+_UNIT = re.compile(rf"[{HAN}]|[^\W_]+|\S")
 
 
 class RewardTable(Strict):
@@ -141,9 +138,6 @@ def with_reasoning(outcome: Outcome, reasoning_tokens: int, thinking: str, rule:
     return long_enough and not repeats(thinking, rule.max_repeats)
 
 
-_UNIT = re.compile(rf"[{HAN}]|[^\W_]+|\S")
-
-
 def repeats(text: str, copies: int) -> bool:
     """Whether some phrase of up to 64 units (words, Chinese characters, marks) stands `copies` times in a row.
 
@@ -155,12 +149,8 @@ def repeats(text: str, copies: int) -> bool:
     for period in range(1, min(LONGEST_PERIOD, len(sequence) // copies) + 1):
         same = sequence[period:] == sequence[:-period]
         needed = max(period * (copies - 1), SHORT_UNIT_RUN - period)
-        if np.count_nonzero(same) >= needed and _longest_run(same) >= needed:
-            return True
+        if np.count_nonzero(same) >= needed:
+            breaks = np.concatenate(([-1], np.flatnonzero(~same), [len(same)]))
+            if np.diff(breaks).max() - 1 >= needed:  # the longest run
+                return True
     return False
-
-
-def _longest_run(flags: np.ndarray) -> int:
-    breaks = np.flatnonzero(~flags)
-    edges = np.concatenate(([-1], breaks, [len(flags)]))
-    return int(np.diff(edges).max() - 1)

@@ -35,11 +35,9 @@ class Referenced(Strict):
     @model_validator(mode="before")
     @classmethod
     def _take_one_text(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or ("reference" not in data and "references" in data):
+        if not isinstance(data, dict) or ("reference" not in data and ("references" in data or data.get("rubric"))):
             return data
         if "reference" not in data:
-            if data.get("rubric"):
-                return data
             raise ValueError("reference: missing")
         given = {key: value for key, value in data.items() if key != "reference"}
         text, listed = data["reference"], data.get("references")
@@ -227,12 +225,7 @@ class Usage(Strict):
     """In the currency of the endpoint's price list."""
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            calls=self.calls + other.calls,
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-            cost=self.cost + other.cost,
-        )
+        return Usage(**{name: value + getattr(other, name) for name, value in self})
 
 
 class Trace(Referenced):
@@ -319,12 +312,10 @@ def iter_jsonl(path: str | os.PathLike[str], model: type[RecordT]) -> Iterator[R
     # As bytes: a line that is not UTF-8 is a bad line like any other.
     with open(path, "rb") as handle:
         for number, line in enumerate(handle, 1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)  # editors on Windows put it there
-            if not line.strip():
-                continue
             try:
-                yield model.model_validate_json(line)
+                # Editors on Windows begin a file with a mark.
+                if text := (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip():
+                    yield model.model_validate_json(text)
             except ValidationError as error:
                 raise UserError(f"{path}:{number}: not a {model.__name__}: {first_problem(error)}") from None
 
@@ -349,6 +340,5 @@ def first_problem(error: ValidationError) -> str:
     """The first problem of a pydantic error as `key: message` (the message alone where it is about several keys),
     without the offending value (it may be record text)."""
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
+    place = ".".join(map(str, problem["loc"]))
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')}".removeprefix(": ")

@@ -23,7 +23,6 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from clinical_r1.errors import UserError, near_miss
-from clinical_r1.schema import first_problem
 
 Key = tuple[str, ...]
 
@@ -102,19 +101,15 @@ class Document:
     @classmethod
     def read(cls, name: str | Path, catalogue: Catalogue = Catalogue(), option: str = "--config") -> Self:
         """A file, or a shipped configuration by its name, with everything that it extends. Raises UserError."""
-        if catalogue.files:
-            path = catalogue.files.find(str(name), f"{option} {name}")
-        else:
-            path = Path(name)
-            if not path.is_file():
-                raise UserError(f"{option} {path}: no such file: give a YAML file")
+        path = catalogue.files.find(str(name), f"{option} {name}") if catalogue.files else Path(name)
+        if not path.is_file():
+            raise UserError(f"{option} {path}: no such file: give a YAML file")
         return cls._extended(path, catalogue, 0)
 
     @classmethod
     def _extended(cls, path: Path, catalogue: Catalogue, depth: int) -> Self:
         data, lines = read_yaml(path)
-        if data is None:
-            data = {}
+        data = {} if data is None else data
         if not isinstance(data, dict):
             raise UserError(f"{path}: expected a mapping: write `key: value` lines")
         made = cls(data, {key: f"{path}:{line}" for key, line in lines.items()}, catalogue, str(path))
@@ -196,7 +191,7 @@ class Document:
                 raise UserError(f"{where}: the environment has no ${{{unset[0]}}}: export it, or write the value")
             return VARIABLE.sub(lambda match: os.environ[match[1]], value)
 
-        self.data = _each(self.data, fill)
+        self.data = each(self.data, fill)
         return self
 
     def validate(self, model: type[ModelT]) -> ModelT:
@@ -210,10 +205,12 @@ class Document:
         try:
             made = model.model_validate(self.data)
         except ValidationError as error:
-            problem = _worst(error)
-            key = tuple(str(part) for part in problem["loc"])
-            raise UserError(f"{self._blamed(key)}: {explain(error, model)}") from None
-        _each(made.model_dump(), finite)
+            problems = error.errors(include_url=False)
+            # An unknown key explains a missing one beside it, so it is told first.
+            problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
+            key = tuple(map(str, problem["loc"]))
+            raise UserError(f"{self._blamed(key)}: {_explained(problem, key, model)}") from None
+        each(made.model_dump(), finite)
         return made
 
     def place(self, key: Key) -> str:
@@ -287,7 +284,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[Key, int]]:
             _refuse_twice(node, path, count(1))
             data = loader.construct_document(node)
             # Aliases (`*endpoint`) become copies: an option changes the one key that it names.
-            return _each(data, lambda value, _: value), dict(_lines(node, ()))
+            return each(data, lambda value, _: value), dict(_lines(node, ()))
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-45 looks like a date
@@ -327,10 +324,8 @@ def _lines(node: yaml.Node, key: Key) -> Iterator[tuple[Key, int]]:
             yield from _lines(value, below)
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem as `key: message`, an unknown key or choice with its near miss."""
-    problem = _worst(error)
-    key = [str(part) for part in problem["loc"]]
+def _explained(problem: Any, key: Key, model: type[BaseModel]) -> str:
+    """The problem as `key: message`, an unknown key or choice with its near miss."""
     if problem["type"] == "extra_forbidden":
         known = sorted({name for kind in _models_at(model, key[:-1]) for name in kind.model_fields})
         return f"unknown key '{'.'.join(key)}': {near_miss(key[-1], known) or 'known: ' + ', '.join(known)}"
@@ -338,16 +333,10 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     if problem["type"] == "literal_error" and isinstance(problem.get("input"), str):
         choices = re.findall(r"'([^']*)'", str(problem.get("ctx", {}).get("expected", "")))
         return "; ".join(filter(None, (text, near_miss(problem["input"], choices))))
-    return text if problem["loc"] else first_problem(error)
+    return text
 
 
-def _worst(error: ValidationError) -> Any:
-    """An unknown key explains a missing one beside it, so it is told first."""
-    problems = error.errors(include_url=False)
-    return next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
-
-
-def _models_at(model: Any, key: list[str]) -> list[type[BaseModel]]:
+def _models_at(model: Any, key: Key) -> list[type[BaseModel]]:
     """The models that may stand at a key: fields, list items, values of mappings, members of unions."""
     kinds = _members(model)
     for part in key:
@@ -381,12 +370,12 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return base | over | joined
 
 
-def _each(value: Any, change: Callable[[Any, Key], Any], key: Key = ()) -> Any:
+def each(value: Any, change: Callable[[Any, Key], Any], key: Key = ()) -> Any:
     """Plain data without shared parts, each value in them changed; `change` takes it and its key."""
     if isinstance(value, dict):
-        return {name: _each(below, change, (*key, str(name))) for name, below in value.items()}
+        return {name: each(below, change, (*key, str(name))) for name, below in value.items()}
     if isinstance(value, list | tuple):
-        return [_each(below, change, (*key, str(number))) for number, below in enumerate(value)]
+        return [each(below, change, (*key, str(number))) for number, below in enumerate(value)]
     return change(value, key)
 
 

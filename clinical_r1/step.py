@@ -23,8 +23,10 @@ from clinical_r1.settings import VARIABLE
 
 STEP_FILE = "step.json"
 TERMINATION_LOG = Path("/dev/termination-log")
-_LONGEST = 1000
-"""Characters; the kubelet keeps 4096 bytes."""
+CONTENTS = "contents"
+"""Key beside a step's settings: digests of the files that they name (`clinical_r1.runs.sources`)."""
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
+_SUFFIXES = {".py", ".yaml", ".yml", ".j2", ".json", ".html", ".css", ".js", ".md", ".tsv"}
 
 
 @contextmanager
@@ -87,12 +89,7 @@ def one_sentence(step: str) -> Iterator[None]:
 def _say_in_the_end(sentence: str) -> None:
     if TERMINATION_LOG.exists():
         with suppress(OSError):
-            TERMINATION_LOG.write_text(sentence[:_LONGEST] + "\n", encoding="utf-8")
-
-
-CONTENTS = "contents"
-"""Key beside a step's settings: digests of the files that they name (`clinical_r1.runs.sources`)."""
-SettingsT = TypeVar("SettingsT", bound=BaseModel)
+            TERMINATION_LOG.write_text(sentence[:1000] + "\n", encoding="utf-8")  # the kubelet keeps 4096 bytes
 
 
 def load_settings(model: type[SettingsT], text: str) -> SettingsT:
@@ -116,15 +113,11 @@ def load_settings(model: type[SettingsT], text: str) -> SettingsT:
         raise UserError(f"{model.__name__}: {first_problem(error)}") from None
 
 
-_FOLDERS = ("clinical_r1", "components")
-_SUFFIXES = {".py", ".yaml", ".yml", ".j2", ".json", ".html", ".css", ".js", ".md", ".tsv"}
-
-
 def code_version() -> str:
     """First 12 hex digits of the SHA-256 over the library's and the components' files (names and contents)."""
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
-    for folder in _FOLDERS:
+    for folder in ("clinical_r1", "components"):
         for path in sorted((root / folder).rglob("*")):
             # What `runs` makes of a configuration stands in the arguments of the steps.
             if path.suffix in _SUFFIXES and not {"__pycache__", "runs"} & set(path.parts[len(root.parts) :]):

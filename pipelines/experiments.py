@@ -40,69 +40,28 @@ def _experiments(
 ) -> dsl.Dataset:
     """Each arm is {"name", "training", "evaluation", "state_dir"}; settings are JSON, empty where there is nothing to
     do."""
-    prepared = place.step(
-        prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version, simulator=simulator),
-        "Read and split records",
-    )
-    splits = place.hashes_patients(prepared).outputs["splits"]
     shared = {"code_version": code_version, "simulator": simulator}
-    synthesized = synthesize_shard(config=synthesis, shard=WHOLE, splits=splits, state_dir=state_dir, **shared)
+    here = {"state_dir": state_dir, **shared}
+    prepared = prepare_records(config=records, sources_sha256=sources_sha256, **shared)
+    prepared = place.step(prepared, "Read and split records")
+    splits = place.hashes_patients(prepared).outputs["splits"]
+    synthesized = synthesize_shard(config=synthesis, shard=WHOLE, splits=splits, **here)
     traces = place.calls(place.step(synthesized, "Synthesize traces")).outputs["traces"]
     arranged = prepare_arms_data(settings=arms_data, splits=splits, traces=traces, state_dir=arms_state_dir, **shared)
     data = place.hashes_patients(place.calls(place.step(arranged, "Prepare the arms' data"))).outputs
-    base = place.step(
-        provide_base_model(
-            config=base_model, code_version=code_version, state_dir=state_dir, splits=splits, traces=traces
-        ),
-        "Get the base model",
-    ).outputs["model"]
-    reference = place.train(
-        train_arm(
-            settings=reference_training,
-            splits=splits,
-            traces=traces,
-            base=base,
-            reference=base,
-            state_dir=state_dir,
-            **shared,
-        ),
-        "Train the reference",
-    )
-    before = place.train(
-        evaluate_arm(
-            name="reference",
-            settings=reference_evaluation,
-            splits=data["arms_splits"],
-            model=reference.outputs["model"],
-            state_dir=state_dir,
-            **shared,
-        ),
-        "Evaluate the reference",
-    )
+    made = {"code_version": code_version, "state_dir": state_dir, "splits": splits, "traces": traces}
+    base = place.step(provide_base_model(config=base_model, **made), "Get the base model").outputs["model"]
+    of_reference = {"settings": reference_training, "splits": splits, "traces": traces}
+    reference = place.train(train_arm(base=base, reference=base, **of_reference, **here), "Train the reference")
+    referred = reference.outputs["model"]
+    asked = {"name": "reference", "settings": reference_evaluation, "splits": data["arms_splits"]}
+    before = place.train(evaluate_arm(model=referred, **asked, **here), "Evaluate the reference")
     with dsl.ParallelFor(items=arms, name="Arms", parallelism=ARMS_AT_ONCE) as arm:
-        trained = place.train(
-            train_arm(
-                settings=arm.training,
-                splits=data["arms_splits"],
-                traces=data["arms_traces"],
-                base=base,
-                reference=reference.outputs["model"],
-                state_dir=arm.state_dir,
-                **shared,
-            ),
-            "Train the arm",
-        )
-        evaluated = place.train(
-            evaluate_arm(
-                name=arm.name,
-                settings=arm.evaluation,
-                splits=data["arms_splits"],
-                model=trained.outputs["model"],
-                state_dir=arm.state_dir,
-                **shared,
-            ),
-            "Evaluate the arm",
-        )
+        own = {"splits": data["arms_splits"], "state_dir": arm.state_dir, **shared}
+        started = {"base": base, "reference": referred, "traces": data["arms_traces"]}
+        trained = place.train(train_arm(settings=arm.training, **started, **own), "Train the arm")
+        told = {"name": arm.name, "settings": arm.evaluation, "model": trained.outputs["model"]}
+        evaluated = place.train(evaluate_arm(**told, **own), "Evaluate the arm")
     for task in (reference, before, trained, evaluated):
         place.calls(task)
     written = write_experiment_report(

@@ -25,7 +25,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import psutil
 from rich.console import Console
@@ -135,7 +134,11 @@ def run_local(job: LocalJob, console: Console) -> None:
         except (KeyboardInterrupt, Terminated):
             where = f" in step '{tracker.current.title}'" if tracker.current else ""
             console.print(f"stopping{where}: a training ends its step and writes a checkpoint first")
-            _stop(process, log)
+            # There is no limit to a training's last step. After another Ctrl-C this command ends at once; the worker
+            # does not, and holds the run's lock until its steps have ended.
+            process.terminate()
+            log.writelines(process.stdout)
+            process.wait()
             command = "the same command without --fresh" if job.fresh else "the same command"
             console.print(f"stopped{where}; {command} goes on there")
             raise
@@ -168,17 +171,6 @@ def _start_worker(job: LocalJob) -> subprocess.Popen:
         pass_fds=(job.lock,),
         env={**_THREADS, **os.environ, "PYTHONUNBUFFERED": "1", **_SAFE_PATH},
     )
-
-
-def _stop(process: subprocess.Popen, log: IO[str]) -> None:
-    """SIGTERM to the worker, which tells its steps and ends after them: there is no limit to a training's last step.
-
-    After another Ctrl-C this command ends at once; the worker does not, and holds the run's lock until it has.
-    """
-    assert process.stdout is not None
-    process.terminate()
-    log.writelines(process.stdout)
-    process.wait()
 
 
 def on_sigterm(_number: int, _frame: object) -> None:

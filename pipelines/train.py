@@ -56,115 +56,62 @@ def _train(
     for the model's manifest; `simulator` is what the steps simulate beside them, empty for real endpoints.
     """
     plan = place.plan(nodes, deadline_hours)
+    job = plan.outputs["job"]
     resumed = {"state_dir": state_dir, "code_version": code_version}
     simulated = {**resumed, "simulator": simulator}
-    prepared = place.step(
-        prepare_records(config=records, sources_sha256=sources_sha256, code_version=code_version, simulator=simulator),
-        "Read and split records",
-    )
-    place.hashes_patients(prepared)
-    splits = prepared.outputs["splits"]
+    unresumed = {"code_version": code_version, "simulator": simulator}
+    prepared = prepare_records(config=records, sources_sha256=sources_sha256, **unresumed)
+    prepared = place.step(prepared, "Read and split records")
+    splits = place.hashes_patients(prepared).outputs["splits"]
     with dsl.ParallelFor(items=shards, name="Shards of the synthesis") as shard:
         part = synthesize_shard(config=synthesis, shard=shard, splits=splits, **simulated)
         place.calls(place.step(part, "Synthesize traces"))
-    synthesized = place.step(
-        merge_traces(
-            config=synthesis,
-            datasets_dir=datasets_dir,
-            splits=splits,
-            shards=dsl.Collected(part.outputs["traces"]),
-            **resumed,
-        ),
-        "Merge the traces",
-    )
-    traces = synthesized.outputs["traces"]
-    base = place.step(
-        provide_base_model(config=base_model, splits=splits, traces=traces, **resumed),
-        "Get the base model",
-    )
-    tuned = place.train(
-        fine_tune(
-            config=sft,
-            traces=traces,
-            base_model_folder=base.outputs["folder"],
-            job=plan.outputs["job"],
-            **resumed,
-        ),
-        "Fine-tune (SFT)",
-        plan,
-    )
-    reinforced = place.train(
-        reinforce(
-            config=ppo,
-            splits=splits,
-            sft_model=tuned.outputs["model"],
-            job=plan.outputs["job"],
-            **simulated,
-        ),
-        "Reinforce (RL)",
-        plan,
-    )
+    parts = dsl.Collected(part.outputs["traces"])
+    merged = merge_traces(config=synthesis, datasets_dir=datasets_dir, splits=splits, shards=parts, **resumed)
+    traces = place.step(merged, "Merge the traces").outputs["traces"]
+    provided = provide_base_model(config=base_model, splits=splits, traces=traces, **resumed)
+    base = place.step(provided, "Get the base model").outputs["folder"]
+    tuned = fine_tune(config=sft, traces=traces, base_model_folder=base, job=job, **resumed)
+    sft_model = place.train(tuned, "Fine-tune (SFT)", plan).outputs["model"]
+    reinforced = reinforce(config=ppo, splits=splits, sft_model=sft_model, job=job, **simulated)
+    model = place.train(reinforced, "Reinforce (RL)", plan).outputs["model"]
     evaluated = {
         name: place.train(
-            evaluate_model(name=name, config=evaluation, splits=splits, model=task.outputs["model"], **simulated),
-            title,
+            evaluate_model(name=name, config=evaluation, splits=splits, model=answering, **simulated), title
         )
-        for name, task, title in (("sft", tuned, "Evaluate after SFT"), ("ppo", reinforced, "Evaluate after RL"))
+        for name, answering, title in (("sft", sft_model, "Evaluate after SFT"), ("ppo", model, "Evaluate after RL"))
     }
-    gated = place.train(
-        gate_model(
-            config=gate,
-            evaluation=evaluation,
-            base_model_folder=base.outputs["folder"],
-            splits=splits,
-            model=reinforced.outputs["model"],
-            predictions=evaluated["ppo"].outputs["predictions"],
-            **simulated,
-        ),
-        "Promotion gate",
+    sft_predictions, predictions = (task.outputs["predictions"] for task in evaluated.values())
+    models = {"base_model_folder": base, "model": model}
+    judged = {"config": gate, "evaluation": evaluation, "predictions": predictions}
+    gated = place.train(gate_model(splits=splits, **models, **judged, **simulated), "Promotion gate")
+    decision = gated.outputs["decision"]
+    known = {"code_version": code_version, "splits": splits, "traces": traces, "decision": decision}
+    written = write_train_report(
+        config=report,
+        sft_model=sft_model,
+        ppo_model=model,
+        sft_predictions=sft_predictions,
+        ppo_predictions=predictions,
+        **known,
     )
-    written = place.step(
-        write_train_report(
-            config=report,
-            code_version=code_version,
-            splits=splits,
-            traces=traces,
-            sft_model=tuned.outputs["model"],
-            ppo_model=reinforced.outputs["model"],
-            sft_predictions=evaluated["sft"].outputs["predictions"],
-            ppo_predictions=evaluated["ppo"].outputs["predictions"],
-            decision=gated.outputs["decision"],
-        ),
-        "Write the report",
+    pages = place.step(written, "Write the report").outputs["report"]
+    published = publish_model(
+        name=model_name,
+        models_uri=models_uri,
+        settings=settings,
+        sources_sha256=sources_sha256,
+        model=model,
+        predictions=predictions,
+        report=pages,
+        **known,
     )
-    published = place.step(
-        publish_model(
-            name=model_name,
-            models_uri=models_uri,
-            settings=settings,
-            code_version=code_version,
-            sources_sha256=sources_sha256,
-            splits=splits,
-            traces=traces,
-            model=reinforced.outputs["model"],
-            predictions=evaluated["ppo"].outputs["predictions"],
-            decision=gated.outputs["decision"],
-            report=written.outputs["report"],
-        ),
-        "Publish the model",
-    )
-    served = deploy_published(
-        uri=published.outputs["uri"],
-        mode=deploy,
-        code_version=code_version,
-        splits=splits,
-        decision=gated.outputs["decision"],
-    )
+    uri = place.step(published, "Publish the model").outputs["uri"]
+    served = deploy_published(uri=uri, mode=deploy, code_version=code_version, splits=splits, decision=decision)
     place.asks_the_model(place.step(served, "Deploy the model")).set_caching_options(False)
     for task in (reinforced, *evaluated.values(), gated):
         place.calls(task)
-    outputs = tuned.outputs["model"], reinforced.outputs["model"], gated.outputs["decision"], written.outputs["report"]
-    return Outputs(traces, *outputs)
+    return Outputs(traces, sft_model, model, decision, pages)
 
 
 FORMS = both_forms(

@@ -24,32 +24,9 @@ WHOLE = "none"
 """The preset of a run whose overrides are its whole configuration."""
 FORMS: dict[str, dict[str, list[Any]]] = yaml.safe_load(Path(__file__).with_name("form.yaml").read_text("utf-8"))
 """Pipeline -> parameter -> [type, default, what it is, the settings that it is ...]."""
+RULES = FORMS.pop("placed")
+"""Parameter -> [what the whole of its text has to match, the fix]."""
 FORMS["experiments"] |= {name: row for name, row in FORMS["train"].items() if name not in FORMS["experiments"]}
-
-_NAME = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*"
-_OBJECT = (_NAME, "write the name of an object in the namespace: small letters, digits, dashes and dots")
-_CPU = (r"(?!0+(\.0+)?m?$)([0-9]+(\.[0-9]+)?|[0-9]+m)", "write processors above 0, such as 500m or 4")
-_BYTES = (
-    r"(?!0+(\.0+)?[A-Za-z])[0-9]+(\.[0-9]+)?[kMGTPE]i?",
-    "write a quantity above 0 with its unit, such as 512Mi or 32Gi",
-)
-RULES: dict[str, tuple[str, str]] = {
-    "deploy": ("none|dark|replicas", "write none, dark or replicas"),
-    "model_name": (r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "write small letters, digits and dashes, at most 63"),
-    "models_uri": (r"(s3://[a-z0-9][a-z0-9.-]*/[^\s?#]+|/\S+)?", "write s3://BUCKET/models, or leave it empty"),
-    "image": (r"[^\s@]+(@sha256:[0-9a-f]{64})?", "write an image with its tag or digest, without spaces"),
-    "accelerator": (r"([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "write a resource, as nvidia.com/gpu"),
-    "accelerators": ("[0-9]{1,4}", "write a whole number, 0 for none"),
-    "cpu": _CPU,
-    "data_cpu": _CPU,
-    "memory": _BYTES,
-    "data_memory": _BYTES,
-    "storage_size": (f"({_BYTES[0]})?", _BYTES[1] + ", or leave it empty"),
-    "storage_class": (f"({_NAME})?", _OBJECT[1].replace(" in the namespace", "") + ", or leave it empty"),
-    **dict.fromkeys(("claim", "image_pull_secret", "store_secret", "endpoint_secret", "patient_secret"), _OBJECT),
-    **dict.fromkeys(("client_key_secret", "ca_config_map"), _OBJECT),
-}
-"""Parameter -> (what the whole of its text has to match, the fix)."""
 _LABEL = r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
 _TAINT = {"key", "operator", "value", "effect", "tolerationSeconds"}
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ from clinical_r1.runs.config import AuditVerifier, CrossLanguage, ExperimentConf
 from clinical_r1.runs.form import check_key, endpoint_of, filled_in, overrides_of, put_parameters, settle
 from clinical_r1.runs.sources import as_argument, fingerprint, own_cases, simulated, with_traces, with_world
 from clinical_r1.schema import Case, read_jsonl
-from clinical_r1.settings import Document, shown
+from clinical_r1.settings import Document, Key, each, shown
 from clinical_r1.simulator.beside import ADDRESS_VARIABLE
 from clinical_r1.step import code_version
 from clinical_r1.training.base import check_base_model, published
@@ -104,20 +104,14 @@ def _check_simulated(config: RunConfig) -> None:
 
 def check_keys(config: BaseModel, there: Collection[str]) -> None:
     """Raise UserError for a key of an endpoint that is not among those `there`: a cluster's steps see no others."""
-    for key, name in _key_names(config.model_dump(mode="json"), ()):
-        if name and name not in there:
+
+    def check(name: Any, key: Key) -> None:
+        if key[-1] == "api_key_env" and name and name not in there:
             hint = near_miss(name, ENDPOINT_KEYS) if name not in ENDPOINT_KEYS else "put it there"
-            known = hint or f"name one of {', '.join(ENDPOINT_KEYS)}"
-            raise UserError(f"{key}: {name}: steps see no key of that name in the Secret of `endpoint_secret`: {known}")
+            known = f"in the Secret of `endpoint_secret`: {hint or 'name one of ' + ', '.join(ENDPOINT_KEYS)}"
+            raise UserError(f"{'.'.join(key)}: {name}: steps see no key of that name {known}")
 
-
-def _key_names(value: Any, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    if isinstance(value, list):
-        value = {str(number): one for number, one in enumerate(value)}
-    for name, below in value.items() if isinstance(value, dict) else ():
-        if name == "api_key_env":
-            yield ".".join((*above, name)), below
-        yield from _key_names(below, (*above, name))
+    each(config.model_dump(mode="json"), check)
 
 
 def state_dir_of(pipeline: str, config: RunConfig) -> str:

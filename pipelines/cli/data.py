@@ -41,7 +41,6 @@ def import_traces(
     Example:
       clinical-r1 traces import medical_o1_sft.json --against splits --out traces/medical-o1
     """
-
     from clinical_r1.synthesis.config import SynthesisConfig
     from clinical_r1.synthesis.dataset import CARD
     from clinical_r1.synthesis.run import take_traces
@@ -96,7 +95,6 @@ def import_records(
       clinical-r1 import-records notes.csv --name ward-7 --map question=note,reference=diagnosis,patient=pid \\
         --store s3://clinical-r1/records
     """
-
     from clinical_r1.runs.sources import preview, store_records
 
     if not path.exists():

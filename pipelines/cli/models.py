@@ -115,7 +115,14 @@ def promote(
     Example: clinical-r1 models promote clinicalgpt-r1 candidate --approved-by "Dr. Li" --reason "better in cardiology"
     """
     place = open_store(store)
-    newer = _read_gate(gate) if gate else None
+    newer = None
+    if gate:
+        if not gate.is_file():
+            raise UserError(f"--gate {gate}: no such file: give the gate.json that the gate wrote")
+        try:
+            newer = Gate.model_validate_json(gate.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise UserError(f"--gate {gate}: not a gate result: {first_problem(error)}") from None
     aliases = models.promote(place, name, version, approved_by, reason, newer, override_hold, override_refusal)
     typer.echo(f"production: {place.uri}/{name}/{aliases.production}")
     typer.echo(f"previous: {aliases.previous or 'none'}")
@@ -195,15 +202,6 @@ def import_model(
     facts = Facts(origin="imported", base_model=base_model, base_revision=known, licence=licence)
     manifest = models.publish(place, name, folder, facts, version=version, by="import-model", say=typer.echo)
     typer.echo(f"imported: {place.uri}/{name}/{manifest.version}")
-
-
-def _read_gate(path: Path) -> Gate:
-    if not path.is_file():
-        raise UserError(f"--gate {path}: no such file: give the gate.json that the gate wrote")
-    try:
-        return Gate.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise UserError(f"--gate {path}: not a gate result: {first_problem(error)}") from None
 
 
 def serve(
