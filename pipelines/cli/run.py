@@ -163,34 +163,25 @@ def preflight(
     from rich.console import Console
     from rich.table import Table
 
+    from clinical_r1.training import preflight as memory
     from clinical_r1.training.ppo.config import PPOConfig
-    from clinical_r1.training.preflight import (
-        CONFIG_FOLDER,
-        GIB,
-        QWEN_7B,
-        Geometry,
-        check,
-        check_disk,
-        estimate,
-        micro_batch,
-    )
     from clinical_r1.training.sft.config import SFTConfig
 
-    document = Document.read(config, Catalogue(Shelf(CONFIG_FOLDER, "training configuration")), "preflight")
+    document = Document.read(config, Catalogue(Shelf(memory.CONFIG_FOLDER, "training configuration")), "preflight")
     if not document.data:
         raise UserError(f"{document.source}: is empty; write the settings of SFT or PPO into it")
     # A key that only PPO has tells which of the two it is.
     only = PPOConfig.model_fields.keys() - SFTConfig.model_fields.keys()
     kind: type[PPOConfig] | type[SFTConfig] = PPOConfig if document.data.keys() & only else SFTConfig
     settings = document.filled().validate(kind)
-    geometry = Geometry.of(model) if model else QWEN_7B
+    geometry = memory.Geometry.of(model) if model else memory.QWEN_7B
     world = gpus or settings.processes
-    need = estimate(settings, geometry, world)
+    need = memory.estimate(settings, geometry, world)
     table = Table("GiB", f"each of {world} GPU(s)", "each node's host memory", "disk", title=config)
     kinds = (need.gpu, need.host, need.disk)
     for name in dict.fromkeys(name for parts in kinds for name in parts):
         sizes = (parts.get(name) for parts in kinds)
-        table.add_row(name, *("" if size is None else f"{size / GIB:.1f}" for size in sizes))
+        table.add_row(name, *("" if size is None else f"{size / memory.GIB:.1f}" for size in sizes))
     table.add_section()
     table.add_row(
         "all, with the framework's own", f"{need.gpu_gib:.1f}", f"{need.host_gib:.1f}", f"{need.disk_gib:.0f}"
@@ -199,8 +190,8 @@ def preflight(
     if isinstance(settings, PPOConfig):
         settings.accumulation(world)
     else:
-        micro_batch(settings, world, tokens=0)
-    check(settings, geometry, world, gpu_gib, host_gib or float("inf"))
+        memory.micro_batch(settings, world, tokens=0)
+    memory.check(settings, geometry, world, gpu_gib, host_gib or float("inf"))
     if disk_gib:
-        check_disk(need, disk_gib, 0.0, "--disk-gib")
+        memory.check_disk(need, disk_gib, 0.0, "--disk-gib")
     typer.echo("fits")
