@@ -6,7 +6,6 @@ two baselines, and a Prometheus histogram with the same edges, can be compared b
 """
 
 import bisect
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -54,11 +53,6 @@ class LengthHistogram(Strict):
     def n(self) -> int:
         return sum(self.counts)
 
-    @property
-    def mean(self) -> float:
-        """Mean length in tokens; 0.0 where there is nothing."""
-        return self.total_tokens / self.n if self.n else 0.0
-
 
 class Baseline(Strict):
     """Reasoning of one model on its evaluation cases."""
@@ -90,11 +84,6 @@ class Baseline(Strict):
     def shares(self) -> dict[str, float]:
         """Share of each outcome; empty where nothing was predicted."""
         return {name: count / self.n for name, count in self.outcomes.items()} if self.n else {}
-
-    @property
-    def reasoning_rate(self) -> float:
-        """Share of well-formed outputs: one closed thought and an answer."""
-        return self.outcomes.get(Outcome.OK, 0) / self.n if self.n else 0.0
 
 
 def make_baseline(
@@ -141,19 +130,3 @@ def read_baseline(path: Path) -> Baseline:
         return Baseline.model_validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         raise UserError(f"{path}: not a reasoning baseline: {first_problem(error)}; run the evaluation again") from None
-
-
-def population_stability(expected: Sequence[int], observed: Sequence[int]) -> float:
-    """Population stability index of two aligned histograms (counts); both smoothed by half a count a bucket.
-
-    Below 0.1 is usually read as stable, above 0.25 as a shift. 0.0 where either side is empty.
-    """
-    if not sum(expected) or not sum(observed):
-        return 0.0
-    size = len(expected)
-    total_expected, total_observed = sum(expected) + size / 2, sum(observed) + size / 2
-    psi = 0.0
-    for before, after in zip(expected, observed, strict=True):
-        p, q = (before + 0.5) / total_expected, (after + 0.5) / total_observed
-        psi += (q - p) * math.log(q / p)
-    return psi

@@ -9,7 +9,6 @@ from clinical_r1.baseline import (
     EDGES,
     LengthHistogram,
     make_baseline,
-    population_stability,
     read_baseline,
     write_baseline,
 )
@@ -48,8 +47,7 @@ def test_round_trip(tmp_path):
     assert baseline.n == 3
     assert baseline.outcomes == {str(o): 0 for o in Outcome} | {"ok": 2, "unclosed": 1}
     assert baseline.languages == {"en": 1, "zh": 2}
-    assert baseline.lengths.mean == pytest.approx(230 / 3)
-    assert baseline.reasoning_rate == pytest.approx(2 / 3)
+    assert baseline.lengths.total_tokens == 230
     write_baseline(baseline, tmp_path)
     assert read_baseline(tmp_path) == baseline
 
@@ -60,13 +58,6 @@ def test_unreadable_baselines_are_user_errors(tmp_path):
     (tmp_path / "reasoning_baseline.json").write_text('{"n": -1}', encoding="utf-8")
     with pytest.raises(UserError, match="not a reasoning baseline"):
         read_baseline(tmp_path)
-
-
-def test_drift_numbers():
-    same = [10, 30, 40, 20]
-    assert population_stability(same, [2 * x for x in same]) == pytest.approx(0, abs=1e-3)
-    assert population_stability(same, [40, 30, 20, 10]) > 0.25
-    assert population_stability(same, [0, 0, 0, 0]) == 0
 
 
 def test_serving_reads_it_without_torch():
