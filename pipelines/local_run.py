@@ -35,10 +35,6 @@ from clinical_r1.errors import UserError
 from pipelines.progress import Forecast, StepTracker, live_table, plain_view
 from pipelines.registry import load_pipeline
 
-# OpenMP threads that spin while they wait slow every other process on a small machine down by a factor of 3 to 5.
-_THREADS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-# Steps start Python of their own: none of them imports from the folder that the user happens to stand in.
-_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 _STOPPING = threading.Lock()
 
 
@@ -159,6 +155,10 @@ def _start_worker(job: LocalJob) -> subprocess.Popen:
     }
     job_file = job.run_dir / "job.json"
     write_text(job_file, json.dumps(description, indent=1))
+    # OpenMP threads that spin while they wait slow every other process on a small machine down by a factor of 3 to 5.
+    # Steps start Python of their own: none of them imports from the folder that the user happens to stand in.
+    told = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+    environment = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"} | os.environ | told
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "pipelines.local_run", str(job_file)],
         stdout=subprocess.PIPE,
@@ -169,7 +169,7 @@ def _start_worker(job: LocalJob) -> subprocess.Popen:
         # Its own session: Ctrl-C reaches only us, and the steps are stopped in order.
         start_new_session=True,
         pass_fds=(job.lock,),
-        env={**_THREADS, **os.environ, "PYTHONUNBUFFERED": "1", **_SAFE_PATH},
+        env=environment,
     )
 
 
@@ -185,7 +185,7 @@ def follow_parent(parent: int, every: float = 1.0) -> None:
     end_with_steps()
 
 
-def end_with_steps(every: float = 0.1) -> None:
+def end_with_steps() -> None:
     """Tell the steps to stop, each once, and end when they have: a training ends its step and writes a checkpoint.
 
     However long that takes, the worker stays, and with it the run's lock. What kfp starts meanwhile is told as well.
@@ -198,7 +198,7 @@ def end_with_steps(every: float = 0.1) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
         told |= steps
-        time.sleep(every)
+        time.sleep(0.1)
     os._exit(128 + signal.SIGTERM)
 
 

@@ -19,6 +19,7 @@ from clinical_r1.evaluation.promotion.run import check_gate_files
 from clinical_r1.folders import ModelFolder
 from clinical_r1.objectstore.models import read_manifest
 from clinical_r1.objectstore.store import open_store
+from clinical_r1.page import render
 from clinical_r1.records.config import LaterConfig
 from clinical_r1.rewards import reward_table
 from clinical_r1.runs.arms import Local
@@ -177,31 +178,10 @@ def configure_run(pipeline: str, filled: dict[str, Any]) -> tuple[tuple[Any, ...
     config = with_world(config, samples)
     resolved = resolve(pipeline, config, fingerprint(config.records.sources), state, samples, datasets)
     told = {**OUTPUTS, **resolved.arguments, "simulator": simulated_argument(resolved.config)}
-    return tuple(told[name] for name in OUTPUTS), _page(pipeline, resolved, filled_in(filled))
-
-
-def _page(pipeline: str, resolved: Resolved, parameters: Mapping[str, Any]) -> str:
-    """The resolved configuration as a Markdown page for the dashboard; it holds no text of any record."""
-    told = resolved.arguments
-    given = "\n".join(f"| `{name}` | `{value}` |" for name, value in parameters.items()) or "| nothing | the defaults |"
-    sources = "\n".join(f"- `{source.path}`" for source in resolved.config.records.sources)
-    return f"""# What this run was told
-
-Pipeline **{pipeline}**, code {told["code_version"]}, journals and checkpoints in `{told["state_dir"]}`.
-
-Records (SHA-256 over all: `{told["sources_sha256"][:16]}`):
-
-{sources}
-
-| Filled in | Value |
-|---|---|
-{given}
-
-## Every setting, after preset, parameters and overrides
-
-```yaml
-{shown(resolved.config)}```
-"""
+    sources, settings = resolved.config.records.sources, shown(resolved.config)
+    # A page for the dashboard, without the text of any record.
+    known = {"told": told, "sources": sources, "parameters": filled_in(filled), "settings": settings}
+    return tuple(told[name] for name in OUTPUTS), render("run.md.j2", pipeline=pipeline, **known)
 
 
 def with_window(config: RunConfig) -> RunConfig:
