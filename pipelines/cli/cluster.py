@@ -171,8 +171,8 @@ def rollout(
       clinical-r1 rollout --back
     """
     from clinical_r1.cluster.api import Cluster
+    from clinical_r1.cluster.deploy import Live, Probe
     from clinical_r1.cluster.facts import Facts
-    from clinical_r1.cluster.probes import Live, Probe
     from clinical_r1.cluster.rollout import Mode, RolloutRules, Watch, roll_back, roll_out, tell_sampling
     from clinical_r1.objectstore import models
     from clinical_r1.objectstore.store import open_store
