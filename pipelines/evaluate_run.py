@@ -17,7 +17,7 @@ from clinical_r1.evaluation.inputs import BENCHMARK, PREDICTIONS, read_evaluated
 from clinical_r1.evaluation.measure.compare import PairedResult, compare, rubric_difference
 from clinical_r1.evaluation.measure.metrics import Metrics, measure
 from clinical_r1.evaluation.measure.resampling import MeanDifference
-from clinical_r1.evaluation.pages.results import COMPARISON, EVALUATION_PAGE, write_comparison
+from clinical_r1.evaluation.pages.report import COMPARISON, EVALUATION_PAGE, write_comparison
 from clinical_r1.evaluation.promotion.policy import DEFAULT_POLICY
 from clinical_r1.evaluation.promotion.run import bias_between
 from clinical_r1.evaluation.run import evaluate_cases

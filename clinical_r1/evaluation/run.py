@@ -20,7 +20,7 @@ from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import CASES, METRICS, PREDICTIONS, THINKING, read_cases
 from clinical_r1.evaluation.judging.judge import grade_rubrics, judge_predictions
 from clinical_r1.evaluation.measure.metrics import Metrics, measure
-from clinical_r1.evaluation.pages.results import write_evaluation
+from clinical_r1.evaluation.pages.report import write_evaluation
 from clinical_r1.evaluation.thinking import Curve, thinking_curve
 from clinical_r1.folders import check_model_folder, identity
 from clinical_r1.llm.config import EndpointConfig

@@ -14,8 +14,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.config import EvaluationConfig
-from clinical_r1.evaluation.experiments.audit_verifier import AuditReport
 from clinical_r1.evaluation.experiments.finding import Arm, ArmsReport
+from clinical_r1.evaluation.experiments.reports import AuditReport
 from clinical_r1.evaluation.experiments.selection import Leak, Selection, leak_cases
 from clinical_r1.evaluation.experiments.transfer import BILINGUAL, LEAKING, SCRATCH, WITH, HeldOutReport
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig

@@ -56,7 +56,7 @@ def test_mean_and_counts():
 
 
 def test_lists_are_held_against_all_of_the_reference_and_shown(tmp_path):
-    from clinical_r1.evaluation.pages.results import write_evaluation
+    from clinical_r1.evaluation.pages.report import write_evaluation
 
     listed = Case(language="zh", question="发热。诊断？", references=["肺炎", "2型糖尿病"], icd10="J18.9")
     single = Case(language="zh", question="咳嗽。诊断？", references=["哮喘"])

@@ -1,6 +1,8 @@
-"""The report of a training run: summary.json for machines, report.html for a clinician, from the steps' files.
+"""The pages of results: one model on one benchmark, two models side by side, and a training run, which also has
+summary.json for machines and a model card.
 
-Every input is a folder that a step wrote; what an optional step did not leave is said to be missing, never made up.
+The inputs of a run's report are folders that its steps wrote; what an optional step did not leave is said to be
+missing, never made up.
 """
 
 import json
@@ -10,15 +12,14 @@ from typing import Any
 from pydantic import Field
 
 from clinical_r1.atomic import write_text
-from clinical_r1.charts import histogram
+from clinical_r1.charts import histogram, reach
 from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.grounding.hallucination import hallucination_rate
 from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, THINKING, read_cases
-from clinical_r1.evaluation.measure.compare import PairedResult, compare
+from clinical_r1.evaluation.measure.compare import Comparison, PairedResult, compare
 from clinical_r1.evaluation.measure.metrics import Accuracy, Metrics, measure
 from clinical_r1.evaluation.pages import parts
 from clinical_r1.evaluation.pages.modelcard import CardInputs, write_model_card
-from clinical_r1.evaluation.pages.results import reach_of
 from clinical_r1.evaluation.thinking import Curve
 from clinical_r1.objectstore.manifest import GATE
 from clinical_r1.page import render, sentence
@@ -26,6 +27,49 @@ from clinical_r1.schema import Prediction, read_jsonl
 from clinical_r1.step import STEP_FILE
 
 REPORT, SUMMARY = "report.html", "summary.json"
+EVALUATION_PAGE, COMPARISON, COMPARISON_PAGE = "evaluation.html", "comparison.json", "comparison.html"
+
+
+def write_evaluation(metrics: Metrics, out_dir: Path, curve: Curve | None = None) -> Path:
+    """evaluation.html of one model; returns its path."""
+    page = render(
+        "evaluation.html.j2",
+        title=metrics.model,
+        metrics=metrics,
+        answer=sentence("model", metrics=metrics),
+        answer_zh=sentence("model_zh", metrics=metrics),
+        outcomes=parts.outcome_rows(metrics)[0],
+        curves=[(metrics.model, curve)] if curve else [],
+    )
+    write_text(Path(out_dir) / EVALUATION_PAGE, page, private=True)
+    return Path(out_dir) / EVALUATION_PAGE
+
+
+def write_comparison(
+    comparison: Comparison, metrics: tuple[Metrics, Metrics], out_dir: Path, benchmark: str = "", biased: str = ""
+) -> Path:
+    """comparison.json and comparison.html; returns the page's path. `biased` says why the comparison would mislead."""
+    page = render(
+        "comparison.html.j2",
+        title=f"{comparison.second} against {comparison.first}",
+        comparison=comparison,
+        benchmark=benchmark,
+        biased=biased,
+        answer=sentence("answer", comparison=comparison, act="is right"),
+        answer_zh=sentence("answer_zh", comparison=comparison),
+        second_opinion=sentence("second_opinion", comparison=comparison),
+        reach=reach_of(comparison),
+        outcomes=parts.outcome_rows(*metrics),
+    )
+    write_text(Path(out_dir) / COMPARISON, comparison.model_dump_json(indent=1) + "\n")
+    write_text(Path(out_dir) / COMPARISON_PAGE, page, private=True)
+    return Path(out_dir) / COMPARISON_PAGE
+
+
+def reach_of(comparison: Comparison) -> float:
+    """Half-width of the difference axis: the intervals of all larger strata fit."""
+    rows = [result for strata in comparison.by.values() for result in strata.values() if result.n >= 20]
+    return reach([(result.low, result.high) for result in [comparison.overall, *rows]])
 
 
 class ReportInputs(Strict):
