@@ -239,6 +239,17 @@ def test_a_line_nested_too_deeply_is_that_lines_reject(tmp_path):
     assert isinstance(deep, Reject) and "nested too deeply" in deep.reason and good.fields["question"] == "cough"
 
 
+def test_a_number_of_thousands_of_digits_is_that_lines_reject(tmp_path):
+    long = '{"note": "rash", "dx": "Flu", "id": ' + "1" * 5000 + "}"
+    for first, second in ((long, '{"note": "cough", "dx": "Flu"}'), ('{"note": "cough", "dx": "Flu"}', long)):
+        (tmp_path / "a.jsonl").write_text(f"{first}\n{second}\n")
+        bad, good = sorted(entries(tmp_path / "a.jsonl"), key=lambda entry: isinstance(entry, Row))
+        assert "a number of too many digits" in bad.reason and good.fields["question"] == "cough"
+    (tmp_path / "a.json").write_text(f"[\n{long}]")
+    with pytest.raises(UserError, match=r"a\.json:\d: malformed JSON \(a number of too many digits\)"):
+        entries(tmp_path / "a.json")
+
+
 def test_a_list_at_any_depth_is_named(tmp_path):
     (tmp_path / "a.json").write_text('{"a": {"n": 1, "b": [{"note": "cough", "dx": "Flu"}]}}')
     with pytest.raises(UserError, match=r"--map items=a\.b"):

@@ -44,6 +44,11 @@ def test_contained_and_logical_references(tmp_path):
     assert row(tmp_path, named, by_number, condition(), observation()).fields["age_band"] == "50-59"
 
 
+def test_an_identifier_of_the_wrong_shape_stops_nothing(tmp_path):
+    for odd in (3, "A1", ["A1"], {"system": "urn:mrn", "value": "A1"}):
+        assert row(tmp_path, patient(identifier=odd), encounter(), condition(), observation()).fields["sex"] == "male"
+
+
 def test_bulk_export_in_parts_packed_and_of_any_order(tmp_path):
     folder = tmp_path / "export"
     folder.mkdir()

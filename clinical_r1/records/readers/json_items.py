@@ -41,10 +41,15 @@ def _parsed(line: str, decode: Callable[[str], Any] = json.loads) -> tuple[Any, 
     """The value of a line, or what keeps it from being one."""
     try:
         return decode(line), ""
-    except json.JSONDecodeError as error:
-        return None, f"{error.msg} at column {error.colno}"
-    except RecursionError:
-        return None, "nested too deeply"
+    except (ValueError, RecursionError) as error:
+        place = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        return None, fault_of(error) + place
+
+
+def fault_of(error: Exception) -> str:
+    """What is wrong with a text that is no JSON, or none that can be read."""
+    deep = isinstance(error, RecursionError)
+    return getattr(error, "msg", "nested too deeply" if deep else "a number of too many digits")
 
 
 def is_lines(file: DataFile) -> bool:
@@ -54,7 +59,7 @@ def is_lines(file: DataFile) -> bool:
     faults = [_parsed(line)[1] for line in first]
     if not first or not first[0].startswith("{"):
         return faults == ["", ""]
-    if faults[0] in ("", "nested too deeply"):  # the latter is the line's reject
+    if faults[0] in ("", "nested too deeply", "a number of too many digits"):  # but for "" the line's reject
         return True
     if len(first) == 1:
         return not faults[0].startswith("Extra data")  # `{...}{...}`: objects one after another
@@ -91,7 +96,7 @@ def _values(file: DataFile) -> Iterator[Any]:
                 value, end = decode(text, position)
                 if end == len(text) and not isinstance(value, dict | list | str):
                     raise json.JSONDecodeError("a number may go on", text, position)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 more = handle.read(size)
                 if more:
                     lines += text.count("\n", 0, position)
@@ -100,8 +105,7 @@ def _values(file: DataFile) -> Iterator[Any]:
                 if position >= len(text) and not inside:
                     return
                 place = f"{file.path}:{lines + getattr(error, 'lineno', 1)}"
-                fault = getattr(error, "msg", "nested too deeply")
-                raise UserError(f"{place}: malformed JSON ({fault}); correct this line") from None
+                raise UserError(f"{place}: malformed JSON ({fault_of(error)}); correct this line") from None
             yield value
             position = end
             if position > _CHUNK:

@@ -14,7 +14,7 @@ from typing import Any
 from clinical_r1.errors import UserError
 from clinical_r1.records.readers.fhir.terms import Resource, each, terms, texts
 from clinical_r1.records.readers.files import DataFile, open_text
-from clinical_r1.records.readers.json_items import is_lines, line_values
+from clinical_r1.records.readers.json_items import fault_of, is_lines, line_values
 from clinical_r1.records.row import Reject
 
 
@@ -160,8 +160,7 @@ class Visit:
         """The resource that a reference names, contained ones among them; None for none in the source."""
         text = str(reference.get("reference") or "") if isinstance(reference, dict) else ""
         if text.startswith("#") and within is not None:
-            inner = [r for r in within.get("contained") or [] if isinstance(r, dict) and r.get("id") == text[1:]]
-            return inner[0] if inner else None
+            return next((inner for inner in each(within.get("contained")) if inner.get("id") == text[1:]), None)
         row = self.store.find(reference_keys(reference, kind), self.doc, kind)
         found = self.store.db.execute("SELECT body FROM res WHERE row = ?", (row,)).fetchone()
         return json.loads(found[0]) if found and found[0] else None
@@ -193,9 +192,8 @@ def _names(resource: Resource, kind: str, url: str) -> list[str]:
     """Keys under which this resource can be referred to."""
     keys = [f"{kind}/{resource['id']}".casefold()] if resource.get("id") else []
     keys += reference_keys(url, kind)
-    for found in resource.get("identifier") or [] if kind in terms("beside_encounter") else []:
-        if isinstance(found, dict) and found.get("value"):
-            keys.append(_identified(kind, found))
+    if kind in terms("beside_encounter"):
+        keys += [_identified(kind, found) for found in each(resource.get("identifier")) if found.get("value")]
     return list(dict.fromkeys(keys))
 
 
@@ -209,7 +207,8 @@ def _documents(file: DataFile) -> Iterator[tuple[int, Any, bool]]:
         text = handle.read().removeprefix("\ufeff")
     try:
         document = decode(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file.name}:{error.lineno}: malformed JSON ({error.msg}); correct this line") from None
+    except (ValueError, RecursionError) as error:
+        place = f"{file.name}:{getattr(error, 'lineno', 1)}"
+        raise UserError(f"{place}: malformed JSON ({fault_of(error)}); correct this line") from None
     for number, one in enumerate(document if isinstance(document, list) else [document], 1):
         yield number, one, False
