@@ -21,14 +21,13 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks import phi_texts
-from benchmarks.phi_texts import Marked
-from benchmarks.phi_values import Values, disguise
+from benchmarks.phi_texts import TEMPLATES, Marked, Values, disguise
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.dates import shifter
 from clinical_r1.privacy.gate import Finder, recognisers, scrub
@@ -42,6 +41,9 @@ from clinical_r1.text import HAN, has_han, one_width
 STYLES = ("plain", "plain", "plain", "plain", "spaced", "fullwidth", "mixed", "invisible")
 TARGETS = {"recall_structured": 0.998, "recall_known": 1.0, "recall_names": 0.95}
 """At least; `values_changed` and `superlinear` must be 0, `clean_changed` at most 0.02."""
+
+
+MISSED: list[tuple[str, str, str]] = []
 
 
 @dataclass(frozen=True)
@@ -58,21 +60,18 @@ class Sentence:
 
 def sentences(count: int, seed: int) -> Iterator[Sentence]:
     """`count` sentences, types in turn so that each gets the same share."""
-    templates = yaml.safe_load(Path(__file__).with_name("phi_templates.yaml").read_text(encoding="utf-8"))
     rng = random.Random(seed)
     values = {language: Values(language, rng.randrange(2**31)) for language in ("en", "zh")}
-    plan = [(language, kind) for language in ("en", "zh") for kind in templates[language]]
-    for index in range(count):
-        language, kind = plan[index % len(plan)]
-        template = rng.choice(templates[language][kind])
+    plan = [(language, kind) for language in ("en", "zh") for kind in TEMPLATES[language]]
+    for language, kind in islice(cycle(plan), count):
+        template = rng.choice(TEMPLATES[language][kind])
         slot = re.findall(r"{(\w+)}", template)[0]
         plain, known = values[language].draw(slot)
         style = rng.choice(STYLES)
-        shown = disguise(plain, style, slot, rng)
-        text = template.replace("{" + slot + "}", shown)
-        prose = templates["clinical"][:30] if language == "en" else templates["clinical"][30:]
+        text = template.replace("{" + slot + "}", disguise(plain, style, slot, rng))
+        prose = TEMPLATES["clinical"][:30] if language == "en" else TEMPLATES["clinical"][30:]
         filler = rng.choice([line for line in prose if plain not in line])
-        text = f"{text} {filler}" if language == "en" else text + filler
+        text += f" {filler}" if language == "en" else filler
         yield Sentence(kind, language, style, text, plain, known if kind == "known_name" else Known())
 
 
@@ -84,38 +83,27 @@ def _plain(text: str) -> str:
 
 def survives(sentence: Sentence, output: str) -> bool:
     """Is anything of the value left? Whole values, parts of names, pieces of addresses, half of a number count."""
-    left = output
+    value, left = sentence.value, _plain(output)
     if sentence.kind in ("free_name", "known_name"):
-        parts = [p for p in re.split(r"[\s,.]+", sentence.value) if len(p) > (1 if sentence.language == "zh" else 2)]
+        parts = [p for p in re.split(r"[\s,.]+", value) if len(p) > (1 if sentence.language == "zh" else 2)]
         if sentence.language == "zh":
-            return any(_plain(part) in _plain(left) for part in parts)
-        spoken = _plain(left)
-        words = set(re.findall(r"[a-z]+", one_width(left).casefold()))
-        return _plain(sentence.value) in spoken or any(part.casefold() in words for part in parts)
+            return any(_plain(part) in left for part in parts)
+        words = set(re.findall(r"[a-z]+", one_width(output).casefold()))
+        return _plain(value) in left or any(part.casefold() in words for part in parts)
     if sentence.kind == "age":
-        left = left.replace("90+", "")
-        return bool(re.search(rf"(?<!\d){sentence.value}(?!\d)", one_width(left)))
+        return bool(re.search(rf"(?<!\d){value}(?!\d)", one_width(output.replace("90+", ""))))
     if sentence.kind == "address":
-        pieces = re.findall(rf"\d{{2,}}|[A-Z][a-z]{{3,}}|[{HAN}]{{4,}}", sentence.value)
-        return any(_plain(piece) in _plain(left) for piece in pieces)
+        pieces = re.findall(rf"\d{{2,}}|[A-Z][a-z]{{3,}}|[{HAN}]{{4,}}", value)
+        return any(_plain(piece) in left for piece in pieces)
     if sentence.kind in ("date", "url", "photo"):
-        return _plain(sentence.value) in _plain(left)
-    return _longest_common(_plain(sentence.value), _plain(left)) >= max(5, 0.5 * len(_plain(sentence.value)))
+        return _plain(value) in left
+    longest = SequenceMatcher(None, _plain(value), left, autojunk=False).find_longest_match().size
+    return longest >= max(5, 0.5 * len(_plain(value)))
 
 
-def _longest_common(value: str, text: str) -> int:
-    """Length of the longest piece of `value` that occurs in `text`."""
-    best = 0
-    for start in range(len(value)):
-        while start + best < len(value) and value[start : start + best + 1] in text:
-            best += 1
-    return best
-
-
-def measure(count: int, seed: int) -> tuple[dict[str, Any], list[tuple[Sentence, str]]]:
-    """Recall per type and style, and the misses."""
+def measure(count: int, seed: int) -> dict[str, Any]:
+    """Recall per type and style."""
     hits: dict[str, Counter[str]] = defaultdict(Counter)
-    misses: list[tuple[Sentence, str]] = []
     for sentence in sentences(count, seed):
         result = scrub(sentence.text, KnownFinder(sentence.known), shifter(200))
         gone = not survives(sentence, result.text)
@@ -123,8 +111,8 @@ def measure(count: int, seed: int) -> tuple[dict[str, Any], list[tuple[Sentence,
             hits[group]["n"] += 1
             hits[group]["found"] += gone
             hits[group]["held"] += gone or bool(result.doubts)
-        if not gone:
-            misses.append((sentence, result.text))
+        if not gone and sentence.kind != "free_name":
+            MISSED.append((sentence.kind, sentence.value, result.text))
 
     def table(prefix: str) -> dict[str, dict[str, float]]:
         return {
@@ -137,21 +125,16 @@ def measure(count: int, seed: int) -> tuple[dict[str, Any], list[tuple[Sentence,
             if group.startswith(prefix)
         }
 
-    return {"types": table("type:"), "styles": table("style:"), "languages": table("language:")}, misses
+    return {"types": table("type:"), "styles": table("style:"), "languages": table("language:")}
 
 
 def left_of(kind: str, secret: str, output: str) -> bool:
     """Is anything of a marked secret left? Of names, every part counts."""
-    if kind == "age":
-        output = output.replace("90+", "")
-    output = unicodedata.normalize("NFC", output)
+    output = unicodedata.normalize("NFC", output.replace("90+", "") if kind == "age" else output)
     parts = [secret]
     if kind in ("name", "known"):
-        parts = [
-            part
-            for part in re.split(r"[^\w'’\-]+", unicodedata.normalize("NFC", secret))
-            if len(part) > 2 or has_han(part)
-        ]
+        words = re.split(r"[^\w'’\-]+", unicodedata.normalize("NFC", secret))
+        parts = [part for part in words if len(part) > 2 or has_han(part)]
     return any(
         re.search(rf"(?<![^\W\d_]){re.escape(part)}(?![^\W\d_])" if part.isascii() else re.escape(part), output)
         for part in parts
@@ -174,13 +157,10 @@ def marked_recall(texts: list[Marked], model: Finder | None) -> dict[str, Counte
     return found
 
 
-MISSED: list[tuple[str, str, str]] = []
-
-
 def superlinear(size: int = 6000) -> list[str]:
     """Recognisers that take more than 2.8 times as long for twice the input, of inputs made to provoke it."""
     worst = []
-    for unit in phi_texts.DOUBLED:
+    for unit in TEMPLATES["doubled"]:
         for name, find in recognisers(None).items():
             once, twice = (min(_seconds(find, unit * (n // len(unit))) for _ in range(2)) for n in (size, 2 * size))
             if twice > 0.05 and twice > 2.8 * once:
@@ -219,9 +199,7 @@ def installed_model() -> dict[str, str]:
 def run(sentences_wanted: int, seed: int, models: dict[str, str], clinical: list[str]) -> dict[str, Any]:
     """All measurements; see the module's docstring."""
     model = load_models(models, 0.6) if models else None
-    templates = yaml.safe_load(phi_texts.TEMPLATES.read_text(encoding="utf-8"))
-    generated, misses = measure(sentences_wanted, seed)
-    MISSED.extend((s.kind, s.value, output) for s, output in misses if s.kind != "free_name")
+    generated = measure(sentences_wanted, seed)
     handed = phi_texts.corpus()
     marked = marked_recall(handed, None)
     structured = [row for kind, row in generated["types"].items() if kind not in ("free_name", "known_name")]
@@ -238,7 +216,7 @@ def run(sentences_wanted: int, seed: int, models: dict[str, str], clinical: list
     known_n, known_left = known["n"] + generated["types"]["known_name"]["n"], known["left"]
     known_left += round((1 - generated["types"]["known_name"]["recall"]) * generated["types"]["known_name"]["n"])
     labs = [*phi_texts.lines_of("labs.txt"), *phi_texts.laboratory_lines(600, seed)]
-    clean = {"built in": templates["clinical"], "handed en": phi_texts.lines_of("clean_en.txt")}
+    clean = {"built in": TEMPLATES["clinical"], "handed en": phi_texts.lines_of("clean_en.txt")}
     clean |= {"handed zh": phi_texts.lines_of("clean_zh.txt"), **phi_texts.real_texts()}
     for path in clinical:
         clean[Path(path).stem] = [r.fields["question"] for r in read_source(Source(path=path)) if isinstance(r, Row)]

@@ -34,10 +34,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from clinical_r1.errors import UserError
+from clinical_r1.lexicon import read_table
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.parse import parse_reply
@@ -57,11 +57,12 @@ HANDED = {
 }  # fmt: skip
 """Categories of the handed answers, as kinds."""
 
-TABLE = Path(__file__).with_suffix(".yaml")
+TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 WRITTEN = Path(__file__).with_name("verifier_cases.tsv")
-READ = Path(__file__).with_name("verifier_huatuo.yaml")
-CHOICES = Path(__file__).with_name("verifier_choices.yaml")
+READ = read_table(Path(__file__).with_name("verifier_huatuo.yaml"))
+CHOICES = read_table(Path(__file__).with_name("verifier_choices.yaml"))
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+HUATUO, MEDQA = "data/huatuogpt_o1_demo_198.json", "data/medqa_test_1273.jsonl"
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ class Probe:
 
 def generate(per_kind: int = 60, seed: int = 0) -> Iterator[Probe]:
     """Distinct probes: at most `per_kind` of each kind and language, drawn by seed from all combinations."""
-    for language, table in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items():
-        question = "What is the diagnosis?" if language == "en" else "诊断是什么？"
+    for language, table in TABLE.items():
         for kind, templates in table["templates"].items():
             made = {
                 (x, template.format(x=x, p=p, y=y, z=z))
@@ -89,7 +89,7 @@ def generate(per_kind: int = 60, seed: int = 0) -> Iterator[Probe]:
             chosen = sorted(made)
             random.Random(f"{seed}-{language}-{kind}").shuffle(chosen)
             for reference, answer in chosen[:per_kind]:
-                yield Probe(kind, Judgement(question, reference, answer, language))
+                yield Probe(kind, Judgement(table["question"], reference, answer, language))
 
 
 def written_cases() -> list[Probe]:
@@ -102,42 +102,33 @@ def written_cases() -> list[Probe]:
     ]
 
 
+def _handed(name: str) -> list[Any]:
+    """The rows of a file below ../shared; none where it is absent."""
+    path = SHARED / name
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return json.loads(text) if path.suffix == ".json" and text else [json.loads(line) for line in text.splitlines()]
+
+
 def handed_cases() -> list[Probe]:
     """The answers of ../shared/cases/verdicts.jsonl; none where the folder is absent."""
-    path = SHARED / "cases" / "verdicts.jsonl"
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
     return [
         Probe(HANDED.get(row["category"], "right" if row["expected"] else "wrong"),
               Judgement("", row["reference"], row["answer"], row["language"]))
-        for row in rows
+        for row in _handed("cases/verdicts.jsonl")
     ]  # fmt: skip
 
 
 def formal_replies() -> list[Probe]:
     """Formal replies that end with their conclusion line: handed ones, and generated ones whose body says of other
     diseases what the line must not be judged by."""
-    made = []
-    for probe in handed_cases():
-        if probe.kind == "formal":
-            name = probe.item.reference.partition("(")[0].strip()
-            made.append((probe.item, name, probe.item.answer))
-    for language, table in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items():
-        for row in table["diseases"]:
-            x, p, y, z = row.split("|")
-            item = Judgement("", x, "", language)
-            bodies = (
-                (
-                    f"{y} was considered and cannot be excluded.",
-                    f"It might be {y} or {z}; a CT is pending.",
-                    f"Not {y}.",
-                )
-                if language == "en"
-                else (f"曾考虑{y}，尚不能排除。", f"可能为{y}或{z}，CT待查。", f"不是{y}。")
-            )
-            made += [(item, name, body) for name in (x, p) for body in bodies]
+    handed = [probe.item for probe in handed_cases() if probe.kind == "formal"]
+    made = [(item.reference, item.reference.partition("(")[0].strip(), item.answer, item.language) for item in handed]
+    for language, table in TABLE.items():
+        for x, p, y, z in (row.split("|") for row in table["diseases"]):
+            made += [(x, name, body.format(y=y, z=z), language) for name in (x, p) for body in table["bodies"]]
     return [
-        Probe("formal", Judgement("", item.reference, with_conclusion(body, name, item.language), item.language))
-        for item, name, body in made
+        Probe("formal", Judgement("", reference, with_conclusion(body, name, language), language))
+        for reference, name, body, language in made
     ]
 
 
@@ -159,16 +150,14 @@ def rules(show: bool = False) -> dict[str, object]:
     """What the rules alone make of every kind, and what is left with a judge that is right."""
     rule = RuleVerifier()
     probes = [*generate(10**6), *written_cases(), *handed_cases(), *formal_replies()]
+    total = Counter(probe.kind for probe in probes)
     accepted: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    false: Counter[str] = Counter()
-    refused_right = 0
+    false = refused_right = 0
     for probe in probes:
         verdict = rule.judge_sync(probe.item)
         right = verdict.label is VerdictLabel.CORRECT
-        total[probe.kind] += 1
         accepted[probe.kind] += right
-        false[probe.kind] += right and not probe.acceptable
+        false += right and not probe.acceptable
         refused_right += probe.acceptable and verdict.label is VerdictLabel.INCORRECT
         if show and right is not probe.acceptable and not (probe.item.answer == "" and not right):
             said = f"{probe.item.reference!r} <- {probe.item.answer!r}"
@@ -177,7 +166,7 @@ def rules(show: bool = False) -> dict[str, object]:
     ends = asyncio.run(_ends(ensemble, [probe for probe in probes if probe.acceptable]))
     share = {kind: accepted[kind] / total[kind] if total[kind] else None for kind in ACCEPTED}
     return {
-        "rule_probes": len(probes), "false_accepts": sum(false.values()), "refused_right": refused_right,
+        "rule_probes": len(probes), "false_accepts": false, "refused_right": refused_right,
         "formal_accepted": share["formal"], "synonyms_accepted": share["synonym"], "detail_accepted": share["detail"],
         "affirmed_accepted": share["affirmed"], "stub_judge_right": ends,
         "accepted_by_kind": {kind: f"{accepted[kind]}/{total[kind]}" for kind in sorted(total)},
@@ -191,29 +180,27 @@ async def _ends(verifier: Verifier, probes: list[Probe]) -> float:
 
 def huatuo() -> dict[str, object]:
     """Real replies against their own and against every other problem's reference."""
-    path = SHARED / "data" / "huatuogpt_o1_demo_198.json"
-    if not path.is_file():
-        return {"huatuo_accepted": None, "huatuo_false": None, "skipped": f"no {path.name}"}
     rule = RuleVerifier()
     rows = [
         (r["Open-ended Verifiable Question"], r["Ground-True Answer"].strip(" ."), r["Response"])
-        for r in json.loads(path.read_text())
+        for r in _handed(HUATUO)
     ]
+    if not rows:
+        return {"huatuo_accepted": None, "huatuo_false": None, "skipped": f"no {Path(HUATUO).name}"}
 
     def accepts(question: str, reference: str, reply: str) -> bool:
         item = Judgement(question, reference, reply, "en", references=(reference,))
         return rule.judge_sync(item).label is VerdictLabel.CORRECT
 
-    read = yaml.safe_load(READ.read_text(encoding="utf-8"))
     right = {place for place, row in enumerate(rows) if accepts(*row)}
-    named = set(read["named"])
+    named = set(READ["named"])
     false = sum(
         accepts(question, other, reply)
         for question, own, reply in rows
         for _, other, _ in rows
         if not rule.names.match(other, own)
     )
-    counts = {reason: len(places) for reason, places in read.items()}
+    counts = {reason: len(places) for reason, places in READ.items()}
     return {
         "huatuo_accepted": len(right) / len(rows), "huatuo_accepted_of_named": len(right & named) / len(named),
         "huatuo_not_named": len(right - named), "huatuo_false": false,
@@ -223,25 +210,23 @@ def huatuo() -> dict[str, object]:
 
 def choices() -> dict[str, object]:
     """MedQA's right letters in every form of verifier_choices.yaml; no form may be read as another option."""
-    path = SHARED / "data" / "medqa_test_1273.jsonl"
-    if not path.is_file():
-        return {"choice_accuracy": None, "choice_wrong": None, "skipped_choices": f"no {path.name}"}
-    forms = yaml.safe_load(CHOICES.read_text(encoding="utf-8"))
-    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+    rows = _handed(MEDQA)
+    if not rows:
+        return {"choice_accuracy": None, "choice_wrong": None, "skipped_choices": f"no {Path(MEDQA).name}"}
     right: Counter[str] = Counter()
     wrong: Counter[str] = Counter()
     for row in rows:
         options = [row["options"][letter] for letter in sorted(row["options"])]
         place = ord(row["answer_idx"]) - ord("A")
         other = chr(ord("A") + (place + 1) % len(options))
-        for form in forms:
+        for form in CHOICES:
             answer = form.format(L=row["answer_idx"], l=row["answer_idx"].lower(), T=options[place], W=other)
             index = read_choice(answer, options).index
             right[form] += index == place
             wrong[form] += index not in (place, None)
-    worst = min(forms, key=lambda form: right[form])
+    worst = min(CHOICES, key=lambda form: right[form])
     return {
-        "choice_forms": len(forms), "choice_accuracy": right[worst] / len(rows), "choice_worst": worst,
+        "choice_forms": len(CHOICES), "choice_accuracy": right[worst] / len(rows), "choice_worst": worst,
         "choice_wrong": sum(wrong.values()),
     }  # fmt: skip
 
@@ -256,12 +241,12 @@ OPEN = (
 def opened() -> dict[str, object]:
     """MedQA's questions without their choices (`which of the following is the X` as `what is the X`), answered in their
     own words with each option: the right one is to be accepted, the others never."""
-    path = SHARED / "data" / "medqa_test_1273.jsonl"
-    if not path.is_file():
-        return {"open_accepted": None, "open_false": None, "skipped_open": f"no {path.name}"}
+    rows = _handed(MEDQA)
+    if not rows:
+        return {"open_accepted": None, "open_false": None, "skipped_open": f"no {Path(MEDQA).name}"}
     rule = RuleVerifier()
     right = accepted = false = 0
-    for row in map(json.loads, path.read_bytes().splitlines()):
+    for row in rows:
         asks = re.search(
             r"which (?:one )?of the following (is|are|would be) ((?:the|an?) [^?]*)\?\s*$", row["question"], re.I
         )
@@ -282,10 +267,9 @@ def opened() -> dict[str, object]:
 
 def judge_replies() -> dict[str, object]:
     """The handed judge replies."""
-    path = SHARED / "cases" / "judge_replies.jsonl"
-    if not path.is_file():
-        return {"judge_replies_right": None, "skipped_replies": f"no {path.name}"}
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = _handed("cases/judge_replies.jsonl")
+    if not rows:
+        return {"judge_replies_right": None, "skipped_replies": "no judge_replies.jsonl"}
     read = [(parse_reply(row["reply"], Judged), row["right"]) for row in rows]
     right = [parsed.verdict == wanted.split()[0] if parsed else "invalid" in wanted for parsed, wanted in read]
     return {"judge_replies_right": sum(right) / len(right)}
@@ -294,27 +278,21 @@ def judge_replies() -> dict[str, object]:
 async def grade(verifier: Verifier, probes: list[Probe], show: bool = False) -> dict[str, object]:
     """Counts of one verifier over the probes."""
     verdicts = await asyncio.gather(*(verifier.judge(probe.item) for probe in probes))
-    wrongly_accepted: Counter[str] = Counter()
-    wrongly_refused: Counter[str] = Counter()
-    invalid = 0
+    wrong: dict[str, Counter[str]] = {"accepts": Counter(), "rejects": Counter()}
     for probe, verdict in zip(probes, verdicts, strict=True):
-        accepted = verdict.label is VerdictLabel.CORRECT
-        invalid += verdict.label is VerdictLabel.INVALID
-        if accepted and not probe.acceptable:
-            wrongly_accepted[f"{probe.item.language}/{probe.kind}"] += 1
-        elif probe.acceptable and verdict.label is VerdictLabel.INCORRECT:
-            wrongly_refused[f"{probe.item.language}/{probe.kind}"] += 1
-        else:
+        accepted, refused = (verdict.label is label for label in (VerdictLabel.CORRECT, VerdictLabel.INCORRECT))
+        if not (refused if probe.acceptable else accepted):
             continue
+        wrong["rejects" if refused else "accepts"][f"{probe.item.language}/{probe.kind}"] += 1
         if show:
             said = " ".join(probe.item.answer.split())
             print(f"  {verifier.name}: {verdict.label.value} ({verdict.reason}) {probe.item.reference!r} <- {said!r}")
     return {
-        "false_accepts": sum(wrongly_accepted.values()),
-        "false_rejects": sum(wrongly_refused.values()),
-        "invalid": invalid,
-        "false_accepts_by_kind": dict(sorted(wrongly_accepted.items())),
-        "false_rejects_by_kind": dict(sorted(wrongly_refused.items())),
+        "false_accepts": wrong["accepts"].total(),
+        "false_rejects": wrong["rejects"].total(),
+        "invalid": sum(verdict.label is VerdictLabel.INVALID for verdict in verdicts),
+        "false_accepts_by_kind": dict(sorted(wrong["accepts"].items())),
+        "false_rejects_by_kind": dict(sorted(wrong["rejects"].items())),
     }
 
 

@@ -40,6 +40,7 @@ DATA = (
     "clinical_r1/records/readers/not_read.yaml",
     "clinical_r1/records/words.yaml",
     "clinical_r1/records/readers/fhir/terms.yaml",
+    "clinical_r1/lexicon/stances.yaml",
     "clinical_r1/privacy/addresses.yaml",
     "clinical_r1/privacy/dates.yaml",
     "clinical_r1/privacy/known.yaml",

@@ -5,43 +5,14 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from clinical_r1.lexicon import read_table
 from clinical_r1.text import has_han
 
 TABLE = Path(__file__).parent / "findings.tsv"
-
+_STANCES = read_table(Path(__file__).with_name("stances.yaml"))
+_MEASURED = [(re.compile(pattern), keys) for pattern, keys in _STANCES.pop("measured")]
+_RULE = {name: re.compile("|".join(alternatives)) for name, alternatives in _STANCES.items()}
 _SENTENCE = re.compile(r"[^.;!?\n。；！？]+(?:\.(?=\d)[^.;!?\n。；！？]+)*")
-_DENIED = re.compile(
-    r"\b(no|not|without|den(?:y|ies|ied|ying)|absen(?:t|ce of)|negative for|lacks?|lacking|nor|neither|never|"
-    r"free of|isn't|doesn't|does not|hasn't)\b|无|没有|否认|未见|未诉|未|不伴|不是|并非|缺乏|缺少"
-)
-_SUPPOSED = re.compile(
-    r"\b(would|should|expect\w*|typical\w*|usual\w*|common\w*|classic\w*|often|sometimes|caus(?:e|es|ed|ing)|"
-    r"presents?|presenting with|characteri[sz]ed|may|might|could|can|if|unless|whether|features?|includes?|including|"
-    r"such as|symptoms? of|signs? of|e\.g|look for|check|ask|assess|rule out|excluded?|risk|chance|associated|"
-    r"generally|seen in|consider\w*|lead\w* to|due to|secondary to|leading|response to|known|conditions? like|"
-    r"potential\w*|possible|link\w*|related|like|maybe|perhaps|means?|worsening|controlling|preventing)\b|"
-    r"通常|常见|典型|可有|可能有|会有|会出现|可出现|常有|应有|若|如果|假如|排除|需要|询问|特点|表现为|常表现|一般|"
-    r"多见|引起|导致|常伴|可伴|是否|往往|多伴|可表现"
-)
-_DENIED_AFTER = re.compile(
-    r"^\s*(?:(?:is|are|was|were|has been)\s+)?(?:absent|denied|negative|not\b|unlikely|never|missing)|"
-    r"^(?:阴性|不明显|未出现|缺如|不存在)"
-)
-_SUPPOSED_AFTER = re.compile(
-    r"^\s*(?:(?:is|are)\s+)?(?:would|may|might|could|can|typical|common|often|expected|usual)|"
-    r"^\s+(?:control|management|prophylaxis|prevention)\b"  # what a treatment is for, not what the patient has
-)
-_TURN_EN = re.compile(
-    r"\b(but|however|although|though|yet|whereas|while|who has|also has|has|reports?|complains? of)\b"
-)
-_TURN_ZH = re.compile(r"[，,]|但|却")
-
-
-_MEASURED = (
-    (re.compile(r"temperature|°\s?[CF]|体温|℃", re.I), ("fever",)),
-    (re.compile(r"pulse|heart rate|beats|bpm|脉搏|心率", re.I), ("tachycardia", "bradycardia", "palpitation")),
-    (re.compile(r"blood pressure|mm\s?Hg|血压", re.I), ("hypotension",)),
-)
 
 
 class Finding(NamedTuple):
@@ -112,16 +83,16 @@ def mentions(text: str) -> list[Mention]:
 
 def stance(before: str, after: str) -> str:
     """asserted, denied or supposed, from the words of the sentence around a mention."""
-    if _DENIED_AFTER.search(after):
+    if _RULE["denied_after"].search(after):
         return "denied"
-    if _SUPPOSED_AFTER.search(after):
+    if _RULE["supposed_after"].search(after):
         return "supposed"
     lowered = before.casefold()
-    turns = [match.end() for match in (_TURN_ZH if has_han(before) else _TURN_EN).finditer(lowered)]
+    turns = [match.end() for match in _RULE["turn_zh" if has_han(before) else "turn_en"].finditer(lowered)]
     near = lowered[turns[-1] :] if turns else lowered
-    if _DENIED.search(near):
+    if _RULE["denied"].search(near):
         return "denied"
-    return "supposed" if _SUPPOSED.search(near) else "asserted"
+    return "supposed" if _RULE["supposed"].search(near) else "asserted"
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ import html
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,8 @@ def normal(text: str) -> str:
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _strings(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _strings(one)
+    for one in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _strings(one)
 
 
 def _walk(roots: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
@@ -78,11 +74,7 @@ def _objects(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def quotes(row: Mapping[str, Any], needles: Sequence[str]) -> bool:
     """Does a row quote one of the texts in any of its values (a sample of the gateway, a review item)?"""
-    return bool(needles) and _quoted((normal(text) for text in _strings(row)), needles)
-
-
-def _quoted(texts: Iterable[str], needles: Sequence[str]) -> bool:
-    return any(needle in text for text in texts for needle in needles)
+    return bool(needles) and any(needle in text for text in map(normal, _strings(row)) for needle in needles)
 
 
 def quoting_files(
@@ -97,7 +89,8 @@ def quoting_files(
             raw = path.read_text(encoding="utf-8", errors="replace")
             plain = normal(html.unescape(re.sub(r"<[^<>]{0,2000}>", " ", raw)))
             whole = normal(raw.replace('""', '"').replace("\\n", " "))
-            if _quoted((plain, whole), needles) or any(one in raw for one in ids if len(one) >= 8):
+            quoted = any(needle in plain or needle in whole for needle in needles)
+            if quoted or any(one in raw for one in ids if len(one) >= 8):
                 removed.append(str(path.relative_to(root)))
                 if not dry_run:
                     path.unlink()

@@ -42,22 +42,14 @@ def fits_english(phrase: list[str], reference: list[str]) -> bool:
     if not RELATIONS.isdisjoint(reference) or in_order(reference):
         return False
     phrase = _MEASURE.sub(" ", " ".join(phrase)).split()
-    head, relation, rest = _divide(phrase)
-    extras = list(head)
+    at = next((index for index, word in enumerate(phrase) if word in RELATIONS), len(phrase))
+    end = next((index for index in range(at, len(phrase)) if phrase[index] not in RELATIONS), len(phrase))
+    extras, relation, rest = phrase[:at], " ".join(phrase[at:end]), phrase[end:]  # `due to`, and what stands behind
     for word in reference:
         if word not in extras:
             return False
         extras.remove(word)
     return _additions_fit(extras, reference) and (not relation or _complement_fits(relation, rest, reference))
-
-
-def _divide(phrase: list[str]) -> tuple[list[str], str, list[str]]:
-    """The name, the relation behind it (`due to`, `with`), and what it relates to."""
-    at = next((index for index, word in enumerate(phrase) if word in RELATIONS), len(phrase))
-    end = at
-    while end < len(phrase) and phrase[end] in RELATIONS:
-        end += 1
-    return phrase[:at], " ".join(phrase[at:end]), phrase[end:]
 
 
 def _additions_fit(extras: list[str], reference: list[str]) -> bool:

@@ -5,6 +5,7 @@ and what a user's terminology (code, tab, name) holds. Verifier, leakage check a
 """
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -64,8 +65,8 @@ class Table:
 @lru_cache(maxsize=8)
 def load_names(further: Path | None = None, terminology: Path | None = None) -> Table:
     """The project's own groups, those of a user's file, and a user's terminology; UserError for a line that is none."""
-    names: dict[str, set[int]] = {}
-    narrower: dict[str, set[int]] = {}
+    names: defaultdict[str, set[int]] = defaultdict(set)
+    narrower: defaultdict[str, set[int]] = defaultdict(set)
     codes: dict[int, str] = {}
     written: dict[int, tuple[str, ...]] = {}
     for path in (OWN, further) if further else (OWN,):
@@ -79,16 +80,14 @@ def load_names(further: Path | None = None, terminology: Path | None = None) -> 
             codes[group] = clean_code(code)
             written[group] = tuple(member.lstrip("> ") for member in members)
             for member in members:
-                target = narrower if member.startswith(">") else names
-                target.setdefault(normalise(member.lstrip(">")), set()).add(group)
-    frozen = [{name: frozenset(groups) for name, groups in table.items()} for table in (names, narrower)]
-    listed: dict[int, list[str]] = {}
+                (narrower if member.startswith(">") else names)[normalise(member.lstrip(">"))].add(group)
+    listed: defaultdict[int, list[str]] = defaultdict(list)
     for name, groups in names.items():
         for group in groups:
-            listed.setdefault(group, []).append(name)
-    terms = _terms(terminology) if terminology else {}
-    grouped = {group: tuple(found) for group, found in listed.items()}
-    return Table(frozen[0], codes, frozen[1], grouped, written, terms)
+            listed[group].append(name)
+    own, below = ({name: frozenset(groups) for name, groups in table.items()} for table in (names, narrower))
+    members_of = {group: tuple(found) for group, found in listed.items()}
+    return Table(own, codes, below, members_of, written, _terms(terminology) if terminology else {})
 
 
 def _lines(path: Path, what: str) -> list[tuple[int, str]]:
@@ -104,14 +103,14 @@ def _lines(path: Path, what: str) -> list[tuple[int, str]]:
 
 
 def _terms(path: Path) -> dict[str, str]:
-    found: dict[str, set[str]] = {}
+    found: defaultdict[str, set[str]] = defaultdict(set)
     for number, line in _lines(path, "`terminology` names a file of lines `ICD-10 code<TAB>name`"):
         code, tab, name = line.partition("\t")
         if not tab or not clean_code(code.strip()) or not name.strip():
             if number == 1:
                 continue  # a header
             raise UserError(f"{path}:{number}: not a term; write an ICD-10 code, a tab and a name")
-        found.setdefault(normalise(name), set()).add(code.strip())
+        found[normalise(name)].add(code.strip())
     return {name: codes.pop() for name, codes in found.items() if len(codes) == 1}
 
 
@@ -155,20 +154,13 @@ class Names:
         bare = _content(_PARENTHESIS.sub("", reference))
         if not bare or has_han(reference) or "(" not in reference:
             return names
-        foreign = {
-            name
-            for name in names
-            if len(name) <= 5
-            and any(
-                all(
-                    bare.isdisjoint(_content(member))
-                    for member in self.table.members[group]
-                    if len(member) > 5 and not has_han(member)
-                )
-                for group in self.table.groups.get(name, ())
-            )
-        }
-        return names - foreign
+
+        def foreign(group: int) -> bool:
+            members = (name for name in self.table.members[group] if len(name) > 5 and not has_han(name))
+            return all(bare.isdisjoint(_content(name)) for name in members)
+
+        known = self.table.groups
+        return frozenset(n for n in names if len(n) > 5 or not any(foreign(group) for group in known.get(n, ())))
 
     def code(self, phrase: str) -> str:
         """The ICD-10 code of a name or of a written code; "" where nothing tells."""
@@ -284,14 +276,8 @@ class Names:
 def _abbreviates(short: str, name: str) -> bool:
     """Do the letters of an abbreviation stand in the name in their order, the first one first?"""
     letters = re.sub(r"[^a-z0-9]", "", plain(name).lower())
-    if not letters or letters[0] != short[0]:
-        return False
-    at = 0
-    for letter in short:
-        at = letters.find(letter, at) + 1
-        if at == 0:
-            return False
-    return True
+    left = iter(letters)
+    return letters[:1] == short[0] and all(letter in left for letter in short)
 
 
 def _content(name: str) -> set[str]:

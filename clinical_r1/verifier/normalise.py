@@ -17,34 +17,15 @@ STATED = re.compile(
 """A code that an answer states beside a name; bare ones are not trusted (vitamin B12)."""
 _TOKEN = re.compile(r"[a-z0-9]+|[<>≤≥](?=\s*\d)")
 _NOT_CJK_NAME = re.compile(f"[^a-z0-9{HAN}]+")
-_DROPPED = frozenset(("an", "the", "of", "unspecified", "nos", "scan"))
-RELATIONS = frozenset(
-    ("due", "secondary", "to", "after", "following", "from", "with", "without", "caused", "by", "in", "on", "than",
-     "versus", "vs", "before", "not", "no", "non", "and", "or", "complicated", "complicating", "post", "against", "for")
-)  # fmt: skip
-_DIRECTIONS = frozenset(
-    ("increased", "increase", "decreased", "decrease", "elevated", "reduced", "high", "low", "higher", "lower", "up",
-     "down", "positive", "negative", "left", "right", "anterior", "posterior", "normal", "<", ">", "≤", "≥")
-)  # fmt: skip
-"""Two of them, or two numbers, belong to what stands beside them: then the order of the words counts."""
-_DOING = (
-    r"(?:to )?(?:order|perform|obtain|conduct|request|do|get|administer|give|prescribe|start|begin|initiate|use)"
-    r"(?:ing)?"
-)
-"""What one does with a test or a drug that is chosen, whatever it is."""
-_CHOSEN = re.compile(
-    rf"^{_DOING} (?:an? |the )?(?=\w)|^serum (?=\w)|(?<=\w) (?:tests?|testing|levels?|measurement)$", re.I
-)
-_CHOSEN_ZH = re.compile(r"^(?:应|需|宜|立即|尽快)*(?:进行|给予|予以|完善|采用|使用)(?=..)|(?<=..)(?:检查|检测|治疗)$")
-_ROMAN = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5"}
-_PREFIXES = frozenset(("sub", "peri", "intra", "retro", "supra", "infra", "hemi"))
-_GRADED = frozenset(("type", "stage", "grade", "class"))
 _SPELLING = read_table(Path(__file__).with_name("spelling.yaml"))
+RELATIONS, _DIRECTIONS, _DROPPED, _PREFIXES, _GRADED = (
+    frozenset(_SPELLING[name].split()) for name in ("relations", "directions", "dropped", "prefixes", "graded")
+)
+_CHOSEN, _CHOSEN_ZH = (re.compile(_SPELLING[name], re.IGNORECASE) for name in ("chosen", "chosen_zh"))
 _SAME_WORD: dict[str, str] = _SPELLING["same_word"]
-_CHINESE_SPELLINGS = [(re.compile(pattern), form) for pattern, form in _SPELLING["chinese"]]
-_CHINESE_NUMBER = re.compile(r"(iii|ii|iv|i|v|[一二三四五])(?=[型期级度])")
+_CHINESE = [(re.compile(pattern), form) for pattern, form in _SPELLING["chinese"]]
+_NUMBERED = re.compile(r"(iii|ii|iv|i|v|[一二三四五])(?=[型期级度])")
 _DIGIT = {"i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "一": "1", "二": "2", "三": "3", "四": "4", "五": "5"}
-
 _INVISIBLE = re.compile(r"[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 
@@ -55,11 +36,6 @@ def plain(text: str) -> str:
     return text.replace("’", "'").replace("‘", "'").replace("–", "-").replace("—", "-")
 
 
-def fold(text: str) -> str:
-    """`plain`, in lower case."""
-    return plain(text).lower()
-
-
 @lru_cache(maxsize=16384)
 def normalise(name: str) -> str:
     """The form that two spellings of one name share; empty for a text without letters.
@@ -68,9 +44,12 @@ def normalise(name: str) -> str:
     the order of words do not count (`carcinoma, prostate` = `prostate carcinomas`), unless the name relates two things
     (`A due to B` is not `B due to A`). Chinese: spaces, punctuation and 的 do not count, nor does 综合症 for 综合征.
     """
-    text = fold(name)
+    text = plain(name).lower()
     if has_han(text):
-        return _chinese(_NOT_CJK_NAME.sub("", text).replace("的", ""))
+        text = _NUMBERED.sub(lambda found: _DIGIT[found[1]], _NOT_CJK_NAME.sub("", text).replace("的", ""))
+        for pattern, form in _CHINESE:
+            text = pattern.sub(form, text)
+        return text
     tokens = words(text)
     if RELATIONS.isdisjoint(tokens) and not in_order(tokens):
         tokens.sort()
@@ -91,33 +70,25 @@ def chosen(name: str) -> str:
 
 def words(text: str) -> list[str]:
     """The words of an English name in order, each in its one spelling."""
-    text = without_accents(fold(text))
+    text = without_accents(plain(text).lower())
     tokens = _TOKEN.findall(text.replace("'s ", " ").removesuffix("'s").replace("s' ", "s "))
     if tokens[:1] == ["a"]:
         del tokens[0]  # elsewhere it may be hepatitis A
-    tokens = [_word(token) for token in tokens if token not in _DROPPED]
-    tokens = _joined(tokens)
-    for place in range(1, len(tokens)):
-        if tokens[place - 1] in _GRADED:
-            tokens[place] = _ROMAN.get(tokens[place], tokens[place])
-    return tokens
-
-
-def _joined(tokens: list[str]) -> list[str]:
-    """`gall bladder` as `gallbladder`, `sub-urethral` as `suburethral`."""
     joined: list[str] = []
-    for token in tokens:
+    for token in (_word(token) for token in tokens if token not in _DROPPED):
         if joined and (joined[-1] in _PREFIXES or (joined[-1], token) == ("gall", "bladder")):
-            joined[-1] += token
+            joined[-1] += token  # sub-urethral, suburethral
         else:
             joined.append(token)
+    for place in range(1, len(joined)):
+        if joined[place - 1] in _GRADED:
+            joined[place] = _DIGIT.get(joined[place], joined[place])
     return joined
 
 
 def _word(token: str) -> str:
     for british, american in _SPELLING["british"].items():
-        if british in token:
-            token = token.replace(british, american)
+        token = token.replace(british, american)
     token = _SAME_WORD.get(token, token)
     if len(token) > 4 and token.endswith("s") and not token.endswith(("ss", "us", "is")):
         token = token[:-1]
@@ -126,16 +97,11 @@ def _word(token: str) -> str:
     return _SAME_WORD.get(token, token)
 
 
-def _chinese(name: str) -> str:
-    name = _CHINESE_NUMBER.sub(lambda found: _DIGIT[found[1]], name)
-    for pattern, form in _CHINESE_SPELLINGS:
-        name = pattern.sub(form, name)
-    return name
-
-
 def initials(name: str) -> str:
     """First letters of an English name: `COPD` for `chronic obstructive pulmonary disease`."""
-    return "".join(word[0] for word in re.findall(r"[a-z0-9]+", fold(name)) if word not in ("of", "the", "and", "a"))
+    return "".join(
+        word[0] for word in re.findall(r"[a-z0-9]+", plain(name).lower()) if word not in ("of", "the", "and", "a")
+    )
 
 
 def clean_code(code: str) -> str:
