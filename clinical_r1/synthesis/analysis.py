@@ -6,22 +6,134 @@ shares, Holm over all measures of a section. `analyse` writes it as one self-con
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
+from clinical_r1.lexicon.findings import mentions
 from clinical_r1.page import render
-from clinical_r1.schema import Trace, read_jsonl
+from clinical_r1.schema import RETRY_STRATEGIES, Strategy, Trace, TraceOutcome, read_jsonl
 from clinical_r1.stats import Interval, holm
-from clinical_r1.synthesis.chains import MEASURES, Measure
-from clinical_r1.synthesis.choices import draw
-from clinical_r1.synthesis.text import transitions
+from clinical_r1.synthesis.config import draw
+from clinical_r1.synthesis.text import (
+    content_units,
+    fold,
+    self_corrections,
+    sentences,
+    transitions,
+    ungrounded_numbers,
+    units,
+)
+from clinical_r1.verifier.names import names_in
 
 RESAMPLES = 2000
+WINDOW = 50
+"""Units in the window of the moving type-token ratio."""
+REACH = 2.0
+"""Effects beyond ±REACH are drawn at the edge."""
+
+
+# --- what is measured of one chain of thought
+
+
+class Measure(NamedTuple):
+    """One column of the analysis."""
+
+    name: str
+    title: str
+    share: bool
+    """True for a yes-or-no property: reported as a percentage."""
+    value: Callable[[Trace], float | None]
+    """The value of one trace; None where it has none (an answer that is never mentioned has no position)."""
+
+
+def findings(text: str) -> set[str]:
+    """Which of the lexicon's findings a text mentions, whether as present or as absent."""
+    return {mention.key for mention in mentions(text)}
+
+
+def ungrounded_findings(trace: Trace) -> float:
+    """Findings that the thinking mentions and the case does not (knowledge counts too: compare, do not judge)."""
+    return len(findings(trace.thinking) - findings(trace.question))
+
+
+def first_mention(trace: Trace) -> float | None:
+    """Where the thinking first names its answer, by its words or another name, from 0 (first sentence) to 1 (last);
+    None where it never does."""
+    if not trace.attempts:
+        return None
+    answer = trace.attempts[-1].answer
+    wanted = content_units(answer, trace.language)
+    said = sentences(trace.thinking)
+    for place, sentence in enumerate(said if wanted else ()):
+        shared = len(wanted & content_units(sentence, trace.language))
+        if shared >= 0.6 * len(wanted) or names_in(sentence, answer):
+            return place / max(1, len(said) - 1)
+    return None
+
+
+def lexical_diversity(trace: Trace) -> float | None:
+    """Moving-average type-token ratio (Covington and McFall 2010), which does not fall with length."""
+    tokens = units(fold(trace.thinking))
+    if len(tokens) <= WINDOW:
+        return len(set(tokens)) / len(tokens) if tokens else None
+    counts = Counter(tokens[:WINDOW])
+    total = len(counts)
+    for gone, token in zip(tokens, tokens[WINDOW:], strict=False):
+        counts[token] += 1
+        counts[gone] -= 1
+        if not counts[gone]:
+            del counts[gone]
+        total += len(counts)
+    return total / (len(tokens) - WINDOW + 1) / WINDOW
+
+
+def _outcome(outcome: TraceOutcome) -> Callable[[Trace], float]:
+    return lambda trace: float(trace.outcome is outcome)
+
+
+def _uses(strategy: Strategy) -> Callable[[Trace], float]:
+    return lambda trace: float(any(attempt.strategy is strategy for attempt in trace.attempts))
+
+
+def _transitions(trace: Trace) -> float:
+    return 100 * transitions(trace.thinking, trace.language).total() / max(1, len(units(trace.thinking)))
+
+
+def _corrections(trace: Trace) -> int:
+    return self_corrections(trace.thinking, trace.language)
+
+
+def _numbers(trace: Trace) -> int:
+    return len(set(ungrounded_numbers(trace.thinking, trace.question)))
+
+
+MEASURES = (
+    Measure("thinking_units", "Thinking, words or characters", False, lambda t: len(units(t.thinking))),
+    Measure("thinking_sentences", "Thinking, sentences", False, lambda t: len(sentences(t.thinking))),
+    Measure("response_units", "Response, words or characters", False, lambda t: len(units(t.response))),
+    Measure("transitions_per_100", "Transition words per 100 units", False, _transitions),
+    Measure("self_corrections", "Self-corrections per chain", False, _corrections),
+    Measure("corrects_itself", "Chains with a self-correction", True, lambda t: float(_corrections(t) > 0)),
+    Measure("attempts", "Attempts behind a chain", False, lambda t: len(t.attempts)),
+    Measure("first_mention", "First mention of the answer (0 start, 1 end)", False, first_mention),
+    Measure("never_mentioned", "Answer never named in the thinking", True, lambda t: float(first_mention(t) is None)),
+    Measure("ungrounded_findings", "Findings not in the case", False, ungrounded_findings),
+    Measure("ungrounded_numbers", "Numbers not in the case", False, _numbers),
+    Measure("lexical_diversity", "Lexical diversity (MATTR-50)", False, lexical_diversity),
+    Measure("direct", "Right at once", True, _outcome(TraceOutcome.DIRECT)),
+    Measure("recovered", "Recovered by a strategy", True, _outcome(TraceOutcome.RECOVERED)),
+    Measure("guided", "Guided by the reference", True, _outcome(TraceOutcome.GUIDED)),
+    *(Measure(f"uses_{s}", f"Uses {s.replace('_', ' ').title()}", True, _uses(s)) for s in RETRY_STRATEGIES),
+)
+
+
+# --- two datasets
 
 
 class Row(BaseModel):
@@ -67,63 +179,80 @@ class Comparison(BaseModel):
     sections: list[Section]
 
 
+def analyse(a: Path, b: Path, out_dir: Path, names: tuple[str, str] | None = None, seed: int = 0) -> Comparison:
+    """Compare two traces.jsonl; writes `out_dir`/{chains.html, chains.json}."""
+    a, b = Path(a), Path(b)
+    told = [(a.parent.name, b.parent.name), (a.stem, b.stem), ("A", "B")]
+    names = names or next(pair for pair in told if pair[0] and pair[0] != pair[1])
+    kept = [[trace for trace in read_jsonl(path, Trace) if trace.accepted] for path in (a, b)]
+    comparison = compare(kept[0], kept[1], names, seed)
+    write_text(Path(out_dir) / "chains.json", comparison.model_dump_json(indent=1) + "\n")
+    title = f"Chains of thought: {names[0]} (A) and {names[1]} (B)"
+    page = render("chains.html.j2", title=title, c=comparison, amount=amount, reach=REACH)
+    write_text(Path(out_dir) / "chains.html", page)
+    return comparison
+
+
+def amount(value: float, row: Row) -> str:
+    """A value as the measure is read: shares in percent."""
+    return f"{100 * value:.1f}%" if row.share else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
 def compare(a: Sequence[Trace], b: Sequence[Trace], names: tuple[str, str], seed: int = 0) -> Comparison:
     """Compare two sets of accepted traces; raises UserError where one has none."""
     for name, traces in zip(names, (a, b), strict=True):
         if not traces:
             raise UserError(f"{name}: no accepted traces to compare; give a traces.jsonl with at least one")
-    shared = sorted({trace.language for trace in a} & {trace.language for trace in b})
-    sections = [
-        _section(
-            {"en": "English", "zh": "Chinese"}[language],
-            [trace for trace in a if trace.language == language],
-            [trace for trace in b if trace.language == language],
-            seed,
-        )
-        for language in shared
-    ]
-    if not shared:
-        sections = [_section("Across languages", a, b, seed, across=True)]
-    return Comparison(names=names, sections=sections)
+    sections = []
+    for language in sorted({trace.language for trace in a} & {trace.language for trace in b}):
+        own = [[trace for trace in traces if trace.language == language] for traces in (a, b)]
+        sections.append(_section({"en": "English", "zh": "Chinese"}[language], own, seed))
+    return Comparison(names=names, sections=sections or [_section("Across languages", (a, b), seed, across=True)])
 
 
-def _section(title: str, a: Sequence[Trace], b: Sequence[Trace], seed: int, across: bool = False) -> Section:
-    cases = [{trace.case_id for trace in traces} for traces in (a, b)]
+def _section(title: str, both: Sequence[Sequence[Trace]], seed: int, across: bool = False) -> Section:
+    cases = [{trace.case_id for trace in traces} for traces in both]
     order = {case: place for place, case in enumerate(sorted(cases[0] | cases[1]))}
-    tables = [_Table(traces, order) for traces in (a, b)]
-    resampled = _resample([table.sums for table in tables], draw("analysis", seed))
+    values, sums = zip(*(_tabled(traces, order) for traces in both), strict=True)
+    resampled = _resample(sums, draw("analysis", seed))
     rows = [
-        row
+        _row(measure, [one[number] for one in values], [one[:, number] for one in resampled])
         for number, measure in enumerate(MEASURES)
-        if (row := _row(measure, *(table.values[number] for table in tables), *(r[:, number] for r in resampled)))
+        if all(len(one[number]) for one in values)
     ]
     for row, adjusted in zip(rows, holm([row.p for row in rows]), strict=True):
         row.p_holm = adjusted
+    used = [Counter(one.strategy.value for trace in traces for one in trace.attempts) for traces in both]
+    words = [sum((transitions(t.thinking, t.language) for t in traces), Counter[str]()) for traces in both]
+    common = [word for word, _ in (words[0] + words[1]).most_common(12)]
     return Section(
         title=title,
         across_languages=across,
-        traces=(len(a), len(b)),
+        traces=(len(both[0]), len(both[1])),
         cases=(len(cases[0]), len(cases[1])),
         shared_cases=len(cases[0] & cases[1]),
         rows=rows,
-        strategies=_strategies(a, b),
-        words=_words(a, b),
+        strategies={name: _pair(one[name] / max(1, one.total()) for one in used) for name in sorted(used[0] | used[1])},
+        words={w: _pair(1000 * one[w] / len(traces) for one, traces in zip(words, both, strict=True)) for w in common},
     )
 
 
-class _Table:
-    """Values of all measures; per case their count, sum and sum of squares: a resample is a matrix product."""
+def _pair(values: Iterable[float]) -> tuple[float, float]:
+    first, second = values
+    return first, second
 
-    def __init__(self, traces: Sequence[Trace], order: dict[str, int]) -> None:
-        self.sums = np.zeros((len(order), len(MEASURES), 3))
-        values: list[list[float]] = [[] for _ in MEASURES]
-        for trace in traces:
-            of_case = self.sums[order[trace.case_id]]
-            for number, measure in enumerate(MEASURES):
-                if (value := measure.value(trace)) is not None:
-                    values[number].append(value)
-                    of_case[number] += 1, value, value * value
-        self.values = [np.array(column, dtype=float) for column in values]
+
+def _tabled(traces: Sequence[Trace], order: dict[str, int]) -> tuple[list[np.ndarray], np.ndarray]:
+    """Values of all measures; and by case their count, sum and sum of squares, (cases, measures, 3): a resample is a
+    matrix product."""
+    sums = np.zeros((len(order), len(MEASURES), 3))
+    values: list[list[float]] = [[] for _ in MEASURES]
+    for trace in traces:
+        for number, measure in enumerate(MEASURES):
+            if (value := measure.value(trace)) is not None:
+                values[number].append(value)
+                sums[order[trace.case_id], number] += 1, value, value * value
+    return [np.array(column, dtype=float) for column in values], sums
 
 
 def _resample(tables: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
@@ -139,23 +268,22 @@ def _resample(tables: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
     return [np.concatenate(parts) for parts in totals]
 
 
-def _moments(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(count, mean, variance) from (count, sum, sum of squares); nan where a resample has no value."""
+Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Count, mean and variance."""
+
+
+def _moments(totals: np.ndarray) -> Moments:
+    """From (count, sum, sum of squares); nan where a resample has no value."""
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = totals[:, 1] / totals[:, 0]
         return totals[:, 0], mean, np.maximum(0.0, totals[:, 2] / totals[:, 0] - mean**2)
 
 
-def _row(
-    measure: Measure, a: np.ndarray, b: np.ndarray, resampled_a: np.ndarray, resampled_b: np.ndarray
-) -> Row | None:
-    """One measure; None where a dataset has no value at all."""
-    if not len(a) or not len(b):
-        return None
+def _row(measure: Measure, values: Sequence[np.ndarray], resampled: Sequence[np.ndarray]) -> Row:
     effect = _cohen_h if measure.share else _hedges_g
-    point = [np.array([value]) for v in (a, b) for value in (len(v), v.mean(), v.var())]
-    size = float(effect(*point)[0])
-    moments_a, moments_b = _moments(resampled_a), _moments(resampled_b)
+    a, b = values
+    size = float(effect(*((np.array([len(v)]), np.array([v.mean()]), np.array([v.var()])) for v in values))[0])
+    drawn_a, drawn_b = map(_moments, resampled)
     return Row(
         name=measure.name,
         title=measure.title,
@@ -164,17 +292,16 @@ def _row(
         mean=(float(a.mean()), float(b.mean())),
         median=(float(np.median(a)), float(np.median(b))),
         difference=float(b.mean() - a.mean()),
-        difference_interval=_interval(moments_b[1] - moments_a[1]),
+        difference_interval=_interval(drawn_b[1] - drawn_a[1]),
         effect=size if np.isfinite(size) else None,
-        effect_interval=_interval(effect(*moments_a, *moments_b)) if np.isfinite(size) else None,
+        effect_interval=_interval(effect(drawn_a, drawn_b)) if np.isfinite(size) else None,
         p=_p_value(measure, a, b),
     )
 
 
-def _hedges_g(
-    n_a: np.ndarray, mean_a: np.ndarray, var_a: np.ndarray, n_b: np.ndarray, mean_b: np.ndarray, var_b: np.ndarray
-) -> np.ndarray:
+def _hedges_g(a: Moments, b: Moments) -> np.ndarray:
     """Standardised difference of means with the small-sample correction; nan where nothing varies but the means."""
+    (n_a, mean_a, var_a), (n_b, mean_b, var_b) = a, b
     freedom = np.maximum(1.0, n_a + n_b - 2)
     pooled = np.sqrt((n_a * var_a + n_b * var_b) / freedom)
     correction = 1 - 3 / np.maximum(1.0, 4 * freedom - 1)
@@ -183,11 +310,10 @@ def _hedges_g(
     return np.where(pooled > 0, correction * difference / np.where(pooled > 0, pooled, 1), undefined)
 
 
-def _cohen_h(
-    n_a: np.ndarray, mean_a: np.ndarray, var_a: np.ndarray, n_b: np.ndarray, mean_b: np.ndarray, var_b: np.ndarray
-) -> np.ndarray:
+def _cohen_h(a: Moments, b: Moments) -> np.ndarray:
     """Difference of two shares on the arcsine scale."""
-    return 2 * (np.arcsin(np.sqrt(np.clip(mean_b, 0, 1))) - np.arcsin(np.sqrt(np.clip(mean_a, 0, 1))))
+    on_arcsine = [np.arcsin(np.sqrt(np.clip(mean, 0, 1))) for _, mean, _ in (a, b)]
+    return 2 * (on_arcsine[1] - on_arcsine[0])
 
 
 def _interval(resampled: np.ndarray) -> Interval:
@@ -208,48 +334,3 @@ def _p_value(measure: Measure, a: np.ndarray, b: np.ndarray) -> float:
     if np.ptp(np.concatenate((a, b))) == 0:
         return 1.0
     return float(stats.mannwhitneyu(a, b).pvalue)
-
-
-def _strategies(a: Sequence[Trace], b: Sequence[Trace]) -> dict[str, tuple[float, float]]:
-    counts = [Counter(attempt.strategy.value for trace in traces for attempt in trace.attempts) for traces in (a, b)]
-    names = sorted(counts[0] | counts[1])
-    first, second = (max(1, counter.total()) for counter in counts)
-    return {name: (counts[0][name] / first, counts[1][name] / second) for name in names}
-
-
-def _words(a: Sequence[Trace], b: Sequence[Trace], most: int = 12) -> dict[str, tuple[float, float]]:
-    counts = []
-    for traces in (a, b):
-        total: Counter[str] = Counter()
-        for trace in traces:
-            total += transitions(trace.thinking, trace.language)
-        counts.append(total)
-    common = [word for word, _ in (counts[0] + counts[1]).most_common(most)]
-    return {word: (1000 * counts[0][word] / len(a), 1000 * counts[1][word] / len(b)) for word in common}
-
-
-REACH = 2.0
-"""Effects beyond ±REACH are drawn at the edge."""
-
-
-def analyse(a: Path, b: Path, out_dir: Path, names: tuple[str, str] | None = None, seed: int = 0) -> Comparison:
-    """Compare two traces.jsonl; writes `out_dir`/{chains.html, chains.json}."""
-    names = names or _names(Path(a), Path(b))
-    kept = [[trace for trace in read_jsonl(path, Trace) if trace.accepted] for path in (a, b)]
-    comparison = compare(kept[0], kept[1], names, seed)
-    write_text(Path(out_dir) / "chains.json", comparison.model_dump_json(indent=1) + "\n")
-    title = f"Chains of thought: {names[0]} (A) and {names[1]} (B)"
-    page = render("chains.html.j2", title=title, c=comparison, amount=amount, reach=REACH)
-    write_text(Path(out_dir) / "chains.html", page)
-    return comparison
-
-
-def _names(a: Path, b: Path) -> tuple[str, str]:
-    if a.parent.name and a.parent.name != b.parent.name:
-        return a.parent.name, b.parent.name
-    return (a.stem, b.stem) if a.stem != b.stem else ("A", "B")
-
-
-def amount(value: float, row: Row) -> str:
-    """A value as the measure is read: shares in percent."""
-    return f"{100 * value:.1f}%" if row.share else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

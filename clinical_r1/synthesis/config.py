@@ -1,5 +1,6 @@
 """What a synthesis run is told: endpoints, verifier, search, filters, limits and what may leave the house."""
 
+import hashlib
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,9 +11,17 @@ from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
 from clinical_r1.schema import RETRY_STRATEGIES, Strategy
 from clinical_r1.settings import Seed
-from clinical_r1.synthesis.choices import Policy
 from clinical_r1.synthesis.filters import FilterConfig
 from clinical_r1.verifier.config import VerifierConfig
+
+
+def draw(*parts: object) -> int:
+    """A 31-bit number that depends on the parts and on nothing else (31 bits: what every endpoint takes as a seed).
+
+    Every choice of a run is one of who asks (seed, case id, sample, attempt): timing and order never matter.
+    """
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
 class SearchBudget(BudgetConfig):
@@ -29,6 +38,10 @@ class Shard(Strict):
     """This shard, counted from 0."""
     count: int = Field(default=1, ge=1)
     """All shards; with more than one, `merge_shards` makes the dataset."""
+
+    def takes(self, case_id: str) -> bool:
+        """Whether a case is of this shard: by its id, so neither file order nor the other cases move it."""
+        return draw("shard", case_id) % self.count == self.index
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -83,7 +96,7 @@ class SynthesisConfig(Strict):
     """Further attempts after the first one fails (the paper: up to 3)."""
     strategies: list[Strategy] = Field(default=list(RETRY_STRATEGIES), min_length=1)
     """Strategies that a retry may take."""
-    policy: Policy = "random"
+    policy: Literal["random", "round_robin"] = "random"
     """How the next strategy is chosen: `random` (by hash of seed, case, attempt) or `round_robin`."""
     best_of: int = Field(default=1, ge=1, le=16)
     """First attempts drawn at once; a verified one is kept. 1 is the paper."""

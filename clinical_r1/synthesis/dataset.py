@@ -1,27 +1,87 @@
 """From finished traces to a dataset: policies over the whole, files, hash, merge of shards, immutable address."""
 
 import hashlib
+import io
 import itertools
 import shutil
+import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 from clinical_r1.atomic import atomic_writer, file_sha256, write_text
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.crossing import gate_state
-from clinical_r1.schema import Case, Trace, TraceOutcome, iter_jsonl
-from clinical_r1.synthesis.card import write_card
-from clinical_r1.synthesis.config import SynthesisConfig
-from clinical_r1.synthesis.report import SynthesisReport, Tally, check_yield
+from clinical_r1.schema import Case, Trace, TraceOutcome, Usage, iter_jsonl
+from clinical_r1.synthesis.config import SynthesisConfig, draw
+from clinical_r1.synthesis.report import SynthesisReport, Tally, card, check_yield
 from clinical_r1.synthesis.search import rejected
-from clinical_r1.synthesis.spool import Spool
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 TRACES, REJECTED, PARQUET, CARD, REPORT = "traces.jsonl", "rejected.jsonl", "traces.parquet", "card.md", "report.json"
 PARQUET_ROWS = 500
+_TABLE = "CREATE TABLE traces (position INTEGER PRIMARY KEY, case_id TEXT, digest BLOB, guided INTEGER, line TEXT)"
+"""`digest` of the text of an accepted trace; `guided`: the rank of one that was guided."""
+
+
+class Spool:
+    """Finished traces on disk in the order of arrival, read back by position, which orders the dataset: memory stays
+    flat.
+
+    A database without a name: it ends with its process, whatever ends that. What survives a crash is the journal, from
+    which the same traces are made again.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        """`folder`: on the file system that the spool may fill."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "traces.spool"
+        self._path.unlink(missing_ok=True)
+        self._seed = seed
+        self._rows = sqlite3.connect(self._path, isolation_level=None)
+        for statement in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", _TABLE, "BEGIN"):
+            self._rows.execute(statement)
+        self._path.unlink()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows.close()
+
+    def put(self, position: int, trace: Trace) -> None:
+        """Keep a trace."""
+        digest = guided = None
+        if trace.accepted:
+            digest = hashlib.blake2b(f"{trace.thinking}\0{trace.response}".encode(), digest_size=16).digest()
+        if trace.outcome is TraceOutcome.GUIDED:
+            guided = draw("guided", self._seed, trace.case_id, trace.sample)
+        row = (position, trace.case_id, digest, guided, trace.model_dump_json())
+        try:
+            self._rows.execute("INSERT INTO traces VALUES (?, ?, ?, ?, ?)", row)
+        except sqlite3.OperationalError as error:
+            raise UserError(f"{self._path}: cannot write ({error}); free space and run again") from None
+
+    def copies(self) -> set[int]:
+        """Positions of accepted traces whose text an earlier sample of the same case already has."""
+        rows = self._rows.execute(
+            "SELECT position, row_number() OVER (PARTITION BY case_id, digest ORDER BY position) FROM traces "
+            "WHERE digest IS NOT NULL"
+        )
+        return {position for position, number in rows if number > 1}
+
+    def guided_over(self, share: float, without: set[int]) -> set[int]:
+        """Positions of guided traces above the largest allowed share of the dataset; which stay is decided by hash."""
+        rows = self._rows.execute("SELECT position FROM traces WHERE guided IS NOT NULL ORDER BY guided, position")
+        guided = [position for (position,) in rows if position not in without]
+        accepted = self._rows.execute("SELECT count(digest) FROM traces").fetchone()[0] - len(without)
+        if share >= 1:
+            return set()
+        return set(guided[int((accepted - len(guided)) * share / (1 - share) + 1e-9) :])
+
+    def ordered(self) -> Iterator[tuple[int, Trace]]:
+        """(position, trace) by position."""
+        for position, line in self._rows.execute("SELECT position, line FROM traces ORDER BY position"):
+            yield position, Trace.model_validate_json(line)
 
 
 def write_dataset(
@@ -63,9 +123,16 @@ def write_dataset(
     gate = gate_state(cases, config.crossing)
     if config.traces and config.traces.scrub:
         gate = "passed"
-    report = tally.report(config, digest.hexdigest(), file_sha256(cases), gate, endpoints, seconds)
-    report.imported = imported or {}
-    write_card(report, config, out_dir / CARD)
+    report = tally.report(
+        config,
+        dataset_hash=digest.hexdigest(),
+        cases_hash=file_sha256(cases),
+        gate=gate,
+        endpoints=endpoints,
+        seconds=round(seconds, 2),
+        imported=imported or {},
+    )
+    write_text(out_dir / CARD, card(report, config))
     write_text(out_dir / REPORT, report.model_dump_json(indent=1) + "\n")
     return report
 
@@ -75,13 +142,20 @@ def write_parquet(traces: Path, target: Path) -> None:
 
     Through Arrow's JSON reader: rows made in Python would draw in pandas, 50 MB for nothing.
     """
-    import io
-
     import pyarrow as pa
     import pyarrow.json as pj
     import pyarrow.parquet as pq
 
-    schema = _schema()
+    verdict = pa.struct([("label", pa.string()), ("judge", pa.string()), ("reason", pa.string())])
+    attempt = [("strategy", pa.string()), ("reasoning", pa.string()), ("answer", pa.string()), ("verdict", verdict)]
+    usage = [(name, pa.float64() if name == "cost" else pa.int64()) for name in Usage.model_fields]
+    kinds = {
+        "references": pa.list_(pa.string()),
+        "sample": pa.int64(),
+        "attempts": pa.list_(pa.struct(attempt)),
+        "usage": pa.struct(usage),
+    }
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in Trace.model_fields])
     with atomic_writer(target, "wb") as handle, pq.ParquetWriter(handle, schema) as writer, open(traces, "rb") as lines:
         while block := b"".join(itertools.islice(lines, PARQUET_ROWS)):
             table = pj.read_json(
@@ -92,27 +166,6 @@ def write_parquet(traces: Path, target: Path) -> None:
             writer.write_table(pa.Table.from_batches(table.to_batches(), schema))
 
 
-def _schema() -> "pa.Schema":
-    """Columns of a trace: text but for those named here."""
-    import pyarrow as pa
-
-    verdict = pa.struct([("label", pa.string()), ("judge", pa.string()), ("reason", pa.string())])
-    attempt = [("strategy", pa.string()), ("reasoning", pa.string()), ("answer", pa.string()), ("verdict", verdict)]
-    usage = [
-        ("calls", pa.int64()),
-        ("prompt_tokens", pa.int64()),
-        ("completion_tokens", pa.int64()),
-        ("cost", pa.float64()),
-    ]
-    kinds = {
-        "references": pa.list_(pa.string()),
-        "sample": pa.int64(),
-        "attempts": pa.list_(pa.struct(attempt)),
-        "usage": pa.struct(usage),
-    }
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in Trace.model_fields])
-
-
 def merge_shards(
     config: SynthesisConfig, cases: Path, shard_dirs: Iterable[Path], out_dir: Path, state_dir: Path
 ) -> SynthesisReport:
@@ -121,7 +174,10 @@ def merge_shards(
     Raises UserError where a shard is missing, unfinished or made from other cases: every case has to be there.
     """
     if config.traces is not None:
-        return _imported_shard(list(map(Path, shard_dirs)), out_dir)
+        # The first shard imports everything, so its dataset is the whole.
+        folders = list(map(Path, shard_dirs))
+        _copy(next((folder for folder in folders if read_report(folder).imported), folders[0]), out_dir)
+        return read_report(out_dir)
     samples = config.samples_per_case
     order: dict[str, int] = {}
     copies: list[tuple[int, Case]] = []
@@ -137,7 +193,7 @@ def merge_shards(
             shard = read_report(folder)
             endpoints += shard.endpoints
             seconds = max(seconds, shard.seconds)
-            for trace in _all_traces(folder):
+            for trace in itertools.chain(iter_jsonl(folder / TRACES, Trace), iter_jsonl(folder / REJECTED, Trace)):
                 if trace.reason == "duplicate_case":
                     continue
                 if trace.case_id not in order:
@@ -157,13 +213,10 @@ def merge_shards(
     return report
 
 
-def _imported_shard(shards: list[Path], out_dir: Path) -> SynthesisReport:
-    """The first shard imports everything, so its dataset is the whole."""
-    whole = next((folder for folder in shards if read_report(folder).imported), shards[0])
-    out_dir.mkdir(parents=True, exist_ok=True)
+def _copy(folder: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
     for name in (TRACES, REJECTED, PARQUET, CARD, REPORT):
-        shutil.copyfile(whole / name, out_dir / name)
-    return read_report(out_dir)
+        shutil.copyfile(folder / name, target / name)
 
 
 def read_report(folder: Path) -> SynthesisReport:
@@ -174,11 +227,6 @@ def read_report(folder: Path) -> SynthesisReport:
     return SynthesisReport.model_validate_json(path.read_text(encoding="utf-8"))
 
 
-def _all_traces(folder: Path) -> Iterator[Trace]:
-    yield from iter_jsonl(folder / TRACES, Trace)
-    yield from iter_jsonl(folder / REJECTED, Trace)
-
-
 def store_dataset(folder: Path, root: Path) -> Path:
     """Copy a finished dataset to its immutable address `root/traces/<name>/<hash>`; an existing one is left alone."""
     report = read_report(folder)
@@ -187,9 +235,7 @@ def store_dataset(folder: Path, root: Path) -> Path:
         return target
     staging = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    for name in (TRACES, REJECTED, PARQUET, CARD, REPORT):
-        shutil.copyfile(folder / name, staging / name)
+    _copy(folder, staging)
     shutil.rmtree(target, ignore_errors=True)
     staging.rename(target)
     return target

@@ -103,16 +103,12 @@ def disagreement(trace: Trace, config: FilterConfig) -> bool:
     by none of its known names."""
     if not trace.attempts:
         return False
-    answer = trace.attempts[-1].answer
-    said = sentences(trace.thinking)
-    tail, size = [], 0
-    wanted = max(100, len(units(trace.thinking)) // 3)
-    for sentence in reversed(said):
-        tail.append(sentence)
-        size += len(units(sentence))
-        if size >= wanted:
-            break
-    end = " ".join(reversed(tail))
+    answer, said = trace.attempts[-1].answer, sentences(trace.thinking)
+    missing, start = max(100, len(units(trace.thinking)) // 3), len(said)
+    while missing > 0 and start:
+        start -= 1
+        missing -= len(units(said[start]))
+    end = " ".join(said[start:])
     return coverage(answer, end, trace.language) < config.min_answer_coverage and not names_in(end, answer)
 
 

@@ -68,7 +68,12 @@ def forget(
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; give the folders that hold records, traces and journals")
     result = Forgotten()
-    ids = set().union(*(_case_ids(path, wanted) for _, path in _files(roots, ".jsonl")))
+    ids = {
+        str(row["id"])
+        for _, path in _files(roots, ".jsonl")
+        for _, row in _rows(path)
+        if row.get("patient") in wanted and row.get("id")
+    }
     result.cases = len(ids)
     needles = quotes_of(roots, wanted, ids)
     result.quoting, result.unreached = quoting_files(roots, ids, needles, dry_run)
@@ -117,19 +122,12 @@ def _rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
             yield line, row if isinstance(row, dict) else {}
 
 
-def _case_ids(path: Path, patients: set[str]) -> set[str]:
-    return {str(row["id"]) for _, row in _rows(path) if row.get("patient") in patients and row.get("id")}
-
-
-def _is_about(row: Mapping[str, Any], patients: set[str], ids: set[str]) -> bool:
-    return row.get("patient") in patients or row.get("case_id") in ids or row.get("id") in ids
-
-
 def _remove(path: Path, patients: set[str], ids: set[str], needles: list[str], dry_run: bool) -> int:
     """Take the lines out, whole or not at all; returns how many."""
 
     def about(row: Mapping[str, Any]) -> bool:
-        return _is_about(row, patients, ids) or quotes(row, needles)
+        named = row.get("patient") in patients or row.get("case_id") in ids or row.get("id") in ids
+        return named or quotes(row, needles)
 
     count = sum(about(row) for _, row in _rows(path))
     if count and not dry_run:
@@ -159,17 +157,14 @@ def _renew_dataset(folder: Path, old: str, result: Forgotten) -> None:
         write_parquet(folder / TRACES, folder / PARQUET)
     if (folder / REPORT).is_file():
         report = SynthesisReport.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
-        with open(folder / TRACES, "rb") as handle:
-            report.traces = sum(1 for _ in handle)
+        report.traces = sum(1 for _ in _rows(folder / TRACES))
         report.dataset_hash = new
         write_text(folder / REPORT, report.model_dump_json(indent=1) + "\n")
     card = folder / "card.md"
     if card.is_file():
         text = card.read_text(encoding="utf-8").replace(old, new).replace(old[:SHORTEST_HASH], new[:SHORTEST_HASH])
-        note = (
-            "\nTraces of patients who were forgotten have been removed since; the counts above are those from before.\n"
-        )
-        write_text(card, text if text.endswith(note) else text + note)
+        note = "Traces of patients who were forgotten have been removed since; the counts above are those from before."
+        write_text(card, text.removesuffix(f"\n{note}\n") + f"\n{note}\n")
 
 
 def _trained_on(hashes: set[str], roots: Sequence[Path], manifests: Mapping[str, Any]) -> set[str]:
@@ -177,12 +172,10 @@ def _trained_on(hashes: set[str], roots: Sequence[Path], manifests: Mapping[str,
     if not hashes:
         return set()
     short = {digest[:SHORTEST_HASH] for digest in hashes}
-    found = {name for name, manifest in manifests.items() if _mentions(json.dumps(manifest), short)}
-    for root, path in _files(roots, MANIFEST):
-        if path.name == MANIFEST and _mentions(path.read_text(encoding="utf-8"), short):
-            found.add(str(path.parent.relative_to(root)))
-    return found
-
-
-def _mentions(text: str, hashes: set[str]) -> bool:
-    return any(digest in text for digest in hashes)
+    named = [(name, json.dumps(manifest)) for name, manifest in manifests.items()]
+    named += [
+        (str(path.parent.relative_to(root)), path.read_text(encoding="utf-8"))
+        for root, path in _files(roots, MANIFEST)
+        if path.name == MANIFEST
+    ]
+    return {name for name, text in named if any(digest in text for digest in short)}

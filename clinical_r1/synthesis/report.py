@@ -1,16 +1,27 @@
-"""Counting a dataset: outcomes, reasons, strategies, lengths, cost; memory does not grow with the text."""
+"""What is said of a dataset: its report (outcomes, reasons, strategies, lengths, cost, counted in memory that does not
+grow with the text) and its card (what is in it, where it came from, on what terms, what it must not be used for)."""
 
 from array import array
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, Field
 
 from clinical_r1.errors import Strict, UserError
+from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.privacy.crossing import GateState
 from clinical_r1.schema import Trace, TraceOutcome, Usage
-from clinical_r1.synthesis import prompts
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.text import units
+from clinical_r1.synthesis.writer import prompt_versions
+
+_GATE: dict[GateState, str] = {
+    "passed": "passed, by the report of the records step",
+    "declared": "passed elsewhere, as the configuration declares",
+    "not passed": "not passed; endpoints were trusted ones only",
+}
+_TERMS = {"train": "its terms let outputs train models", "no_train": "its terms do NOT let outputs train models"}
 
 
 class Quantiles(BaseModel):
@@ -101,8 +112,11 @@ class Tally:
     def __init__(self) -> None:
         self._cases = 0
         self._last_case = ""
-        self._outcomes: Counter[str] = Counter({outcome.value: 0 for outcome in TraceOutcome})
-        self._counts = {name: Counter[str]() for name in _COUNTED}
+        self._outcomes = Counter({outcome.value: 0 for outcome in TraceOutcome})
+        self._counts: dict[str, Counter[str]] = {
+            name: Counter()
+            for name in ("reasons", "strategies", "attempts", "languages", "specialties", "synthesizers")
+        }
         self._thinking: array[int] = array("l")
         self._response: array[int] = array("l")
         self._usage = Usage()
@@ -126,25 +140,16 @@ class Tally:
         self._thinking.append(len(units(trace.thinking)))
         self._response.append(len(units(trace.response)))
 
-    def report(
-        self,
-        config: SynthesisConfig,
-        dataset_hash: str,
-        cases_hash: str,
-        gate: GateState,
-        endpoints: list[dict[str, object]],
-        seconds: float,
-    ) -> SynthesisReport:
-        """The totals."""
-        total = sum(self._outcomes.values())
+    def report(self, config: SynthesisConfig, **known: Any) -> SynthesisReport:
+        """The totals, beside what is `known` of the files and the run."""
+        total = self._outcomes.total()
         refused = self._outcomes[TraceOutcome.REJECTED.value]
         accepted = total - refused
         usage = self._usage.model_copy(update={"cost": round(self._usage.cost, 6)})
+        known |= {name: dict(sorted(counter.items())) for name, counter in self._counts.items()}
         shard = config.shard
         return SynthesisReport(
             name=config.name,
-            dataset_hash=dataset_hash,
-            cases_hash=cases_hash,
             cases=self._cases,
             traces=accepted,
             rejected=refused,
@@ -155,16 +160,10 @@ class Tally:
             usage=usage,
             calls_per_trace=round(usage.calls / max(1, total), 3),
             cost_per_accepted=round(usage.cost / max(1, accepted), 6),
-            prompts=prompts.versions(),
-            gate=gate,
+            prompts=prompt_versions(),
             shard=f"{shard.index}/{shard.count}" if shard.count > 1 else "",
-            endpoints=endpoints,
-            seconds=round(seconds, 2),
-            **{name: dict(sorted(counter.items())) for name, counter in self._counts.items()},
+            **known,
         )
-
-
-_COUNTED = ("reasons", "strategies", "attempts", "languages", "specialties", "synthesizers")
 
 
 def check_yield(report: SynthesisReport, config: SynthesisConfig) -> None:
@@ -179,3 +178,55 @@ def check_yield(report: SynthesisReport, config: SynthesisConfig) -> None:
         f"synthesis: {report.told()}; mend the cause (rejected.jsonl has each case's reason), or go on with what there "
         f"is by a larger max_rejected_share (now {config.max_rejected_share:g})"
     )
+
+
+def card(report: SynthesisReport, config: SynthesisConfig) -> str:
+    """The dataset card; it carries counts only, no record text."""
+    tables = {
+        "Outcome": report.outcomes,
+        "Rejected because": report.reasons,
+        "Strategy that was verified": report.strategies,
+        "Language": report.languages,
+        "Specialty": report.specialties,
+    }
+    lengths = {"thinking": report.thinking_units, "response": report.response_units}
+    said: dict[str, Any] = {
+        "report": report,
+        "config": config,
+        "counts": "\n\n".join(_table(title, counts) for title, counts in tables.items() if counts),
+        "lengths": "\n".join(
+            f"| {name} | {at.p05:g} | {at.p50:g} | {at.p95:g} | {at.mean:g} |" for name, at in lengths.items()
+        ),
+    }
+    if config.traces is not None:
+        said["forms"] = ", ".join(f"{count} rows as {form}" for form, count in report.imported.items()) or "none"
+        replaced = "replaced what they found; in doubt a trace was rejected"
+        return _filled("imported", scrubbed=replaced if config.traces.scrub else "off", **said)
+    return _filled(
+        "search",
+        part=f" (shard {report.shard} only)" if report.shard else "",
+        gate=_GATE[report.gate],
+        synthesizer=_endpoint(config.writer),
+        judge="none (rules)" if config.verifier.kind == "rule" else _endpoint(config.judge_endpoint),
+        returned=_table("Endpoint / model id returned", report.synthesizers),
+        strategies=", ".join(config.strategies),
+        guided="on" if config.guided else "off",
+        filters=", ".join(f"{name} {value}" for name, value in config.filters.model_dump().items()),
+        prompts=", ".join(f"`{version}`" for version in report.prompts.values()),
+        **said,
+    )
+
+
+def _filled(name: str, **said: Any) -> str:
+    return (Path(__file__).with_name("cards") / f"{name}.md").read_text(encoding="utf-8").format(**said)
+
+
+def _endpoint(endpoint: EndpointConfig) -> str:
+    inside = "inside the security boundary" if endpoint.trusted else "outside the security boundary"
+    stated = _TERMS.get(endpoint.terms, "terms on training NOT stated")
+    return f"{endpoint.name}, model asked for `{endpoint.model}`, region {endpoint.data_region}, {inside}; {stated}."
+
+
+def _table(title: str, counts: dict[str, int]) -> str:
+    rows = "\n".join(f"| {name} | {count} |" for name, count in counts.items())
+    return f"| {title} | n |\n|---|---|\n{rows}"

@@ -7,28 +7,34 @@ requests, finds the finished ones journaled, and ends with the same dataset.
 import asyncio
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm.client import LLMClient, run_calls
 from clinical_r1.llm.journal import Journal, open_journal
 from clinical_r1.llm.limits import Budget
 from clinical_r1.llm.reply import BudgetExhausted
-from clinical_r1.schema import Case, Trace, iter_jsonl
-from clinical_r1.synthesis.choices import shard_of
+from clinical_r1.schema import Case, Trace, TraceOutcome, iter_jsonl
 from clinical_r1.synthesis.config import SynthesisConfig
-from clinical_r1.synthesis.dataset import write_dataset
-from clinical_r1.synthesis.imported import import_traces
-from clinical_r1.synthesis.progress import SynthesisProgress
+from clinical_r1.synthesis.dataset import Spool, write_dataset
+from clinical_r1.synthesis.exchange import import_traces
 from clinical_r1.synthesis.report import SynthesisReport, check_yield
 from clinical_r1.synthesis.search import Search, rejected
-from clinical_r1.synthesis.spool import Spool
 from clinical_r1.synthesis.writer import Metered, Writer
 from clinical_r1.verifier.config import tell_of_rules_alone
 from clinical_r1.verifier.verifier import build_verifier
+
+LINE_EVERY = 30.0
+"""Seconds between lines of progress where there is no terminal."""
+FIRST_LINE = 5.0
+"""Seconds before the first one: a slow model has finished no trace by then, and the calls show that it works."""
 
 
 def synthesize(config: SynthesisConfig, cases: Path, out_dir: Path, state_dir: Path) -> SynthesisReport:
@@ -48,9 +54,7 @@ def synthesize(config: SynthesisConfig, cases: Path, out_dir: Path, state_dir: P
         seconds = time.monotonic() - started
         whole = config.shard.count == 1
         report = write_dataset(spool, config, Path(cases), Path(out_dir), endpoints, seconds, whole)
-    print(report.told(), file=sys.stderr, flush=True)
-    check_yield(report, config)
-    return report
+    return _told(report, config)
 
 
 def take_traces(config: SynthesisConfig, cases: Path | None, out_dir: Path, state_dir: Path) -> SynthesisReport:
@@ -68,6 +72,10 @@ def take_traces(config: SynthesisConfig, cases: Path | None, out_dir: Path, stat
             spool.put(position, trace)
         seconds = time.monotonic() - started
         report = write_dataset(spool, config, found.source, out_dir, found.endpoints, seconds, True, found.forms)
+    return _told(report, config)
+
+
+def _told(report: SynthesisReport, config: SynthesisConfig) -> SynthesisReport:
     print(report.told(), file=sys.stderr, flush=True)
     check_yield(report, config)
     return report
@@ -78,7 +86,7 @@ def _count_units(config: SynthesisConfig, cases: Path) -> int:
     mine = total = 0
     for case in iter_jsonl(cases, Case):
         total += 1
-        mine += shard_of(case.id, config.shard.count) == config.shard.index
+        mine += config.shard.takes(case.id)
     if not total:
         raise UserError(f"{cases}: no cases in it; give a file of Case records, one JSON object a line")
     return mine * config.samples_per_case
@@ -88,15 +96,14 @@ def _units(config: SynthesisConfig, cases: Path) -> Iterator[tuple[int, Case, in
     """(position in the dataset, case, sample) of this shard; the sample is None for a case that occurred before."""
     seen: set[int] = set()
     for place, case in enumerate(iter_jsonl(cases, Case)):
-        if shard_of(case.id, config.shard.count) != config.shard.index:
+        if not config.shard.takes(case.id):
             continue
-        fingerprint = hash(case.id)
+        first, fingerprint = place * config.samples_per_case, hash(case.id)
         if fingerprint in seen:
-            yield place * config.samples_per_case, case, None
+            yield first, case, None
             continue
         seen.add(fingerprint)
-        for sample in range(config.samples_per_case):
-            yield place * config.samples_per_case + sample, case, sample
+        yield from ((first + sample, case, sample) for sample in range(config.samples_per_case))
 
 
 async def _synthesize(
@@ -129,7 +136,7 @@ async def _work(
     units: Iterator[tuple[int, Case, int | None]],
     search: Search,
     spool: Spool,
-    progress: SynthesisProgress,
+    progress: "SynthesisProgress",
 ) -> None:
     """`concurrency` workers draw from one iterator, so that many cases and few cases take the same memory."""
     spent: list[BudgetExhausted] = []
@@ -157,21 +164,89 @@ async def _work(
         async with asyncio.TaskGroup() as group:
             for _ in range(config.concurrency):
                 group.create_task(worker())
-    except BaseExceptionGroup as errors:
-        raise _first(errors) from None
+    except BaseExceptionGroup as errors:  # a user's error where there is one, since the others follow from it
+        found = errors.exceptions
+        raise next((error for error in found if isinstance(error, UserError)), found[0]) from None
     if spent:
         raise spent[0]
 
 
-def _first(errors: BaseExceptionGroup) -> BaseException:
-    """One error of many: a user's error where there is one, since the others follow from it."""
-    leaves = list(_leaves(errors))
-    return next((error for error in leaves if isinstance(error, UserError)), leaves[0])
+class SynthesisProgress:
+    """Counts finished traces and shows how the run stands: rate, time left, cost and outcomes; a bar on a terminal,
+    sparse lines elsewhere."""
 
+    def __init__(self, total: int, clients: Sequence[LLMClient], console: Console | None = None) -> None:
+        self._total = total
+        self._clients = clients
+        self._console = console or Console(file=sys.stderr)
+        self._counts: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+        self._done = 0
+        self._started = self._shown = time.monotonic()
+        self._bar: Progress | None = None
 
-def _leaves(errors: BaseExceptionGroup) -> Iterator[BaseException]:
-    for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            done = (TextColumn("synthesis"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+            ahead = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[state]}"))
+            self._bar = Progress(*done, *ahead, console=self._console, refresh_per_second=4)
+            self._bar.add_task("synthesis", total=self._total, state="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tell()
+        if self._bar is not None:
+            self._bar.stop()
+
+    def finished(self, trace: Trace) -> None:
+        """Count one trace."""
+        self._done += 1
+        self._counts[trace.outcome.value] += 1
+        if not trace.accepted:
+            self._reasons[trace.reason] += 1
+        self._show(time.monotonic())
+
+    async def tick(self) -> None:
+        """Show how the run stands every so often, also while nothing finishes; cancel it to end it."""
+        while True:
+            await asyncio.sleep(FIRST_LINE if self._shown == self._started else 1.0)
+            self._show(time.monotonic())
+
+    def _show(self, now: float) -> None:
+        pause = 0.25 if self._bar is not None else FIRST_LINE if self._shown == self._started else LINE_EVERY
+        if now - self._shown >= pause:
+            self._shown = now
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=self._done, state=self.state())
         else:
-            yield error
+            self._console.print(self.line(), highlight=False, soft_wrap=True)
+
+    def state(self) -> str:
+        """Rates, cost, outcomes and what went wrong, in one short text."""
+        seconds = max(1e-9, time.monotonic() - self._started)
+        told = [client.statistics for client in self._clients]
+        calls, journaled = sum(one.attempts for one in told), sum(one.cached for one in told)
+        in_flight = sum(client.gate.in_flight for client in self._clients)
+        cost = sum(one.usage.cost for one in told)
+        retries: Counter[str] = sum((one.retries for one in told), Counter())
+        outcomes = " ".join(f"{outcome.value} {self._counts[outcome.value]}" for outcome in TraceOutcome)
+        extra = f", {journaled} from the journal" if journaled else ""
+        again = f" | asked again: {_most(retries)}" if retries else ""
+        rejects = f" ({_most(self._reasons)})" if self._reasons else ""
+        rate = f"{calls / seconds:.0f} a second" if calls > 5 * seconds else f"{60 * calls / seconds:.1f} a minute"
+        return f"{calls} calls, {rate}, {in_flight} in flight{extra}, cost {cost:.4f} | {outcomes}{rejects}{again}"
+
+    def line(self) -> str:
+        """The line for logs."""
+        seconds = max(1e-9, time.monotonic() - self._started)
+        left = (self._total - self._done) * seconds / self._done if self._done else float("inf")
+        ahead = "" if self._done >= self._total else f", about {left:.0f} s left" if self._done else ", no trace yet"
+        return f"synthesis {self._done}/{self._total}{ahead}: {self.state()}"
+
+
+def _most(reasons: Counter[str], most: int = 3) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(most))

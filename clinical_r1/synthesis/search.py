@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from clinical_r1.llm.reply import CallFailed
 from clinical_r1.reasoning import CONCLUSION_LABELS, conclusion_line, with_conclusion
 from clinical_r1.schema import Attempt, Case, Strategy, Trace, TraceOutcome, Verdict, VerdictLabel
-from clinical_r1.synthesis.choices import choose_strategy
-from clinical_r1.synthesis.config import SynthesisConfig
+from clinical_r1.synthesis.config import SynthesisConfig, draw
 from clinical_r1.synthesis.filters import first_objection
-from clinical_r1.synthesis.writer import Writer, open_account
+from clinical_r1.synthesis.writer import Account, Writer
 from clinical_r1.verifier.judgement import Judgement, Verifier
 
 JUDGE_TRIES = 2
@@ -42,15 +41,20 @@ class Search:
 
     async def trace(self, case: Case, sample: int) -> Trace:
         """Search, rewrite, verify and filter; never raises for what concerns this case alone."""
-        account = open_account(case.unit)
+        account = Account(case.unit)
         trace = rejected(case, sample, "")
         try:
             await self._attempts(case, sample, trace.attempts)
             await self._rewrite(case, sample, trace)
-            trace.outcome = outcome_of(trace.attempts)
+            trace.outcome = TraceOutcome.DIRECT if len(trace.attempts) == 1 else TraceOutcome.RECOVERED
+            if trace.attempts[-1].strategy is Strategy.GUIDED:
+                trace.outcome = TraceOutcome.GUIDED
             if objection := first_objection(trace, self._config.filters):
                 raise _RejectedError(f"filter:{objection}")
-            await self._examine(case, sample, trace)
+            # One question to the judge about a thought that had something to be told: that it was wrong, or the answer.
+            examiner = None if trace.outcome is TraceOutcome.DIRECT else self._examiner
+            if examiner is not None and await examiner.told(case, trace.thinking, sample):
+                raise _RejectedError("filter:hindsight_by_judge")
         except _RejectedError as reason:
             trace.outcome, trace.reason = TraceOutcome.REJECTED, str(reason)
         except CallFailed as failure:
@@ -59,25 +63,22 @@ class Search:
         trace.synthesizer = f"{self._config.writer.name} / {account.model or self._config.writer.model}"
         return trace
 
-    # ----------------------------------------------------------------------------------------------------- attempts
-
     async def _attempts(self, case: Case, sample: int, chain: list[Attempt]) -> None:
         """Fill `chain` until its last attempt is verified."""
         config = self._config
         chain.append(await self._first(case, sample))
         for _ in range(config.retries):
-            if _correct(chain):
-                return
-            strategy = choose_strategy(config.policy, config.strategies, len(chain), config.seed, case.id, sample)
-            if strategy is None:
+            strategy = choose_strategy(config, len(chain), case.id, sample)
+            if _correct(chain[-1]) or strategy is None:
                 break
             chain.append(await self._attempt(case, strategy, chain, sample))
-        if not _correct(chain):
-            if not config.guided:
-                raise _RejectedError("all_attempts_failed")
-            chain.append(await self._attempt(case, Strategy.GUIDED, chain, sample))
-            if not _correct(chain):
-                raise _RejectedError("guided_not_verified")
+        if _correct(chain[-1]):
+            return
+        if not config.guided:
+            raise _RejectedError("all_attempts_failed")
+        chain.append(await self._attempt(case, Strategy.GUIDED, chain, sample))
+        if not _correct(chain[-1]):
+            raise _RejectedError("guided_not_verified")
 
     async def _first(self, case: Case, sample: int) -> Attempt:
         """The first attempt; with `best_of` the verified one of several, or else the first."""
@@ -87,15 +88,11 @@ class Search:
         )
         made = [attempt for attempt in tries if isinstance(attempt, Attempt)]
         for failure in tries:
-            if isinstance(failure, BaseException) and (
-                not made or not isinstance(failure, CallFailed | _RejectedError)
-            ):
+            if isinstance(failure, BaseException) and not (made and isinstance(failure, CallFailed | _RejectedError)):
                 raise failure
-        verified = [attempt for attempt in made if attempt.verdict.label is VerdictLabel.CORRECT]
-        if not verified:
-            return made[0]
-        if self._config.best_by == "first":
-            return verified[0]
+        verified = [attempt for attempt in made if _correct(attempt)]
+        if not verified or self._config.best_by == "first":
+            return (verified or made)[0]
         pick = min if self._config.best_by == "shortest" else max
         return pick(verified, key=lambda attempt: len(attempt.reasoning))
 
@@ -115,8 +112,6 @@ class Search:
                 return verdict
         raise _RejectedError(f"judge_invalid:{verdict.reason}" if verdict.reason else "judge_invalid")
 
-    # ------------------------------------------------------------------------------------------------------ rewrite
-
     async def _rewrite(self, case: Case, sample: int, trace: Trace) -> None:
         """Natural thinking and formal response; a response that does not state the right answer is drafted again, and
         one without a conclusion line gets it."""
@@ -130,12 +125,22 @@ class Search:
                 return
         raise _RejectedError("response_not_verified")
 
-    async def _examine(self, case: Case, sample: int, trace: Trace) -> None:
-        """One question to the judge about a thought that had something to be told: that it was wrong, or the answer."""
-        if self._examiner is None or trace.outcome is TraceOutcome.DIRECT:
-            return
-        if await self._examiner.told(case, trace.thinking, sample):
-            raise _RejectedError("filter:hindsight_by_judge")
+
+def choose_strategy(config: SynthesisConfig, attempts_so_far: int, case_id: str, sample: int) -> Strategy | None:
+    """The strategy of the next retry, or None where none is open.
+
+    Backtracking is open only with a step to return to: an attempt before the one that just failed (paper 2.1.2).
+    `random` draws anew each time; `round_robin` walks through the configured order, each case starting elsewhere.
+    """
+    strategies, seed = config.strategies, config.seed
+    allowed = [s for s in strategies if s is not Strategy.BACKTRACKING or attempts_so_far >= 2]
+    if not allowed:
+        return None
+    if config.policy == "random":
+        return allowed[draw("strategy", seed, case_id, sample, attempts_so_far) % len(allowed)]
+    start = draw("start", seed, case_id, sample) + attempts_so_far - 1
+    turn = (strategies[(start + step) % len(strategies)] for step in range(len(strategies)))
+    return next(strategy for strategy in turn if strategy in allowed)
 
 
 def concluded(case: Case, response: str, answer: str) -> str:
@@ -149,15 +154,8 @@ def concluded(case: Case, response: str, answer: str) -> str:
     return with_conclusion(response, stated, case.language, case.asks_for)
 
 
-def _correct(chain: Sequence[Attempt]) -> bool:
-    return bool(chain) and chain[-1].verdict.label is VerdictLabel.CORRECT
-
-
-def outcome_of(chain: Sequence[Attempt]) -> TraceOutcome:
-    """How a verified chain got there."""
-    if chain[-1].strategy is Strategy.GUIDED:
-        return TraceOutcome.GUIDED
-    return TraceOutcome.DIRECT if len(chain) == 1 else TraceOutcome.RECOVERED
+def _correct(attempt: Attempt) -> bool:
+    return attempt.verdict.label is VerdictLabel.CORRECT
 
 
 def rejected(case: Case, sample: int, reason: str) -> Trace:

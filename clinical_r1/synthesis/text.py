@@ -15,9 +15,10 @@ _LATIN_WORD = re.compile(r"[A-Za-z]{2,}")
 _SENTENCE = re.compile(r"[^.!?。！？；;\n]+[.!?。！？；;]?")
 _NUMBER = re.compile(r"(?<![A-Za-z\d.])\d+(?:,\d{3})*(?:\.\d+)?(?![A-Za-z]*\d)")
 
-_WORDS: dict[str, dict[Language, list[str]]] = yaml.safe_load(
-    Path(__file__).with_name("words.yaml").read_text(encoding="utf-8")
-)
+_WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+_SMALL_WORDS = frozenset(_WORDS["small"].split())
+_PREFIX = 7
+"""Letters that count two words as one."""
 
 
 def fold(text: str) -> str:
@@ -107,18 +108,6 @@ def content_units(text: str, language: Language) -> set[str]:
         pairs = {characters[i : i + 2] for i in range(len(characters) - 1)} or set(characters)
         return pairs | set(re.findall(r"[a-z0-9]{2,}", folded))
     return {_stem(word) for word in re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", folded) if word not in _SMALL_WORDS}
-
-
-_SMALL_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        "a an the of in on at to for with and or is are was be by due as from this that it its most likely diagnosis "
-        "answer patient caused cause associated because which there has have",
-    )
-)
-
-
-_PREFIX = 7
 
 
 def _stem(word: str) -> str:

@@ -68,7 +68,7 @@ def export_traces(
 
     Example: clinical-r1 traces export traces/medical-o1 --out dataset --licence apache-2.0
     """
-    from clinical_r1.synthesis.exported import export_traces as export
+    from clinical_r1.synthesis.exchange import export_traces as export
 
     count = export(folder, out, licence, unverified=not verified)
     typer.echo(f"{count} rows: {out / 'data' / 'train.parquet'}")

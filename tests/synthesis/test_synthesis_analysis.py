@@ -8,8 +8,15 @@ from typer.testing import CliRunner
 
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Attempt, Strategy, Trace, TraceOutcome, Verdict, VerdictLabel, write_jsonl
-from clinical_r1.synthesis.analysis import Row, analyse, compare
-from clinical_r1.synthesis.chains import findings, first_mention, lexical_diversity, ungrounded_findings
+from clinical_r1.synthesis.analysis import (
+    Row,
+    analyse,
+    compare,
+    findings,
+    first_mention,
+    lexical_diversity,
+    ungrounded_findings,
+)
 from clinical_r1.synthesis.text import self_corrections, transitions, units
 from pipelines.cli.main import app
 

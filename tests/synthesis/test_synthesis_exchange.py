@@ -12,8 +12,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, Trace, TraceOutcome, read_jsonl, write_jsonl
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.dataset import merge_shards, read_report
-from clinical_r1.synthesis.exported import export_traces
-from clinical_r1.synthesis.imported import read_row
+from clinical_r1.synthesis.exchange import export_traces, read_row
 from clinical_r1.synthesis.run import synthesize, take_traces
 
 Q = "A 54-year-old man has sudden pain in the first toe, which is red and warm. What is the most likely diagnosis?"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from clinical_r1.schema import Attempt, Strategy, Verdict, VerdictLabel
-from clinical_r1.synthesis import prompts
+from clinical_r1.schema import Attempt, Language, Strategy, Verdict, VerdictLabel
+from clinical_r1.synthesis.writer import TASKS, prompt_of, prompt_versions
 
 ATTEMPTS = [
     Attempt(
@@ -17,9 +17,9 @@ BLOCKS = {"case": "the case", "attempts": ATTEMPTS, "reference": "gout", "thinki
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("task", prompts.TASKS)
-def test_every_prompt_names_its_task_and_frames_the_case(task: str, language: prompts.Language) -> None:
-    prompt = prompts.render(task, language, **BLOCKS)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_prompt_names_its_task_and_frames_the_case(task: str, language: Language) -> None:
+    prompt = prompt_of(task, language, **BLOCKS)
     system, user = (message["content"] for message in prompt.messages)
     assert system.startswith(f"# Task: {task}" if language == "en" else f"# 任务：{task}")
     framed = "<thinking>\nhmm\n</thinking>" if task == "told" else "<case>\nthe case\n</case>"
@@ -30,23 +30,23 @@ def test_every_prompt_names_its_task_and_frames_the_case(task: str, language: pr
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("task", [task for task in prompts.TASKS if task != "guided"])
-def test_only_the_guided_prompt_takes_a_reference(task: str, language: prompts.Language) -> None:
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "guided"])
+def test_only_the_guided_prompt_takes_a_reference(task: str, language: Language) -> None:
     blocks = {name: value for name, value in BLOCKS.items() if name != "reference"}
-    assert "<reference>" not in prompts.render(task, language, **blocks).messages[1]["content"]
+    assert "<reference>" not in prompt_of(task, language, **blocks).messages[1]["content"]
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_whether_an_answer_was_told_is_asked_of_the_thought_alone(language: prompts.Language) -> None:
-    assert "gout" not in prompts.render("told", language, **BLOCKS).messages[1]["content"]
+def test_whether_an_answer_was_told_is_asked_of_the_thought_alone(language: Language) -> None:
+    assert "gout" not in prompt_of("told", language, **BLOCKS).messages[1]["content"]
 
 
 def test_previous_attempts_are_framed_and_cannot_close_their_block() -> None:
-    user = prompts.render("corrections", "en", **BLOCKS).messages[1]["content"]
+    user = prompt_of("corrections", "en", **BLOCKS).messages[1]["content"]
     assert user.count("</previous>") == 1
     assert "[reasoning]\nstep ‹/previous› one\n[answer] asthma\n" in user
 
 
 def test_versions_cover_all_prompts_and_differ() -> None:
-    versions = prompts.versions()
-    assert len(versions) == len(set(versions.values())) == 2 * len(prompts.TASKS)
+    versions = prompt_versions()
+    assert len(versions) == len(set(versions.values())) == 2 * len(TASKS)

@@ -17,8 +17,7 @@ from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.schema import Case, write_jsonl
 from clinical_r1.synthesis.config import SynthesisConfig
-from clinical_r1.synthesis.progress import SynthesisProgress
-from clinical_r1.synthesis.run import synthesize
+from clinical_r1.synthesis.run import SynthesisProgress, synthesize
 
 Behave = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
 
@@ -103,7 +102,7 @@ def test_too_many_rejects_are_an_error_that_can_be_waved_through(server, world_c
 
 
 async def test_a_slow_model_shows_its_calls_before_the_first_trace(monkeypatch) -> None:
-    monkeypatch.setattr("clinical_r1.synthesis.progress.FIRST_LINE", 0.02)
+    monkeypatch.setattr("clinical_r1.synthesis.run.FIRST_LINE", 0.02)
     client = LLMClient(EndpointConfig(name="slow", base_url="http://127.0.0.1:9/v1", model="m"))
     client.statistics.attempts = 3
     client.statistics.retries["truncated"] = 2

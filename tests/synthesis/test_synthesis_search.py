@@ -9,10 +9,9 @@ from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.parse import parse_reply
 from clinical_r1.llm.reply import CallFailed
 from clinical_r1.schema import Case, Strategy, Trace, TraceOutcome, Usage, Verdict, VerdictLabel
-from clinical_r1.synthesis.choices import choose_strategy
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.filters import FilterConfig
-from clinical_r1.synthesis.search import Search
+from clinical_r1.synthesis.search import Search, choose_strategy
 from clinical_r1.synthesis.writer import AttemptReply, Metered, Writer
 from clinical_r1.verifier.judgement import Judgement
 
@@ -167,27 +166,25 @@ async def test_best_of_keeps_a_verified_candidate_and_survives_a_failed_one() ->
 
 @pytest.mark.parametrize("policy", ["random", "round_robin"])
 def test_backtracking_needs_a_step_to_return_to(policy: Any) -> None:
-    strategies = list(SynthesisConfig(synthesizer=ENDPOINT).strategies)
-    chosen = {
-        so_far: {choose_strategy(policy, strategies, so_far, 0, f"case-{n}", 0) for n in range(200)}
-        for so_far in (1, 2)
-    }
+    config = SynthesisConfig(synthesizer=ENDPOINT, policy=policy)
+    chosen = {so_far: {choose_strategy(config, so_far, f"case-{n}", 0) for n in range(200)} for so_far in (1, 2)}
     assert Strategy.BACKTRACKING not in chosen[1]
-    assert chosen[2] == set(strategies)
+    assert chosen[2] == set(config.strategies)
 
 
 def test_choices_depend_on_seed_case_sample_and_attempt_alone() -> None:
-    strategies = list(SynthesisConfig(synthesizer=ENDPOINT).strategies)
-    first = [choose_strategy("random", strategies, 2, 1, f"case-{n}", 0) for n in range(50)]
-    assert first == [choose_strategy("random", strategies, 2, 1, f"case-{n}", 0) for n in range(50)]
-    assert first != [choose_strategy("random", strategies, 2, 2, f"case-{n}", 0) for n in range(50)]
-    assert first != [choose_strategy("random", strategies, 2, 1, f"case-{n}", 1) for n in range(50)]
+    config, other = (SynthesisConfig(synthesizer=ENDPOINT, seed=seed) for seed in (1, 2))
+    first = [choose_strategy(config, 2, f"case-{n}", 0) for n in range(50)]
+    assert first == [choose_strategy(config, 2, f"case-{n}", 0) for n in range(50)]
+    assert first != [choose_strategy(other, 2, f"case-{n}", 0) for n in range(50)]
+    assert first != [choose_strategy(config, 2, f"case-{n}", 1) for n in range(50)]
 
 
 def test_round_robin_takes_every_strategy_in_turn() -> None:
     strategies = [Strategy.NEW_PATHS, Strategy.VERIFICATION, Strategy.CORRECTIONS]
+    config = SynthesisConfig(synthesizer=ENDPOINT, strategies=strategies, policy="round_robin")
     for number in range(20):
-        taken = {choose_strategy("round_robin", strategies, so_far, 0, f"case-{number}", 0) for so_far in (1, 2, 3)}
+        taken = {choose_strategy(config, so_far, f"case-{number}", 0) for so_far in (1, 2, 3)}
         assert taken == set(strategies)
 
 

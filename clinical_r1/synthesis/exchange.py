@@ -1,8 +1,10 @@
-"""Reasoning data of others as our traces: medical-o1's columns, chat messages, ShareGPT, our own.
+"""Reasoning data of others as our traces (medical-o1's columns, chat messages, ShareGPT, our own), and ours as theirs.
 
 Each row is read by its form, its thought by the dialect it is written in, and judged where it names a reference; what
 names none, or what the verifier can say nothing of, is marked unverified. What cannot be read is a reject with a
-reason; nothing is made up.
+reason; nothing is made up. Ours go out in Hugging Face's form: chat messages with `reasoning_content`, JSONL and
+Parquet, a card, as TRL, NeMo Automodel, slime and LLaMA-Factory read them. Identifiers of patients and cases stay
+behind.
 """
 
 import asyncio
@@ -14,6 +16,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
+from clinical_r1.atomic import write_text
 from clinical_r1.containment import ContainmentIndex
 from clinical_r1.errors import UserError
 from clinical_r1.llm.client import LLMClient, run_calls
@@ -25,8 +30,9 @@ from clinical_r1.privacy.gate import scrub
 from clinical_r1.privacy.known import Known, KnownFinder
 from clinical_r1.reasoning import Outcome, conclusion_line
 from clinical_r1.recognise import Answer, read
-from clinical_r1.schema import Attempt, Case, Strategy, Trace, TraceOutcome, Verdict, VerdictLabel, iter_jsonl
+from clinical_r1.schema import Attempt, Case, Strategy, Trace, TraceOutcome, VerdictLabel, iter_jsonl, write_jsonl
 from clinical_r1.synthesis.config import SynthesisConfig, TraceSource
+from clinical_r1.synthesis.dataset import CARD, TRACES
 from clinical_r1.synthesis.filters import first_objection
 from clinical_r1.synthesis.search import concluded
 from clinical_r1.synthesis.text import cjk_share
@@ -46,6 +52,7 @@ our own, and the common ones."""
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant"}
 """Who speaks, in messages and in ShareGPT; others (system) say nothing to a case."""
 HELD_OUT = ("rl", "validation", "test")
+_PROBLEMS = {Outcome.OK: "", Outcome.NO_THINK: "no_thought", Outcome.EMPTY_THINK: "no_thought"}
 
 
 class Row(NamedTuple):
@@ -77,19 +84,20 @@ def rows_of(path: Path) -> Iterator[dict[str, Any]]:
             raise UserError(f"{path}: no Parquet file ({type(error).__name__}); give JSON, JSONL or Parquet") from None
         return
     with open(path, "rb") as file:
-        start = file.read(64).decode("utf-8-sig", "ignore").lstrip()
+        listed = file.read(64).decode("utf-8-sig", "ignore").lstrip().startswith("[")
         file.seek(0)
+        place = str(path)
         try:
-            numbered = enumerate(json.load(file) if start.startswith("[") else file, 1)
-            for number, one in numbered:
-                if isinstance(one, bytes) and not one.strip():
-                    continue
-                found = json.loads(one.decode("utf-8-sig")) if isinstance(one, bytes) else one
+            for number, one in enumerate(json.load(file) if listed else file, 1):
+                if not listed:
+                    place = f"{path}:{number}"
+                    if not one.strip():
+                        continue
+                found = one if listed else json.loads(one.decode("utf-8-sig"))
                 if not isinstance(found, dict):
                     raise UserError(f"{path}:{number}: not a JSON object; give one object a row")
                 yield found
         except ValueError:
-            place = f"{path}:{number}" if not start.startswith("[") and "number" in locals() else str(path)
             raise UserError(f"{place}: not JSON in UTF-8; give a JSON list, JSON lines or Parquet") from None
 
 
@@ -103,9 +111,7 @@ def read_row(row: dict[str, Any], columns: Mapping[str, str]) -> Row:
         if name is not None:
             taken[field] = (name, row[name])
     values = {field: value for field, (_, value) in taken.items()}
-    form, problem = "columns", ""
-    if {"case_id", "outcome", "thinking", "question"} <= row.keys():
-        form = "traces"
+    form, problem = "traces" if {"case_id", "outcome", "thinking", "question"} <= row.keys() else "columns", ""
     turns = row.get("messages") or row.get("conversations") or row.get("conversation")
     if isinstance(turns, list) and "question" not in columns:
         form = "messages" if "messages" in row else "sharegpt"
@@ -116,20 +122,12 @@ def read_row(row: dict[str, Any], columns: Mapping[str, str]) -> Row:
     if form == "columns" and "question" not in taken and "response" not in taken:
         form, problem = "unknown", "unknown_form"
     elif not problem:
-        problem = _problem(question, parts.outcome)
+        problem = _PROBLEMS.get(parts.outcome, parts.outcome.value) if question else "no_question"
     given = values.get("reference")
     references = [_text(one) for one in (given if isinstance(given, list) else [given]) if _text(one)]
     language = _text(values.get("language")) or ("zh" if cjk_share(question + parts.response) > 0.3 else "en")
     case = _text(values.get("id")) or "t-" + hashlib.sha256(question.encode()).hexdigest()[:16]
     return Row(form, case, question, parts.thinking, parts.response, references, language, problem)
-
-
-def _problem(question: str, outcome: Outcome) -> str:
-    if not question:
-        return "no_question"
-    if outcome is Outcome.OK:
-        return ""
-    return {Outcome.NO_THINK: "no_thought", Outcome.EMPTY_THINK: "no_thought"}.get(outcome, outcome.value)
 
 
 def _turns(turns: list[Any]) -> tuple[dict[str, Any], str]:
@@ -203,25 +201,21 @@ class Importer:
         """Verified, unverified or rejected."""
         if trace.accepted and case is not None:
             verdict = await verifier.judge(Judgement.of(case, trace.response))
-            self._record(trace, case, verdict)
+            if verdict.label is VerdictLabel.INCORRECT:
+                trace.outcome, trace.reason = TraceOutcome.REJECTED, "incorrect"
+            elif verdict.label is VerdictLabel.CORRECT:
+                trace.outcome = TraceOutcome.DIRECT
+                said = {"reasoning": trace.thinking, "answer": conclusion_line(trace.response) or case.reference}
+                trace.attempts = [Attempt(strategy=Strategy.INITIAL, verdict=verdict, **said)]
+                # Asked and answered as our own are: what was found right is stated in a line of its own.
+                if case.prompt.removeprefix(case.problem).strip() not in trace.question:
+                    trace.question = case.prompt
+                trace.response = concluded(case, trace.response, case.reference)
         if trace.accepted and (objection := first_objection(trace, self.config.filters)):
             trace.outcome, trace.reason = TraceOutcome.REJECTED, objection
         if trace.outcome is TraceOutcome.UNVERIFIED and self.source.unverified == "reject":
             trace.outcome, trace.reason = TraceOutcome.REJECTED, "unverified"
         return trace
-
-    def _record(self, trace: Trace, case: Case, verdict: Verdict) -> None:
-        if verdict.label is VerdictLabel.INCORRECT:
-            trace.outcome, trace.reason = TraceOutcome.REJECTED, "incorrect"
-        if verdict.label is not VerdictLabel.CORRECT:
-            return
-        trace.outcome = TraceOutcome.DIRECT
-        answer = conclusion_line(trace.response) or case.reference
-        trace.attempts = [Attempt(strategy=Strategy.INITIAL, reasoning=trace.thinking, answer=answer, verdict=verdict)]
-        # Asked and answered as our own are: what was found right is stated in a line of its own.
-        if case.prompt.removeprefix(case.problem).strip() not in trace.question:
-            trace.question = case.prompt
-        trace.response = concluded(case, trace.response, case.reference)
 
 
 class Imported(NamedTuple):
@@ -297,3 +291,67 @@ def fetched(place: str, folder: Path) -> Path:
         raise UserError(f"{place}: nothing there; give the s3:// URI of a JSON, JSONL or Parquet file")
     store.get_file(name, folder / name)
     return folder / name
+
+
+# --- out
+
+LICENCES = ("apache-2.0", "mit", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "odbl")
+"""What the Hub knows by these names; anything else is `other`, with its name beside it."""
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def export_traces(folder: Path, out: Path, licence: str = "", unverified: bool = True) -> int:
+    """Write `out`/{README.md, data/train.jsonl, data/train.parquet} from a dataset folder; returns the rows.
+
+    `unverified`: with the traces that no verifier has seen. Raises UserError where there is nothing to export.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / TRACES
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the folder of a synthesis or of `traces import`")
+    rows = [
+        message_row(trace)
+        for trace in iter_jsonl(path, Trace)
+        if trace.accepted and (unverified or trace.outcome is not TraceOutcome.UNVERIFIED)
+    ]
+    if not rows:
+        raise UserError(f"{path}: no trace to export; look at rejected.jsonl beside it")
+    write_jsonl(out / "data" / "train.jsonl", rows)
+    pq.write_table(pa.Table.from_pylist(rows), out / "data" / "train.parquet")
+    write_text(out / "README.md", _card(rows, folder, licence))
+    return len(rows)
+
+
+def message_row(trace: Trace) -> dict[str, Any]:
+    """One trace as messages."""
+    answer = {"role": "assistant", "content": trace.response, "reasoning_content": trace.thinking}
+    return {
+        "messages": [{"role": "user", "content": trace.question, "reasoning_content": None}, answer],
+        "references": trace.references,
+        "language": trace.language,
+        "specialty": trace.specialty,
+        "outcome": trace.outcome.value,
+        "verified": trace.outcome is not TraceOutcome.UNVERIFIED,
+    }
+
+
+def _card(rows: list[dict[str, Any]], folder: Path, licence: str) -> str:
+    known = licence.casefold() in LICENCES
+    front: dict[str, Any] = {
+        "language": sorted({row["language"] for row in rows}),
+        "license": licence.casefold() if known else "other",
+        **({} if known else {"license_name": licence or "not stated"}),
+        "task_categories": ["text-generation"],
+        "tags": ["medical", "reasoning", "clinical-r1"],
+        "size_categories": [next((name for most, name in SIZES if len(rows) < most), "n>1M")],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train.parquet"}]}],
+    }
+    card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else "# Reasoning traces\n"
+    told = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+    example = json.dumps({"role": "assistant", "content": "...", "reasoning_content": "..."})
+    form = (
+        f"`messages` with `reasoning_content` (`{example}`); `verified` says whether a verifier found the answer right."
+    )
+    return f"---\n{told}---\n\n{card}\n## Form\n\n{form}\n"
