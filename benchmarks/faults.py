@@ -13,7 +13,6 @@ The endpoint is deterministic and runs in a process of its own. The last line is
 """
 
 import argparse
-import hashlib
 import json
 import random
 import shutil
@@ -21,11 +20,10 @@ import signal
 import sqlite3
 import subprocess
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-from benchmarks.synthesis import child, configuration, finish, real_problems, world_cases
+from benchmarks.synthesis import child, configuration, endpoint_says, finish, real_problems, world_cases
 from clinical_r1.atomic import write_text
 from clinical_r1.llm.journal import JOURNAL, journaled_keys
 from clinical_r1.schema import Trace, read_jsonl, write_jsonl
@@ -70,12 +68,6 @@ def faulty(given: argparse.Namespace, cases: Path) -> dict[str, Any]:
     }
 
 
-def served_since(base_url: str, place: int) -> list[str]:
-    """Keys of the calls that the endpoint completed, from the given place on."""
-    with urllib.request.urlopen(f"{base_url.removesuffix('/v1')}/sim/served?since={place}") as response:
-        return json.load(response)
-
-
 def known_keys(journal: Path) -> list[str]:
     """Calls in the journal so far, while a run writes it."""
     try:
@@ -111,19 +103,18 @@ def killed(given: argparse.Namespace, cases: Path) -> dict[str, Any]:
         print(f"whole: {calls} calls", flush=True)
         journal = folder / "state" / JOURNAL
         kills = repeated = 0
-        for target in sorted(rng.randrange(1, max(2, int(0.97 * calls))) for _ in range(given.kills)):
-            since = len(served_since(url, 0))
-            known = set(known_keys(journal))
-            kills += kill_at(child(config, cases, folder), journal, target, rng.uniform(0, 0.1))
-            repeated += sum(key in known for key in served_since(url, since))
-        since, known = len(served_since(url, 0)), set(known_keys(journal))
-        finish(child(config, cases, folder), given.limit_seconds)
-        repeated += sum(key in known for key in served_since(url, since))
+        targets = sorted(rng.randrange(1, max(2, int(0.97 * calls))) for _ in range(given.kills))
+        for target in (*targets, None):  # at last to the end
+            since, known = len(endpoint_says(url, "served")), set(known_keys(journal))
+            run = child(config, cases, folder)
+            if target is None:
+                finish(run, given.limit_seconds)
+            else:
+                kills += kill_at(run, journal, target, rng.uniform(0, 0.1))
+            repeated += sum(key in known for key in endpoint_says(url, f"served?since={since}"))
     names = ("traces.jsonl", "rejected.jsonl", "traces.parquet")
-    digests = [
-        [hashlib.sha256((run / "out" / name).read_bytes()).hexdigest() for name in names] for run in (whole, folder)
-    ]
-    return {"kills": kills, "repeated_journaled": repeated, "identical": digests[0] == digests[1]}
+    identical = all((whole / "out" / name).read_bytes() == (folder / "out" / name).read_bytes() for name in names)
+    return {"kills": kills, "repeated_journaled": repeated, "identical": identical}
 
 
 def main() -> int:

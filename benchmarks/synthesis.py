@@ -22,12 +22,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from clinical_r1.atomic import write_text
-from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.journal import Entry, open_journal
 from clinical_r1.schema import Case, Usage, write_jsonl
 from clinical_r1.simulator.beside import simulated_endpoint
@@ -51,41 +50,24 @@ def real_problems(most: int) -> list[Case]:
     return [Case(**row.fields) for row in rows if isinstance(row, Row)][:most]
 
 
-def world_cases(count: int, seed: int = 0) -> Iterator[Case]:
+def world_cases(count: int) -> Iterator[Case]:
     """Cases of the simulated world, English and Chinese."""
-    from clinical_r1.simulator.world import sample_cases
+    from clinical_r1.simulator.world import sample_records
 
-    for drawn in sample_cases(count, seed):
-        yield Case(
-            language=drawn.chart.language,
-            question=drawn.question,
-            reference=drawn.reference,
-            icd10=drawn.disease.icd10,
-            specialty=drawn.disease.specialty,
-            patient=drawn.patient,
-        )
+    return sample_records(count, seed=0)
 
 
 def configuration(base_url: str, in_flight: int = CONCURRENCY, **endpoint: Any) -> SynthesisConfig:
     """The paper's search with an LLM judge on the same endpoint: every judgement is a call, as in the peer's script."""
-    entry = EndpointConfig(
-        name="simulated",
-        base_url=base_url,
-        model="simulated-clinician",
-        terms="train",
-        trusted=True,
-        max_concurrency=in_flight,
-        **endpoint,
-    )
-    return SynthesisConfig.model_validate(
-        {
-            "synthesizer": entry,
-            "verifier": {"kind": "llm"},
-            "max_guided_share": 1.0,
-            "concurrency": 2 * in_flight,
-            "filters": dict.fromkeys(("ungrounded_numbers", "disagreement"), False),
-        }
-    )
+    entry = {"name": "simulated", "base_url": base_url, "model": "simulated-clinician", "terms": "train"}
+    settings = {
+        "synthesizer": {**entry, "trusted": True, "max_concurrency": in_flight, **endpoint},
+        "verifier": {"kind": "llm"},
+        "max_guided_share": 1.0,
+        "concurrency": 2 * in_flight,
+        "filters": dict.fromkeys(("ungrounded_numbers", "disagreement"), False),
+    }
+    return SynthesisConfig.model_validate(settings)
 
 
 def child(config: SynthesisConfig, cases: Path, folder: Path) -> subprocess.Popen[str]:
@@ -124,16 +106,11 @@ def worker(folder: Path, cases: Path) -> int:
     report = synthesize(config, cases, folder / "out", folder / "state")
     seconds = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_SELF)
-    calls = sum(int(str(client["calls"])) for client in report.endpoints)
-    figures = {
+    figures = report.model_dump(include={"cases", "traces", "rejected", "dataset_hash"}) | {
         "seconds": round(seconds, 3),
         "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 3),
         "rss_mb": round(after.ru_maxrss / 1024, 1),
-        "calls": calls,
-        "cases": report.cases,
-        "traces": report.traces,
-        "rejected": report.rejected,
-        "dataset_hash": report.dataset_hash,
+        "calls": sum(int(str(client["calls"])) for client in report.endpoints),
     }
     print(json.dumps(figures))
     return 0
@@ -148,15 +125,13 @@ def longest_chain(out: Path) -> int:
     )
 
 
-def endpoint_calls(base_url: str) -> int:
-    """Replies that the simulated endpoint has given."""
-    with urllib.request.urlopen(base_url.removesuffix("/v1") + "/sim/stats") as response:
-        return int(json.load(response).get("replies", 0))
+def endpoint_says(base_url: str, what: str) -> Any:
+    """`stats` of the simulated endpoint, or the keys that it has `served`."""
+    with urllib.request.urlopen(f"{base_url.removesuffix('/v1')}/sim/{what}") as response:
+        return json.load(response)
 
 
-def measure(
-    name: str, cases: list[Case] | Iterator[Case], latency_ms: int, given: argparse.Namespace
-) -> dict[str, Any]:
+def measure(name: str, cases: Iterable[Case], latency_ms: int, given: argparse.Namespace) -> dict[str, Any]:
     """One measurement, kept in `work/<name>/figures.json`."""
     folder = given.work / name
     kept = folder / "figures.json"
@@ -170,7 +145,7 @@ def measure(
     options = ["--latency-ms", str(latency_ms), "--key", str(folder / "cases.jsonl")]
     with simulated_endpoint(options, folder / "endpoint.log", folder / "ready.json") as url:
         figures = finish(child(configuration(url), folder / "cases.jsonl", folder), given.limit_seconds)
-        figures["replies"] = endpoint_calls(url)
+        figures["replies"] = endpoint_says(url, "stats").get("replies", 0)
     latency = latency_ms / 1000
     figures["longest_chain"] = longest_chain(folder / "out")
     figures["ideal_seconds"] = round(max(figures["longest_chain"], figures["calls"] / CONCURRENCY) * latency, 3)
@@ -229,10 +204,12 @@ def main() -> int:
     result |= asyncio.run(journal_figures(given.work))
     small = measure(f"world-{given.small}", world_cases(given.small), 2, given)
     large = measure(f"world-{given.large}", world_cases(given.large), 2, given)
-    result["cpu_ms_per_call"] = round(1000 * large["cpu_seconds"] / large["calls"], 3)
-    result["rss_growth"] = round(large["rss_mb"] / small["rss_mb"], 3)
-    result["rss_mb"] = [small["rss_mb"], large["rss_mb"]]
-    result["large_seconds"] = large["seconds"]
+    result |= {
+        "cpu_ms_per_call": round(1000 * large["cpu_seconds"] / large["calls"], 3),
+        "rss_growth": round(large["rss_mb"] / small["rss_mb"], 3),
+        "rss_mb": [small["rss_mb"], large["rss_mb"]],
+        "large_seconds": large["seconds"],
+    }
     print(json.dumps(result))
     return 0
 

@@ -7,8 +7,9 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 @contextmanager
@@ -21,11 +22,9 @@ def atomic_writer(path: str | os.PathLike[str], mode: str = "w", private: bool =
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        text = "b" not in mode
-        opener = _owner_only if private else None
-        with open(
-            temporary, mode, encoding="utf-8" if text else None, newline="\n" if text else None, opener=opener
-        ) as handle:
+        form: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+        opener = partial(os.open, mode=0o600) if private else None
+        with open(temporary, mode, opener=opener, **form) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -33,10 +32,6 @@ def atomic_writer(path: str | os.PathLike[str], mode: str = "w", private: bool =
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def write_text(path: str | os.PathLike[str], text: str, private: bool = False) -> None:

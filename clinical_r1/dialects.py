@@ -1,13 +1,16 @@
 """The dialects of thinking, as data: where a thought begins and ends in what a model or an endpoint sends back.
 
-One row a form. `reasoning.py` takes outputs apart by a row; `recognise.py` finds out which row an answer, an endpoint
-or a model folder needs.
+One row of `dialects.yaml` a form. `reasoning.py` takes outputs apart by a row; `recognise.py` finds out which row an
+answer, an endpoint or a model folder needs.
 """
 
 import re
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
 
 OPEN = "<think>"
 CLOSE = "</think>"
@@ -44,29 +47,9 @@ class Dialect:
         mark = (self.ending or self.closes[at]).strip()
         return mark if self.special else f"\n{mark}\n\n"
 
-    @property
-    def markers(self) -> tuple[str, ...]:
-        """All markers, the longest first."""
-        return tuple(sorted({*self.opens, *self.closes, *self.drops}, key=len, reverse=True))
-
     def fold(self, text: str) -> str:
         """The text as markers are compared: of the same length, Latin letters small unless `strict`."""
         return text if self.strict else text.translate(_SMALL)
-
-    @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """Any marker, in folded text."""
-        return re.compile("|".join(re.escape(self.fold(marker)) for marker in self.markers) or "(?!)")
-
-    @cached_property
-    def beginnings(self) -> frozenset[str]:
-        """All that a marker can begin with, itself left out; folded."""
-        return frozenset(self.fold(marker)[:end] for marker in self.markers for end in range(1, len(marker)))
-
-    @cached_property
-    def longest(self) -> int:
-        """Characters of the longest marker."""
-        return max(map(len, self.markers), default=0)
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:
@@ -75,82 +58,41 @@ class Dialect:
         kinds |= dict.fromkeys(map(self.fold, self.opens), "open")
         return kinds | dict.fromkeys(map(self.fold, self.closes), "close")
 
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Any marker, in folded text; of several the longest."""
+        return re.compile("|".join(map(re.escape, sorted(self.kinds, key=len, reverse=True))) or "(?!)")
+
+    @cached_property
+    def beginnings(self) -> frozenset[str]:
+        """All that a marker can begin with, itself left out; folded."""
+        return frozenset(marker[:end] for marker in self.kinds for end in range(1, len(marker)))
+
+    @cached_property
+    def longest(self) -> int:
+        """Characters of the longest marker."""
+        return max(map(len, self.kinds), default=0)
+
 
 _SMALL = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-_TAG_NAMES = ("think", "thinking", "thought", "thoughts", "reasoning", "reason", "seed:think", "思考")
-_THOUGHT_HEADS = ("thinking", "thought", "thoughts", "thought process", "thinking process", "inner thinking",
-                  "chain of thought", "思考", "思考过程", "思维过程", "思维链", "内心思考")  # fmt: skip
-_ANSWER_HEADS = ("final response", "response", "final answer", "answer", "final reply", "最终回答", "最终答复",
-                 "最终回复", "最终答案", "最终响应", "回答", "回复", "答案")  # fmt: skip
-_HEADING_FORMS = ("## {}", "# {}", "### {}", "## {}:", "### {}:", "## **{}**", "### **{}**", "**{}**", "**{}:**",
-                  "**{}**:", "## {}：", "**{}：**")  # fmt: skip
+_TABLE: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+SIGNS: dict[str, list[str]] = _TABLE["signs"]
 
 
-def _headings(words: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(form.format(word) + end for word in words for form in _HEADING_FORMS for end in ("\n", "\r\n", " \n"))
+def _dialect(name: str, row: dict[str, Any]) -> Dialect:
+    tags = row.pop("tags", ())
+    row["opens"] = [f"<{tag}>" for tag in tags] + row.get("opens", [])
+    row["closes"] = [f"</{tag}>" for tag in tags] + row.get("closes", [])
+    for marks, heads in (("opens", "open_heads"), ("closes", "close_heads")):
+        headings = (form.format(word) for word in row.pop(heads, ()) for form in _TABLE["heads"])
+        row[marks] += [heading + end for heading in headings for end in ("\n", "\r\n", " \n")]
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    return Dialect(name, **fields)
 
 
-def _bracketed(words: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"【{word}】" for word in words if not word.isascii())
-
-
-THINK = Dialect("think", (OPEN,), (CLOSE,), strict=True)
-"""Ours: one leading block, letter for letter."""
-TAGS = Dialect(
-    "tags",
-    opens=(*(f"<{name}>" for name in _TAG_NAMES), "[think]", "◁think▷", "<|begin_of_thought|>", "<|start_thinking|>",
-           "<|inner_prefix|>"),
-    closes=(*(f"</{name}>" for name in _TAG_NAMES), "[/think]", "◁/think▷", "<|end_of_thought|>", "<|end_thinking|>",
-            "<|inner_suffix|>"),
-    drops=("<answer>", "</answer>", "<output>", "</output>", "<response>", "</response>", "<|begin_of_solution|>",
-           "<|end_of_solution|>", "<|start_response|>", "<|end_response|>"),
-)  # fmt: skip
-"""Tags in the text: Qwen3, DeepSeek, Magistral, Kimi, Seed-OSS, OpenThinker, Cohere, Reflection, Apertus."""
-
-DIALECTS: dict[str, Dialect] = {
-    dialect.name: dialect
-    for dialect in (
-        THINK,
-        TAGS,
-        # R1-Distill, Qwen3-Thinking, QwQ without a parser: the template writes the opening tag into the prompt.
-        replace(TAGS, name="opened", opened=True),
-        # HuatuoGPT-o1.
-        Dialect("headings", _headings(_THOUGHT_HEADS), _headings(_ANSWER_HEADS), once=True, lines=True,
-                ending="## Final Response"),
-        # In words: Granite 3, Apriel, headings in Chinese brackets.
-        Dialect(
-            "phrases",
-            opens=("Here is my thought process:", "Here are my reasoning steps:", *_bracketed(_THOUGHT_HEADS)),
-            closes=("Here is my response:", "[BEGIN FINAL RESPONSE]", *_bracketed(_ANSWER_HEADS)),
-            drops=("[END FINAL RESPONSE]",),
-            once=True,
-        ),
-        # gpt-oss (harmony); the second form is what is left of it once special tokens are dropped.
-        Dialect(
-            "channels",
-            opens=("<|channel|>analysis", "<|channel|>commentary"),
-            closes=("<|channel|>final",),
-            drops=("<|message|>", "<|constrain|>json", "<|start|>assistant", "<|end|>", "<|return|>", "<|start|>"),
-            special=True,
-            ending="<|end|><|start|>assistant<|channel|>final<|message|>",
-        ),
-        Dialect("channels_bare", opens=("analysis",), closes=("assistantfinal",), once=True),
-        # MedGemma 1.5; Gemma 4.
-        Dialect(
-            "gemma",
-            opens=("<unused94>thought\n", "<unused94>", "<|channel>thought\n", "<|channel>"),
-            closes=("<unused95>", "<channel|>"),
-            drops=("<end_of_turn>", "<turn|>"),
-            special=True,
-        ),
-        # In fields of the message (reasoning_content, reasoning): DeepSeek's API, vLLM and SGLang with a parser, ours.
-        Dialect("field"),
-        # Thoughts are counted (usage) and not shown: OpenAI's o-series.
-        Dialect("hidden"),
-        Dialect("none"),
-    )
-}  # fmt: skip
+DIALECTS = {name: _dialect(name, row) for name, row in _TABLE["dialects"].items()}
 """Every dialect by its name in configurations; see docs/serving.md."""
+THINK, TAGS = DIALECTS["think"], DIALECTS["tags"]
 AUTO = "auto"
 """In configurations: found out by the chat template or by a probe, and told in the log."""
 
@@ -158,7 +100,7 @@ AUTO = "auto"
 @cache
 def opened_form(dialect: Dialect) -> Dialect:
     """The dialect where the prompt already holds the opening marker."""
-    return replace(dialect, opened=True)
+    return DIALECTS["opened"] if dialect is TAGS else replace(dialect, opened=True)
 
 
 def checked_name(name: str) -> str:

@@ -10,7 +10,7 @@ we train is one leading block and an answer, `THINK`::
 
     response
 
-Others mark their thoughts otherwise: a row of `dialects.py` says how, and `recognise.py` which row applies.
+Others mark their thoughts otherwise: a row of `dialects.yaml` says how, and `recognise.py` which row applies.
 """
 
 import codecs
@@ -90,20 +90,16 @@ class Splitter:
         self._inside = self.dialect.opened
         self._held = ""
         self._space = ""
-        self._before = "\n"
-        """The character in front of the held ones."""
+        self._before = "\n"  # the character in front of the held ones
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._parts: dict[Part, list[str]] = {"thinking": [], "answer": []}
         self._opens = int(self._inside)
         self._closes = 0
         self._irregular = False
-        self._fresh = True
-        """No visible text yet in the current part."""
-        self._opening = ""
-        """The marker that began the current thought; empty where the prompt holds it."""
+        self._fresh = True  # no visible text yet in the current part
+        self._opening = ""  # the marker that began the current thought; empty where the prompt holds it
         self._cut = False
-        self._done = 0
-        """Characters taken in, without the held ones."""
+        self._done = 0  # characters taken in, without the held ones
         self._thought_from = 0
         self.thought_spans: list[tuple[int, int]] = []
         """Closed thoughts as [start, end) in characters of everything fed, tags excluded; `finish` closes the last."""
@@ -183,11 +179,8 @@ class Splitter:
 
     def _safe(self, folded: str, start: int) -> int:
         """Up to where the text cannot be part of a marker that is still to come."""
-        beginnings = self.dialect.beginnings
-        for at in range(max(start, len(folded) - self.dialect.longest), len(folded)):
-            if folded[at:] in beginnings:
-                return at
-        return len(folded)
+        beginnings, end = self.dialect.beginnings, len(folded)
+        return next((at for at in range(max(start, end - self.dialect.longest), end) if folded[at:] in beginnings), end)
 
     def _counts(self, folded: str, at: int, kind: Kind) -> bool:
         """Whether a marker is one here; see `Dialect.once` and `Dialect.lines`."""
@@ -218,12 +211,9 @@ class Splitter:
         self._inside = kind == "open"
 
     def _emit(self, text: str, pieces: list[Piece]) -> None:
-        if not text:
-            return
         body = text.rstrip()
         if not body:
-            if not self._fresh:
-                self._space += text
+            self._space += "" if self._fresh else text
             return
         visible = body.lstrip() if self._fresh else self._space + body
         self._fresh = False
@@ -232,19 +222,16 @@ class Splitter:
         pieces.append(Piece(self.part, visible))
 
     def _outcome(self, thinking: str, response: str, aborted: bool) -> Outcome:
-        if aborted:
-            return Outcome.ABORTED
-        if self._inside:
-            return Outcome.UNCLOSED
-        if self._irregular:
-            return Outcome.MULTIPLE
-        if not response:
-            return Outcome.NO_ANSWER
-        if not self._opens:
-            return Outcome.NO_THINK
-        if self._cut:
-            return Outcome.CUT_THOUGHT
-        return Outcome.OK if thinking else Outcome.EMPTY_THINK
+        first_that_holds = (
+            (aborted, Outcome.ABORTED),
+            (self._inside, Outcome.UNCLOSED),
+            (self._irregular, Outcome.MULTIPLE),
+            (not response, Outcome.NO_ANSWER),
+            (not self._opens, Outcome.NO_THINK),
+            (self._cut, Outcome.CUT_THOUGHT),
+            (not thinking, Outcome.EMPTY_THINK),
+        )
+        return next((outcome for holds, outcome in first_that_holds if holds), Outcome.OK)
 
 
 def split(text: str, opened: bool = False, aborted: bool = False, dialect: Dialect = THINK) -> Split:

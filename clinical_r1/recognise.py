@@ -7,10 +7,9 @@ not think". A `Reader` remembers what one endpoint or model speaks, tells it onc
 import html
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from clinical_r1.dialects import AUTO, DIALECTS, TAGS, THINK, Dialect, Kind, opened_form
+from clinical_r1.dialects import AUTO, DIALECTS, SIGNS, TAGS, THINK, Dialect, opened_form
 from clinical_r1.reasoning import Outcome, Piece, Split, Splitter, split
 from clinical_r1.text import HAN, one_width
 
@@ -57,16 +56,12 @@ def recognise(text: str, cut: bool = False) -> Dialect | None:
     for dialect in _LEADING:
         if dialect.once:
             continue
-        first = next((match for match in dialect.pattern.finditer(dialect.fold(text))
-                      if dialect.kinds[match[0]] != "drop"), None)  # fmt: skip
+        kinds = (dialect.kinds[match[0]] for match in dialect.pattern.finditer(dialect.fold(text)))
+        first = next((kind for kind in kinds if kind != "drop"), None)
         if first is not None:  # a closing mark alone: the prompt held the opening one
-            opening = dialect.kinds[first[0]] == "open" or dialect.name == "channels"
-            return dialect if opening else _opened(dialect)
+            opening = first == "open" or dialect.name == "channels"
+            return dialect if opening else opened_form(dialect)
     return None if _strange(body) else NONE
-
-
-def _opened(dialect: Dialect) -> Dialect:
-    return DIALECTS["opened"] if dialect is TAGS else opened_form(dialect)
 
 
 def _begun(body: str, cut: bool) -> Dialect | None:
@@ -84,10 +79,7 @@ def _begun(body: str, cut: bool) -> Dialect | None:
     return None
 
 
-_THOUGHT_WORDS = (
-    r"(?:inner |internal |my )?(?:think(?:ing)?|thoughts?|reasoning trace|chain[- ]of[- ]thought|monologue|"
-    r"scratch ?pad|deliberation|rumination)(?: process| trace)?|思考(?:过程)?|思维(?:链|过程)|内心(?:独白|思考)"
-)
+_THOUGHT_WORDS = "|".join(SIGNS["labels"])
 _LABEL = re.compile(rf"^[\s#*_>【\[<(`]{{0,6}}(?:{_THOUGHT_WORDS})[\s*_]{{0,4}}(?:\.\.\.|[:\n】\]])", re.IGNORECASE)
 _TAG = re.compile(rf"[<\[◁{{「⟨]{{1,2}}\|?\s*([A-Za-z_{HAN}][\w:\- {HAN}]{{1,40}}?)\s*\|?[>\]▷}}」⟩]{{1,2}}")
 _CLOSING = re.compile(rf"[<\[◁{{]{{1,2}}\s*/\s*([A-Za-z_{HAN}][\w:\-]{{1,40}})\s*[>\]▷}}]{{1,2}}")
@@ -96,22 +88,14 @@ _FOLDED = re.compile(
 )
 """A thought that a chat page folds away."""
 _CONTROL = re.compile(r"<\|/?[A-Za-z][\w:]*\|>|<(?:unused|extra_id_|reserved_)\w*\d+>")
-_ENDS = ("<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|end|>", "<|return|>", "<|eom_id|>", "<|end_of_text|>",
-         "<|end_of_turn|>", "</s>", "<end_of_turn>", "<turn|>", "<｜end▁of▁sentence｜>")  # fmt: skip
-"""Ends of a turn that an endpoint leaves in the text."""
 _UNSEEN = "\ufeff\u200b\u2060 \t\r\n"
 """What may stand in front of an answer without a sign."""
-_PLAIN = re.compile(
-    r"a|abbr|article|b|blockquote|body|br|code|details|div|em|font|h[1-6]|head|html|hr|i|img|label|li|mark|ol|option|p|"
-    r"pre|s|section|small|span|strong|style|su[bp]|summary|table|tbody|td|th|thead|title|tr|ul?|"
-    r"answer|response|output|final|result|solution|final_answer|diagnosis|conclusion|case|question|note", re.IGNORECASE
-)  # fmt: skip
-"""Tags of mark-up, and of what is no thought."""
+_PLAIN = re.compile("|".join(SIGNS["plain_tags"]), re.IGNORECASE)
 
 
 def _without_end(text: str) -> str:
     text = text.rstrip().lstrip(_UNSEEN)
-    while end := next((end for end in _ENDS if text.endswith(end)), ""):
+    while end := next((end for end in SIGNS["ends"] if text.endswith(end)), ""):
         text = text[: -len(end)].rstrip()
     return text
 
@@ -191,15 +175,11 @@ def of_template(prompt: str, template: str, has_tags: bool) -> Dialect | None:
     end = prompt.rstrip()
     for dialect in _LEADING:
         if not dialect.once and any(dialect.fold(end).endswith(dialect.fold(mark.rstrip())) for mark in dialect.opens):
-            return _opened(dialect)
+            return opened_form(dialect)
     for mark, name in (("<|channel|>", "channels"), ("<unused94>", "gemma"), ("<|channel>", "gemma")):
         if mark in template:
             return DIALECTS[name]
     return THINK if has_tags else None
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 class Reader:
@@ -209,8 +189,8 @@ class Reader:
     another answer tells (`doubtful`).
     """
 
-    def __init__(self, who: str, setting: str = AUTO, tell: Callable[[str], None] | None = None) -> None:
-        self.who, self._tell = who, tell or _say
+    def __init__(self, who: str, setting: str = AUTO) -> None:
+        self.who = who
         self.dialect = named(setting)
         self.fixed = self.dialect is not None
         self.unknown = 0
@@ -224,12 +204,20 @@ class Reader:
         if parts.outcome is Outcome.UNKNOWN_FORM:
             self.unknown += 1
             if self.unknown == 1:
-                self._tell(
+                print(
                     f"{self.who}: an answer marks its thought in a form that is not known; it counts as unknown_form "
-                    "and is not judged. Set `thinking` to its dialect, or to `none` where it is no thought"
+                    "and is not judged. Set `thinking` to its dialect, or to `none` where it is no thought",
+                    file=sys.stderr,
+                    flush=True,
                 )
-        elif parts.outcome is not Outcome.REFUSED:
-            self._learn(answer, parts)
+        elif parts.outcome is not Outcome.REFUSED and self.dialect is None:
+            found = None if parts.outcome is Outcome.NO_THINK else recognise(answer.content, answer.cut)
+            if answer.reasoning and answer.reasoning.strip():
+                found = FIELD
+            elif answer.reasoning_tokens and not parts.thinking:
+                found = HIDDEN
+            if found is not None and found is not NONE:
+                self.settle(found)
         if self.dialect is not None and self.dialect.opened and parts.outcome is Outcome.NO_THINK and answer.cut:
             return split(answer.content, dialect=self.dialect)
         return parts
@@ -249,20 +237,7 @@ class Reader:
         """Take what a chat template or a probe shows."""
         if not self.fixed and self.dialect != dialect:
             self.dialect = dialect
-            self._tell(self.told())
-
-    def _learn(self, answer: Answer, parts: Split) -> None:
-        if self.dialect is not None:
-            return
-        if answer.reasoning and answer.reasoning.strip():
-            self.settle(FIELD)
-        elif not parts.thinking and answer.reasoning_tokens:
-            self.settle(HIDDEN)
-        elif parts.outcome is not Outcome.NO_THINK and (found := recognise(answer.content, answer.cut)) not in (
-            None,
-            NONE,
-        ):
-            self.settle(found)
+            print(self.told(), file=sys.stderr, flush=True)
 
 
 class AutoSplitter(Splitter):
@@ -277,7 +252,7 @@ class AutoSplitter(Splitter):
         if not self._decided:
             text, self._held = self._held + text, ""
             body = text.lstrip()
-            begun = next((d for d in _STREAMED if _first_kind(d, body)), None)
+            begun = next((d for d in _STREAMED if d.pattern.match(d.fold(body))), None)
             if begun is None and not last and any(d.fold(body) in d.beginnings or not body for d in _STREAMED):
                 self._held = text
                 return []
@@ -292,8 +267,3 @@ class AutoSplitter(Splitter):
 
 
 _STREAMED = tuple(dialect for dialect in _LEADING if dialect.name != "channels_bare")
-
-
-def _first_kind(dialect: Dialect, body: str) -> Kind | None:
-    match = dialect.pattern.match(dialect.fold(body))
-    return dialect.kinds[match[0]] if match else None

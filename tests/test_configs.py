@@ -64,6 +64,8 @@ DATA = (
     "clinical_r1/verifier/replies.yaml",
     "clinical_r1/verifier/spelling.yaml",
     "clinical_r1/verifier/wordings.yaml",
+    "clinical_r1/asking.yaml",
+    "clinical_r1/dialects.yaml",
     "clinical_r1/reward_tables.yaml",
     "clinical_r1/runs/form.yaml",
 )

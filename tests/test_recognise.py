@@ -88,13 +88,12 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize("text", UNKNOWN)
-def test_an_unknown_form_is_said_and_never_an_answer(text: str) -> None:
+def test_an_unknown_form_is_said_and_never_an_answer(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert read(Answer(text)) == Split("", "", Outcome.UNKNOWN_FORM)
-    said: list[str] = []
-    reader = Reader("endpoint e", tell=said.append)
+    reader = Reader("endpoint e")
     assert reader.read(Answer(text)).outcome is Outcome.UNKNOWN_FORM
     assert reader.read(Answer(text)).outcome is Outcome.UNKNOWN_FORM
-    assert len(said) == 1 and "unknown_form" in said[0]
+    assert capsys.readouterr().err.count("unknown_form") == 1
     assert Reader("e", "none").read(Answer(text)) == Split("", text, Outcome.NO_THINK), "who knows better may set it"
 
 
@@ -129,7 +128,7 @@ def test_a_refusal_is_no_answer(reason: str) -> None:
 @pytest.mark.parametrize("finish", CUT)
 def test_a_cut_thought_that_the_prompt_opened(finish: str) -> None:
     """Without any mark it looks like an answer: the endpoint's other answers, or a probe, tell."""
-    reader = Reader("e", tell=lambda line: None)
+    reader = Reader("e")
     cut = Answer("fever; could be", finish_reason=finish)
     assert reader.doubtful(cut, reader.read(cut).outcome)
     reader.read(Answer("fever.</think>Dengue."))

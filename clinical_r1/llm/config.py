@@ -78,7 +78,7 @@ class EndpointConfig(Strict):
     give_up_after: Positive = 300.0
     """Seconds without one good reply, while calls keep failing, after which the run stops: the endpoint is down."""
     thinking: Annotated[str, AfterValidator(checked_name)] = AUTO
-    """How its answers mark thoughts: a name of clinical_r1/dialects.py, or auto (each answer's own marks tell)."""
+    """How its answers mark thoughts: a name of clinical_r1/dialects.yaml, or auto (each answer's own marks tell)."""
     json_mode: Literal["schema", "object", "text"] = "schema"
     """How structured replies are asked for; falls back to the next weaker form where the endpoint refuses one."""
     send_seed: bool = True
