@@ -16,10 +16,9 @@ from typing import Any, Self, TypeVar
 import uvloop
 from pydantic import BaseModel
 
-from clinical_r1.llm.channel import Channel
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.journal import Entry, Journal
-from clinical_r1.llm.limits import Budget, backoff
+from clinical_r1.llm.limits import Budget, Channel, backoff
 from clinical_r1.llm.parse import parse_reply, shape
 from clinical_r1.llm.quirks import ADVICE, Mode, said
 from clinical_r1.llm.reply import REFUSALS, AttemptError, CallFailed, Reply, estimate_tokens

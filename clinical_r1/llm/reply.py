@@ -93,12 +93,9 @@ class Reply:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
-    reasoning: str | None = None
-    """The thought, where the message has it in a field of its own."""
-    reasoning_tokens: int | None = None
-    """As usage states them."""
-    refusal: bool = False
-    """The message declares a refusal."""
+    reasoning: str | None = None  # the thought, where the message has it in a field of its own
+    reasoning_tokens: int | None = None  # as usage states them
+    refusal: bool = False  # the message declares a refusal
 
     @property
     def refused(self) -> str:

@@ -7,10 +7,10 @@ import pytest
 from aiohttp import web
 from llm_server import QUESTION, Answer, Start, attempt_messages, chat_reply, error_reply
 
-from clinical_r1.llm.channel import FIRST_CALLS
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.llm.journal import open_journal
+from clinical_r1.llm.limits import FIRST_CALLS
 from clinical_r1.llm.quirks import said
 from clinical_r1.llm.reply import AttemptError, CallFailed, EndpointUnusable
 
