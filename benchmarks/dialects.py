@@ -105,11 +105,9 @@ class World:
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
 
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run on the servers' loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(300)
 
     def tokens(self, text: str) -> int:
-        """As the model counts."""
         return len(self.tokenizer.encode(text, add_special_tokens=False))
 
     def answer_to(self, text: str) -> Answer:
@@ -117,14 +115,12 @@ class World:
         return next((one for one in self.said if one.case.question in text), self.said[0])
 
     async def listen(self, app: web.Application) -> str:
-        """Its base address."""
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     def endpoint(self, form: str) -> web.Application:
-        """A fake endpoint that speaks a form."""
 
         async def chat(request: web.Request) -> web.StreamResponse:
             body = await request.json()
@@ -250,11 +246,9 @@ class Score:
         self.wrong: list[str] = []
 
     def verdict(self, case: Case, response: str) -> str:
-        """The verifier's word on a response."""
         return self.judge.judge_sync(Judgement.of(case, response)).label.value
 
     def see(self, place: str, right: bool) -> None:
-        """Count one comparison."""
         self.compared += 1
         if not right:
             self.wrong.append(place)
@@ -274,7 +268,6 @@ class Score:
 
 
 def evaluated(base: str, said: list[Answer], name: str) -> list[Prediction]:
-    """As evaluation reads an endpoint."""
     entry = EndpointConfig(name=name, base_url=f"{base}/v1", model="m", trusted=True)
     with tempfile.TemporaryDirectory() as state:
         return answer_by_endpoint(EvaluationConfig(), entry, [one.case for one in said], Path(state)).rows
@@ -311,7 +304,6 @@ def judge_replies(score: Score, cases: Path) -> None:
 
 
 def main() -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dialects", description=__doc__.split("\n")[0])
     parser.add_argument("--cases", type=Path, default=SHARED)
     given = parser.parse_args()

@@ -43,7 +43,6 @@ def outcomes(out: Path) -> dict[str, str]:
 
 
 def faulty(given: argparse.Namespace, cases: Path) -> dict[str, Any]:
-    """Part 1."""
     runs = {}
     for name, faults in (("clean", {}), ("faulty", FAULTS)):
         folder = given.work / name
@@ -69,7 +68,6 @@ def faulty(given: argparse.Namespace, cases: Path) -> dict[str, Any]:
 
 
 def known_keys(journal: Path) -> list[str]:
-    """Calls in the journal so far, while a run writes it."""
     try:
         return journaled_keys(journal)
     except sqlite3.OperationalError:  # not there, or not yet made
@@ -89,7 +87,6 @@ def kill_at(process: subprocess.Popen[str], journal: Path, calls: int, delay: fl
 
 
 def killed(given: argparse.Namespace, cases: Path) -> dict[str, Any]:
-    """Part 2."""
     rng = random.Random(given.seed)
     folder, whole = given.work / "killed", given.work / "whole"
     for used in (folder, whole):
@@ -118,7 +115,6 @@ def killed(given: argparse.Namespace, cases: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.split("\n")[0])
     parser.add_argument("--problems", type=int, default=198, help="real problems (skipped where ../shared is absent)")
     parser.add_argument("--world", type=int, default=400, help="cases of the simulated world beside them")

@@ -117,7 +117,6 @@ def worker(folder: Path, cases: Path) -> int:
 
 
 def longest_chain(out: Path) -> int:
-    """Most calls behind one trace; they follow one after the other."""
     return max(
         json.loads(line)["usage"]["calls"]
         for name in ("traces.jsonl", "rejected.jsonl")
@@ -157,7 +156,6 @@ def measure(name: str, cases: Iterable[Case], latency_ms: int, given: argparse.N
 
 
 async def journal_figures(work: Path, calls: int = 4_000) -> dict[str, float]:
-    """What keeping a call costs, in milliseconds."""
     usage = Usage(calls=1, prompt_tokens=900, completion_tokens=600)
     reply = Entry("What a model says. " * 100, "m", "stop", usage, "v-1", room=2048)
     numbers = iter(range(calls))
@@ -181,7 +179,6 @@ async def journal_figures(work: Path, calls: int = 4_000) -> dict[str, float]:
 
 
 def main() -> int:
-    """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.synthesis", description=__doc__.split("\n")[0])
     parser.add_argument("--problems", type=int, default=198)
     parser.add_argument("--small", type=int, default=5_000)

@@ -22,7 +22,6 @@ _ASKS, _SURELY_A_DIAGNOSIS, _OF_A_DIAGNOSIS, _OF_ANOTHER_THING = (
 
 
 def ranked(language: Language, n: int) -> str:
-    """The sentence that asks for several diagnoses in place of one conclusion."""
     return _WORDS["ranked"][language].format(n=n)
 
 

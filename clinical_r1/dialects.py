@@ -53,7 +53,6 @@ class Dialect:
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:
-        """What a folded marker does."""
         kinds: dict[str, Kind] = dict.fromkeys(map(self.fold, self.drops), "drop")
         kinds |= dict.fromkeys(map(self.fold, self.opens), "open")
         return kinds | dict.fromkeys(map(self.fold, self.closes), "close")
@@ -70,7 +69,6 @@ class Dialect:
 
     @cached_property
     def longest(self) -> int:
-        """Characters of the longest marker."""
         return max(map(len, self.kinds), default=0)
 
 

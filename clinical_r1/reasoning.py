@@ -301,5 +301,4 @@ def with_conclusion(response: str, conclusion: str, language: str, kind: Conclus
 
 
 def _unmarked(text: str) -> str:
-    """A line without the marks that Markdown puts around it."""
     return text.strip().strip("*_`").strip().removesuffix("**").strip()

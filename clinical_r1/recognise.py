@@ -36,7 +36,6 @@ class Answer:
 
     @property
     def cut(self) -> bool:
-        """Reached the bound of its length."""
         return self.finish_reason in CUT
 
 
@@ -197,7 +196,6 @@ class Reader:
         """Answers in no known form so far."""
 
     def read(self, answer: Answer) -> Split:
-        """Thought, answer and outcome."""
         if self.fixed:
             return read(answer, self.dialect)
         parts = read(answer)
@@ -227,7 +225,6 @@ class Reader:
         return not self.fixed and self.dialect is None and outcome is Outcome.NO_THINK and answer.cut
 
     def told(self) -> str:
-        """One line on what the endpoint or model speaks."""
         if self.dialect is None:
             return f"{self.who}: no answer shows a thought"
         how = "as set" if self.fixed else "found out by its answers"

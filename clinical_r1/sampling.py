@@ -36,11 +36,9 @@ class Sampling(BaseModel):
     """Room for thought and answer."""
 
     def fields(self) -> dict[str, Any]:
-        """All values as fields of a request."""
         return self.model_dump(exclude={"stop"}) | ({"stop": list(self.stop)} if self.stop else {})
 
     def told(self) -> str:
-        """In words, for a card."""
         how = "greedy" if self.temperature == 0 else f"temperature {self.temperature:g}"
         others = [f"{name} {value:g}" for name in NEUTRAL if (value := getattr(self, name)) != NEUTRAL[name]]
         return ", ".join([how, *others, f"at most {self.max_tokens} tokens"])

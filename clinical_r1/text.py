@@ -16,17 +16,14 @@ _LATIN_LETTER = re.compile("[A-Za-z]")
 
 
 def has_han(text: str) -> bool:
-    """Does the text hold a Chinese character?"""
     return _HAN_CHARACTER.search(text) is not None
 
 
 def han_of(text: str) -> str:
-    """The Chinese characters of a text and nothing else."""
     return "".join(_HAN_CHARACTER.findall(text))
 
 
 def latin_of(text: str) -> str:
-    """The plain Latin letters of a text and nothing else."""
     return "".join(_LATIN_LETTER.findall(text))
 
 

@@ -55,7 +55,6 @@ class Completion:
 
     @property
     def answer(self) -> Answer:
-        """As the dialects read it."""
         return Answer(self.text, self.reasoning, self.finish_reason, self.reasoning_tokens)
 
 

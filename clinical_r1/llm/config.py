@@ -111,5 +111,4 @@ class EndpointConfig(Strict):
         return self.model_copy(update={**limits, "max_concurrency": max(1, self.max_concurrency // parts)})
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Price of one call."""
         return (prompt_tokens * self.price_prompt + completion_tokens * self.price_completion) / 1e6

@@ -175,7 +175,6 @@ class Journal:
         return hashlib.blake2b(subject.encode(), digest_size=8, key=self._key, person=b"llm-subject").digest()
 
     def get(self, key: str) -> Entry | None:
-        """The finished call of a key, or None."""
         with self._told():
             row = self._reader.execute("SELECT * FROM calls WHERE key = ?", (bytes.fromhex(key),)).fetchone()
         if row is None:

@@ -59,7 +59,6 @@ class Gate:
         self._release()
 
     def report(self, throttled: bool) -> None:
-        """Count one reply of the endpoint."""
         self._replies += 1
         self._throttled += throttled
         if self._replies < max(8, int(self.limit)):
@@ -154,7 +153,6 @@ class Budget:
         self.spent = self.spent + usage
 
     def check(self) -> None:
-        """Raise BudgetExhausted where nothing is left."""
         tokens, limits = self.spent.prompt_tokens + self.spent.completion_tokens, self.limits
         if limits.max_cost is not None and self.spent.cost >= limits.max_cost:
             name, state = "max_cost", f"{self.spent.cost:.4f} of max_cost {limits.max_cost:g} is spent"
@@ -186,7 +184,6 @@ class Statistics:
         """Running mean of reply lengths: what the token pacing reserves for a reply that is not there yet."""
 
     def charged(self, usage: Usage) -> None:
-        """Count a reply and what it consumed."""
         self.failing_since = None
         self.replies += 1
         self.usage = self.usage + usage
@@ -214,7 +211,6 @@ class Statistics:
         return f"{reason}{words}" + (f"; {ADVICE[reason]}" if reason in ADVICE else "")
 
     def summary(self) -> dict[str, object]:
-        """For reports: counters, cost and rate."""
         seconds = max(1e-9, time.monotonic() - self.started)
         return {
             "endpoint": self.endpoint,
@@ -289,7 +285,6 @@ class Channel:
             raise self.unusable(f"HTTP {error.status}, the key is not accepted; check {place}") from None
 
     def unusable(self, why: str) -> EndpointUnusable:
-        """The error that ends the run."""
         return EndpointUnusable(f"endpoint {self.endpoint.name}: {why}")
 
     def check_spending(self) -> None:

@@ -49,5 +49,4 @@ def filled(file: Path, name: str, **blocks: Any) -> Prompt:
 
 
 def version_of(file: Path, name: str) -> str:
-    """The version of a file's prompt."""
     return _template(file, name)[2]

@@ -74,7 +74,6 @@ class AttemptError(Exception):
 
     @property
     def retryable(self) -> bool:
-        """May the same request succeed later?"""
         return self.reason != "oversized" and (self.status == 0 or self.status in RETRIED_STATUS)
 
     @property
@@ -104,7 +103,6 @@ class Reply:
 
     @property
     def answer(self) -> Answer:
-        """As the dialects read it."""
         return Answer(self.text, self.reasoning, self.finish_reason, self.reasoning_tokens, self.refusal)
 
 

@@ -72,7 +72,6 @@ class Transport:
         )
 
     async def close(self) -> None:
-        """Close all connections."""
         await self._session.close()
 
     async def post(self, body: dict[str, Any], headers: Mapping[str, str]) -> Reply:

@@ -94,7 +94,6 @@ def simulated(told: str) -> Iterator[None]:
 
 
 def arguments_of(endpoint: SimulatorConfig) -> list[str]:
-    """Command-line arguments of the server."""
     settings = endpoint.model_dump(mode="json", exclude_none=True)
     settings |= settings.pop("failures")
     return [text for name, value in settings.items() for text in (f"--{name.replace('_', '-')}", str(value))]

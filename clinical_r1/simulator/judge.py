@@ -90,7 +90,6 @@ def _takes_back(sentence: str, names: frozenset[str]) -> bool:
 
 
 def was_told(thinking: str) -> bool:
-    """Does a thought speak of an answer that it was handed, or of a reviewer?"""
     return bool(_SAYS["told"].search(one_width(thinking)))
 
 

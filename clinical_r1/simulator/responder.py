@@ -68,7 +68,6 @@ class AnswerKey:
 
     @classmethod
     def of(cls, cases: Iterable[Case]) -> "AnswerKey":
-        """The key of a set of cases."""
         references: dict[str, str] = {}
         pool: dict[Language, set[str]] = {"en": set(), "zh": set()}
         for case in cases:
@@ -99,7 +98,6 @@ class Responder:
         self._seed = f"{config.seed}".encode()
 
     def reply(self, request: Request) -> str:
-        """The content of the assistant's message."""
         digest = hashlib.blake2b(request.fingerprint, digest_size=8, key=self._seed)
         rng = random.Random(int.from_bytes(digest.digest(), "big"))
         fields = self._fields(request, rng)

@@ -69,7 +69,6 @@ def read_request(raw: bytes) -> Request:
 
 
 def _text(content: object) -> str:
-    """Message content: a string or a list of text parts."""
     if isinstance(content, list):
         return "".join(str(part["text"]) for part in content if part.get("type") == "text")
     if not isinstance(content, str):
@@ -90,7 +89,6 @@ def draw_fault(failures: Failures, seed: int, request: bytes, attempt: int) -> s
 
 
 def _error(status: int, message: str, kind: str, code: str | None = None, **headers: str) -> web.Response:
-    """An error as the OpenAI protocol words it."""
     body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
     return web.json_response(body, status=status, headers=headers)
 
@@ -107,7 +105,6 @@ class Endpoint:
         self.served: list[str] = []
 
     async def chat(self, http: web.Request) -> web.Response:
-        """POST /v1/chat/completions."""
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         self.counts["requests"] += 1
@@ -163,12 +160,10 @@ class Endpoint:
         return web.Response(body=raw, content_type="application/json")
 
     async def models(self, http: web.Request) -> web.Response:
-        """GET /v1/models."""
         row = {"id": self.config.model, "object": "model", "created": 0, "owned_by": "simulator"}
         return web.json_response({"object": "list", "data": [row]})
 
     async def stats(self, http: web.Request) -> web.Response:
-        """GET /sim/stats."""
         counts = {"in_flight": self.in_flight, "most_in_flight": self.most_in_flight, **self.counts}
         return web.json_response(counts)
 
@@ -178,7 +173,6 @@ class Endpoint:
 
 
 def routes(endpoint: Endpoint) -> list[web.RouteDef]:
-    """The routes of one endpoint."""
     return [
         web.post("/v1/chat/completions", endpoint.chat),
         web.get("/v1/models", endpoint.models),
@@ -211,7 +205,6 @@ async def serve(config: SimulatorConfig, key: AnswerKey, host: str, port: int, r
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m clinical_r1.simulator.server", description=__doc__.split("\n")[0])
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")

@@ -42,7 +42,6 @@ def with_careful(mix: dict[Care, float], share: float | None) -> dict[Care, floa
 
 
 def draw_care(rng: random.Random, mix: dict[Care, float]) -> Care:
-    """How careful the teacher happens to be this time."""
     return rng.choices(list(mix), weights=list(mix.values()))[0]
 
 
@@ -100,7 +99,6 @@ def _check(chart: Chart, guess: int) -> tuple[str, str]:
 
 
 def attempt(chart: Chart, care: Care, rng: random.Random) -> Written:
-    """A first try."""
     if care == "direct":
         positions: range = range(0)
         guess = _guess(chart, [rng.randrange(len(chart.findings))], rng)
@@ -165,7 +163,6 @@ def rewrite(language: Language, first: str, last: str) -> str:
 
 
 def conclusion(language: Language, text: str) -> str | None:
-    """The diagnosis that a reasoning ends in."""
     found = _conclusion(language).search(text)
     return found.group(1) if found else None
 
@@ -187,7 +184,6 @@ def response(language: Language, answer: str) -> str:
 
 
 def covered_findings(chart: Chart, text: str) -> list[int]:
-    """Positions of the findings that a reasoning takes up."""
     verb = " suggests" if chart.language == "en" else " 提示"
     return [
         position
@@ -197,7 +193,6 @@ def covered_findings(chart: Chart, text: str) -> list[int]:
 
 
 def last_hypothesis(chart: Chart, text: str) -> int | None:
-    """The pair that a reasoning last thought of."""
     head, tail = _say(chart.language, "maybe", name="\0").strip().split("\0")
     names = {d.name(chart.language): index for index, pair in enumerate(PAIRS) for d in (pair.common, pair.rare)}
     thoughts = [names[name] for name in re.findall(re.escape(head) + "(.+?)" + re.escape(tail), text) if name in names]

@@ -133,7 +133,6 @@ class WorldCase:
 
 
 def frequency(finding: str, disease: Disease) -> float:
-    """How often a disease shows a finding."""
     both = PAIRS[disease.pair].findings.get(finding)
     return BACKGROUND if both is None else both[disease.rare]
 

@@ -49,7 +49,6 @@ class Spool:
         self._rows.close()
 
     def put(self, position: int, trace: Trace) -> None:
-        """Keep a trace."""
         digest = guided = None
         if trace.accepted:
             digest = hashlib.blake2b(f"{trace.thinking}\0{trace.response}".encode(), digest_size=16).digest()
@@ -79,7 +78,6 @@ class Spool:
         return set(guided[int((accepted - len(guided)) * share / (1 - share) + 1e-9) :])
 
     def ordered(self) -> Iterator[tuple[int, Trace]]:
-        """(position, trace) by position."""
         for position, line in self._rows.execute("SELECT position, line FROM traces ORDER BY position"):
             yield position, Trace.model_validate_json(line)
 

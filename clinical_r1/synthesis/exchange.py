@@ -148,7 +148,6 @@ def _turns(turns: list[Any]) -> tuple[dict[str, Any], str]:
 
 
 def _text(value: Any) -> str:
-    """A text, or the texts of a message's parts."""
     if isinstance(value, list):
         value = "\n".join(str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in value)
     return str(value).strip() if value is not None else ""
@@ -198,7 +197,6 @@ class Importer:
         return trace, Case(id=found.case, language=trace.language, question=question, references=found.references)
 
     async def settle(self, trace: Trace, case: Case | None, verifier: Verifier) -> Trace:
-        """Verified, unverified or rejected."""
         if trace.accepted and case is not None:
             verdict = await verifier.judge(Judgement.of(case, trace.response))
             if verdict.label is VerdictLabel.INCORRECT:
@@ -325,7 +323,6 @@ def export_traces(folder: Path, out: Path, licence: str = "", unverified: bool =
 
 
 def message_row(trace: Trace) -> dict[str, Any]:
-    """One trace as messages."""
     answer = {"role": "assistant", "content": trace.response, "reasoning_content": trace.thinking}
     return {
         "messages": [{"role": "user", "content": trace.question, "reasoning_content": None}, answer],

@@ -11,16 +11,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Self, cast
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing import cast
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm.client import LLMClient, run_calls
 from clinical_r1.llm.journal import Journal, open_journal
 from clinical_r1.llm.limits import Budget
 from clinical_r1.llm.reply import BudgetExhausted
+from clinical_r1.progress import Progress
 from clinical_r1.schema import Case, Trace, TraceOutcome, iter_jsonl
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.dataset import Spool, write_dataset
@@ -30,11 +28,6 @@ from clinical_r1.synthesis.search import Search, rejected
 from clinical_r1.synthesis.writer import Metered, Writer
 from clinical_r1.verifier.config import tell_of_rules_alone
 from clinical_r1.verifier.verifier import build_verifier
-
-LINE_EVERY = 30.0
-"""Seconds between lines of progress where there is no terminal."""
-FIRST_LINE = 5.0
-"""Seconds before the first one: a slow model has finished no trace by then, and the calls show that it works."""
 
 
 def synthesize(config: SynthesisConfig, cases: Path, out_dir: Path, state_dir: Path) -> SynthesisReport:
@@ -171,63 +164,38 @@ async def _work(
         raise spent[0]
 
 
-class SynthesisProgress:
-    """Counts finished traces and shows how the run stands: rate, time left, cost and outcomes; a bar on a terminal,
-    sparse lines elsewhere."""
+class SynthesisProgress(Progress):
+    """Finished traces, and how the run stands: rate, time left, cost and outcomes."""
 
-    def __init__(self, total: int, clients: Sequence[LLMClient], console: Console | None = None) -> None:
-        self._total = total
+    first, every = 5.0, 30.0  # after 5 s a slow model has finished no trace, but the calls show that it works
+
+    def __init__(self, total: int, clients: Sequence[LLMClient]) -> None:
+        super().__init__("synthesis", total)
         self._clients = clients
-        self._console = console or Console(file=sys.stderr)
         self._counts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
-        self._done = 0
-        self._started = self._shown = time.monotonic()
-        self._bar: Progress | None = None
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            done = (TextColumn("synthesis"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
-            ahead = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[state]}"))
-            self._bar = Progress(*done, *ahead, console=self._console, refresh_per_second=4)
-            self._bar.add_task("synthesis", total=self._total, state="")
-            self._bar.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
-        self._tell()
-        if self._bar is not None:
-            self._bar.stop()
+        if self._bar is None:
+            self.tell()
+        super().__exit__()
 
     def finished(self, trace: Trace) -> None:
         """Count one trace."""
-        self._done += 1
         self._counts[trace.outcome.value] += 1
         if not trace.accepted:
             self._reasons[trace.reason] += 1
-        self._show(time.monotonic())
+        self.advance(1)
 
     async def tick(self) -> None:
         """Show how the run stands every so often, also while nothing finishes; cancel it to end it."""
         while True:
-            await asyncio.sleep(FIRST_LINE if self._shown == self._started else 1.0)
-            self._show(time.monotonic())
-
-    def _show(self, now: float) -> None:
-        pause = 0.25 if self._bar is not None else FIRST_LINE if self._shown == self._started else LINE_EVERY
-        if now - self._shown >= pause:
-            self._shown = now
-            self._tell()
-
-    def _tell(self) -> None:
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._done, state=self.state())
-        else:
-            self._console.print(self.line(), highlight=False, soft_wrap=True)
+            await asyncio.sleep(min(1.0, self.first))
+            self.advance(0)
 
     def state(self) -> str:
         """Rates, cost, outcomes and what went wrong, in one short text."""
-        seconds = max(1e-9, time.monotonic() - self._started)
+        seconds = max(1e-9, time.monotonic() - self.started)
         told = [client.statistics for client in self._clients]
         calls, journaled = sum(one.attempts for one in told), sum(one.cached for one in told)
         in_flight = sum(client.gate.in_flight for client in self._clients)
@@ -241,12 +209,10 @@ class SynthesisProgress:
         return f"{calls} calls, {rate}, {in_flight} in flight{extra}, cost {cost:.4f} | {outcomes}{rejects}{again}"
 
     def line(self) -> str:
-        """The line for logs."""
-        seconds = max(1e-9, time.monotonic() - self._started)
-        left = (self._total - self._done) * seconds / self._done if self._done else float("inf")
-        ahead = "" if self._done >= self._total else f", about {left:.0f} s left" if self._done else ", no trace yet"
-        return f"synthesis {self._done}/{self._total}{ahead}: {self.state()}"
+        left = (self.total - self.done) * (time.monotonic() - self.started) / max(1, self.done)
+        ahead = f", about {left:.0f} s left" if self.done else ", no trace yet"
+        return f"synthesis {self.done}/{self.total}{ahead if self.done < self.total else ''}: {self.state()}"
 
 
-def _most(reasons: Counter[str], most: int = 3) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(most))
+def _most(reasons: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))

@@ -110,7 +110,6 @@ class Metered:
 
     @property
     def endpoint(self) -> EndpointConfig:
-        """The endpoint behind it."""
         return self._client.endpoint
 
     async def chat(self, messages: list[Message], **settings: Any) -> Completion:
@@ -151,7 +150,6 @@ class Writer:
         return (await self._rewrite(prompt, NaturalReply, (case.id, sample, "natural", 0))).thinking
 
     async def response(self, case: Case, thinking: str, answer: str, sample: int, draft: int) -> str:
-        """The formal reply that follows the thinking."""
         prompt = prompt_of("response", case.language, case=case.problem, thinking=thinking, answer=answer)
         return (await self._rewrite(prompt, ResponseReply, (case.id, sample, "response", draft))).response
 

@@ -5,12 +5,12 @@ import io
 import json
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm.client import LLMClient
@@ -102,12 +102,12 @@ def test_too_many_rejects_are_an_error_that_can_be_waved_through(server, world_c
 
 
 async def test_a_slow_model_shows_its_calls_before_the_first_trace(monkeypatch) -> None:
-    monkeypatch.setattr("clinical_r1.synthesis.run.FIRST_LINE", 0.02)
+    monkeypatch.setattr("clinical_r1.synthesis.run.SynthesisProgress.first", 0.02)
     client = LLMClient(EndpointConfig(name="slow", base_url="http://127.0.0.1:9/v1", model="m"))
     client.statistics.attempts = 3
     client.statistics.retries["truncated"] = 2
     out = io.StringIO()
-    with SynthesisProgress(10, [client], Console(file=out)) as progress:
+    with redirect_stderr(out), SynthesisProgress(10, [client]) as progress:
         ticking = asyncio.create_task(progress.tick())
         async with asyncio.timeout(120):
             while "asked again" not in (shown := out.getvalue()):
