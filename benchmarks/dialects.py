@@ -11,6 +11,7 @@ object; `wrong` must be 0.
 
 import argparse
 import asyncio
+import copy
 import json
 import re
 import tempfile
@@ -47,6 +48,11 @@ FORMS = {
     "channels_bare": "analysis{t}assistantfinal{a}",
     "gemma": "<unused94>thought\n{t}<unused95>{a}",
 }
+EN = (
+    "She has cough and fever for {n} days; temperature <39 °C. It might be asthma, or tuberculosis; crackles at the "
+    "base decide.\n\n- {{CURB-65}}: low\n- **Not** asthma: no wheeze. "
+)
+ZH = "患者咳嗽、发热{n}天，体温<39℃。可能是哮喘或肺结核？右下肺湿啰音提示肺部感染。\n\n综上考虑。"
 BESIDE = ("field", "hidden")
 WAYS = ("endpoint", "gateway", "stream", "engine")
 END = "<|im_end|>"
@@ -62,38 +68,22 @@ class Answer(NamedTuple):
 
 def answers(cases: Path) -> list[Answer]:
     """The handed answers that have a thought and a response, and our own: right and wrong ones in two languages."""
-    thoughts = [
-        "She has cough and fever for {n} days; temperature <39 °C. It might be asthma, or tuberculosis; crackles "
-        "at the base decide.\n\n- {{CURB-65}}: low\n- **Not** asthma: no wheeze. ",
-        "患者咳嗽、发热{n}天，体温<39℃。可能是哮喘或肺结核？右下肺湿啰音提示肺部感染。\n\n综上考虑。",
-    ]
-    pairs = [
-        (0, "Pneumonia"),
-        (0, "Asthma"),
-        (1, "肺炎"),
-        (1, "支气管哮喘"),
-        (0, "**Pneumonia**\n\n## Plan\n- antibiotics"),
-    ]
+    said = [(EN, "Pneumonia"), (EN, "Asthma"), (ZH, "肺炎"), (ZH, "支气管哮喘")]
+    said.append((EN, "**Pneumonia**\n\n## Plan\n- antibiotics"))
     handed = cases / "evaluation" / "endpoint_answers.jsonl"
-    if handed.is_file():
-        for line in handed.read_text(encoding="utf-8").splitlines():
-            right = json.loads(line)["right"]
-            if isinstance(right, dict) and "response" in right:
-                thoughts.append(right.get("thinking", "She coughs; asthma or pneumonia? Crackles. "))
-                pairs.append((len(thoughts) - 1, right["response"]))
+    for line in handed.read_text(encoding="utf-8").splitlines() if handed.is_file() else ():
+        right = json.loads(line)["right"]
+        if isinstance(right, dict) and "response" in right:
+            said.append((right.get("thinking", "She coughs; asthma or pneumonia? Crackles. "), right["response"]))
     made = []
-    for number, (which, response) in enumerate(pairs):
-        zh = which == 1
-        question = f"病例{number}：咳嗽、发热。最可能的诊断？" if zh else f"Case {number}: cough and fever. Diagnosis?"
-        case = Case(id=f"k{number}", language="zh" if zh else "en", question=question,
-                    references=["肺炎" if zh else "Pneumonia"])  # fmt: skip
-        made.append(Answer(case, long_thought(thoughts[which]), response))
+    for number, (thought, response) in enumerate(said):
+        asked = {"language": "en", "question": f"Case {number}: cough and fever. Diagnosis?", "reference": "Pneumonia"}
+        if thought is ZH:
+            asked = {"language": "zh", "question": f"病例{number}：咳嗽、发热。最可能的诊断？", "reference": "肺炎"}
+        # Of so many tokens that the line ends beside a tag, which are part of a thought's tokens, are within 1%.
+        long = " ".join(thought.format(n=n) for n in range(1 + 3000 // len(thought))).strip()
+        made.append(Answer(Case.model_validate({"id": f"k{number}", **asked}), long, response))
     return made
-
-
-def long_thought(text: str) -> str:
-    """Of so many tokens that the line ends beside a tag, which are part of a thought's tokens, are within 1%."""
-    return " ".join(text.format(n=n) for n in range(1 + 3000 // len(text))).strip()
 
 
 class World:
@@ -139,32 +129,26 @@ class World:
             await out.write(b"data: [DONE]\n\n")
             return out
 
-        async def models(request: web.Request) -> web.Response:
+        async def models(request: web.Request) -> web.Response:  # also what /health answers
             return web.json_response({"data": [{"id": "m", "max_model_len": 32768}]})
 
-        async def health(request: web.Request) -> web.Response:
-            return web.Response(text="ok")
-
         app = web.Application()
-        app.add_routes(
-            [web.post("/v1/chat/completions", chat), web.get("/v1/models", models), web.get("/health", health)]
-        )
+        app.router.add_post("/v1/chat/completions", chat)
+        app.add_routes([web.get(path, models) for path in ("/v1/models", "/health")])
         return app
 
     def message(self, form: str, one: Answer) -> tuple[dict[str, str], dict[str, Any]]:
         """(message, usage); usage states reasoning tokens as engines with a parser do."""
-        thought, response = self.tokens(one.thought), self.tokens(one.response)
-        raw = one.response if form in BESIDE else FORMS[form].format(t=one.thought, a=one.response)
-        total = (
-            thought + response
-            if form in BESIDE
-            else len(plain_tokenizer(self.tokenizer, form).encode(raw, add_special_tokens=False))
-        )
-        usage = {"prompt_tokens": 9, "completion_tokens": total + 1,
-                 "completion_tokens_details": {"reasoning_tokens": thought}}  # fmt: skip
+        thought, message = self.tokens(one.thought), {"content": one.response}
+        total = thought + self.tokens(one.response)
         if form == "field":
-            return {"reasoning_content": one.thought, "content": one.response}, usage
-        return {"content": raw}, usage
+            message = {"reasoning_content": one.thought, **message}
+        elif form in FORMS:
+            message = {"content": FORMS[form].format(t=one.thought, a=one.response)}
+            encode = plain_tokenizer(self.tokenizer, form).encode
+            total = len(encode(message["content"], add_special_tokens=False))
+        counted = {"reasoning_tokens": thought}
+        return message, {"prompt_tokens": 9, "completion_tokens": total + 1, "completion_tokens_details": counted}
 
     def engine(self, form: str) -> web.Application:
         """Our CPU engine with a decoder that replays the answer's tokens."""
@@ -205,8 +189,6 @@ class World:
 def plain_tokenizer(trained: Any, form: str) -> Any:
     """The tokenizer as the model of a form has it: think tags are tokens where it thinks in them, and a template that
     opens the thought where the form says so."""
-    import copy
-
     tokenizer = copy.deepcopy(trained)
     if form not in ("think", "opened"):
         state = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -245,9 +227,6 @@ class Score:
         self.compared = 0
         self.wrong: list[str] = []
 
-    def verdict(self, case: Case, response: str) -> str:
-        return self.judge.judge_sync(Judgement.of(case, response)).label.value
-
     def see(self, place: str, right: bool) -> None:
         self.compared += 1
         if not right:
@@ -257,14 +236,11 @@ class Score:
         """Rows of an evaluation against what was said."""
         for one, row in zip(self.world.said, rows, strict=True):
             tokens = self.world.tokens(one.thought)
-            thought = "" if hidden else one.thought
-            self.see(
-                f"{place} {one.case.id}: {row.outcome}, {row.reasoning_tokens} of {tokens} tokens",
-                row.outcome is Outcome.OK
-                and (row.thinking, row.response) == (thought, one.response)
-                and self.verdict(one.case, row.response) == self.verdict(one.case, one.response)
-                and abs(row.reasoning_tokens - tokens) <= 0.01 * tokens,
-            )
+            same = (row.thinking, row.response) == ("" if hidden else one.thought, one.response)
+            verdicts = {self.judge.judge_sync(Judgement.of(one.case, r)).label for r in (row.response, one.response)}
+            counted = abs(row.reasoning_tokens - tokens) <= 0.01 * tokens
+            right = row.outcome is Outcome.OK and same and len(verdicts) == 1 and counted
+            self.see(f"{place} {one.case.id}: {row.outcome}, {row.reasoning_tokens} of {tokens} tokens", right)
 
 
 def evaluated(base: str, said: list[Answer], name: str) -> list[Prediction]:
@@ -294,8 +270,7 @@ def judge_replies(score: Score, cases: Path) -> None:
     thought = 'If it matched I would say {"verdict":"correct"}. The set {a, b does not fit.'
     for row in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
         right = re.findall(r"\w+", row["right"])
-        forms = {"as it is": "{a}"} if "</think" in row["reply"] else {"as it is": "{a}", **FORMS}
-        for name, form in forms.items():
+        for name, form in {"as it is": "{a}", **({} if "</think" in row["reply"] else FORMS)}.items():
             content = form.replace("{t}", thought).replace("{a}", row["reply"])
             body = {"choices": [{"message": {"content": content}, "finish_reason": "stop"}]}
             parsed = parse_reply(read_reply(json.dumps(body).encode()).text, Judged)
@@ -331,8 +306,8 @@ def main() -> int:
     judge_replies(score, given.cases)
     for place in score.wrong[:20]:
         print(f"wrong: {place}")
-    print(json.dumps({"wrong": len(score.wrong), "compared": score.compared, "answers": len(said),
-                      "dialects": len(FORMS) + len(BESIDE), "ways": list(WAYS)}))  # fmt: skip
+    counts = {"wrong": len(score.wrong), "compared": score.compared, "answers": len(said)}
+    print(json.dumps({**counts, "dialects": len(FORMS) + len(BESIDE), "ways": list(WAYS)}))
     return 1 if score.wrong else 0
 
 

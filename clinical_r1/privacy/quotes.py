@@ -40,7 +40,8 @@ def _strings(value: Any) -> Iterator[str]:
         yield from _strings(one)
 
 
-def _walk(roots: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+def walk(roots: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+    """(root, file) for every file below the roots; links are not followed."""
     for root in roots:
         for folder, _, names in os.walk(root):
             for name in sorted(names):
@@ -52,24 +53,29 @@ def _walk(roots: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
 def quotes_of(roots: Sequence[Path], patients: set[str], ids: set[str]) -> list[str]:
     """The beginnings of all texts about the patients in JSON lines below the roots."""
     found = set()
-    for _, path in _walk(roots):
+    for _, path in walk(roots):
         if path.suffix != ".jsonl":
             continue
-        for row in _objects(path):
-            if row.get("patient") in patients or row.get("case_id") in ids or row.get("id") in ids:
+        for _, row in rows_of(path):
+            if is_about(row, patients, ids):
                 found |= {normal(str(row.get(key) or ""))[:_LONGEST] for key in ("question", "thinking", "response")}
     return sorted(text for text in found if len(text) >= _SHORTEST)
 
 
-def _objects(path: Path) -> Iterator[Mapping[str, Any]]:
+def rows_of(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """(line, object) of a JSONL file; lines that are no object come with an empty one."""
     with open(path, "rb") as handle:
         for line in handle:
             try:
                 row = json.loads(line)
             except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
+                row = {}
+            yield line, row if isinstance(row, dict) else {}
+
+
+def is_about(row: Mapping[str, Any], patients: set[str], ids: set[str]) -> bool:
+    """Does a row name one of the patients, or of their cases?"""
+    return row.get("patient") in patients or row.get("case_id") in ids or row.get("id") in ids
 
 
 def quotes(row: Mapping[str, Any], needles: Sequence[str]) -> bool:
@@ -82,7 +88,7 @@ def quoting_files(
 ) -> tuple[list[str], list[str]]:
     """(removed, not searched): text files that quote the patients or name their cases, and files of other kinds."""
     removed, unread = [], []
-    for root, path in _walk(roots):
+    for root, path in walk(roots):
         if path.suffix in _UNREAD and path.name not in _SEARCHED:
             unread.append(str(path.relative_to(root)))
         elif path.suffix in _TEXT and path.name not in _KEPT:

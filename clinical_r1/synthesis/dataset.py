@@ -105,27 +105,19 @@ def write_dataset(
         reasons = dict.fromkeys(spool.guided_over(config.max_guided_share, copies), "guided_cap")
         reasons |= dict.fromkeys(copies, "identical_sample")
     tally = Tally()
-    digest = hashlib.sha256()
     with atomic_writer(out_dir / TRACES, "wb") as kept, atomic_writer(out_dir / REJECTED, "wb") as refused:
         for position, trace in spool.ordered():
             if position in reasons:
                 trace.outcome, trace.reason = TraceOutcome.REJECTED, reasons[position]
             tally.add(trace)
-            line = trace.model_dump_json().encode() + b"\n"
-            if trace.accepted:
-                digest.update(line)
-                kept.write(line)
-            else:
-                refused.write(line)
+            (kept if trace.accepted else refused).write(trace.model_dump_json().encode() + b"\n")
     write_parquet(out_dir / TRACES, out_dir / PARQUET)
-    gate = gate_state(cases, config.crossing)
-    if config.traces and config.traces.scrub:
-        gate = "passed"
+    scrubbed = config.traces is not None and config.traces.scrub
     report = tally.report(
         config,
-        dataset_hash=digest.hexdigest(),
+        dataset_hash=file_sha256(out_dir / TRACES),
         cases_hash=file_sha256(cases),
-        gate=gate,
+        gate="passed" if scrubbed else gate_state(cases, config.crossing),
         endpoints=endpoints,
         seconds=round(seconds, 2),
         imported=imported or {},

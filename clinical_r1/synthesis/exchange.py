@@ -58,16 +58,14 @@ _PROBLEMS = {Outcome.OK: "", Outcome.NO_THINK: "no_thought", Outcome.EMPTY_THINK
 class Row(NamedTuple):
     """One row, read."""
 
-    form: str
-    """`columns`, `messages`, `sharegpt`, `traces`, or `unknown`."""
+    form: str  # `columns`, `messages`, `sharegpt`, `traces`, or `unknown`
     case: str
     question: str
     thinking: str
     response: str
     references: list[str]
     language: str
-    problem: str
-    """Why it is no trace; empty for one."""
+    problem: str  # why it is no trace; empty for one
 
 
 def rows_of(path: Path) -> Iterator[dict[str, Any]]:
@@ -216,20 +214,11 @@ class Importer:
         return trace
 
 
-class Imported(NamedTuple):
-    """What an import gave."""
-
-    traces: list[Trace]
-    source: Path
-    """The file that was read."""
-    forms: dict[str, int]
-    """Rows by form."""
-    endpoints: list[dict[str, object]]
-    """What the judge's client did."""
-
-
-def import_traces(config: SynthesisConfig, source: TraceSource, cases: Path | None, state_dir: Path) -> Imported:
-    """All rows of the source as traces, in its order.
+def import_traces(
+    config: SynthesisConfig, source: TraceSource, cases: Path | None, state_dir: Path
+) -> tuple[list[Trace], Path, dict[str, int], list[dict[str, object]]]:
+    """All rows of the source as traces, in its order; (traces, the file that was read, rows by form, what the judge's
+    client did).
 
     Args:
         cases: sft.jsonl of the records step, beside which the splits lie that no trace may come from; None for none.
@@ -254,7 +243,7 @@ def import_traces(config: SynthesisConfig, source: TraceSource, cases: Path | No
             f"{path}: no row is in a known form; name its columns (question, thinking, response, reference) in `map`"
         )
     traces, endpoints = run_calls(_judge(config, importer, prepared, state_dir))
-    return Imported(traces, path, dict(importer.forms), endpoints)
+    return traces, path, dict(importer.forms), endpoints
 
 
 async def _judge(

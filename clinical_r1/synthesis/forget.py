@@ -7,7 +7,6 @@ training.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from clinical_r1.atomic import atomic_writer, file_sha256, write_text
 from clinical_r1.errors import UserError
 from clinical_r1.llm.journal import JOURNAL, JOURNAL_KEY, open_journal
 from clinical_r1.privacy.crossing import RECORDS_REPORT
-from clinical_r1.privacy.quotes import quotes, quotes_of, quoting_files
+from clinical_r1.privacy.quotes import is_about, quotes, quotes_of, quoting_files, rows_of, walk
 from clinical_r1.synthesis.dataset import PARQUET, REPORT, TRACES, write_parquet
 from clinical_r1.synthesis.report import SynthesisReport
 
@@ -71,7 +70,7 @@ def forget(
     ids = {
         str(row["id"])
         for _, path in _files(roots, ".jsonl")
-        for _, row in _rows(path)
+        for _, row in rows_of(path)
         if row.get("patient") in wanted and row.get("id")
     }
     result.cases = len(ids)
@@ -102,37 +101,19 @@ def forget(
 
 
 def _files(roots: Sequence[Path], ending: str) -> Iterator[tuple[Path, Path]]:
-    """(root, file) for every file below the roots with the ending; links are not followed."""
-    for root in roots:
-        for folder, _, names in os.walk(root):
-            for name in sorted(names):
-                path = Path(folder, name)
-                if name.endswith(ending) and not path.is_symlink():
-                    yield root, path
-
-
-def _rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """(line, object) of a JSONL file; lines that are no object come with an empty one and are left alone."""
-    with open(path, "rb") as handle:
-        for line in handle:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = {}
-            yield line, row if isinstance(row, dict) else {}
+    return ((root, path) for root, path in walk(roots) if path.name.endswith(ending))
 
 
 def _remove(path: Path, patients: set[str], ids: set[str], needles: list[str], dry_run: bool) -> int:
     """Take the lines out, whole or not at all; returns how many."""
 
     def about(row: Mapping[str, Any]) -> bool:
-        named = row.get("patient") in patients or row.get("case_id") in ids or row.get("id") in ids
-        return named or quotes(row, needles)
+        return is_about(row, patients, ids) or quotes(row, needles)
 
-    count = sum(about(row) for _, row in _rows(path))
+    count = sum(about(row) for _, row in rows_of(path))
     if count and not dry_run:
         with atomic_writer(path, "wb", private=True) as handle:
-            for line, row in _rows(path):
+            for line, row in rows_of(path):
                 if not about(row):
                     handle.write(line)
     return count
@@ -157,7 +138,7 @@ def _renew_dataset(folder: Path, old: str, result: Forgotten) -> None:
         write_parquet(folder / TRACES, folder / PARQUET)
     if (folder / REPORT).is_file():
         report = SynthesisReport.model_validate_json((folder / REPORT).read_text(encoding="utf-8"))
-        report.traces = sum(1 for _ in _rows(folder / TRACES))
+        report.traces = sum(1 for _ in rows_of(folder / TRACES))
         report.dataset_hash = new
         write_text(folder / REPORT, report.model_dump_json(indent=1) + "\n")
     card = folder / "card.md"

@@ -60,11 +60,11 @@ def take_traces(config: SynthesisConfig, cases: Path | None, out_dir: Path, stat
     with Spool(state_dir / "traces.spool", config.seed) as spool:
         if config.shard.index:
             return write_dataset(spool, config, cases or Path(config.traces.path), out_dir, [], 0.0, whole=False)
-        found = import_traces(config, config.traces, cases, state_dir)
-        for position, trace in enumerate(found.traces):
+        traces, source, forms, endpoints = import_traces(config, config.traces, cases, state_dir)
+        for position, trace in enumerate(traces):
             spool.put(position, trace)
         seconds = time.monotonic() - started
-        report = write_dataset(spool, config, found.source, out_dir, found.endpoints, seconds, True, found.forms)
+        report = write_dataset(spool, config, source, out_dir, endpoints, seconds, True, forms)
     return _told(report, config)
 
 
