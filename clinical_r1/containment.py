@@ -9,7 +9,7 @@ boilerplate (shingles that many texts share, such as a form's headings) does not
 import re
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ CHARACTERS_A_WORD = 1.6
 """Of Chinese: eight of its characters are a stock phrase, eight English words rarely are."""
 BOILERPLATE_SHARE = 0.02
 BOILERPLATE_MIN = 20
+"""Shingles in more than 2% of the texts, and in more than 20 of them, are boilerplate."""
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _TOKEN = re.compile(rf"[a-z0-9]+|[{HAN}]")
 
@@ -31,13 +32,6 @@ def tokens(text: str) -> list[str]:
 def normal_form(text: str) -> str:
     """The text as its tokens joined by spaces: equal for texts that differ in case, width and punctuation only."""
     return " ".join(tokens(text))
-
-
-def shingles(words: list[str], size: int) -> set[int]:
-    """Hashes of all runs of `size` tokens (of the whole text where it is shorter). Stable within one process only."""
-    if len(words) <= size:
-        return {hash(tuple(words))} if words else set()
-    return {hash(tuple(words[i : i + size])) for i in range(len(words) - size + 1)}
 
 
 def shingle_array(words: list[str], size: int) -> np.ndarray:
@@ -54,30 +48,16 @@ def shingle_array(words: list[str], size: int) -> np.ndarray:
     return np.unique(mixed * _MULTIPLIER)
 
 
-def phrases(text: str, words: int) -> set[int]:
-    """Shingles of `words` words, in Chinese of as many words' worth of characters."""
-    found = tokens(text)
-    chinese = 2 * sum(token >= "\u3400" for token in found) > len(found)
-    return shingles(found, round(CHARACTERS_A_WORD * words) if chinese else words)
-
-
-def boilerplate(sets: Iterable[set[int]], count: int) -> set[int]:
-    """Shingles in more than 2% of `count` texts and in more than 20 of them."""
-    limit = max(BOILERPLATE_MIN, int(BOILERPLATE_SHARE * count))
-    frequency: Counter[int] = Counter()
-    for found in sets:
-        frequency.update(found)
-    return {shingle for shingle, times in frequency.items() if times > limit}
-
-
 class ContainmentIndex:
     """Items by their shingles: how much of each does a text contain, or the item of the text?"""
 
     def __init__(self, texts: Sequence[str], ngram: int, min_shingles: int) -> None:
         """`ngram` words a shingle; texts with fewer than `min_shingles` are compared as a whole only."""
         self._ngram, self._min = ngram, min_shingles
-        sets = [phrases(text, ngram) for text in texts]
-        self._common = boilerplate(sets, len(sets))
+        sets = [self._shingles(text) for text in texts]
+        frequency = Counter(shingle for found in sets for shingle in found)
+        limit = max(BOILERPLATE_MIN, int(BOILERPLATE_SHARE * len(sets)))
+        self._common = {shingle for shingle, times in frequency.items() if times > limit}
         self._sizes = [len(found - self._common) for found in sets]
         self._whole: dict[str, list[int]] = defaultdict(list)
         self._postings: dict[int, list[int]] = defaultdict(list)
@@ -87,10 +67,18 @@ class ContainmentIndex:
                 for shingle in found - self._common:
                     self._postings[shingle].append(index)
 
+    def _shingles(self, text: str) -> set[int]:
+        """Hashes of all runs of `ngram` words, in Chinese of as many words' worth of characters; of a shorter text as
+        a whole."""
+        found = tokens(text)
+        chinese = 2 * sum(token >= "\u3400" for token in found) > len(found)
+        size = round(CHARACTERS_A_WORD * self._ngram) if chinese else self._ngram
+        return {hash(tuple(found[i : i + size])) for i in range(max(1, len(found) - size + 1))} if found else set()
+
     def shares(self, text: str) -> dict[int, float]:
         """Item -> containment, of every item that shares a shingle with `text`; 1 for an identical normal form."""
         equal = dict.fromkeys(self._whole.get(normal_form(text), ()), 1.0)
-        found = phrases(text, self._ngram) - self._common
+        found = self._shingles(text) - self._common
         if len(found) < self._min:
             return equal
         shared: Counter[int] = Counter()

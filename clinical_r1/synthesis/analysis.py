@@ -19,16 +19,8 @@ from clinical_r1.lexicon.findings import mentions
 from clinical_r1.page import render
 from clinical_r1.schema import RETRY_STRATEGIES, Strategy, Trace, TraceOutcome, read_jsonl
 from clinical_r1.stats import Interval, holm
+from clinical_r1.synthesis import text as reading
 from clinical_r1.synthesis.config import draw
-from clinical_r1.synthesis.text import (
-    content_units,
-    fold,
-    self_corrections,
-    sentences,
-    transitions,
-    ungrounded_numbers,
-    units,
-)
 from clinical_r1.verifier.names import names_in
 
 RESAMPLES = 2000
@@ -68,10 +60,10 @@ def first_mention(trace: Trace) -> float | None:
     if not trace.attempts:
         return None
     answer = trace.attempts[-1].answer
-    wanted = content_units(answer, trace.language)
-    said = sentences(trace.thinking)
+    wanted = reading.content_units(answer, trace.language)
+    said = reading.sentences(trace.thinking)
     for place, sentence in enumerate(said if wanted else ()):
-        shared = len(wanted & content_units(sentence, trace.language))
+        shared = len(wanted & reading.content_units(sentence, trace.language))
         if shared >= 0.6 * len(wanted) or names_in(sentence, answer):
             return place / max(1, len(said) - 1)
     return None
@@ -79,7 +71,7 @@ def first_mention(trace: Trace) -> float | None:
 
 def lexical_diversity(trace: Trace) -> float | None:
     """Moving-average type-token ratio (Covington and McFall 2010), which does not fall with length."""
-    tokens = units(fold(trace.thinking))
+    tokens = reading.units(reading.fold(trace.thinking))
     if len(tokens) <= WINDOW:
         return len(set(tokens)) / len(tokens) if tokens else None
     counts = Counter(tokens[:WINDOW])
@@ -102,21 +94,22 @@ def _uses(strategy: Strategy) -> Callable[[Trace], float]:
 
 
 def _transitions(trace: Trace) -> float:
-    return 100 * transitions(trace.thinking, trace.language).total() / max(1, len(units(trace.thinking)))
+    found = reading.transitions(trace.thinking, trace.language).total()
+    return 100 * found / max(1, len(reading.units(trace.thinking)))
 
 
 def _corrections(trace: Trace) -> int:
-    return self_corrections(trace.thinking, trace.language)
+    return reading.self_corrections(trace.thinking, trace.language)
 
 
 def _numbers(trace: Trace) -> int:
-    return len(set(ungrounded_numbers(trace.thinking, trace.question)))
+    return len(set(reading.ungrounded_numbers(trace.thinking, trace.question)))
 
 
 MEASURES = (
-    Measure("thinking_units", "Thinking, words or characters", False, lambda t: len(units(t.thinking))),
-    Measure("thinking_sentences", "Thinking, sentences", False, lambda t: len(sentences(t.thinking))),
-    Measure("response_units", "Response, words or characters", False, lambda t: len(units(t.response))),
+    Measure("thinking_units", "Thinking, words or characters", False, lambda t: len(reading.units(t.thinking))),
+    Measure("thinking_sentences", "Thinking, sentences", False, lambda t: len(reading.sentences(t.thinking))),
+    Measure("response_units", "Response, words or characters", False, lambda t: len(reading.units(t.response))),
     Measure("transitions_per_100", "Transition words per 100 units", False, _transitions),
     Measure("self_corrections", "Self-corrections per chain", False, _corrections),
     Measure("corrects_itself", "Chains with a self-correction", True, lambda t: float(_corrections(t) > 0)),
@@ -179,13 +172,13 @@ class Comparison(BaseModel):
     sections: list[Section]
 
 
-def analyse(a: Path, b: Path, out_dir: Path, names: tuple[str, str] | None = None, seed: int = 0) -> Comparison:
+def analyse(a: Path, b: Path, out_dir: Path, names: tuple[str, str] | None = None) -> Comparison:
     """Compare two traces.jsonl; writes `out_dir`/{chains.html, chains.json}."""
     a, b = Path(a), Path(b)
     told = [(a.parent.name, b.parent.name), (a.stem, b.stem), ("A", "B")]
     names = names or next(pair for pair in told if pair[0] and pair[0] != pair[1])
     kept = [[trace for trace in read_jsonl(path, Trace) if trace.accepted] for path in (a, b)]
-    comparison = compare(kept[0], kept[1], names, seed)
+    comparison = compare(kept[0], kept[1], names)
     write_text(Path(out_dir) / "chains.json", comparison.model_dump_json(indent=1) + "\n")
     title = f"Chains of thought: {names[0]} (A) and {names[1]} (B)"
     page = render("chains.html.j2", title=title, c=comparison, amount=amount, reach=REACH)
@@ -198,7 +191,7 @@ def amount(value: float, row: Row) -> str:
     return f"{100 * value:.1f}%" if row.share else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
-def compare(a: Sequence[Trace], b: Sequence[Trace], names: tuple[str, str], seed: int = 0) -> Comparison:
+def compare(a: Sequence[Trace], b: Sequence[Trace], names: tuple[str, str]) -> Comparison:
     """Compare two sets of accepted traces; raises UserError where one has none."""
     for name, traces in zip(names, (a, b), strict=True):
         if not traces:
@@ -206,15 +199,15 @@ def compare(a: Sequence[Trace], b: Sequence[Trace], names: tuple[str, str], seed
     sections = []
     for language in sorted({trace.language for trace in a} & {trace.language for trace in b}):
         own = [[trace for trace in traces if trace.language == language] for traces in (a, b)]
-        sections.append(_section({"en": "English", "zh": "Chinese"}[language], own, seed))
-    return Comparison(names=names, sections=sections or [_section("Across languages", (a, b), seed, across=True)])
+        sections.append(_section({"en": "English", "zh": "Chinese"}[language], own))
+    return Comparison(names=names, sections=sections or [_section("Across languages", (a, b), across=True)])
 
 
-def _section(title: str, both: Sequence[Sequence[Trace]], seed: int, across: bool = False) -> Section:
+def _section(title: str, both: Sequence[Sequence[Trace]], across: bool = False) -> Section:
     cases = [{trace.case_id for trace in traces} for traces in both]
     order = {case: place for place, case in enumerate(sorted(cases[0] | cases[1]))}
     values, sums = zip(*(_tabled(traces, order) for traces in both), strict=True)
-    resampled = _resample(sums, draw("analysis", seed))
+    resampled = _resample(sums, draw("analysis", 0))
     rows = [
         _row(measure, [one[number] for one in values], [one[:, number] for one in resampled])
         for number, measure in enumerate(MEASURES)
@@ -223,7 +216,7 @@ def _section(title: str, both: Sequence[Sequence[Trace]], seed: int, across: boo
     for row, adjusted in zip(rows, holm([row.p for row in rows]), strict=True):
         row.p_holm = adjusted
     used = [Counter(one.strategy.value for trace in traces for one in trace.attempts) for traces in both]
-    words = [sum((transitions(t.thinking, t.language) for t in traces), Counter[str]()) for traces in both]
+    words = [sum((reading.transitions(t.thinking, t.language) for t in traces), Counter[str]()) for traces in both]
     common = [word for word, _ in (words[0] + words[1]).most_common(12)]
     return Section(
         title=title,
