@@ -20,8 +20,8 @@ from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.journal import Entry, Journal
 from clinical_r1.llm.limits import Budget, Channel, backoff
 from clinical_r1.llm.parse import parse_reply, shape
-from clinical_r1.llm.quirks import ADVICE, Mode, said
-from clinical_r1.llm.reply import REFUSALS, AttemptError, CallFailed, Reply, estimate_tokens
+from clinical_r1.llm.quirks import Mode, said
+from clinical_r1.llm.reply import REFUSALS, WORDS, AttemptError, CallFailed, Reply, estimate_tokens
 from clinical_r1.recognise import Answer
 from clinical_r1.sampling import NEUTRAL
 from clinical_r1.schema import Usage
@@ -259,31 +259,13 @@ class _Attempts:
             self._again(SENT_OTHERWISE)
             return self._reforms <= MOST_REFORMS
         words = statistics.said[error.reason] = said(error, self.body["messages"])
-        client.check_key(error)
-        if error.reason == "certificate":
-            raise client.unusable(ADVICE["certificate"]) from None
-        if error.reason == "redirected":
-            raise client.unusable(
-                f"{endpoint.base_url} redirects elsewhere (HTTP {error.status}), and records follow no redirect; set "
-                "base_url to the address that answers itself"
-            ) from None
-        if error.status == 402:
-            raise client.unusable(
-                "the account's quota is used up; finished calls are kept: add credit and run the same command again"
-            ) from None
-        if error.status == 404:
+        if error.reason in WORDS["unusable"]:
             quoted = f' ("{words}")' if words else ""
-            raise client.unusable(
-                f"HTTP 404 from {endpoint.base_url} for model {endpoint.model!r}{quoted}; correct base_url, model or "
-                "query (api-version)"
-            ) from None
+            raise client.unusable(error.reason, status=error.status, quoted=quoted) from None
         if not error.retryable:
             return False
         if statistics.failed() > endpoint.give_up_after:
-            raise client.unusable(
-                f"no good reply from {endpoint.base_url} for {endpoint.give_up_after:.0f} s (last: {error.reason}); "
-                "finished calls are kept: run the same command again when it is back"
-            ) from None
+            raise client.unusable("down", reason=error.reason) from None
         self._errors += 1
         if self._errors > endpoint.max_retries:
             return False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.llm.quirks import ADVICE, Quirks
-from clinical_r1.llm.reply import AttemptError, BudgetExhausted, EndpointUnusable, estimate_tokens
+from clinical_r1.llm.reply import WORDS, AttemptError, BudgetExhausted, EndpointUnusable, estimate_tokens
 from clinical_r1.recognise import Reader
 from clinical_r1.schema import Usage
 
@@ -273,27 +273,22 @@ class Channel:
             return await self.transport.models()
         except AttemptError as error:
             if error.reason in ("timeout", "connection"):
-                why = f"no answer from {self.endpoint.base_url} ({error.reason}); start the server, or correct base_url"
-                raise self.unusable(why) from None
-            self.check_key(error)
+                raise self.unusable("no_answer", reason=error.reason) from None
+            if error.status in (401, 403):
+                raise self.unusable(error.reason, status=error.status) from None
             return []
 
-    def check_key(self, error: AttemptError) -> None:
-        """Raise EndpointUnusable for a key that is not accepted."""
-        if error.status in (401, 403):
-            place = self.endpoint.api_key_env or "api_key_env (none is set)"
-            raise self.unusable(f"HTTP {error.status}, the key is not accepted; check {place}") from None
-
-    def unusable(self, why: str) -> EndpointUnusable:
-        return EndpointUnusable(f"endpoint {self.endpoint.name}: {why}")
+    def unusable(self, why: str, **said: object) -> EndpointUnusable:
+        """The error that ends the run; `why` is a key of `unusable` in providers.yaml."""
+        place = self.endpoint.api_key_env or "api_key_env (none is set)"
+        told = WORDS["unusable"][why].format(at=self.endpoint, key=place, **said)
+        return EndpointUnusable(f"endpoint {self.endpoint.name}: {told}")
 
     def check_spending(self) -> None:
         """Raise EndpointUnusable where none of the first calls gave anything, BudgetExhausted where nothing is left."""
         done = self.statistics
         if done.useless >= FIRST_CALLS and not done.calls + done.cached:
-            raise self.unusable(
-                f"none of the first {FIRST_CALLS} calls gave anything usable; most often {self.statistics.told()}"
-            )
+            raise self.unusable("first_calls", calls=FIRST_CALLS, told=done.told())
         if self.budget is not None:
             self.budget.check()
 
