@@ -14,7 +14,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.privacy.crossing import gate_state
 from clinical_r1.schema import Case, Trace, TraceOutcome, Usage, iter_jsonl
 from clinical_r1.synthesis.config import SynthesisConfig, draw
-from clinical_r1.synthesis.report import SynthesisReport, Tally, card, check_yield
+from clinical_r1.synthesis.report import SynthesisReport, card, check_yield, tally
 from clinical_r1.synthesis.search import rejected
 
 TRACES, REJECTED, PARQUET, CARD, REPORT = "traces.jsonl", "rejected.jsonl", "traces.parquet", "card.md", "report.json"
@@ -104,17 +104,20 @@ def write_dataset(
         copies = spool.copies()
         reasons = dict.fromkeys(spool.guided_over(config.max_guided_share, copies), "guided_cap")
         reasons |= dict.fromkeys(copies, "identical_sample")
-    tally = Tally()
     with atomic_writer(out_dir / TRACES, "wb") as kept, atomic_writer(out_dir / REJECTED, "wb") as refused:
-        for position, trace in spool.ordered():
-            if position in reasons:
-                trace.outcome, trace.reason = TraceOutcome.REJECTED, reasons[position]
-            tally.add(trace)
-            (kept if trace.accepted else refused).write(trace.model_dump_json().encode() + b"\n")
+
+        def written() -> Iterator[Trace]:
+            for position, trace in spool.ordered():
+                if position in reasons:
+                    trace.outcome, trace.reason = TraceOutcome.REJECTED, reasons[position]
+                (kept if trace.accepted else refused).write(trace.model_dump_json().encode() + b"\n")
+                yield trace
+
+        counted = tally(written(), config)
     write_parquet(out_dir / TRACES, out_dir / PARQUET)
     scrubbed = config.traces is not None and config.traces.scrub
-    report = tally.report(
-        config,
+    report = SynthesisReport(
+        **counted,
         dataset_hash=file_sha256(out_dir / TRACES),
         cases_hash=file_sha256(cases),
         gate="passed" if scrubbed else gate_state(cases, config.crossing),

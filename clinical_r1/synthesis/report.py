@@ -3,6 +3,7 @@ grow with the text) and its card (what is in it, where it came from, on what ter
 
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -106,64 +107,46 @@ class SynthesisReport(Strict):
         return text
 
 
-class Tally:
-    """Counts traces as they pass."""
-
-    def __init__(self) -> None:
-        self._cases = 0
-        self._last_case = ""
-        self._outcomes = Counter({outcome.value: 0 for outcome in TraceOutcome})
-        self._counts: dict[str, Counter[str]] = {
-            name: Counter()
-            for name in ("reasons", "strategies", "attempts", "languages", "specialties", "synthesizers")
-        }
-        self._thinking: array[int] = array("l")
-        self._response: array[int] = array("l")
-        self._usage = Usage()
-
-    def add(self, trace: Trace) -> None:
-        """Count one trace; traces of one case come one after another."""
-        if trace.case_id != self._last_case and trace.reason != "duplicate_case":
-            self._cases += 1
-            self._last_case = trace.case_id
-        self._usage = self._usage + trace.usage
-        self._outcomes[trace.outcome.value] += 1
-        counts = self._counts
+def tally(traces: Iterable[Trace], config: SynthesisConfig) -> dict[str, Any]:
+    """Fields of the report, counted as traces pass; those of one case come one after another."""
+    outcomes = Counter({outcome.value: 0 for outcome in TraceOutcome})
+    counted: dict[str, Counter[str]] = {
+        name: Counter() for name in ("reasons", "strategies", "attempts", "languages", "specialties", "synthesizers")
+    }
+    thinking, response = array("l"), array("l")
+    usage, cases, last_case = Usage(), 0, ""
+    for trace in traces:
+        if trace.case_id != last_case and trace.reason != "duplicate_case":
+            cases, last_case = cases + 1, trace.case_id
+        usage = usage + trace.usage
+        outcomes[trace.outcome.value] += 1
         if not trace.accepted:
-            counts["reasons"][trace.reason] += 1
-            return
-        counts["strategies"][trace.attempts[-1].strategy.value if trace.attempts else "imported"] += 1
-        counts["attempts"].update(attempt.strategy.value for attempt in trace.attempts)
-        counts["languages"][trace.language] += 1
-        counts["specialties"][trace.specialty] += 1
-        counts["synthesizers"][trace.synthesizer] += 1
-        self._thinking.append(len(units(trace.thinking)))
-        self._response.append(len(units(trace.response)))
-
-    def report(self, config: SynthesisConfig, **known: Any) -> SynthesisReport:
-        """The totals, beside what is `known` of the files and the run."""
-        total = self._outcomes.total()
-        refused = self._outcomes[TraceOutcome.REJECTED.value]
-        accepted = total - refused
-        usage = self._usage.model_copy(update={"cost": round(self._usage.cost, 6)})
-        known |= {name: dict(sorted(counter.items())) for name, counter in self._counts.items()}
-        shard = config.shard
-        return SynthesisReport(
-            name=config.name,
-            cases=self._cases,
-            traces=accepted,
-            rejected=refused,
-            outcomes=dict(self._outcomes),
-            guided_share=round(self._outcomes[TraceOutcome.GUIDED.value] / max(1, accepted), 4),
-            thinking_units=Quantiles.of(self._thinking),
-            response_units=Quantiles.of(self._response),
-            usage=usage,
-            calls_per_trace=round(usage.calls / max(1, total), 3),
-            cost_per_accepted=round(usage.cost / max(1, accepted), 6),
-            prompts=prompt_versions(),
-            shard=f"{shard.index}/{shard.count}" if shard.count > 1 else "",
-            **known,
-        )
+            counted["reasons"][trace.reason] += 1
+            continue
+        counted["strategies"][trace.attempts[-1].strategy.value if trace.attempts else "imported"] += 1
+        counted["attempts"].update(attempt.strategy.value for attempt in trace.attempts)
+        counted["languages"][trace.language] += 1
+        counted["specialties"][trace.specialty] += 1
+        counted["synthesizers"][trace.synthesizer] += 1
+        thinking.append(len(units(trace.thinking)))
+        response.append(len(units(trace.response)))
+    total, refused = outcomes.total(), outcomes[TraceOutcome.REJECTED.value]
+    accepted, cost = total - refused, round(usage.cost, 6)
+    return {
+        "name": config.name,
+        "cases": cases,
+        "traces": accepted,
+        "rejected": refused,
+        "outcomes": dict(outcomes),
+        "guided_share": round(outcomes[TraceOutcome.GUIDED.value] / max(1, accepted), 4),
+        "thinking_units": Quantiles.of(thinking),
+        "response_units": Quantiles.of(response),
+        "usage": usage.model_copy(update={"cost": cost}),
+        "calls_per_trace": round(usage.calls / max(1, total), 3),
+        "cost_per_accepted": round(cost / max(1, accepted), 6),
+        "prompts": prompt_versions(),
+        "shard": f"{config.shard.index}/{config.shard.count}" if config.shard.count > 1 else "",
+    } | {name: dict(sorted(counter.items())) for name, counter in counted.items()}
 
 
 def check_yield(report: SynthesisReport, config: SynthesisConfig) -> None:
