@@ -27,8 +27,7 @@ from aiohttp import web
 from clinical_r1.evaluation.answer import answer_by_endpoint
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.parse import parse_reply
-from clinical_r1.llm.reply import read_reply
+from clinical_r1.llm.reply import parse_reply, read_reply
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction
 from clinical_r1.verifier.judgement import Judgement

@@ -40,7 +40,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.lexicon import read_table
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.parse import parse_reply
+from clinical_r1.llm.reply import parse_reply
 from clinical_r1.reasoning import with_conclusion
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.simulator.beside import simulated_endpoint

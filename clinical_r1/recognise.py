@@ -26,13 +26,10 @@ class Answer:
     """All that came back for one question."""
 
     content: str
-    reasoning: str | None = None
-    """The thought, where the message has it in a field of its own."""
+    reasoning: str | None = None  # the thought, where the message has it in a field of its own
     finish_reason: str = ""
-    reasoning_tokens: int | None = None
-    """As usage states them; None where it does not."""
-    refusal: bool = False
-    """The message declares a refusal."""
+    reasoning_tokens: int | None = None  # as usage states them; None where it does not
+    refusal: bool = False  # the message declares a refusal
 
     @property
     def cut(self) -> bool:

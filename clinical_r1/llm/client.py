@@ -19,9 +19,8 @@ from pydantic import BaseModel
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.journal import Entry, Journal
 from clinical_r1.llm.limits import Budget, Channel, backoff
-from clinical_r1.llm.parse import parse_reply, shape
 from clinical_r1.llm.quirks import Mode, said
-from clinical_r1.llm.reply import REFUSALS, WORDS, AttemptError, CallFailed, Reply, estimate_tokens
+from clinical_r1.llm.reply import REFUSALS, WORDS, AttemptError, CallFailed, Reply, estimate_tokens, parse_reply, shape
 from clinical_r1.recognise import Answer
 from clinical_r1.sampling import NEUTRAL
 from clinical_r1.schema import Usage
@@ -48,10 +47,8 @@ class Completion:
     usage: Usage
     cached: bool
     finish_reason: str
-    reasoning: str | None = None
-    """The thought, where the endpoint gives it in a field of its own."""
-    reasoning_tokens: int | None = None
-    """As the endpoint states them."""
+    reasoning: str | None = None  # the thought, where the endpoint gives it in a field of its own
+    reasoning_tokens: int | None = None  # as the endpoint states them
 
     @property
     def answer(self) -> Answer:

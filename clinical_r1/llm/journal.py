@@ -52,12 +52,9 @@ class Entry:
     finish_reason: str
     usage: Usage
     prompt_version: str = ""
-    reasoning: str | None = None
-    """The thought, where it came in a field of its own."""
-    reasoning_tokens: int | None = None
-    """As usage stated them."""
-    room: int = 0
-    """Tokens that the reply was given."""
+    reasoning: str | None = None  # the thought, where it came in a field of its own
+    reasoning_tokens: int | None = None  # as usage stated them
+    room: int = 0  # tokens that the reply was given
 
     def fits(self, room: int, keep_cut: bool) -> bool:
         """Whether it is the reply to the same call with this much room: a whole one is, in any room that it fits in;

@@ -42,15 +42,11 @@ _chart = lru_cache(maxsize=2048)(parse_question)
 class Request(NamedTuple):
     """One chat request, read."""
 
-    task: str
-    """Empty for a plain question."""
+    task: str  # empty for a plain question
     language: Language
-    blocks: dict[str, str]
-    """By the names of BLOCKS; empty where there is none."""
-    last: str
-    """The last user message as it stands."""
-    fingerprint: bytes
-    """The messages and, when sampling, the seed: what the reply is a function of."""
+    blocks: dict[str, str]  # by the names of BLOCKS; empty where there is none
+    last: str  # the last user message as it stands
+    fingerprint: bytes  # the messages and, when sampling, the seed: what the reply is a function of
     response_format: str
     prompt_characters: int
 

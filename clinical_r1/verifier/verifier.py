@@ -41,7 +41,7 @@ class Judged(BaseModel):
 
     @classmethod
     def read_reply(cls, reply: str) -> "Judged | None":
-        """What `llm.parse` asks in place of its own reading: a verdict has rules that other replies do not."""
+        """What `llm.reply` asks in place of its own reading: a verdict has rules that other replies do not."""
         said = read_verdict(reply)
         return cls(verdict=said) if said else None
 
@@ -79,7 +79,7 @@ class Watch:
     def gave_none(self, reason: str, shape: str = "") -> None:
         """One more without; raises UserError where they are more than the limit of a full window.
 
-        `shape` is the structure of the reply (llm.parse), where there was one.
+        `shape` is the structure of the reply (llm.reply), where there was one.
         """
         self._last.append(reason)
         if shape and shape not in self._shapes:

@@ -3,7 +3,7 @@
 import pytest
 from llm_server import Answer
 
-from clinical_r1.llm.parse import parse_reply
+from clinical_r1.llm.reply import parse_reply
 
 GOOD = '{"reasoning": "r", "answer": "a"}'
 

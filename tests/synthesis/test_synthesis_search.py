@@ -6,8 +6,7 @@ import pytest
 
 from clinical_r1.llm.client import Completion
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.parse import parse_reply
-from clinical_r1.llm.reply import CallFailed
+from clinical_r1.llm.reply import CallFailed, parse_reply
 from clinical_r1.schema import Case, Strategy, Trace, TraceOutcome, Usage, Verdict, VerdictLabel
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.filters import FilterConfig

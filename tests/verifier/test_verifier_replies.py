@@ -2,7 +2,7 @@
 
 import pytest
 
-from clinical_r1.llm.parse import parse_reply
+from clinical_r1.llm.reply import parse_reply
 from clinical_r1.verifier.verifier import Judged
 
 RIGHT, WRONG = '{"verdict": "correct"}', '{"verdict": "incorrect"}'

@@ -11,7 +11,7 @@ import clinical_r1
 from clinical_r1.errors import UserError
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.parse import shape
+from clinical_r1.llm.reply import shape
 from clinical_r1.schema import VerdictLabel
 from clinical_r1.verifier.config import tell_of_rules_alone
 from clinical_r1.verifier.judgement import Judgement
