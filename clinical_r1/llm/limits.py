@@ -5,12 +5,9 @@ money or tokens that stops a run cleanly and lets it go on later.
 """
 
 import asyncio
-import math
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
@@ -98,25 +95,6 @@ class Pacer:
     def refund(self, amount: float) -> None:
         """Give back what a reservation took too much (negative: take what it took too little)."""
         self._level = min(self._burst, self._level + amount)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that an endpoint asks to wait: `retry-after-ms`, or `Retry-After` as seconds or as a date; None if
-    neither."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        text = headers.get(name)
-        if text is None:
-            continue
-        try:
-            seconds = float(text) * unit
-        except ValueError:
-            try:
-                seconds = parsedate_to_datetime(text).timestamp() - time.time()
-            except (ValueError, TypeError):
-                continue
-        if math.isfinite(seconds):
-            return max(0.0, seconds)
-    return None
 
 
 def backoff(attempt: int, first: float, most: float, asked: float | None, rng: random.Random) -> float:

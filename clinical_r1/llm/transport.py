@@ -6,9 +6,12 @@ how many calls are in flight). Proxies and CA files are those of the environment
 """
 
 import json
+import math
 import os
 import ssl
+import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -17,7 +20,6 @@ from yarl import URL
 
 from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.llm.limits import retry_after
 from clinical_r1.llm.reply import AttemptError, Reply, error_of, read_reply
 
 MAX_REPLY = 1 << 24
@@ -120,6 +122,25 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             raise AttemptError("oversized", response.status)
         parts.append(part)
     return b"".join(parts)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an endpoint asks to wait: `retry-after-ms`, or `Retry-After` as seconds or as a date; None if
+    neither."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        text = headers.get(name)
+        if text is None:
+            continue
+        try:
+            seconds = float(text) * unit
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(text).timestamp() - time.time()
+            except (ValueError, TypeError):
+                continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None
 
 
 def _trust() -> ssl.SSLContext:

@@ -8,7 +8,8 @@ from email.utils import formatdate
 import pytest
 
 from clinical_r1.llm import limits
-from clinical_r1.llm.limits import Gate, Pacer, backoff, retry_after
+from clinical_r1.llm.limits import Gate, Pacer, backoff
+from clinical_r1.llm.transport import retry_after
 
 
 @pytest.mark.parametrize("per_minute", [1, 10, 60, 600])
