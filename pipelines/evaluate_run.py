@@ -22,7 +22,7 @@ from clinical_r1.evaluation.promotion.policy import DEFAULT_POLICY
 from clinical_r1.evaluation.promotion.run import bias_between
 from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.llm.config import EndpointConfig
-from clinical_r1.page import p_value, percent, points, sentence
+from clinical_r1.page import p_value, percent, points, render, sentence
 from clinical_r1.records.readers.registry import FORMS
 from clinical_r1.schema import first_problem
 from clinical_r1.settings import Catalogue, Shelf, load
@@ -56,24 +56,13 @@ def model_of(model: str, endpoint: dict[str, object]) -> Path | EndpointConfig:
 
 def listing() -> str:
     """The baselines and the benchmarks that `evaluate` knows by name, for people."""
-    lines = ["Baselines (--baseline NAME; the folder or the endpoint is yours):"]
-    for name, one in baselines().items():
-        drawn = EvaluationConfig.model_validate({"baseline": name}).decoding.told()
-        whose = " and ".join(kind for kind in ("open", "closed") if getattr(one.prompt, kind)) or "none: asked in ours"
-        lines += [f"  {name:24} {one.about} ({one.model})", f"{'':26} {drawn}; thinking {one.thinking}; words: {whose}"]
-        lines += [f"{'':26} source: {source}" for source in one.source]
-        lines += [f"{'':26} not stated: {one.unstated}"] if one.unstated else []
-    lines += ["", "Benchmarks (-b NAME=FILE, or NAME:open=FILE, NAME:closed=FILE where a set can be asked both ways):"]
-    for name, form in sorted(FORMS.items()):
-        lines += [f"  {name.replace('jsonl', CASES):24} {form.about}"] + ([f"{'':26} {form.rule}"] if form.rule else [])
-    lines += [
-        "",
-        "What counts as right:",
-        f"  open         {OPEN}",
-        f"  with choices {CLOSED}",
-        f"  healthbench  {RUBRIC}",
-    ]
-    return "\n".join(lines)
+    decoding = {name: EvaluationConfig.model_validate({"baseline": name}).decoding.told() for name in baselines()}
+    return render(
+        "listing.txt.j2",
+        baselines=[(name, one, decoding[name]) for name, one in baselines().items()],
+        forms=[(name.replace("jsonl", CASES), form) for name, form in sorted(FORMS.items())],
+        right={"open": OPEN, "closed": CLOSED, "rubric": RUBRIC},
+    ).rstrip()
 
 
 def run_evaluation(
