@@ -128,7 +128,7 @@ def look(model_folder: Path, cases_path: Path, config: Any, temperature: float =
     from clinical_r1.generation.chat import prompt_ids
     from clinical_r1.generation.decoder import Decoder
     from clinical_r1.generation.load import load_model
-    from clinical_r1.generation.sampling import SamplingParams
+    from clinical_r1.generation.decoder import SamplingParams
     from clinical_r1.schema import VerdictLabel
     from clinical_r1.simulator.teacher import is_careful
     from clinical_r1.simulator.world import parse_question
@@ -167,7 +167,7 @@ def answer_at_once(model_folder: Path, cases_path: Path) -> dict[str, float]:
     from clinical_r1.generation.chat import prompt_ids
     from clinical_r1.generation.decoder import Decoder
     from clinical_r1.generation.load import load_model
-    from clinical_r1.generation.sampling import SamplingParams
+    from clinical_r1.generation.decoder import SamplingParams
     from clinical_r1.schema import VerdictLabel
     from clinical_r1.simulator.teacher import response
     from clinical_r1.training.ppo.scoring import judgement

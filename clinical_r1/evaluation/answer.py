@@ -129,7 +129,7 @@ class LocalAnswerer:
     def answer(self, jobs: Sequence[Job]) -> list[LocalAnswer]:
         """One answer a job, in order."""
         from clinical_r1.generation.chat import conversation_ids
-        from clinical_r1.generation.sampling import SamplingParams
+        from clinical_r1.generation.decoder import SamplingParams
 
         prompts = [conversation_ids(self.tokenizer, asked(self.config, job.case)) for job in jobs]
         budget = answer_room(self.config.max_new_tokens, self.decoder.window)
@@ -147,7 +147,7 @@ class LocalAnswerer:
     def go_on(self, cases: Sequence[Case], whole: Sequence[Prediction], budget: int) -> list[Prediction]:
         """Answers behind the same thoughts, each closed after `budget` tokens; the budget is `sample`."""
         from clinical_r1.generation.chat import completion_text, conversation_ids
-        from clinical_r1.generation.sampling import SamplingParams
+        from clinical_r1.generation.decoder import SamplingParams
 
         begun = [self._closed(row.output, budget) for row in whole]
         prompts = [

@@ -1,1 +1,0 @@
-"""Text from a local checkpoint, by transformers' forward pass; used by training, evaluation and serving."""

@@ -7,7 +7,6 @@ Templates are plain Jinja, so that vLLM and llama.cpp render the same prompts.
 """
 
 import re
-from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -41,7 +40,7 @@ BEGINNING = "{{- bos_token -}}"
 """Before our template where the base begins every text with a token of its own (Llama, Gemma)."""
 PLAIN_TEMPLATE = "{%- for message in messages -%}{{- message['content'] + '\n\n' -}}{%- endfor -%}"
 """What a base model without a template is asked in until SFT gives it ours; never saved."""
-_PROBE = "ANSWER-9f3a"
+_QUESTION, _PROBE = {"role": "user", "content": "?"}, "ANSWER-9f3a"
 
 
 def prompt_ids(tokenizer: Any, question: str) -> list[int]:
@@ -56,18 +55,14 @@ def conversation_ids(tokenizer: Any, messages: list[dict[str, str]]) -> list[int
 
 
 def completion_ids(tokenizer: Any, thinking: str, response: str) -> list[int]:
-    """Tokens of the training target: the rendered thought and answer, and the end of the turn (nothing after it)."""
-    return tokenizer(completion(tokenizer, thinking, response), add_special_tokens=False)["input_ids"]
-
-
-def completion(tokenizer: Any, thinking: str, response: str) -> str:
-    """The training target as text; without the opening tag where the template writes it into the prompt."""
+    """Tokens of the training target: the rendered thought and answer, and the end of the turn (nothing after it);
+    without the opening tag where the template writes it into the prompt."""
     text = render(thinking, response)
     if prompt_opens_thinking(tokenizer):
         text = text.removeprefix(OPEN)
-        if _rendered(tokenizer, [{"role": "user", "content": "?"}], True).endswith("\n"):
+        if _rendered(tokenizer, [_QUESTION], True).endswith("\n"):
             text = text.removeprefix("\n")
-    return text + turn_end(tokenizer)
+    return tokenizer(text + turn_end(tokenizer), add_special_tokens=False)["input_ids"]
 
 
 def completion_text(tokenizer: Any, token_ids: list[int], keep_special: bool = False) -> str:
@@ -77,14 +72,14 @@ def completion_text(tokenizer: Any, token_ids: list[int], keep_special: bool = F
         if token_ids and token_ids[-1] == tokenizer.eos_token_id:
             token_ids = token_ids[:-1]
         return tokenizer.decode(token_ids, skip_special_tokens=False)
-    dropped = {*tokenizer.all_special_ids, *_markers(tokenizer).values()} - set(think_ids(tokenizer))
+    dropped = {*tokenizer.all_special_ids, *_markers(tokenizer)[0].values()} - set(think_ids(tokenizer))
     return tokenizer.decode([token for token in token_ids if token not in dropped], skip_special_tokens=False)
 
 
 def think_ids(tokenizer: Any) -> tuple[int, int]:
     """The tokens of <think> and </think>; (-1, -1) where the tokenizer spells them in pieces."""
-    vocabulary = _markers(tokenizer)
-    return vocabulary.get(OPEN, -1), vocabulary.get(CLOSE, -1)
+    known, _ = _markers(tokenizer)
+    return known.get(OPEN, -1), known.get(CLOSE, -1)
 
 
 class CompletionReader:
@@ -93,7 +88,11 @@ class CompletionReader:
     def __init__(self, tokenizer: Any, who: str, thinking: str = AUTO, strict: bool = False) -> None:
         """`strict`: our own tags count letter for letter also where the template opens them, as they are rewarded."""
         self.tokenizer, self.reader = tokenizer, Reader(who, thinking)
-        found = None if self.reader.fixed else folder_dialect(tokenizer)
+        found: Dialect | None = None
+        if not self.reader.fixed:
+            prompt = tokenizer.apply_chat_template([_QUESTION], add_generation_prompt=True, tokenize=False)
+            has_tags = all(tag in tokenizer.get_vocab() for tag in THINK_TOKENS)
+            found = of_template(prompt, str(tokenizer.chat_template or ""), has_tags)
         if strict and found is not None and found.name == "opened" and prompt_opens_thinking(tokenizer):
             found = opened_form(THINK)
         if found is not None:
@@ -115,18 +114,18 @@ class CompletionReader:
 
 def prompt_opens_thinking(tokenizer: Any) -> bool:
     """Whether the folder's template already writes <think> into the prompt (R1-Distill, QwQ; ours does not)."""
-    return _rendered(tokenizer, [{"role": "user", "content": "?"}], True).rstrip().endswith(OPEN)
+    return _rendered(tokenizer, [_QUESTION], True).rstrip().endswith(OPEN)
 
 
 def turn_end(tokenizer: Any) -> str:
     """What the template writes behind an assistant's message, up to and with the first special token."""
-    asked = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
+    asked = [_QUESTION, {"role": "assistant", "content": _PROBE}]
     behind = _rendered(tokenizer, asked, False).rpartition(_PROBE)[2]
-    found = sorted((at, -len(end), end) for end in _markers(tokenizer) if (at := behind.find(end)) >= 0)
-    if found:
-        at, _, end = found[0]
-        return behind[:at] + end
-    return tokenizer.eos_token or ""
+    found = [(at, -len(end), end) for end in _markers(tokenizer)[0] if (at := behind.find(end)) >= 0]
+    if not found:
+        return tokenizer.eos_token or ""
+    at, _, end = min(found)
+    return behind[:at] + end
 
 
 def end_ids(tokenizer: Any, model: Any) -> tuple[int, ...]:
@@ -145,24 +144,11 @@ def complete_tokenizer(tokenizer: Any) -> Any:
     if tokenizer.pad_token_id is None:
         known = tokenizer.get_vocab()
         tokenizer.pad_token = next((token for token in PADS if token in known), tokenizer.eos_token)
-    if not tokenizer.chat_template:
-        tokenizer.chat_template = (BEGINNING if _begins(tokenizer) else "") + PLAIN_TEMPLATE
-    tokenizer.chat_template = _plain_jinja(tokenizer.chat_template)
-    return tokenizer
-
-
-def _plain_jinja(template: str) -> str:
-    """The template without transformers' own {% generation %}, which vLLM and llama.cpp do not read."""
+    template = tokenizer.chat_template or _beginning(tokenizer) + PLAIN_TEMPLATE
+    # without transformers' own {% generation %}, which vLLM and llama.cpp do not read
     template = re.sub(r"({%-?\s*)generation(\s*-?%})", r"\1if true\2", template)
-    return re.sub(r"({%-?\s*)endgeneration(\s*-?%})", r"\1endif\2", template)
-
-
-def folder_dialect(tokenizer: Any) -> Dialect | None:
-    """How the folder's model marks its thoughts, by its chat template; None where the template does not say."""
-    messages = [{"role": "user", "content": "?"}]
-    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    has_tags = all(tag in tokenizer.get_vocab() for tag in THINK_TOKENS)
-    return of_template(prompt, str(tokenizer.chat_template or ""), has_tags)
+    tokenizer.chat_template = re.sub(r"({%-?\s*)endgeneration(\s*-?%})", r"\1endif\2", template)
+    return tokenizer
 
 
 def prepare_tokenizer(tokenizer: Any) -> list[int]:
@@ -179,17 +165,30 @@ def prepare_tokenizer(tokenizer: Any) -> list[int]:
         missing = [text for text in SPECIAL_TOKENS if text not in vocabulary]
         tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in missing], special_tokens=True)
         tokenizer.eos_token, tokenizer.pad_token = TURN_END, PADDING
-        tokenizer.chat_template = (BEGINNING if _begins(tokenizer) else "") + CHAT_TEMPLATE
+        tokenizer.chat_template = _beginning(tokenizer) + CHAT_TEMPLATE
     missing = [text for text in THINK_TOKENS if text not in vocabulary]
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in missing])
     complete_tokenizer(tokenizer)
     return list(range(known, len(tokenizer)))
 
 
+def _beginning(tokenizer: Any) -> str:
+    """What our templates begin with: a token that the tokenizer puts before every text by itself."""
+    bos = tokenizer.bos_token_id
+    return BEGINNING if bos is not None and tokenizer("x")["input_ids"][:1] == [bos] else ""
+
+
 def _rendered(tokenizer: Any, messages: list[dict[str, str]], prompt: bool) -> str:
+    """The conversation as text, every marker of this tokenizer broken apart behind its first character where the
+    assistant did not say it."""
     import jinja2
 
-    inert = [m if m["role"] == "assistant" else m | {"content": _inert(tokenizer, m["content"])} for m in messages]
+    inert = []
+    for message in messages:
+        text = message["content"]
+        while message["role"] != "assistant" and holds_marker(tokenizer, text):
+            text = _markers(tokenizer)[1].sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+        inert.append(message | {"content": text})
     try:
         return tokenizer.apply_chat_template(inert, add_generation_prompt=prompt, tokenize=False)
     except (jinja2.TemplateError, TypeError, ValueError) as error:
@@ -198,39 +197,23 @@ def _rendered(tokenizer: Any, messages: list[dict[str, str]], prompt: bool) -> s
 
 def holds_marker(tokenizer: Any, text: str) -> bool:
     """Whether a text would open or close a turn or a thought if it were tokenized as it is."""
-    return any(marker in text for marker in (*_markers(tokenizer), *THINK_TOKENS))
+    return _markers(tokenizer)[1].search(text) is not None
 
 
-def _inert(tokenizer: Any, text: str) -> str:
-    """The text with every marker of this tokenizer broken apart behind its first character."""
-    pattern = _pattern(tuple(sorted({*_markers(tokenizer), *THINK_TOKENS}, key=len, reverse=True)))
-    while pattern.search(text):
-        text = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
-    return text
+_KNOWN: WeakKeyDictionary[Any, tuple[int, dict[str, int], re.Pattern[str]]] = WeakKeyDictionary()
 
 
-@lru_cache(maxsize=16)
-def _pattern(markers: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(map(re.escape, markers)))
-
-
-_KNOWN: WeakKeyDictionary[Any, tuple[int, dict[str, int]]] = WeakKeyDictionary()
-
-
-def _markers(tokenizer: Any) -> dict[str, int]:
-    """Special tokens, and think tags that are single tokens here, with ids (Gemma has thousands of added ones)."""
-    size, found = _KNOWN.get(tokenizer, (0, {}))
-    if size != len(tokenizer):
+def _markers(tokenizer: Any) -> tuple[dict[str, int], re.Pattern[str]]:
+    """Special tokens, and think tags that are single tokens here, with ids (Gemma has thousands of added ones); and
+    what finds any of them, or a think tag, in a text."""
+    known = _KNOWN.get(tokenizer)
+    if known is None or known[0] != len(tokenizer):
         found = {
             token.content: number
             for number, token in tokenizer.added_tokens_decoder.items()
             if (token.special and len(token.content.strip()) > 2) or token.content in THINK_TOKENS
         }
-        _KNOWN[tokenizer] = len(tokenizer), found
-    return found
-
-
-def _begins(tokenizer: Any) -> bool:
-    """Whether the tokenizer puts a token of its own before every text."""
-    first = tokenizer("x")["input_ids"][:1]
-    return tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id]
+        longest_first = sorted({*found, *THINK_TOKENS}, key=len, reverse=True)
+        known = len(tokenizer), found, re.compile("|".join(map(re.escape, longest_first)))
+        _KNOWN[tokenizer] = known
+    return known[1], known[2]

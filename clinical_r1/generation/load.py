@@ -8,9 +8,6 @@ from typing import Any
 from clinical_r1.errors import UserError
 from clinical_r1.folders import check_model_folder
 
-SHARD_SIZE = "5GB"
-"""transformers 5 would write shards of 50 GB."""
-
 
 def load_tokenizer(folder: Path | str) -> Any:
     """The folder's tokenizer, ready for batches: padded on the right, with a padding token and a template."""
@@ -93,26 +90,21 @@ def save_model(model: Any, tokenizer: Any, folder: Path | str, state_dict: dict[
 
     `state_dict` are gathered weights where the model's own are sharded (ZeRO-3).
     """
+    from transformers import GenerationConfig
+
     quieten()
     folder = Path(folder)
     fresh = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    model.save_pretrained(fresh, max_shard_size=SHARD_SIZE, state_dict=state_dict)
+    model.save_pretrained(fresh, max_shard_size="5GB", state_dict=state_dict)  # transformers 5 would write 50 GB
     tokenizer.save_pretrained(fresh)
-    _neutral_generation(model).save_pretrained(fresh)
+    # Without the base's sampling: vLLM and others would fill it into every request.
+    ends = {name: getattr(model.generation_config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    GenerationConfig(**{name: value for name, value in ends.items() if value is not None}).save_pretrained(fresh)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return folder
-
-
-def _neutral_generation(model: Any) -> Any:
-    """The model's generation_config.json without its sampling: vLLM and others would fill it into every request."""
-    from transformers import GenerationConfig
-
-    given = getattr(model, "generation_config", None)
-    tokens = {name: getattr(given, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    return GenerationConfig(**{name: value for name, value in tokens.items() if value is not None})
 
 
 def quieten() -> None:

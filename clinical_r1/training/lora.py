@@ -75,7 +75,7 @@ def merged_state(model: Any) -> "dict[str, Tensor]":
     """Weights of the base architecture with the active adapters' products added; the model itself is not touched."""
     from peft.tuners.lora import LoraLayer
 
-    from clinical_r1.generation.weights import weight_of
+    from clinical_r1.generation.decoder import weight_of
 
     base = model.get_base_model()
     layers: dict[str, Any] = {name: module for name, module in base.named_modules() if isinstance(module, LoraLayer)}

@@ -128,7 +128,7 @@ class Scheduler:
         return batch
 
     def _generate(self, batch: list[Job]) -> None:
-        from clinical_r1.generation.sampling import SamplingParams
+        from clinical_r1.generation.decoder import SamplingParams
 
         assert self._loop is not None
         post = self._loop.call_soon_threadsafe

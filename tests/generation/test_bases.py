@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tiny_bases import BASES, make_base
+from benchmarks.bases import BASES, make_base
 from clinical_r1.folders import check_model_folder
 from clinical_r1.generation.chat import (
     CHAT_TEMPLATE,

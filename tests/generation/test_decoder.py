@@ -3,8 +3,7 @@ import torch
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.chat import prompt_ids
-from clinical_r1.generation.decoder import Decoder
-from clinical_r1.generation.sampling import SamplingParams, draw
+from clinical_r1.generation.decoder import Decoder, SamplingParams, draw
 
 PROMPTS = [[5, 6, 7, 8, 9], [10], list(range(20, 90)), [11, 12, 13]]
 

@@ -6,8 +6,8 @@ import pytest
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from benchmarks.tiny_bases import BASES, make_base
-from clinical_r1.generation.chat import BEGINNING, CHAT_TEMPLATE, PLAIN_TEMPLATE, _plain_jinja, prepare_tokenizer
+from benchmarks.bases import BASES, make_base
+from clinical_r1.generation.chat import BEGINNING, CHAT_TEMPLATE, PLAIN_TEMPLATE, complete_tokenizer, prepare_tokenizer
 from clinical_r1.generation.load import load_tokenizer
 
 MESSAGES = [
@@ -90,7 +90,11 @@ def test_what_we_save_renders_the_same_without_transformers(name: str, tmp_path)
         assert strange(saved) == []
 
 
-def test_marks_of_what_is_trained_become_plain_jinja() -> None:
-    marked = "{% for m in messages %}{%- generation -%}{{ m['content'] }}{%- endgeneration -%}{% endfor %}"
-    assert strange(_plain_jinja(marked)) == []
-    assert rendered(_plain_jinja(marked)) == "".join(message["content"] for message in MESSAGES)
+def test_marks_of_what_is_trained_become_plain_jinja(tmp_path) -> None:
+    tokenizer = load_tokenizer(make_base("bare", tmp_path / "bare"))
+    tokenizer.chat_template = (
+        "{% for m in messages %}{%- generation -%}{{ m['content'] }}{%- endgeneration -%}{% endfor %}"
+    )
+    plain = complete_tokenizer(tokenizer).chat_template
+    assert strange(plain) == []
+    assert rendered(plain) == "".join(message["content"] for message in MESSAGES)

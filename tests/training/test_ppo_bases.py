@@ -11,7 +11,7 @@ from clinical_r1.charts import read_metrics
 from clinical_r1.generation.chat import prompt_ids
 from clinical_r1.generation.decoder import Decoder
 from clinical_r1.generation.load import load_model
-from clinical_r1.generation.sampling import SamplingParams
+from clinical_r1.generation.decoder import SamplingParams
 from clinical_r1.schema import write_jsonl
 from clinical_r1.training.ppo.batch import Episode, new_batch, part
 from clinical_r1.training.ppo.engines import Policy

@@ -7,7 +7,7 @@ from ppo_fixtures import NeverStop, _group, _one_thread, cases, config, sft_mode
 from clinical_r1.generation.chat import prompt_ids
 from clinical_r1.generation.decoder import Decoder
 from clinical_r1.generation.load import load_model
-from clinical_r1.generation.sampling import SamplingParams
+from clinical_r1.generation.decoder import SamplingParams
 from clinical_r1.training.lora import merged_state
 from clinical_r1.training.ppo.batch import Episode, new_batch, part
 from clinical_r1.training.ppo.engines import Policy, build_engines

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import load_model
-from clinical_r1.generation.sampling import SamplingParams
+from clinical_r1.generation.decoder import SamplingParams
 from clinical_r1.training.ppo import vllm_rollout
 from clinical_r1.training.ppo.batch import Episode, new_batch
 from clinical_r1.training.ppo.config import RolloutConfig

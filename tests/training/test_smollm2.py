@@ -52,9 +52,8 @@ def test_decoding_is_transformers_own(smollm2):
     import torch
 
     from clinical_r1.generation.chat import end_ids, prompt_ids
-    from clinical_r1.generation.decoder import Decoder
+    from clinical_r1.generation.decoder import Decoder, SamplingParams
     from clinical_r1.generation.load import load_model
-    from clinical_r1.generation.sampling import SamplingParams
 
     model, tokenizer = load_model(smollm2)
     ends = end_ids(tokenizer, model)

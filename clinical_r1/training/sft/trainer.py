@@ -12,9 +12,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import DPOTrainer, SFTTrainer
 
 from clinical_r1.generation.chat import CompletionReader, end_ids
-from clinical_r1.generation.decoder import Decoder
-from clinical_r1.generation.sampling import SamplingParams
-from clinical_r1.generation.weights import causal_of
+from clinical_r1.generation.decoder import Decoder, SamplingParams, causal_of
 from clinical_r1.training.checkpoints import Remote, seal
 from clinical_r1.training.group import StopRequest
 from clinical_r1.training.launcher import report_progress
