@@ -119,9 +119,8 @@ def traces(count: int, seed: int) -> list[Trace]:
 def opened(model_folder: Path) -> int:
     """In how many of the held-out prompts the first greedy token opens the thought."""
     from clinical_r1.generation.chat import end_ids, prompt_ids, think_ids
-    from clinical_r1.generation.decoder import Decoder
+    from clinical_r1.generation.decoder import Decoder, SamplingParams
     from clinical_r1.generation.load import load_model
-    from clinical_r1.generation.decoder import SamplingParams
 
     model, tokenizer = load_model(model_folder)
     params = SamplingParams(1, 0.0, eos_token_ids=end_ids(tokenizer, model), pad_token_id=tokenizer.pad_token_id)

@@ -126,9 +126,8 @@ def bayes_accuracy(folder: Path) -> float:
 def look(model_folder: Path, cases_path: Path, config: Any, temperature: float = 0.0) -> dict[str, float]:
     """Answers to the cases, greedy unless a temperature is given."""
     from clinical_r1.generation.chat import prompt_ids
-    from clinical_r1.generation.decoder import Decoder
+    from clinical_r1.generation.decoder import Decoder, SamplingParams
     from clinical_r1.generation.load import load_model
-    from clinical_r1.generation.decoder import SamplingParams
     from clinical_r1.schema import VerdictLabel
     from clinical_r1.simulator.teacher import is_careful
     from clinical_r1.simulator.world import parse_question
@@ -165,9 +164,8 @@ def answer_at_once(model_folder: Path, cases_path: Path) -> dict[str, float]:
     """Accuracy without thinking: the thought is forced empty, the answer begun, and what stands up to its first stop
     counts. After an empty thought alone some models simply open another one."""
     from clinical_r1.generation.chat import prompt_ids
-    from clinical_r1.generation.decoder import Decoder
+    from clinical_r1.generation.decoder import Decoder, SamplingParams
     from clinical_r1.generation.load import load_model
-    from clinical_r1.generation.decoder import SamplingParams
     from clinical_r1.schema import VerdictLabel
     from clinical_r1.simulator.teacher import response
     from clinical_r1.training.ppo.scoring import judgement

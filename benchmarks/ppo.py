@@ -206,9 +206,8 @@ def run_rollout(options: argparse.Namespace) -> dict[str, dict[int, float]]:
     from transformers import GenerationConfig
 
     from clinical_r1.generation.chat import end_ids
-    from clinical_r1.generation.decoder import Decoder
+    from clinical_r1.generation.decoder import Decoder, SamplingParams
     from clinical_r1.generation.load import load_model
-    from clinical_r1.generation.decoder import SamplingParams
 
     model, tokenizer = load_model(smollm2_folder())
     everyone = questions(options.work, tokenizer)

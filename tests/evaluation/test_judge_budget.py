@@ -8,8 +8,9 @@ from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.llm.journal import JOURNAL, journaled_keys
 from clinical_r1.llm.reply import BudgetExhausted
 from clinical_r1.simulator.beside import simulated_endpoint
-from clinical_r1.training.ppo.scoring import JudgeThread, judgement
+from clinical_r1.training.ppo.scoring import JudgeThread
 from clinical_r1.verifier.config import JudgeConfig, VerifierConfig
+from clinical_r1.verifier.judgement import Judgement
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_an_evaluation_stops_and_goes_on(base_url, tmp_path) -> None:
 
 def test_rewards_stop_and_go_on(base_url, tmp_path) -> None:
     cases = make_cases(30)
-    items = [judgement(case, case.reference) for case in cases]
+    items = [Judgement.of(case, case.reference) for case in cases]
     with JudgeThread(judged_by(base_url, 1500), tmp_path) as judge, pytest.raises(BudgetExhausted):
         judge.submit(items).result(timeout=300)
     paid = set(journaled_keys(tmp_path / JOURNAL))

@@ -6,12 +6,11 @@ import pytest
 import torch
 from ppo_fixtures import _group, _one_thread, cases, config  # noqa: F401
 
-from benchmarks.tiny_bases import make_base
+from benchmarks.bases import make_base
 from clinical_r1.charts import read_metrics
 from clinical_r1.generation.chat import prompt_ids
-from clinical_r1.generation.decoder import Decoder
+from clinical_r1.generation.decoder import Decoder, SamplingParams
 from clinical_r1.generation.load import load_model
-from clinical_r1.generation.decoder import SamplingParams
 from clinical_r1.schema import write_jsonl
 from clinical_r1.training.ppo.batch import Episode, new_batch, part
 from clinical_r1.training.ppo.engines import Policy

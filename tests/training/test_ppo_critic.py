@@ -7,7 +7,7 @@ from ppo_fixtures import NeverStop, _group, _one_thread, config, sft_model, spli
 from test_ppo_trainer import job
 
 from clinical_r1.charts import read_metrics
-from clinical_r1.training.ppo.main import train
+from clinical_r1.training.ppo.run import train
 
 
 @pytest.mark.parametrize(

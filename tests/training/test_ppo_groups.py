@@ -22,8 +22,7 @@ from clinical_r1.charts import read_metrics
 from clinical_r1.training.launcher import MARK, Stopped
 from clinical_r1.training.ppo.algorithm import group_advantages
 from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.ppo.main import train
-from clinical_r1.training.ppo.run import train_ppo
+from clinical_r1.training.ppo.run import train, train_ppo
 
 FOUR = {"max_new_tokens": 48, "episodes_per_prompt": 4}
 

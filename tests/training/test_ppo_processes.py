@@ -76,7 +76,7 @@ def test_a_killed_process_goes_on_to_the_same_weights(number, longer, sft_model,
     told = config(steps=9, save_every=100)
     task = PPOJob(config=told, model=sft_model, **splits, out_dir=tmp_path / "out", state_dir=tmp_path / "state")
     (tmp_path / "job.json").write_text(task.model_dump_json())
-    command = [sys.executable, "-m", "clinical_r1.training.ppo.main", "--config", str(tmp_path / "job.json")]
+    command = [sys.executable, "-m", "clinical_r1.training.ppo.run", "--config", str(tmp_path / "job.json")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     for line in process.stdout:

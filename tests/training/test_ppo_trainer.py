@@ -25,7 +25,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.schema import Verdict, VerdictLabel
 from clinical_r1.training.launcher import MARK, Stopped
 from clinical_r1.training.ppo import scoring
-from clinical_r1.training.ppo.main import train
+from clinical_r1.training.ppo.run import train
 
 
 @pytest.fixture(scope="module")

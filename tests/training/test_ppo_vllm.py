@@ -17,8 +17,8 @@ from aiohttp import web
 from safetensors.torch import load_file, save_file
 
 from clinical_r1.errors import UserError
-from clinical_r1.generation.load import load_model
 from clinical_r1.generation.decoder import SamplingParams
+from clinical_r1.generation.load import load_model
 from clinical_r1.training.ppo import vllm_rollout
 from clinical_r1.training.ppo.batch import Episode, new_batch
 from clinical_r1.training.ppo.config import RolloutConfig

@@ -5,7 +5,7 @@ reward (Ziegler et al. 2019, 1909.08593). Tensors are (episodes, longest complet
 tokens that count and 0.0 on padding and on episodes whose judgement failed.
 """
 
-from dataclasses import dataclass
+import math
 
 import torch
 from torch import Tensor
@@ -25,8 +25,7 @@ def token_rewards(scores: Tensor, kl: Tensor, lengths: Tensor, beta: float) -> T
         lengths: (episodes,) completion lengths, at least 1.
     """
     rewards = -beta * kl
-    rows = torch.arange(len(scores), device=scores.device)
-    rewards[rows, lengths - 1] += scores
+    rewards[torch.arange(len(scores), device=scores.device), lengths - 1] += scores
     return rewards
 
 
@@ -64,13 +63,12 @@ def group_advantages(
     if algorithm == "rloo":
         advantage = grouped - (total - grouped) / (count - 1).clamp(min=1)
     else:
-        centred = grouped - total / count.clamp(min=1)
-        advantage = centred
+        advantage = grouped - total / count.clamp(min=1)
         if scale == "group":
-            variance = (centred**2 * weight).sum(1, keepdim=True) / (count - 1).clamp(min=1)
-            advantage = centred / (variance.sqrt() + floor)
+            variance = (advantage**2 * weight).sum(1, keepdim=True) / (count - 1).clamp(min=1)
+            advantage = advantage / (variance.sqrt() + floor)
         elif scale == "batch":
-            advantage = centred / (scores[kept > 0].std() + floor)
+            advantage = advantage / (scores[kept > 0].std() + floor)
     return (advantage * weight * (count > 1)).flatten()
 
 
@@ -96,16 +94,6 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
     return float(1 - missed / spread) if spread > 1e-6 else float("nan")
 
 
-@dataclass(frozen=True)
-class PolicyTerms:
-    """The policy loss of a micro-batch and what to watch of it (sums over tokens, to be divided by `tokens`)."""
-
-    loss: Tensor
-    clipped: Tensor
-    approx_kl: Tensor
-    tokens: Tensor
-
-
 def policy_loss(
     logprobs: Tensor,
     old: Tensor,
@@ -114,12 +102,14 @@ def policy_loss(
     clip: float,
     weights: Tensor | None = None,
     clip_high: float | None = None,
-) -> PolicyTerms:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Clipped surrogate, summed over tokens (the caller divides by a constant, so that short episodes weigh no more).
 
     `weights` corrects for episodes sampled by another engine than the one that computed `old`; the ratio stays between
     1 - `clip` and 1 + `clip_high` (None: `clip`).
-    `approx_kl` is the k3 estimate of KL(old, new).
+
+    Returns:
+        the loss, how many ratios were clipped, and the k3 estimate of KL(old, new) summed over tokens.
     """
     log_ratio = (logprobs - old) * mask
     ratio = log_ratio.exp()
@@ -130,7 +120,7 @@ def policy_loss(
     with torch.no_grad():
         clipped = (((ratio < low) | (ratio > high)) * mask).sum()
         approx_kl = ((ratio - 1 - log_ratio) * mask).sum()
-    return PolicyTerms(-(surrogate * mask).sum(), clipped, approx_kl, mask.sum())
+    return -(surrogate * mask).sum(), clipped, approx_kl
 
 
 def reference_kl(logprobs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
@@ -155,16 +145,12 @@ def importance_weights(trainer: Tensor, sampler: Tensor, cap: float) -> Tensor:
 
 def adapted_beta(beta: float, kl: float, target: float | None, episodes: int, horizon: int = 10_000) -> float:
     """Ziegler et al.'s controller: beta rises while the KL per episode is above its target, falls below it."""
-    if target is None:
-        return beta
-    error = max(-0.2, min(0.2, kl / target - 1))
+    error = max(-0.2, min(0.2, kl / target - 1)) if target is not None else 0.0
     return beta * (1 + error * episodes / horizon)
 
 
 def learning_rate_factor(step: int, steps: int, warmup: int, schedule: str) -> float:
     """Share of the peak learning rate at a step (1-based)."""
-    import math
-
     if step <= warmup:
         return step / warmup
     done = (step - warmup) / max(1, steps - warmup)

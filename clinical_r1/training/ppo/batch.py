@@ -94,9 +94,9 @@ class Batch:
     """Log-probabilities before the first update, that ratios refer to."""
     reference: Tensor
     values: Tensor
-    rewards: Tensor = field(default_factory=lambda: torch.empty(0))
-    advantages: Tensor = field(default_factory=lambda: torch.empty(0))
-    returns: Tensor = field(default_factory=lambda: torch.empty(0))
+    rewards: Tensor
+    advantages: Tensor
+    returns: Tensor
     weights: Tensor | None = None
     """Importance weights of tokens that another engine sampled."""
     drawn: list[Episode] = field(default_factory=list)
@@ -116,19 +116,17 @@ def has_spread(episodes: list[Episode]) -> bool:
 def micro_batches(episodes: list[Episode], size: int, pad: int, device: torch.device | str = "cpu") -> list[MicroBatch]:
     """Cut the batch into rows of similar length; composition is fixed for the step, so its numbers are reproducible."""
     order = sorted(range(len(episodes)), key=lambda row: (episodes[row].length, row))
-    return [pack(episodes, order[start : start + size], pad, device) for start in range(0, len(order), size)]
-
-
-def pack(episodes: list[Episode], rows: list[int], pad: int, device: torch.device | str = "cpu") -> MicroBatch:
-    """Right-pad some episodes into tensors."""
-    chosen = [episodes[row] for row in rows]
-    longest = max(episode.length for episode in chosen)
-    ids = torch.tensor([e.prompt + e.completion + [pad] * (longest - e.length) for e in chosen])
-    starts = torch.tensor([len(e.prompt) for e in chosen])
-    lengths = torch.tensor([len(e.completion) for e in chosen])
-    time = int(lengths.max())
-    positions = (starts[:, None] - 1 + torch.arange(time)).clamp(max=longest - 2)
-    return MicroBatch(rows, ids.to(device), positions.to(device), length_mask(lengths, time).to(device))
+    found = []
+    for rows in (order[start : start + size] for start in range(0, len(order), size)):
+        chosen = [episodes[row] for row in rows]
+        longest = chosen[-1].length
+        ids = torch.tensor([e.prompt + e.completion + [pad] * (longest - e.length) for e in chosen])
+        starts = torch.tensor([len(e.prompt) for e in chosen])
+        lengths = torch.tensor([len(e.completion) for e in chosen])
+        time = int(lengths.max())
+        positions = (starts[:, None] - 1 + torch.arange(time)).clamp(max=longest - 2)
+        found.append(MicroBatch(rows, ids.to(device), positions.to(device), length_mask(lengths, time).to(device)))
+    return found
 
 
 def new_batch(episodes: list[Episode], size: int, pad: int, device: torch.device | str = "cpu") -> Batch:
@@ -136,40 +134,34 @@ def new_batch(episodes: list[Episode], size: int, pad: int, device: torch.device
     lengths = torch.tensor([len(e.completion) for e in episodes])
     longest = int(lengths.max())
     sampled = torch.tensor([e.logprobs + [0.0] * (longest - len(e.logprobs)) for e in episodes])
-    zeros = torch.zeros_like(sampled)
-    return Batch(
-        episodes,
-        micro_batches(episodes, size, pad, device),
-        lengths,
-        length_mask(lengths, longest),
-        sampled,
-        sampled.clone(),
-        zeros.clone(),
-        zeros.clone(),
-    )
+    mask, micros = length_mask(lengths, longest), micro_batches(episodes, size, pad, device)
+    reference, values, rewards, advantages, returns = (torch.zeros_like(sampled) for _ in range(5))
+    known = episodes, micros, lengths, mask, sampled, sampled.clone()
+    return Batch(*known, reference, values, rewards, advantages, returns)
 
 
 def describe(batch: Batch) -> dict[str, float]:
     """What the episodes of a step were like. Those without a verdict are counted and left out of what rests on one;
     a length is a length without it, so a judge that fails is no collapse. Reward and accuracy are of the episodes as
     they were drawn: those chosen for their spread would flatter or belie the policy."""
-    kept = [episode for episode in batch.episodes if episode.score is not None]
+    everyone = batch.episodes
+    count = len(everyone)
+    scores = [episode.score for episode in everyone if episode.score is not None]
     drawn = [episode for episode in batch.drawn if episode.score is not None]
-    everything = len(batch.episodes)
     tokens = max(1.0, float(batch.mask.sum()))
     every = length_mask(batch.lengths, batch.old.shape[1])  # a policy is far from its start whether or not it is judged
     kl = float(((batch.old - batch.reference) * every).sum())
     return {
         "train/reward": sum(e.score or 0.0 for e in drawn) / max(1, len(drawn)),
-        "train/reward_spread": max(e.score or 0.0 for e in kept) - min(e.score or 0.0 for e in kept) if kept else 0.0,
+        "train/reward_spread": max(scores) - min(scores) if scores else 0.0,
         "train/accuracy": sum(e.label is VerdictLabel.CORRECT for e in drawn) / max(1, len(drawn)),
-        "train/reasoning_rate": sum(e.reasoned for e in batch.episodes) / everything,
-        "train/reasoning_tokens": sum(e.reasoning_tokens for e in batch.episodes) / everything,
-        "train/length": sum(len(e.completion) for e in batch.episodes) / everything,
-        "train/cut_share": sum(not e.finished for e in batch.episodes) / everything,
-        "train/masked": float(everything - len(kept)),
-        "train/masked_share": (everything - len(kept)) / everything,
-        "train/kl": kl / everything,
+        "train/reasoning_rate": sum(e.reasoned for e in everyone) / count,
+        "train/reasoning_tokens": sum(e.reasoning_tokens for e in everyone) / count,
+        "train/length": sum(len(e.completion) for e in everyone) / count,
+        "train/cut_share": sum(not e.finished for e in everyone) / count,
+        "train/masked": float(count - len(scores)),
+        "train/masked_share": (count - len(scores)) / count,
+        "train/kl": kl / count,
         "train/kl_per_token": kl / float(every.sum()),
         "train/entropy": -float((batch.sampled * batch.mask).sum()) / tokens,
         "train/sampler_gap": float(((batch.old - batch.sampled) * batch.mask).abs().max()),
@@ -187,22 +179,6 @@ def signal_means(episodes: list[Episode]) -> dict[str, float]:
         found[f"train/signal_{name}"] = sum(known) / max(1, len(known))
         found[f"train/signal_{name}_failed"] = float(len(values) - len(known))
     return found
-
-
-def critic_state(batch: Batch) -> dict[str, Any]:
-    """What a later pass of the critic over a batch needs, for a checkpoint: numbers and tensors alone."""
-    told = [(episode.case, episode.completion) for episode in batch.episodes]
-    return {"episodes": told, "mask": batch.mask, "values": batch.values, "returns": batch.returns}
-
-
-def critic_batch(
-    saved: dict[str, Any], prompts: list[list[int]], size: int, pad: int, device: torch.device | str = "cpu"
-) -> Batch:
-    """The batch of a `critic_state`; it has nothing that the policy would learn from."""
-    episodes = [Episode(case, prompts[case], completion, [], True) for case, completion in saved["episodes"]]
-    batch = new_batch(episodes, size, pad, device)
-    batch.mask, batch.values, batch.returns = saved["mask"], saved["values"], saved["returns"]
-    return batch
 
 
 def part(tensor: Tensor, micro: MicroBatch) -> Tensor:
@@ -238,13 +214,12 @@ def load_prompts(path: Path, tokenizer: Any, window: int, max_new_tokens: int, l
     if not cases:
         raise UserError(f"{path}: no cases in it; PPO needs at least one (check the sizes of the splits)")
     prompts = [prompt_ids(tokenizer, case.prompt) for case in cases]
-    fits = [len(prompt) + max_new_tokens <= window for prompt in prompts]
-    if not any(fits):
+    kept = [index for index, prompt in enumerate(prompts) if len(prompt) + max_new_tokens <= window]
+    if not kept:
         raise UserError(
             f"{path}: no prompt fits: the model's window is {window} tokens and rollout.max_new_tokens is "
             f"{max_new_tokens}; lower max_new_tokens"
         )
-    kept = [index for index, fit in enumerate(fits) if fit]
     return PromptSet([cases[i] for i in kept], [prompts[i] for i in kept], len(cases) - len(kept))
 
 
@@ -261,8 +236,3 @@ def draw_order(count: int, seed: int, stream: int, first: int, size: int) -> lis
 def stream_seeds(seed: int, stream: int, step: int, rows: int) -> list[int]:
     """One sampling stream an episode, the same for any number of processes."""
     return np.random.SeedSequence([seed, stream, step]).generate_state(rows, np.uint64).tolist()
-
-
-def micro_order(seed: int, stream: int, step: int, epoch: int, count: int) -> list[int]:
-    """The order of micro-batches in one PPO epoch."""
-    return np.random.default_rng([seed, stream, step, epoch, 7]).permutation(count).tolist()

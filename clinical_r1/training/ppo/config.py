@@ -229,11 +229,10 @@ class PPOConfig(Strict):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        if isinstance(self.reward_table, str):
-            try:
-                reward_table(self.reward_table)
-            except Exception as error:
-                raise ValueError(str(error)) from None
+        try:
+            mixed = reward_table(self.reward_table).mix
+        except UserError as error:
+            raise ValueError(str(error)) from None
         if self.batch_size % (self.minibatches * self.micro_batch_size):
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of minibatches x micro_batch_size "
@@ -249,6 +248,11 @@ class PPOConfig(Strict):
             )
         if self.lora is not None and self.deepspeed.stage == 3 and self.rollout.engine == "vllm":
             raise ValueError("lora under ZeRO stage 3 cannot feed a vllm rollout; use stage 2")
+        if "rubric" in mixed and self.judge.verifier.kind == "rule":
+            raise ValueError(
+                "reward_table mixes in rubric, which a model grades: set judge.verifier.kind to llm and name its "
+                "endpoint"
+            )
         return self
 
     @property
@@ -260,15 +264,6 @@ class PPOConfig(Strict):
     def group_size(self) -> int:
         """Completions sampled of each prompt."""
         return self.rollout.episodes_per_prompt or (1 if self.has_critic else 4)
-
-    @model_validator(mode="after")
-    def _rubrics_have_a_judge(self) -> Self:
-        if "rubric" in reward_table(self.reward_table).mix and self.judge.verifier.kind == "rule":
-            raise ValueError(
-                "reward_table mixes in rubric, which a model grades: set judge.verifier.kind to llm and name its "
-                "endpoint"
-            )
-        return self
 
     @property
     def critic_rate(self) -> float:
@@ -288,18 +283,16 @@ class PPOConfig(Strict):
 
 
 LAYOUT: dict[str, Any] = {
-    **dict.fromkeys(
-        ("micro_batch_size", "logits_chunk", "processes", "save_every", "deepspeed", "probe", "judge"), True
-    ),
-    **dict.fromkeys(("activation_checkpointing", "attention", "stop", "samples", "judge_probe", "tracking"), True),
-    **dict.fromkeys(("keep_checkpoints", "checkpoints"), True),
     "rollout": {"vllm_url", "vllm_python", "vllm_arguments", "batch_tokens"},
+    **dict.fromkeys(("micro_batch_size", "logits_chunk", "processes", "deepspeed", "probe", "judge"), True),
+    **dict.fromkeys(("activation_checkpointing", "attention", "stop", "samples", "judge_probe", "tracking"), True),
+    **dict.fromkeys(("save_every", "keep_checkpoints", "checkpoints"), True),
 }
 """Settings that change how a run is computed or watched and not what: they may change when it goes on."""
 
 
 class PPOJob(Strict):
-    """A run with its places; the JSON that `python -m clinical_r1.training.ppo.main --config` reads."""
+    """A run with its places; the JSON that `python -m clinical_r1.training.ppo.run --config` reads."""
 
     config: PPOConfig
     """The settings."""
@@ -320,9 +313,8 @@ class PPOJob(Strict):
         How it is computed does not (LAYOUT), nor where the judge or the rollout server listens: a simulated endpoint
         has another port in every run. A run with constant rates may be made longer.
         """
-        left_out = LAYOUT
-        if self.config.schedule == "constant" and self.config.critic.schedule in (None, "constant"):
-            left_out = LAYOUT | {"steps": True}
+        endless = self.config.schedule == "constant" and self.config.critic.schedule in (None, "constant")
+        left_out = LAYOUT | ({"steps": True} if endless else {})
         return {
             "config": self.config.model_dump(mode="json", exclude=left_out),
             "judge": self.config.judge.identity(),

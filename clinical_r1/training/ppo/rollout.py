@@ -7,22 +7,14 @@ from typing import Any
 import torch
 
 from clinical_r1.errors import UserError
-from clinical_r1.generation.sampling import Rollout, SamplingParams
+from clinical_r1.generation.decoder import Rollout, SamplingParams
 from clinical_r1.training.group import StopRequest, gather, interleave, rank, world_size
-from clinical_r1.training.ppo.algorithm import (
-    advantages_and_returns,
-    group_advantages,
-    importance_weights,
-    masked_mean,
-    token_rewards,
-    whiten,
-)
+from clinical_r1.training.ppo import algorithm
 from clinical_r1.training.ppo.batch import (
     RESAMPLE_STREAM,
     Batch,
     Episode,
     PromptSet,
-    critic_batch,
     draw_order,
     has_spread,
     new_batch,
@@ -52,6 +44,12 @@ class Timer:
         return now
 
 
+def critic_state(batch: Batch) -> dict[str, Any]:
+    """What a later pass of the critic over a batch needs, for a checkpoint: numbers and tensors alone."""
+    told = [(episode.case, episode.completion) for episode in batch.episodes]
+    return {"episodes": told, "mask": batch.mask, "values": batch.values, "returns": batch.returns}
+
+
 class Collector:
     """Samples batches with the current actor and turns them into training data."""
 
@@ -61,7 +59,6 @@ class Collector:
         """`sampler` is a generation.Decoder or VLLMSampler."""
         self.config, self.engines, self.sampler, self.scorer = config, engines, sampler, scorer
         self.prompts, self.stop = prompts, stop
-        self.pad = engines.tokenizer.pad_token_id
         self.groups = config.batch_size // config.group_size
 
     def collect(self, stream: int, step: int, beta: float, timer: Timer) -> Batch:
@@ -78,7 +75,7 @@ class Collector:
             self._settle(judging, episodes)
             episodes = self._with_spread(episodes, step)
             now = timer.lap("resample", now)
-        batch = new_batch(episodes, self.config.micro_batch_size, self.pad, self.engines.device)
+        batch = self._batch_of(episodes)
         self._forward(batch, first=step == 1)
         now = timer.lap("forward", now)
         if episodes is drawn:
@@ -88,10 +85,16 @@ class Collector:
         self._finish(batch, beta)
         return batch
 
+    def _batch_of(self, episodes: list[Episode]) -> Batch:
+        engines = self.engines
+        return new_batch(episodes, self.config.micro_batch_size, engines.tokenizer.pad_token_id, engines.device)
+
     def critic_batch(self, saved: dict[str, Any]) -> Batch:
-        """A batch that a checkpoint holds for the critic."""
-        size, device = self.config.micro_batch_size, self.engines.device
-        return critic_batch(saved, self.prompts.prompts, size, self.pad, device)
+        """The batch of `critic_state`; it has nothing that the policy would learn from."""
+        prompts = self.prompts.prompts
+        batch = self._batch_of([Episode(case, prompts[case], said, [], True) for case, said in saved["episodes"]])
+        batch.mask, batch.values, batch.returns = saved["mask"], saved["values"], saved["returns"]
+        return batch
 
     def _judge(self, episodes: list[Episode]) -> Any:
         """Start the judgements of this process's share of the episodes."""
@@ -101,7 +104,10 @@ class Collector:
         """Wait for the judgements and give every process those of all; collective."""
         own = episodes[rank() :: world_size()]
         self.scorer.finish(own, judging)
-        _exchange(episodes, own)
+        if world_size() > 1:
+            facts = [(e.outcome, e.label, e.score, e.signals, e.reasoning_tokens, e.reasoned) for e in own]
+            for e, fact in zip(episodes, interleave(gather(facts)), strict=True):
+                e.outcome, e.label, e.score, e.signals, e.reasoning_tokens, e.reasoned = fact
 
     def _with_spread(self, episodes: list[Episode], step: int) -> list[Episode]:
         """As many episodes; groups that all earned the same make room for fresh ones that did not (DAPO)."""
@@ -119,9 +125,9 @@ class Collector:
 
     def _sample(self, stream: int, step: int, groups: int) -> list[Episode]:
         """Answers to the step's next prompts of a stream; this process samples every n-th, the others get them."""
-        config, size = self.config, self.config.group_size
-        drawn = draw_order(len(self.prompts), config.seed, stream, (step - 1) * self.groups, groups)
-        cases = [case for case in drawn for _ in range(size)]
+        config, prompts = self.config, self.prompts
+        drawn = draw_order(len(prompts), config.seed, stream, (step - 1) * self.groups, groups)
+        cases = [case for case in drawn for _ in range(config.group_size)]
         seeds = stream_seeds(config.seed, stream, step, len(cases))
         mine = range(rank(), len(cases), world_size())
         params = sampling_params(config, self.engines, config.rollout.temperature)
@@ -133,17 +139,16 @@ class Collector:
             said[index].append(token)
             if token in self.engines.ends:
                 case = cases[mine[index]]
-                self.scorer.ahead(case, self.prompts.cases[case], said[index])
+                self.scorer.ahead(case, prompts.cases[case], said[index])
             return self.stop.asked
 
-        rollouts: list[Rollout] = self.sampler.generate(
-            [self.prompts.prompts[cases[row]] for row in mine], params, on_token, [seeds[row] for row in mine]
-        )
+        asked = [prompts.prompts[cases[row]] for row in mine]
+        rollouts: list[Rollout] = self.sampler.generate(asked, params, on_token, [seeds[row] for row in mine])
         if self.stop.anywhere():
             raise Interrupted
         episodes = [
-            Episode(cases[row], self.prompts.prompts[cases[row]], r.token_ids, r.logprobs, r.finished)
-            for row, r in zip(mine, rollouts, strict=True)
+            Episode(cases[row], prompt, r.token_ids, r.logprobs, r.finished)
+            for row, prompt, r in zip(mine, asked, rollouts, strict=True)
         ]
         return interleave(gather(episodes))
 
@@ -161,8 +166,7 @@ class Collector:
             tensors.append(batch.values)
             for micro in own:
                 put(batch.values, micro, engines.critic(micro))
-        other = self.config.rollout.engine != "local"
-        if other or first:
+        if first or self.config.rollout.engine != "local":
             engines.actor.eval()
             tensors.append(batch.old)
             for micro in own:
@@ -173,7 +177,7 @@ class Collector:
                 for micro in batch.micro_batches[owner :: world_size()]:
                     for tensor in tensors:
                         tensor[micro.rows, : micro.time] = next(numbers)
-        if other or first:
+        if tensors[-1] is batch.old:
             check_sampler(batch, self.config.rollout.engine)
 
     def _finish(self, batch: Batch, beta: float) -> None:
@@ -183,22 +187,23 @@ class Collector:
         scores = torch.tensor([episode.score or 0.0 for episode in batch.episodes])
         batch.mask = batch.mask * kept[:, None]
         kl = (batch.old - batch.reference) * batch.mask
-        batch.rewards = token_rewards(scores, kl, batch.lengths, beta)
+        batch.rewards = algorithm.token_rewards(scores, kl, batch.lengths, beta)
         if not config.has_critic:
             earned = scores - beta * kl.sum(1) if config.algorithm == "rloo" else scores
-            of_episode = group_advantages(earned, kept, config.group_size, config.algorithm, config.group.scale)
+            of_episode = algorithm.group_advantages(
+                earned, kept, config.group_size, config.algorithm, config.group.scale
+            )
             batch.advantages = of_episode[:, None] * batch.mask
         else:
-            batch.advantages, batch.returns = advantages_and_returns(
-                batch.rewards, batch.values, batch.mask, config.gamma, config.gae_lambda
-            )
+            told = batch.rewards, batch.values, batch.mask, config.gamma
+            batch.advantages, batch.returns = algorithm.advantages_and_returns(*told, config.gae_lambda)
             target = config.critic.target_lambda
             if target is not None and target != config.gae_lambda:
-                batch.returns = advantages_and_returns(batch.rewards, batch.values, batch.mask, config.gamma, target)[1]
+                batch.returns = algorithm.advantages_and_returns(*told, target)[1]
             if config.whiten:
-                batch.advantages = whiten(batch.advantages, batch.mask)
+                batch.advantages = algorithm.whiten(batch.advantages, batch.mask)
         if config.rollout.engine != "local":
-            batch.weights = importance_weights(batch.old, batch.sampled, config.rollout.importance_cap)
+            batch.weights = algorithm.importance_weights(batch.old, batch.sampled, config.rollout.importance_cap)
 
 
 MOST_GAP = 0.1
@@ -207,7 +212,7 @@ MOST_GAP = 0.1
 
 def check_sampler(batch: Batch, engine: str) -> None:
     """UserError where the sampler's log-probabilities are not those of the actor: weights would only hide it."""
-    gap = float(masked_mean((batch.old - batch.sampled).abs(), batch.mask))
+    gap = float(algorithm.masked_mean((batch.old - batch.sampled).abs(), batch.mask))
     if gap <= MOST_GAP:
         return
     if engine == "local":
@@ -224,18 +229,5 @@ def check_sampler(batch: Batch, engine: str) -> None:
 
 def sampling_params(config: PPOConfig, engines: Engines, temperature: float) -> SamplingParams:
     """How rollouts (and, at temperature 0, probes) are decoded."""
-    return SamplingParams(
-        max_new_tokens=config.rollout.max_new_tokens,
-        temperature=temperature,
-        seed=config.seed,
-        eos_token_ids=engines.ends,
-        pad_token_id=engines.tokenizer.pad_token_id,
-    )
-
-
-def _exchange(episodes: list[Episode], own: list[Episode]) -> None:
-    """Give every process the verdicts of all."""
-    if world_size() > 1:
-        facts = [(e.outcome, e.label, e.score, e.reasoning_tokens, e.reasoned) for e in own]
-        for episode, fact in zip(episodes, interleave(gather(facts)), strict=True):
-            episode.outcome, episode.label, episode.score, episode.reasoning_tokens, episode.reasoned = fact
+    room, pad = config.rollout.max_new_tokens, engines.tokenizer.pad_token_id
+    return SamplingParams(room, temperature, seed=config.seed, eos_token_ids=engines.ends, pad_token_id=pad)

@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future, wait
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from clinical_r1.generation.chat import CompletionReader
 from clinical_r1.llm.client import LLMClient
@@ -25,8 +25,6 @@ from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.rule import chooses_right, near_miss
 from clinical_r1.verifier.verifier import RubricJudge, build_rubric_judge, build_verifier
 
-judgement = Judgement.of
-"""What the verifier is asked about one answer to a case."""
 NO_VERDICT = Verdict(label=VerdictLabel.INCORRECT, judge="none", reason="no_result")
 """For outputs that are no result: nobody is asked."""
 
@@ -37,11 +35,9 @@ class JudgeThread:
     def __init__(self, config: JudgeConfig, calls_dir: Path | None = None, parts: int = 1, here: int = 1) -> None:
         """`calls_dir` gets the journal of the judge's calls: a run that is started again pays for none twice. `parts`
         processes judge for the job and share its limits and budget, `here` of them its journal."""
-        self.config, self._parts, self._here = config, parts, here
-        self._calls_dir = calls_dir
-        self._loop = asyncio.new_event_loop()
+        self.config, self._calls_dir, self._parts, self._here = config, calls_dir, parts, here
+        self._loop, self._stack = asyncio.new_event_loop(), AsyncExitStack()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
-        self._stack = AsyncExitStack()
         self._verifier: Any = None
         self._rubrics: RubricJudge | None = None
 
@@ -51,15 +47,15 @@ class JudgeThread:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._call(self._close()).result()
+        self._call(self._stack.aclose()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def grade(self, items: list[tuple[Case, str]]) -> "Future[list[float | None]]":
-        """Start grading answers by their cases' rubrics; the future gives shares of points from 0 to 1, None where a
+    def grade(self, case: Case, answer: str) -> "Future[float | None]":
+        """Start grading an answer by its case's rubric; the future gives the share of points from 0 to 1, None where a
         judgement failed."""
-        return self._call(self._grade(items))
+        return self._call(self._grade(case, answer))
 
     def submit(self, items: list[Judgement | None]) -> "Future[list[Verdict]]":
         """Start judging; the future gives verdicts in order, `NO_VERDICT` where the item is None."""
@@ -79,24 +75,18 @@ class JudgeThread:
         if client is not None and self.config.verifier.kind != "rule":
             self._rubrics = build_rubric_judge(self.config.verifier, client)
 
-    async def _close(self) -> None:
-        await self._stack.aclose()
-
-    async def _grade(self, items: list[tuple[Case, str]]) -> list[float | None]:
+    async def _grade(self, case: Case, answer: str) -> float | None:
         assert self._rubrics is not None  # PPOConfig refuses a table with rubrics without a model that judges
-        scores = await asyncio.gather(*(self._rubrics.score(*item) for item in items))
-        shares = [score.share(case.rubric) for score, (case, _) in zip(scores, items, strict=True)]
-        return [None if share is None else min(1.0, max(0.0, share)) for share in shares]
+        share = (await self._rubrics.score(case, answer)).share(case.rubric)
+        return None if share is None else min(1.0, max(0.0, share))
 
     async def _judge(self, items: list[Judgement | None]) -> list[Verdict]:
-        asked = [item for item in items if item is not None]
-        found = await asyncio.gather(*(self._verifier.judge(item) for item in asked), return_exceptions=True)
-        judged: list[Verdict] = []
+        asked = [self._verifier.judge(item) for item in items if item is not None]
+        found: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
         for one in found:  # only now, when all others are journaled
             if isinstance(one, BaseException):
                 raise one
-            judged.append(one)
-        verdicts = iter(judged)
+        verdicts = iter(found)
         return [NO_VERDICT if item is None else next(verdicts) for item in items]
 
 
@@ -116,18 +106,9 @@ class Reader:
         return parts, tokens
 
 
-class Asked(NamedTuple):
-    """What is being found out about one answer."""
-
-    verdict: "Future[list[Verdict]]"
-    share: "Future[list[float | None]] | None"
-    """Of its rubric's points; None where the reward table or the case has none."""
-    referred: bool
-    """The case has a reference, and so the answer a verdict."""
-
-
-Judging = tuple[list[Split], list[Asked]]
-"""What was read of some episodes, and what is being found out about them."""
+Asked = tuple["Future[list[Verdict]] | None", "Future[float | None] | None"]
+"""What is being found out about one answer: its verdict, None where its case has no reference; its share of its
+rubric's points, None where the reward table or the case has none."""
 
 
 class Scorer:
@@ -135,7 +116,6 @@ class Scorer:
 
     def __init__(self, judge: JudgeThread, reader: Reader, table: RewardTable, rule: ReasoningRule) -> None:
         self.judge, self.reader, self.table, self.rule = judge, reader, table, rule
-        self._level = near_miss if table.near_miss else None
         self._ahead: dict[tuple[int, ...], Asked] = {}
 
     def ahead(self, number: int, case: Case, completion: list[int]) -> None:
@@ -145,46 +125,44 @@ class Scorer:
         parts = self.reader.read(completion, finished=True)[0]
         key = (number, *completion)
         if parts.outcome not in NO_RESULT and key not in self._ahead:
-            self._ahead[key] = self._ask(case, judgement(case, parts.response))
+            self._ahead[key] = self._ask(case, Judgement.of(case, parts.response))
 
     def _ask(self, case: Case, item: Judgement | None) -> Asked:
+        verdict = self.judge.submit([item]) if case.references else None
         graded = item is not None and "rubric" in self.table.signals(case)
-        return Asked(
-            self.judge.submit([item if case.references else None]),
-            self.judge.grade([(case, item.answer)]) if item is not None and graded else None,
-            bool(case.references),
-        )
+        return verdict, self.judge.grade(case, item.answer) if item is not None and graded else None
 
-    def start(self, episodes: list[Episode], cases: list[Case]) -> Judging:
+    def start(self, episodes: list[Episode], cases: list[Case]) -> list[tuple[Split, Asked]]:
         """Read the episodes and start their judgements; hand the result to `finish`."""
-        parts, asked = [], []
+        started = []
         for episode in episodes:
-            one, episode.reasoning_tokens = self.reader.read(episode.completion, episode.finished)
-            episode.outcome = one.outcome
-            parts.append(one)
+            parts, episode.reasoning_tokens = self.reader.read(episode.completion, episode.finished)
+            episode.outcome = parts.outcome
             case = cases[episode.case]
-            item = None if one.outcome in NO_RESULT else judgement(case, one.response)
-            early = self._ahead.get((episode.case, *episode.completion)) if item is not None else None
-            asked.append(early or self._ask(case, item))
-            episode.level = self._level(item) if self._level and item is not None else None
-            if item is not None and "choice" in self.table.signals(case):
-                episode.signals["choice"] = chooses_right(item)
+            asked: Asked | None = None
+            item = None if parts.outcome in NO_RESULT else Judgement.of(case, parts.response)
+            if item is not None:
+                asked = self._ahead.get((episode.case, *episode.completion))
+                if self.table.near_miss:
+                    episode.level = near_miss(item)
+                if "choice" in self.table.signals(case):
+                    episode.signals["choice"] = chooses_right(item)
+            started.append((parts, asked or self._ask(case, item)))
         self._ahead.clear()
-        return parts, asked
+        return started
 
-    def finish(self, episodes: list[Episode], started: Judging) -> None:
+    def finish(self, episodes: list[Episode], started: list[tuple[Split, Asked]]) -> None:
         """Wait for the verdicts and write label, signals and score into the episodes."""
         # All of them are journaled before one that failed is told.
-        futures: list[Future[Any]] = [one.verdict for one in started[1]]
-        futures += [one.share for one in started[1] if one.share is not None]
+        futures: list[Future[Any]] = [future for _, asked in started for future in asked if future is not None]
         wait(futures)
-        for episode, parts, asked in zip(episodes, *started, strict=True):
-            episode.label = asked.verdict.result()[0].label if asked.referred else VerdictLabel.UNDECIDED
-            if asked.share is not None:
-                episode.signals["rubric"] = asked.share.result()[0]
+        for episode, (parts, (verdict, share)) in zip(episodes, started, strict=True):
+            episode.label = verdict.result()[0].label if verdict is not None else VerdictLabel.UNDECIDED
+            if share is not None:
+                episode.signals["rubric"] = share.result()
             tokens = episode.reasoning_tokens
             episode.score = reward(
                 self.table, episode.outcome, episode.label, tokens, parts.thinking, self.rule, episode.level,
-                episode.signals, asked.referred,
+                episode.signals, verdict is not None,
             )  # fmt: skip
             episode.reasoned = with_reasoning(episode.outcome, tokens, parts.thinking, self.rule)

@@ -22,11 +22,10 @@ import aiohttp
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
-from clinical_r1.generation.sampling import Rollout, SamplingParams, row_seeds
+from clinical_r1.generation.decoder import Rollout, SamplingParams, row_seeds
 from clinical_r1.training.group import barrier, rank
 from clinical_r1.training.ppo.config import RolloutConfig
-from clinical_r1.training.ppo.engines import Engines
-from clinical_r1.training.ppo.saving import write_model
+from clinical_r1.training.ppo.engines import Engines, write_model
 from clinical_r1.training.vllm_server import weights_folder
 
 WAITS = (1.0, 4.0, 15.0)
@@ -39,8 +38,7 @@ class VLLMSampler:
     """The face of a generation.Decoder over HTTP."""
 
     def __init__(self, config: RolloutConfig, engines: Engines, state_dir: Path) -> None:
-        self.url = config.vllm_url.rstrip("/")
-        self.engines = engines
+        self.url, self.engines = config.vllm_url.rstrip("/"), engines
         self.folder = weights_folder(state_dir) / "model"
         self._model = ""
 
@@ -67,8 +65,8 @@ class VLLMSampler:
         root = self.url.removesuffix("/v1")
         call = {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}}
         async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
-            await self._post(session, f"{root}/collective_rpc", call)
-            await self._post(session, f"{root}/reset_prefix_cache", None)
+            await _ask(session, "POST", f"{root}/collective_rpc", json=call)
+            await _ask(session, "POST", f"{root}/reset_prefix_cache")
 
     async def _generate(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams, seeds: list[int], on_token: Any
@@ -76,7 +74,7 @@ class VLLMSampler:
         gate = asyncio.Semaphore(CONCURRENCY)
         async with aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=CONCURRENCY)) as session:
             if not self._model:
-                self._model = (await self._get(session, f"{self.url}/models"))["data"][0]["id"]
+                self._model = (await _ask(session, "GET", f"{self.url}/models"))["data"][0]["id"]
 
             async def one(index: int, prompt: Sequence[int], seed: int) -> Rollout:
                 request = {
@@ -86,7 +84,7 @@ class VLLMSampler:
                     "stop_token_ids": list(params.eos_token_ids), "logprobs": 1, "return_token_ids": True,
                 }  # fmt: skip
                 async with gate:
-                    reply = await self._post(session, f"{self.url}/completions", request)
+                    reply = await _ask(session, "POST", f"{self.url}/completions", json=request)
                 rollout = read_choice(reply["choices"][0], params.eos_token_ids)
                 for token in rollout.token_ids if on_token else ():
                     on_token(index, token)
@@ -94,33 +92,28 @@ class VLLMSampler:
 
             return list(await asyncio.gather(*map(one, range(len(prompts)), prompts, seeds)))
 
-    async def _post(self, session: aiohttp.ClientSession, url: str, body: Any) -> Any:
-        return await self._ask(session, "POST", url, json=body)
 
-    async def _get(self, session: aiohttp.ClientSession, url: str) -> Any:
-        return await self._ask(session, "GET", url)
+async def _ask(session: aiohttp.ClientSession, method: str, url: str, **body: Any) -> Any:
+    """One request, tried again where the server does not answer or is at fault itself; what it answered, if anything.
 
-    async def _ask(self, session: aiohttp.ClientSession, method: str, url: str, **body: Any) -> Any:
-        """One request, tried again where the server does not answer or is at fault itself."""
-        waits = list(WAITS)
-        while True:
-            try:
-                async with session.request(method, url, **body) as response:
-                    if not waits or (response.status < 500 and response.status != 429):
-                        return await self._read(response, url)
-            except (aiohttp.ClientError, TimeoutError) as error:
-                if not waits:
-                    raise UserError(
-                        f"{url}: no answer ({type(error).__name__}); is the vLLM server of vllm_url up?"
-                    ) from None
-            await asyncio.sleep(waits.pop(0))
-
-    async def _read(self, response: aiohttp.ClientResponse, url: str) -> Any:
-        if response.status == 404:
-            raise UserError(f"{url}: the server has no such route; start it with VLLM_SERVER_DEV_MODE=1")
-        if response.status >= 400:
-            raise UserError(f"{url}: the server answered HTTP {response.status}; its log says why")
-        return await response.json(content_type=None) if (await response.read()) else None
+    Raises UserError where it is not there, lacks the route or refuses.
+    """
+    waits = list(WAITS)
+    while True:
+        try:
+            async with session.request(method, url, **body) as response:
+                if response.status == 404:
+                    raise UserError(f"{url}: the server has no such route; start it with VLLM_SERVER_DEV_MODE=1")
+                if response.status < 400:
+                    return await response.json(content_type=None) if (await response.read()) else None
+                if not waits or (response.status < 500 and response.status != 429):
+                    raise UserError(f"{url}: the server answered HTTP {response.status}; its log says why")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if not waits:
+                raise UserError(
+                    f"{url}: no answer ({type(error).__name__}); is the vLLM server of vllm_url up?"
+                ) from None
+        await asyncio.sleep(waits.pop(0))
 
 
 def read_choice(choice: dict[str, Any], ends: tuple[int, ...]) -> Rollout:
@@ -129,8 +122,7 @@ def read_choice(choice: dict[str, Any], ends: tuple[int, ...]) -> Rollout:
     logprobs = (choice.get("logprobs") or {}).get("token_logprobs")
     if not tokens or not logprobs or len(tokens) != len(logprobs):
         raise UserError("the vLLM server returned no token ids with log-probabilities; use a version of 0.11 or later")
-    finished = tokens[-1] in ends
-    return Rollout(list(tokens), [float(value) for value in logprobs], finished)
+    return Rollout(list(tokens), [float(value) for value in logprobs], tokens[-1] in ends)
 
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
