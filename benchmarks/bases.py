@@ -2,7 +2,8 @@
 
     python -m benchmarks.bases [--only llama3 smollm2] [--skip-smollm2]
 
-Tiny random models in the shapes of real ones (tiny_bases.py) and SmolLM2-135M-Instruct, a real pre-trained one:
+Tiny random models in the shapes of real ones (bases.yaml), which show that the code takes the shape, and
+SmolLM2-135M-Instruct, a real pre-trained one, which shows that a model learns:
 
 - `teaches_tags`: adapters and all weights, on 60 traces; the first greedy token opens the thought in >= 18 of 20
   prompts that were not trained on (SmolLM2: adapters on 24 traces)
@@ -20,10 +21,12 @@ import random
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tiny_bases import BASES, make_base
+import yaml
+
 from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, Trace, TraceOutcome, write_jsonl
@@ -37,10 +40,90 @@ FINDINGS = {"fever": "Pneumonia", "dysuria": "Cystitis", "headache": "Migraine",
 HELD_OUT, ENOUGH = 20, 18
 OPENED = "r1-distill"
 """Its template opens the thought itself: there is no tag to teach."""
-
 WHOLE_RATES = {"cohere": 3e-2}
 """Rates for all weights besides 1e-2: Cohere's logits are a sixteenth of the product, which small weights have to make
 up for (at 1e-2 as many steps leave the loss at 3.4)."""
+WORDS = (
+    "A patient has fever, cough, dysuria, headache, thirst and a rash. What is the diagnosis? Okay, fever suggests "
+    "pneumonia. So cystitis, migraine, diabetes or measles fits best. The most likely diagnosis is pneumonia.\n"
+    "Final diagnosis: pneumonia user assistant model system 0123456789 case year old 患者 发热 咳嗽 肺炎 诊断 "
+)
+WINDOW, HIDDEN = 256, 32
+
+
+@dataclass(frozen=True)
+class Base:
+    """What is particular to one family: a row of bases.yaml, which says what its columns are."""
+
+    config: str
+    markers: list[str]
+    eos: str
+    template: str = ""
+    ends: list[str] = field(default_factory=list)
+    bos: str = ""
+    pad: str = ""
+    tied: bool = True
+    plain: list[str] = field(default_factory=list)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+BASES = {name: Base(**row) for name, row in TABLE["bases"].items()}
+
+
+def make_base(name: str, folder: Path) -> Path:
+    """Write the folder of one of BASES, as its publisher would."""
+    import torch
+    import transformers
+
+    from clinical_r1.generation.load import quieten
+
+    quieten()
+    base = BASES[name]
+    tokenizer = _tokenizer(base)
+    ends = [tokenizer.convert_tokens_to_ids(token) for token in (base.eos, *base.ends)]
+    shape: dict[str, Any] = {
+        "vocab_size": len(tokenizer), "hidden_size": HIDDEN, "intermediate_size": 2 * HIDDEN, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": HIDDEN // 4, "max_position_embeddings": WINDOW,
+        "tie_word_embeddings": base.tied, "initializer_range": 0.2, "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": ends[0] if len(ends) == 1 else ends, "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = getattr(transformers, base.config)(**shape | base.options)
+        model: Any = transformers.AutoModelForCausalLM.from_config(config)
+    model.generation_config.eos_token_id = shape["eos_token_id"]
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _tokenizer(base: Base) -> Any:
+    """A byte-level BPE tokenizer with the family's markers, which begins texts with BOS where the family's does."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
+    trained.train_from_iterator([WORDS], trainer)
+    trained.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in base.markers])
+    trained.add_tokens([AddedToken(text, special=False, normalized=False) for text in base.plain])
+    if base.bos:
+        begins = [(base.bos, trained.token_to_id(base.bos))]
+        trained.post_processor = processors.TemplateProcessing(
+            single=f"{base.bos} $A", pair=f"{base.bos} $A $B", special_tokens=begins
+        )
+    known = {"bos_token": base.bos, "eos_token": base.eos, "pad_token": base.pad}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained, model_max_length=WINDOW, **{name: text for name, text in known.items() if text}
+    )
+    if base.template:
+        tokenizer.chat_template = base.template
+    return tokenizer
 
 
 def main() -> None:
@@ -57,8 +140,7 @@ def main() -> None:
             began = time.monotonic()
             found[name] = look(name, Path(folder))
             print(f"{name:12} {time.monotonic() - began:5.0f} s  {found[name]}", flush=True)
-    everything = all(all(one.values()) for one in found.values())
-    print(json.dumps({"bases": found, "all": everything}))
+    print(json.dumps({"bases": found, "all": all(all(one.values()) for one in found.values())}))
 
 
 def look(name: str, root: Path) -> dict[str, bool]:
@@ -72,13 +154,14 @@ def look(name: str, root: Path) -> dict[str, bool]:
     write_jsonl(root / "traces.jsonl", traces(24 if real else 60, 0))
     write_jsonl(root / "rl.jsonl", cases(8, 1))
     write_jsonl(root / "validation.jsonl", cases(3, 2))
-    shared = {"batch_size": 8, "checkpoint_steps": 10**6, "eval_share": 0.0, "tensorboard": False}
-    adapters: dict[str, Any] = {"lora": {"rank": 8, "alpha": 16}, "learning_rate": 5e-3 if real else 1e-2, "epochs": 6}
-    whole: dict[str, Any] = {"learning_rate": 5e-4 if real else WHOLE_RATES.get(name, 1e-2), "epochs": 6}
-    if not real:
-        adapters["epochs"], whole["epochs"] = 16, 16
+    shared: dict[str, Any] = {"batch_size": 8, "checkpoint_steps": 10**6, "eval_share": 0.0, "tensorboard": False}
+    shared["epochs"] = 6 if real else 16
+    kinds = {
+        "adapters": {"lora": {"rank": 8, "alpha": 16}, "learning_rate": 5e-3 if real else 1e-2},
+        "whole": {"learning_rate": 5e-4 if real else WHOLE_RATES.get(name, 1e-2)},
+    }
     results = {"teaches_tags": True}
-    for kind, settings in {"adapters": adapters, "whole": whole}.items():
+    for kind, settings in kinds.items():
         out = root / kind
         train_sft(SFTConfig(**shared | settings), root / "traces.jsonl", base, out, root / f"{kind}.state")
         taught = opened(out / "model")
@@ -88,7 +171,7 @@ def look(name: str, root: Path) -> dict[str, bool]:
     start = root / "adapters" / "model"
     results["ppo_step"] = step(root, start, 1, 1, real)
     results["zero3_two_processes"] = step(root, start, 2, 3, real)
-    results["export_loads"] = loads(start, root / "ppo-1" / "model")
+    results["export_loads"] = loads(start) and loads(root / "ppo-1" / "model")
     return results
 
 
@@ -124,8 +207,7 @@ def opened(model_folder: Path) -> int:
 
     model, tokenizer = load_model(model_folder)
     params = SamplingParams(1, 0.0, eos_token_ids=end_ids(tokenizer, model), pad_token_id=tokenizer.pad_token_id)
-    prompts = [prompt_ids(tokenizer, case.prompt) for case in cases(HELD_OUT, 9)]
-    first = Decoder(model).generate(prompts, params)
+    first = Decoder(model).generate([prompt_ids(tokenizer, case.prompt) for case in cases(HELD_OUT, 9)], params)
     return sum(rollout.token_ids[0] == think_ids(tokenizer)[0] for rollout in first)
 
 
@@ -151,27 +233,23 @@ def step(root: Path, model: Path, processes: int, stage: int, real: bool) -> boo
     return finite and row["train/sampler_gap"] < 1e-3 and row.get("train/approx_kl", 0) < 1e-6
 
 
-def loads(*folders: Path) -> bool:
-    """Whether transformers alone reads each folder as it was meant."""
+def loads(folder: Path) -> bool:
+    """Whether transformers alone reads a folder as it was meant."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from clinical_r1.generation.chat import end_ids, prompt_ids
     from clinical_r1.generation.load import load_model
 
-    for folder in folders:
-        ours, tokenizer = load_model(folder)
-        theirs, loading = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
-        plain = AutoTokenizer.from_pretrained(folder)
-        ids = plain.apply_chat_template(
-            [{"role": "user", "content": "Fever?"}], add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        told = theirs.generation_config.eos_token_id
-        ends = set(told if isinstance(told, list) else [told])
-        if loading["missing_keys"] or loading["unexpected_keys"] or ids != prompt_ids(tokenizer, "Fever?"):
-            return False
-        if not set(end_ids(tokenizer, ours)) <= ends:
-            return False
-    return True
+    ours, tokenizer = load_model(folder)
+    theirs, loading = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    asked = [{"role": "user", "content": "Fever?"}]
+    ids = AutoTokenizer.from_pretrained(folder).apply_chat_template(
+        asked, add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    told = theirs.generation_config.eos_token_id
+    ends = set(told if isinstance(told, list) else [told])
+    whole = not loading["missing_keys"] and not loading["unexpected_keys"]
+    return whole and ids == prompt_ids(tokenizer, "Fever?") and set(end_ids(tokenizer, ours)) <= ends
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 For each seed: fresh traces, SFT, PPO, GRPO with four answers a prompt (as many episodes a step), all with the settings
 of the shipped configuration; then on unseen cases (greedy, rule verifier) the accuracy of each, the share of
 careful traces, reasoning length, and accuracy where the model has to answer at once. The critic is held against its
-ceiling (benchmarks/critic_ceiling.py). On the first seed SFT goes on for one more epoch, which should change little
+ceiling (`learning_stages.critic_ceiling`). On the first seed SFT goes on for one more epoch, which should change little
 (greedy, and sampled at temperature 1). `--jobs` processes run side by side with an equal share of the cores each: a
 model of this size makes little of a second thread. Finished stages are kept in --work and not repeated. After
 `--minutes` the bench stops and reports the seeds that are whole; the same command goes on, trainings from a checkpoint
@@ -24,17 +24,15 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from benchmarks.learning_stages import CHAINS, run_chain
-
+CHAINS = ("sft", "ppo", "grpo", "more")
+"""What one process does of a seed (benchmarks/learning_stages.py); the others need the first. `more` is one more epoch
+of SFT."""
 STUDENT_T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}
 """Two-sided 95% quantiles of Student's t for a mean of n seeds."""
-
 MORE = ("one_more_epoch_points", "one_more_epoch_sampled_points", "one_more_epoch_n")
 """Of the first seed only."""
-
 NEEDED = ("bayes", "look-sft", "look-ppo", "look-at-once", "ceiling", "look-grpo")
 """Stages without which a seed is not reported."""
-
 SECONDS_TO_STOP, MOST_SECONDS_TO_STOP = 20, 120
 """A training that is stopped writes a checkpoint first: what is set aside for that, and when it is killed instead."""
 
@@ -57,6 +55,8 @@ def main() -> None:
     parser.add_argument("--only", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.chain:
+        from benchmarks.learning_stages import run_chain  # torch and all: for the chain's own process
+
         run_chain(options.chain, options.only, options.work, options.config, options.overrides, options.cases)
         return
     started = time.monotonic()
@@ -64,8 +64,9 @@ def main() -> None:
         run_all(options, started + 60 * options.minutes - SECONDS_TO_STOP)
     except OutOfTimeError:
         print(f"stopped after {options.minutes:g} minutes; the same command goes on", file=sys.stderr, flush=True)
-    folders = {seed: options.work / f"seed-{seed}" for seed in range(options.seeds)}
-    rows = [seed_row(folder, seed) for seed, folder in folders.items() if _is_whole(folder)]
+    folders = [options.work / f"seed-{seed}" for seed in range(options.seeds)]
+    whole = [all((folder / f"{name}.json").is_file() for name in NEEDED) for folder in folders]
+    rows = [seed_row(folder, seed) for seed, folder in enumerate(folders) if whole[seed]]
     if not rows:
         raise SystemExit("error: no seed is whole yet: call it again, or give it more --minutes")
     minutes = round((time.monotonic() - started) / 60, 1)
@@ -120,7 +121,12 @@ def _chain(options: argparse.Namespace, seed: int, name: str, deadline: float, t
         try:
             code = process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            _stop(process)
+            process.terminate()
+            try:
+                process.wait(timeout=MOST_SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             raise OutOfTimeError from None
     if code:
         raise SystemExit(f"seed {seed}: {name} failed with exit code {code}; see {log}")
@@ -129,28 +135,12 @@ def _chain(options: argparse.Namespace, seed: int, name: str, deadline: float, t
     print(f"seed {seed}: {', '.join(took) or f'{name} done before'}", flush=True)
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=MOST_SECONDS_TO_STOP)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _is_whole(folder: Path) -> bool:
-    return all((folder / f"{name}.json").is_file() for name in NEEDED)
-
-
 def seed_row(folder: Path, seed: int) -> dict[str, float]:
     """What came of a seed, from its finished stages; prints its line."""
 
-    def stored(name: str) -> dict[str, Any]:
-        result: dict[str, Any] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        return result
-
-    before, after, ceiling = (stored(name) for name in ("look-sft", "look-ppo", "ceiling"))
-    bayes, grpo = stored("bayes")["accuracy"], stored("look-grpo")["accuracy"]
+    stored = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")}
+    before, after, ceiling = stored["look-sft"], stored["look-ppo"], stored["ceiling"]
+    bayes, grpo = stored["bayes"]["accuracy"], stored["look-grpo"]["accuracy"]
     row = {
         "seed": seed,
         "n": before["n"],
@@ -165,16 +155,14 @@ def seed_row(folder: Path, seed: int) -> dict[str, float]:
         "careful_after": after["careful"],
         "within_careful_before": before["within_careful"],
         "within_careful_after": after["within_careful"],
-        "no_thinking_accuracy": stored("look-at-once")["accuracy"],
+        "no_thinking_accuracy": stored["look-at-once"]["accuracy"],
         "explained_variance": ceiling["online"],
         "ev_ceiling": ceiling["ceiling"],
         "ev_of_ceiling": ceiling["online"] / ceiling["ceiling"] if ceiling["ceiling"] > 0 else 0.0,
-        "seconds": sum(
-            json.loads(p.read_text(encoding="utf-8")).get("stage_seconds", 0) for p in folder.glob("*.json")
-        ),
+        "seconds": sum(stage.get("stage_seconds", 0) for stage in stored.values()),
     }
-    if (folder / "more.json").is_file():
-        row |= {name: stored("more").get(name, math.nan) for name in MORE}
+    if "more" in stored:
+        row |= {name: stored["more"].get(name, math.nan) for name in MORE}
     print("seed " + "  ".join(f"{key} {value:.3f}" if key != "seed" else str(value) for key, value in row.items()))
     return row
 
@@ -185,12 +173,13 @@ def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
     def mean(key: str) -> float:
         return statistics.fmean(row[key] for row in rows)
 
-    gains = [100 * (row["ppo"] - row["sft"]) for row in rows]
+    effects = [row["ppo"] - row["grpo"] for row in rows]
+    low, high = _interval(effects)
     result: dict[str, Any] = {
         "gap_closed": mean("gap_closed"),
         "gap_closed_grpo": mean("gap_closed_grpo"),
         "gap_closed_low": _interval([row["gap_closed"] for row in rows])[0],
-        "gain_points": statistics.fmean(gains),
+        "gain_points": statistics.fmean(100 * (row["ppo"] - row["sft"]) for row in rows),
         "sft_accuracy": mean("sft"),
         "ppo_accuracy": mean("ppo"),
         "grpo_accuracy": mean("grpo"),
@@ -200,13 +189,9 @@ def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
     result |= {name: mean(name) for name in (*names, "no_thinking_accuracy", "explained_variance", "ev_ceiling")}
     # A ratio of means: both are near zero, so a seed's own ratio is mostly noise.
     result["ev_of_ceiling"] = mean("explained_variance") / mean("ev_ceiling") if mean("ev_ceiling") > 0 else 0.0
-    effects = [row["ppo"] - row["grpo"] for row in rows]
-    low, high = _interval(effects)
     result |= {"ppo_over_grpo": statistics.fmean(effects), "ppo_over_grpo_low": low, "ppo_over_grpo_high": high}
-    for name in MORE:
-        result[name] = rows[0].get(name, math.nan)
-    by_seed = [_rounded(row) for row in rows]
-    return _rounded(result) | {"seeds": len(rows), "n": rows[0]["n"], "by_seed": by_seed}
+    result |= {name: rows[0].get(name, math.nan) for name in MORE}
+    return _rounded(result) | {"seeds": len(rows), "n": rows[0]["n"], "by_seed": [_rounded(row) for row in rows]}
 
 
 def _rounded(numbers: dict[str, float]) -> dict[str, float | None]:

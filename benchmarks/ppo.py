@@ -7,7 +7,8 @@ all weights, a full critic, batches of 8 in micro-batches of 4, one update a ste
 process of its own; the first step of each is left out, and the rest of the step is its wall time.
 
 - `samples_per_s_ratio`: episodes a second of ours over TRL's, in an environment of its own that this command makes.
-  Both are paid by a coin that the answer's text decides: a model of this size is right too seldom to learn from.
+  Both are paid by a coin that the answer's text decides: a model of this size is right too seldom to learn from. TRL
+  wants its reward as a model on tokens, so its coin is dressed as one.
 - `rollout_ratio`: tokens a second over HF generate's with the same prompts, at batch 16 and 64; the lower of the two
 - `judge_overlap`: our step with a judge that takes a second a call over the same step with a judge that takes none
 - `vllm_tokens_per_s`: vLLM's CPU build on the same prompts, where another bench has installed it
@@ -16,6 +17,8 @@ The last line is one JSON object.
 """
 
 import argparse
+import copy
+import itertools
 import json
 import os
 import shutil
@@ -24,7 +27,9 @@ import statistics
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.gateway_load.parties import CACHE
@@ -62,16 +67,16 @@ def main() -> None:
     parser.add_argument("--rollout-rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--work", type=Path, default=Path("build/bench/ppo"))
-    parser.add_argument("--child", choices=["ours", "rollout"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["ours", "rollout", "trl"], help=argparse.SUPPRESS)
     parser.add_argument("--judge", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(run_ours(options) if options.child == "ours" else run_rollout(options)))
-        return
-    if not PROBLEMS.is_file():
-        print(json.dumps({"skipped": "../shared/data/huatuogpt_o1_demo_198.json is not beside the repository"}))
+        children = {"ours": run_ours, "rollout": run_rollout, "trl": run_trl}
+        print(json.dumps(children[options.child](options)))
         return
     try:
+        if not PROBLEMS.is_file():
+            raise UserError("../shared/data/huatuogpt_o1_demo_198.json is not beside the repository")
         smollm2_folder()
     except UserError as error:
         print(json.dumps({"skipped": str(error)}))
@@ -79,7 +84,8 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     write_cases(options.work)
     ours = measure_ours(options, latency_ms=0)
-    trl = measure_trl(options)
+    trl = measure("trl", options, python=trl_environment(options.work))
+    print(f"TRL: {trl['seconds']:.1f} s a step", flush=True)
     slow = measure_ours(options, latency_ms=1000)
     rollout = measure("rollout", options)
     speeds = {name: BATCH / run["seconds"] for name, run in (("ours", ours), ("trl", trl))}
@@ -123,24 +129,13 @@ def measure_ours(options: argparse.Namespace, latency_ms: float) -> dict[str, An
     return found
 
 
-def measure(kind: str, options: argparse.Namespace, judge: str = "") -> dict[str, Any]:
-    """One measurement in a fresh process; its last line is the result."""
-    command = [sys.executable, "-m", "benchmarks.ppo", "--child", kind, "--work", str(options.work), "--judge", judge]
-    command += ["--steps", str(options.steps), "--tokens", str(options.tokens)]
-    return _run([*command, "--rollout-rounds", str(options.rollout_rounds)], options.threads)
-
-
-def measure_trl(options: argparse.Namespace) -> dict[str, Any]:
-    """TRL's trainer in its own environment."""
-    python, script = trl_environment(options.work), Path(__file__).with_name("trl_ppo_baseline.py")
-    sizes = map(str, (options.steps, BATCH, MICRO, options.tokens, LEARNING_RATE))
-    found = _run([str(python), str(script), str(options.work), str(smollm2_folder()), *sizes], options.threads)
-    print(f"TRL: {found['seconds']:.1f} s a step", flush=True)
-    return found
-
-
-def _run(command: list[str], threads: int) -> dict[str, Any]:
-    calm = ENVIRONMENT | {"OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": ""}  # `benchmarks`: from here
+def measure(kind: str, options: argparse.Namespace, judge: str = "", python: Path | None = None) -> dict[str, Any]:
+    """One measurement in a fresh process, of another environment's python where one is given; its last line is the
+    result."""
+    command = [str(python or sys.executable), "-m", "benchmarks.ppo", "--child", kind, "--work", str(options.work)]
+    command += ["--judge", judge, "--steps", str(options.steps), "--tokens", str(options.tokens)]
+    command += ["--rollout-rounds", str(options.rollout_rounds)]
+    calm = ENVIRONMENT | {"OMP_NUM_THREADS": str(options.threads), "PYTHONSAFEPATH": ""}  # `benchmarks`: from here
     offline = {"HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(command, env=os.environ | calm | offline, capture_output=True, text=True)
     if done.returncode:
@@ -200,6 +195,73 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def run_trl(options: argparse.Namespace) -> dict[str, Any]:
+    """TRL's PPOTrainer on the same model and prompts; in TRL's environment."""
+    import torch
+    import trl.experimental.ppo.ppo_trainer as trainer_module
+    from datasets import Dataset
+    from transformers import AutoModelForSequenceClassification
+    from trl.experimental.ppo import PPOConfig, PPOTrainer
+
+    from clinical_r1.generation.load import load_model
+
+    class CoinAsModel(torch.nn.Module):
+        """The five-line interface that TRL's get_reward asks of a reward model; it pays half of the texts."""
+
+        base_model_prefix = "body"
+
+        def __init__(self, prompts: set[tuple[int, ...]]) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
+            self.prompts, self.lengths = prompts, []
+
+        def body(self, input_ids: Any, attention_mask: Any, **_: Any) -> SimpleNamespace:
+            self.rows = [ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
+            return SimpleNamespace(hidden_states=[input_ids[..., None].float()])
+
+        def score(self, hidden: Any) -> Any:
+            scores = []
+            for row in self.rows:
+                completion = row[next(n for n in range(1, len(row)) if tuple(row[:n]) in self.prompts) :]
+                self.lengths.append(len(completion))
+                scores.append(float(zlib.crc32(str(completion).encode()) % 2))
+            return torch.tensor(scores)[:, None, None].expand(-1, hidden.shape[1], 1).clone()
+
+    torch.manual_seed(0)
+    folder = smollm2_folder()
+    policy, tokenizer = load_model(folder)
+    tokenizer.padding_side = "left"
+    value = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float32)
+    value.score.weight.data.zero_()
+    prompts = questions(options.work, tokenizer)
+    data = Dataset.from_list([{"input_ids": prompt} for prompt in prompts])
+    settings = PPOConfig(
+        output_dir=str(options.work / "trl-out"), per_device_train_batch_size=MICRO,
+        gradient_accumulation_steps=BATCH // MICRO, num_mini_batches=1, num_ppo_epochs=1,
+        total_episodes=options.steps * BATCH, response_length=options.tokens, stop_token="eos", temperature=1.0,
+        kl_coef=0.03, cliprange=0.2, learning_rate=LEARNING_RATE, local_rollout_forward_batch_size=BATCH,
+        num_sample_generations=0, report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False,
+        save_strategy="no", logging_steps=1, lr_scheduler_type="constant",
+    )  # fmt: skip
+    starts: list[float] = []
+    generate = trainer_module.batch_generation
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        starts.append(time.perf_counter())
+        return generate(*args, **kwargs)
+
+    trainer_module.batch_generation = timed
+    # TRL masks padding by its token, which for this model is a marker inside of the prompts as well.
+    coin = CoinAsModel({tuple(token for token in prompt if token != tokenizer.pad_token_id) for prompt in prompts})
+    PPOTrainer(
+        args=settings, processing_class=tokenizer, model=policy, ref_model=copy.deepcopy(policy), reward_model=coin,
+        train_dataset=data, value_model=value, eval_dataset=data.select(range(MICRO)),
+    ).train()  # fmt: skip
+    starts.append(time.perf_counter())
+    seconds = [after - before for before, after in itertools.pairwise(starts[1:])]
+    return {"seconds": statistics.median(seconds), "mean_length": statistics.mean(coin.lengths[BATCH:])}
+
+
 def run_rollout(options: argparse.Namespace) -> dict[str, dict[int, float]]:
     """Tokens a second by batch size of our decoder and of HF generate, in turns; the best of each."""
     import torch
@@ -249,9 +311,8 @@ def measure_vllm(options: argparse.Namespace) -> dict[str, float] | None:
     """Tokens a second by batch size of vLLM's CPU build; None where none is installed or it does not start."""
     from clinical_r1.generation.load import load_tokenizer
 
-    python = next(
-        (p for name in ("bench-vllm", "bench-kserve") if (p := CACHE / name / "bin" / "python").exists()), None
-    )
+    installed = [CACHE / name / "bin" / "python" for name in ("bench-vllm", "bench-kserve")]
+    python = next(filter(Path.exists, installed), None)
     if python is None:
         return None
     tokenizer = load_tokenizer(smollm2_folder())

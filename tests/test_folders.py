@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tiny_bases import make_base
+from benchmarks.bases import make_base
 from clinical_r1.errors import UserError
 from clinical_r1.folders import POINTER, check_model_folder, identity
 
