@@ -10,6 +10,7 @@ import pytest
 
 from clinical_r1.charts import read_metrics
 from clinical_r1.schema import Case, write_jsonl
+from clinical_r1.training.launcher import launch
 from clinical_r1.training.ppo.config import PPOConfig, PPOJob
 
 FINDINGS = {"fever and cough": "pneumonia", "dysuria": "cystitis", "headache": "migraine", "thirst": "diabetes"}
@@ -123,6 +124,15 @@ def config(**changes) -> PPOConfig:
 
 def job(settings, sft_model, splits, folder: Path) -> PPOJob:
     return PPOJob(config=settings, model=sft_model, **splits, out_dir=folder / "out", state_dir=folder / "state")
+
+
+def on_two_processes(jobs: list[PPOJob], folder: Path) -> None:
+    """Run them all in one launch (ppo_group.py)."""
+    path = folder / "jobs.json"
+    path.write_text(json.dumps([job.model_dump(mode="json") for job in jobs]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        launch("ppo_group", path, processes=2, label="jobs")
 
 
 def weights(folder: Path) -> dict[str, Any]:

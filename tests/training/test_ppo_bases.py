@@ -4,7 +4,16 @@ import json
 
 import pytest
 import torch
-from ppo_fixtures import _group, _one_thread, cases, config  # noqa: F401
+from ppo_fixtures import (  # noqa: F401
+    NeverStop,
+    _group,
+    _one_thread,
+    cases,
+    config,
+    job,
+    on_two_processes,
+    result,
+)
 
 from benchmarks.bases import make_base
 from clinical_r1.charts import read_metrics
@@ -13,8 +22,9 @@ from clinical_r1.generation.decoder import Decoder, SamplingParams
 from clinical_r1.generation.load import load_model
 from clinical_r1.schema import write_jsonl
 from clinical_r1.training.ppo.batch import Episode, new_batch, part
+from clinical_r1.training.ppo.config import PPOJob
 from clinical_r1.training.ppo.engines import Policy
-from clinical_r1.training.ppo.run import train_ppo
+from clinical_r1.training.ppo.run import train
 
 
 def rollout(model, tokenizer, count: int = 4) -> list[Episode]:
@@ -39,29 +49,33 @@ def test_the_trainers_logprobs_are_the_decoders_and_the_models_own(name, tmp_pat
             torch.testing.assert_close(logprobs[index, : len(chosen)], chosen, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["llama3", "qwen3"])
-def test_two_processes_under_zero_3_leave_decoding_when_they_like(name, tmp_path):
+def test_two_processes_under_zero_3_leave_decoding_when_they_like(tmp_path):
     """Rows of random weights end at the window or by chance, so the two processes decode for different times."""
-    write_jsonl(tmp_path / "rl.jsonl", cases(12, seed=1))
-    write_jsonl(tmp_path / "validation.jsonl", cases(3, seed=2))  # one process looks at two of them, one at one
-    base = make_base(name, tmp_path / name)
-    runs = {}
-    for processes in (1, 2):
-        folder = tmp_path / f"run-{processes}"
+    splits = {"cases": tmp_path / "rl.jsonl", "validation": tmp_path / "validation.jsonl"}
+    write_jsonl(splits["cases"], cases(12, seed=1))
+    write_jsonl(splits["validation"], cases(3, seed=2))  # one process looks at two of them, one at one
+    kinds = {"llama3": "llama", "qwen3": "qwen3"}
+    bases = {name: make_base(name, tmp_path / name) for name in kinds}
+
+    def task(name: str, processes: int) -> PPOJob:
         settings = config(
             steps=1, batch_size=8, micro_batch_size=2, minibatches=1, processes=processes,
             critic={"warmup_batches": 1, "warmup_epochs": 1}, deepspeed={"stage": 3}, keep="last",
             probe={"every": 0, "cases": 3},
             reasoning={"min_reasoning_tokens": 1}, rollout={"max_new_tokens": 24, "batch_tokens": 240},
         )  # fmt: skip
-        files = (tmp_path / "rl.jsonl", tmp_path / "validation.jsonl", folder / "out", folder / "state")
-        assert train_ppo(settings, base, *files)["steps"] == 1
-        runs[processes] = read_metrics(folder / "out" / "metrics.jsonl")
-        exported, tokenizer = load_model(folder / "out" / "model")
-        assert json.loads((folder / "out" / "model" / "config.json").read_text())["model_type"] == name.rstrip("3") + (
-            "3" if name == "qwen3" else ""
-        )
-        assert len(rollout(exported, tokenizer, 1)[0].completion) == 24
-    for one, two in zip(*runs.values(), strict=True):
-        for key in ("train/length", "train/entropy", "train/kl", "validation/length", "critic/loss"):
-            assert one.get(key, 0) == pytest.approx(two.get(key, 0), abs=2e-3), key
+        return job(settings, bases[name], splits, tmp_path / f"{name}-{processes}")
+
+    for name in kinds:
+        train(task(name, 1), NeverStop())
+    on_two_processes([task(name, 2) for name in kinds], tmp_path)
+    for name, kind in kinds.items():
+        runs = [tmp_path / f"{name}-{processes}" for processes in (1, 2)]
+        for folder in runs:
+            assert result(folder)["steps"] == 1
+            exported, tokenizer = load_model(folder / "out" / "model")
+            assert json.loads((folder / "out" / "model" / "config.json").read_text())["model_type"] == kind
+            assert len(rollout(exported, tokenizer, 1)[0].completion) == 24
+        for one, two in zip(*(read_metrics(folder / "out" / "metrics.jsonl") for folder in runs), strict=True):
+            for key in ("train/length", "train/entropy", "train/kl", "validation/length", "critic/loss"):
+                assert one.get(key, 0) == pytest.approx(two.get(key, 0), abs=2e-3), (name, key)

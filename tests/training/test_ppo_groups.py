@@ -1,6 +1,8 @@
 """GRPO and RLOO on PPO's engine: against TRL's trainers, whole runs, resumed runs, several processes."""
 
 import json
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from ppo_fixtures import (  # noqa: F401
     config,
     job,
     numbers,
+    on_two_processes,
     result,
     sft_model,
     splits,
@@ -22,7 +25,7 @@ from clinical_r1.charts import read_metrics
 from clinical_r1.training.launcher import MARK, Stopped
 from clinical_r1.training.ppo.algorithm import group_advantages
 from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.ppo.run import train, train_ppo
+from clinical_r1.training.ppo.run import train
 
 FOUR = {"max_new_tokens": 48, "episodes_per_prompt": 4}
 
@@ -73,12 +76,23 @@ def test_advantages_are_those_of_trls_trainers(algorithm, scale, sft_model, tmp_
     assert ours.abs().max() > 0.1
 
 
-@pytest.fixture(scope="module", params=["grpo", "rloo"])
-def whole(request, sft_model, splits, tmp_path_factory):  # noqa: F811
-    """(algorithm, folder) of an uninterrupted run with two rounds of resampling."""
-    folder = tmp_path_factory.mktemp(request.param)
-    train(job(told(request.param), sft_model, splits, folder), NeverStop())
-    return request.param, folder
+@pytest.fixture(scope="module")
+def run(sft_model, splits, tmp_path_factory):  # noqa: F811
+    """By algorithm the folder of an uninterrupted run with two rounds of resampling."""
+
+    @cache
+    def folder_of(algorithm: str) -> Path:
+        folder = tmp_path_factory.mktemp(algorithm)
+        train(job(told(algorithm), sft_model, splits, folder), NeverStop())
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(params=["grpo", "rloo"])
+def whole(request, run):
+    """(algorithm, folder) of such a run."""
+    return request.param, run(request.param)
 
 
 def told(algorithm: str, **changes) -> PPOConfig:
@@ -124,16 +138,23 @@ def test_a_stopped_run_goes_on_to_the_same_weights(whole, sft_model, splits, tmp
         assert torch.equal(value, weights(tmp_path / "out" / "model")[name]), name
 
 
-@pytest.mark.parametrize("stage", [1, 3])
-def test_two_processes_equal_one(stage, whole, sft_model, splits, tmp_path):  # noqa: F811
-    algorithm, folder = whole
-    two = told(algorithm, processes=2, deepspeed={"stage": stage})
-    train_ppo(two, sft_model, splits["cases"], splits["validation"], tmp_path / "out", tmp_path / "state")
-    for one, other in zip(numbers(folder), numbers(tmp_path), strict=True):
-        for key in ("train/reward", "train/length", "train/kl", "train/flat_groups", "validation/accuracy"):
-            assert one.get(key, 0) == pytest.approx(other.get(key, 0), abs=2e-3), key
-    for name, value in weights(folder / "out" / "model").items():
-        torch.testing.assert_close(value, weights(tmp_path / "out" / "model")[name], atol=2e-3, rtol=1e-3)
+def test_two_processes_equal_one(run, sft_model, splits, tmp_path):  # noqa: F811
+    runs = {(name, stage): tmp_path / f"{name}-{stage}" for name in ("grpo", "rloo") for stage in (1, 3)}
+    on_two_processes(
+        [
+            job(told(name, processes=2, deepspeed={"stage": stage}), sft_model, splits, folder)
+            for (name, stage), folder in runs.items()
+        ],
+        tmp_path,
+    )
+    for (algorithm, _), folder in runs.items():
+        whole = run(algorithm)
+        for one, other in zip(numbers(whole), numbers(folder), strict=True):
+            for key in ("train/reward", "train/length", "train/kl", "train/flat_groups", "validation/accuracy"):
+                assert one.get(key, 0) == pytest.approx(other.get(key, 0), abs=2e-3), (folder, key)
+        ours = weights(folder / "out" / "model")
+        for name, value in weights(whole / "out" / "model").items():
+            torch.testing.assert_close(value, ours[name], atol=2e-3, rtol=1e-3, msg=f"{folder}: {name}")
 
 
 def test_reward_rises(sft_model, splits, tmp_path):  # noqa: F811

@@ -10,13 +10,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from ppo_fixtures import _one_thread, config, sft_model, splits  # noqa: F401
+from ppo_fixtures import (  # noqa: F401
+    NeverStop,
+    _group,
+    _one_thread,
+    config,
+    job,
+    on_two_processes,
+    result,
+    sft_model,
+    splits,
+    weights,
+)
 
 from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
-from clinical_r1.generation.load import load_model
 from clinical_r1.training.ppo.config import PPOConfig, PPOJob
-from clinical_r1.training.ppo.run import train_ppo
+from clinical_r1.training.ppo.run import train, train_ppo
 
 
 def settings(**changes) -> PPOConfig:
@@ -24,18 +34,14 @@ def settings(**changes) -> PPOConfig:
     return config(**{"steps": 3, "batch_size": 16} | changes)
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_model(folder)[0].state_dict()
-
-
-def train(told, sft_model, splits, folder: Path) -> dict:  # noqa: F811
+def launched(told, sft_model, splits, folder: Path) -> dict:  # noqa: F811
     return train_ppo(told, sft_model, splits["cases"], splits["validation"], folder / "out", folder / "state")
 
 
 @pytest.fixture(scope="module")
 def whole(sft_model, splits, tmp_path_factory) -> Path:  # noqa: F811
     folder = tmp_path_factory.mktemp("whole")
-    assert train(settings(), sft_model, splits, folder)["steps"] == 3
+    train(job(settings(), sft_model, splits, folder), NeverStop())
     return folder
 
 
@@ -43,32 +49,57 @@ def whole(sft_model, splits, tmp_path_factory) -> Path:  # noqa: F811
 def longer(sft_model, splits, tmp_path_factory) -> Path:  # noqa: F811
     """Enough steps for a busy machine to send a signal before the last."""
     folder = tmp_path_factory.mktemp("longer")
-    train(config(steps=9, save_every=100), sft_model, splits, folder)
+    assert launched(config(steps=9, save_every=100), sft_model, splits, folder)["steps"] == 9
     return folder
 
 
-@pytest.mark.parametrize(("processes", "stage"), [(2, 2), (2, 3), (4, 2)])
-def test_several_processes_equal_one(processes, stage, whole, sft_model, splits, tmp_path):  # noqa: F811
-    train(settings(processes=processes, deepspeed={"stage": stage}), sft_model, splits, tmp_path)
-    first, second = (read_metrics(f / "out" / "metrics.jsonl") for f in (whole, tmp_path))
+def assert_same_run(whole: Path, folder: Path) -> None:
+    first, second = (read_metrics(f / "out" / "metrics.jsonl") for f in (whole, folder))
     for one, two in zip(first, second, strict=True):
         assert one.keys() == two.keys()
         rollout = ("train/reward", "train/length", "train/kl", "train/entropy", "validation/accuracy")
         for key in (*rollout, "critic/loss", "warmup/loss", "train/approx_kl", "train/clip_fraction"):
-            assert one.get(key, 0) == pytest.approx(two.get(key, 0), abs=2e-3), key
-    for name, value in weights(whole / "out" / "model").items():
-        torch.testing.assert_close(value, weights(tmp_path / "out" / "model")[name], atol=2e-3, rtol=1e-3)
+            assert one.get(key, 0) == pytest.approx(two.get(key, 0), abs=2e-3), (folder, key)
+    assert_same_weights(whole, folder)
 
 
-@pytest.mark.parametrize(("first", "then", "stage"), [(2, 1, 2), (1, 2, 2), (2, 1, 1)])
-def test_a_run_goes_on_with_another_number_of_processes(first, then, stage, whole, sft_model, splits, tmp_path):  # noqa: F811
-    shards = {"deepspeed": {"stage": stage}, "checkpoints": str(tmp_path / "store")}
-    train(settings(steps=2, processes=first, **shards), sft_model, splits, tmp_path)
-    assert len(list((tmp_path / "state").glob("step-*"))) == 1
-    shutil.rmtree(tmp_path / "state")  # another disk: it goes on from the store
-    assert train(settings(processes=then, **shards), sft_model, splits, tmp_path)["steps"] == 3
+def assert_same_weights(whole: Path, folder: Path) -> None:
+    ours = weights(folder / "out" / "model")
     for name, value in weights(whole / "out" / "model").items():
-        torch.testing.assert_close(value, weights(tmp_path / "out" / "model")[name], atol=2e-3, rtol=1e-3)
+        torch.testing.assert_close(value, ours[name], atol=2e-3, rtol=1e-3, msg=f"{folder}: {name}")
+
+
+def test_four_processes_equal_one(whole, sft_model, splits, tmp_path):  # noqa: F811
+    told = settings(processes=4, deepspeed={"stage": 2})
+    assert launched(told, sft_model, splits, tmp_path)["steps"] == 3
+    assert_same_run(whole, tmp_path)
+
+
+def test_two_processes_equal_one_and_each_goes_on_where_the_other_left_off(whole, sft_model, splits, tmp_path):  # noqa: F811
+    def task(name: str, **changes) -> PPOJob:
+        return job(settings(**changes), sft_model, splits, tmp_path / name)
+
+    def part(processes: int, stage: int, name: str, **changes) -> PPOJob:
+        store = str(tmp_path / name / "store")
+        return task(name, processes=processes, deepspeed={"stage": stage}, checkpoints=store, **changes)
+
+    def lose_disk(name: str) -> None:
+        assert len(list((tmp_path / name / "state").glob("step-*"))) == 1
+        shutil.rmtree(tmp_path / name / "state")  # it goes on from the store
+
+    train(part(1, 2, "grown", steps=2), NeverStop())
+    lose_disk("grown")
+    whole_runs = [task(f"stage-{stage}", processes=2, deepspeed={"stage": stage}) for stage in (2, 3)]
+    begun = [part(2, stage, f"shrunk-{stage}", steps=2) for stage in (2, 1)]
+    on_two_processes([*whole_runs, *begun, part(2, 2, "grown")], tmp_path)
+    for stage in (2, 1):
+        lose_disk(f"shrunk-{stage}")
+        train(part(1, stage, f"shrunk-{stage}"), NeverStop())
+    for name in ("grown", "shrunk-2", "shrunk-1"):
+        assert result(tmp_path / name)["steps"] == 3
+        assert_same_weights(whole, tmp_path / name)
+    for stage in (2, 3):
+        assert_same_run(whole, tmp_path / f"stage-{stage}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -97,14 +128,14 @@ def test_wrong_input_is_one_sentence(sft_model, splits, tmp_path):  # noqa: F811
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     with pytest.raises(UserError, match=r"empty\.jsonl: no cases"):
-        train(config(), sft_model, splits | {"cases": empty}, tmp_path)
+        launched(config(), sft_model, splits | {"cases": empty}, tmp_path)
     with pytest.raises(UserError, match="no such file"):
-        train(config(), sft_model, splits | {"validation": tmp_path / "none.jsonl"}, tmp_path)
+        launched(config(), sft_model, splits | {"validation": tmp_path / "none.jsonl"}, tmp_path)
     with pytest.raises(UserError, match="no model folder"):
-        train(config(), tmp_path, splits, tmp_path)
+        launched(config(), tmp_path, splits, tmp_path)
     with pytest.raises(UserError, match="processes cannot share evenly"):
-        train(config(processes=3), sft_model, splits, tmp_path)
+        launched(config(processes=3), sft_model, splits, tmp_path)
     started = time.monotonic()
     with pytest.raises(UserError, match="window is 192"):
-        train(config(rollout={"max_new_tokens": 190}), sft_model, splits, tmp_path)
+        launched(config(rollout={"max_new_tokens": 190}), sft_model, splits, tmp_path)
     assert time.monotonic() - started < 120
