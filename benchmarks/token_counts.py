@@ -8,7 +8,6 @@ English and Chinese. The last line is one JSON object.
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import subprocess
@@ -19,6 +18,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from benchmarks.gateway_load.parties import VLLM, environment_python, free_port, running, say, wait_for
 from clinical_r1.errors import UserError
@@ -45,33 +45,16 @@ class Recorder:
     def __init__(self, upstream: str) -> None:
         self.upstream, self.hide_ids = upstream, False
         self.answers: list[list[int]] = []
+        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300))
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self.chat)
         app.router.add_route("*", "/{path:.*}", self.other)
-        self._runner = web.AppRunner(app, access_log=None)
-        self.session: aiohttp.ClientSession
-        self.url = ""
-
-    async def start(self) -> None:
-        """Listen on a free port."""
-        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300))
-        await self._runner.setup()
-        port = free_port()
-        await web.TCPSite(self._runner, "127.0.0.1", port).start()
-        self.url = f"http://127.0.0.1:{port}"
-
-    async def stop(self) -> None:
-        """Close."""
-        await self.session.close()
-        await self._runner.cleanup()
+        self.server = TestServer(app)
 
     async def other(self, request: web.Request) -> web.Response:
         """Health, models, tokenize: as they are."""
-        data = await request.read()
-        headers = {"Content-Type": request.content_type}
-        async with self.session.request(
-            request.method, self.upstream + request.path, data=data, headers=headers
-        ) as response:
+        passed = {"data": await request.read(), "headers": {"Content-Type": request.content_type}}
+        async with self.session.request(request.method, self.upstream + request.path, **passed) as response:
             return web.Response(body=await response.read(), status=response.status, content_type=response.content_type)
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
@@ -133,49 +116,40 @@ async def compare(engine: str, model: Path, answers: int, tokens: int, temperatu
     if tags is None:
         raise UserError(f"{tokenizer}: <think> and </think> are not single tokens; give a model of this platform")
     recorder = Recorder(engine)
-    await recorder.start()
     out: dict[str, Any] = {}
-    for method in ("token_ids", "retokenized"):
-        recorder.hide_ids, recorder.answers = method == "retokenized", []
-        config = GatewayConfig(
-            port=0,
-            auth="none",
-            upstream=recorder.url,
-            audit_file="",
-            model_name="bench",
-            tokenizer=tokenizer if recorder.hide_ids else None,
-            token_ids=not recorder.hide_ids,
-        )
-        listener = Listener(build_gateway(config))
-        await listener.start()
-        url = f"http://127.0.0.1:{listener.port}"
-        gaps: list[int] = []
-        outcomes: Counter[str] = Counter()
-        truths: list[int] = []
-        for number in range(answers):
-            reported = await ask(url, number, tokens, temperature)
-            truth = count_reasoning_tokens(recorder.answers[-1], *tags)
-            truths.append(truth)
-            gaps.append(abs((-1 if reported is None else reported) - truth))
-            if gaps[-1]:
-                kind = "stream" if number % 2 else "unary"
-                say(f"  {method} {number} ({kind}): reported {reported}, true {truth} of {len(recorder.answers[-1])}")
-        for family in listener.gateway.metrics.registry.collect():
-            for sample in family.samples:
+    async with recorder.session, recorder.server as server:
+        for method in ("token_ids", "retokenized"):
+            recorder.hide_ids = method == "retokenized"
+            config = GatewayConfig(
+                port=0, auth="none", upstream=str(server.make_url("")).rstrip("/"), audit_file="", model_name="bench",
+                tokenizer=tokenizer if recorder.hide_ids else None, token_ids=not recorder.hide_ids,
+            )  # fmt: skip
+            listener = Listener(build_gateway(config))
+            await listener.start()
+            gaps, truths = [], []
+            for number in range(answers):
+                reported = await ask(f"http://127.0.0.1:{listener.port}", number, tokens, temperature)
+                truths.append(count_reasoning_tokens(recorder.answers[-1], *tags))
+                gaps.append(abs((-1 if reported is None else reported) - truths[-1]))
+                if gaps[-1]:
+                    told = f"reported {reported}, true {truths[-1]} of {len(recorder.answers[-1])}"
+                    say(f"  {method} {number} ({'stream' if number % 2 else 'unary'}): {told}")
+            samples = [one for family in listener.gateway.metrics.registry.collect() for one in family.samples]
+            outcomes: Counter[str] = Counter()
+            for sample in samples:
                 if sample.name == "clinical_r1_answers_total" and sample.value:
                     outcomes[sample.labels["outcome"]] += int(sample.value)
-        await listener.stop()
-        out[method] = {
-            "answers": answers,
-            "temperature": temperature,
-            "exact": sum(gap == 0 for gap in gaps),
-            "within_two": sum(gap <= 2 for gap in gaps),
-            "most_off": max(gaps),
-            "mean_reasoning_tokens": round(sum(truths) / len(truths), 1),
-            "outcomes": dict(outcomes),
-        }
-        say(f"{method}: {out[method]}")
-    await recorder.stop()
+            await listener.stop()
+            out[method] = {
+                "answers": answers,
+                "temperature": temperature,
+                "exact": sum(gap == 0 for gap in gaps),
+                "within_two": sum(gap <= 2 for gap in gaps),
+                "most_off": max(gaps),
+                "mean_reasoning_tokens": round(sum(truths) / len(truths), 1),
+                "outcomes": dict(outcomes),
+            }
+            say(f"{method}: {out[method]}")
     return out
 
 
@@ -193,20 +167,13 @@ def main() -> int:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     port = free_port()
-    command = [
-        str(environment_python("bench-vllm", VLLM)),
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        "--model",
-        str(model),
-    ]
-    command += ["--dtype", "float32", "--enforce-eager", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--served-model-name", "engine", "--max-num-seqs", "8"]
+    command = [str(environment_python("bench-vllm", VLLM)), "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", str(model), "--dtype", "float32", "--enforce-eager", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--served-model-name", "engine", "--max-num-seqs", "8"]
     environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1"}
     log = subprocess.DEVNULL if not os.environ.get("BENCH_VERBOSE") else None
-    with contextlib.ExitStack() as stack:
-        engine = stack.enter_context(running(command, env=environment, stdout=log, stderr=log))
-        url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}"
+    with running(command, env=environment, stdout=log, stderr=log) as engine:
         say("starting vLLM on the CPU")
         wait_for(url + "/health", engine, 1800)
         result = asyncio.run(compare(url, model, given.answers, given.tokens, given.temperature))

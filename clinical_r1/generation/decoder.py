@@ -164,8 +164,7 @@ class Decoder:
             while waiting:
                 size = max(1, self.batch_tokens // (len(prompts[waiting[0]]) + new))
                 rows, waiting = waiting[:size], waiting[size:]
-                chosen = [prompts[row] for row in rows], [streams[row] for row in rows]
-                for row, rollout in zip(rows, self._decode(*chosen, params, on_token, rows), strict=True):
+                for row, rollout in zip(rows, self._decode(rows, prompts, streams, params, on_token), strict=True):
                     results[row] = rollout
         finally:
             self._runs.train(was_training)
@@ -174,17 +173,19 @@ class Decoder:
 
     def _decode(
         self,
-        prompts: list[Sequence[int]],
+        names: list[int],
+        prompts: Sequence[Sequence[int]],
         streams: list[int],
         params: SamplingParams,
         on_token: OnToken | None,
-        names: list[int],
     ) -> list[Rollout]:
-        count, new, device = len(prompts), params.max_new_tokens, self.device
-        logits = self._read(prompts, params.pad_token_id)
+        """The rows `names` of a call, as one batch."""
+        count, new, device = len(names), params.max_new_tokens, self.device
+        logits = self._read([prompts[name] for name in names], params.pad_token_id)
         uniform = None
         if params.temperature > 0:  # numbers in [0, 1), one Philox stream a row
-            drawn = [np.random.Generator(np.random.Philox(key=seed & (2**64 - 1))).random(new) for seed in streams]
+            seeds = [streams[name] for name in names]
+            drawn = [np.random.Generator(np.random.Philox(key=seed & (2**64 - 1))).random(new) for seed in seeds]
             uniform = torch.from_numpy(np.stack(drawn)).to(device)
         ends = torch.tensor(params.eos_token_ids, device=device, dtype=torch.long)
         tokens = torch.full((count, new), params.pad_token_id, dtype=torch.long, device=device)
@@ -193,15 +194,17 @@ class Decoder:
         finished = torch.zeros(count, dtype=torch.bool, device=device)
         rows = torch.arange(count, device=device)
         over = torch.zeros(count, dtype=torch.bool, device=device)
-        penalty, seen = params.repetition_penalty, torch.zeros(logits.shape, dtype=torch.bool, device=device)
-        for row, prompt in enumerate(prompts if penalty != 1.0 else ()):
-            seen[row, torch.tensor(prompt, device=device)] = True
+        penalty = params.repetition_penalty
+        seen = torch.zeros(logits.shape if penalty != 1.0 else (count, 0), dtype=torch.bool, device=device)
+        for row, name in enumerate(names if penalty != 1.0 else ()):
+            seen[row, torch.tensor(prompts[name], device=device)] = True
         for position in range(new):
             if penalty != 1.0:
                 logits = logits.float()
                 logits = torch.where(seen[rows], torch.where(logits > 0, logits / penalty, logits * penalty), logits)
             token, logprob = draw(logits, uniform[rows, position] if uniform is not None else None, params)
-            seen[rows, token] = True
+            if penalty != 1.0:
+                seen[rows, token] = True
             tokens[rows, position], logprobs[rows, position] = token, logprob
             leaving = ended = torch.isin(token, ends) & ~over
             if on_token:

@@ -178,6 +178,7 @@ def _load(config: PPOConfig, folder: Path, device: torch.device) -> tuple[Any, A
     if config.lora is not None:
         import peft
 
+        torch.manual_seed(config.seed)  # by which peft draws the adapters
         # without dropout: the first update's ratio is exactly 1
         model = peft.get_peft_model(model, lora_config(config.lora, model, [], dropout=False))
     if config.activation_checkpointing:

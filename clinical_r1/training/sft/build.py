@@ -13,8 +13,8 @@ from trl import SFTConfig as TraceArguments
 
 from clinical_r1.errors import UserError
 from clinical_r1.generation.chat import end_ids
-from clinical_r1.generation.load import load_model
 from clinical_r1.generation.decoder import gathered
+from clinical_r1.generation.load import load_model
 from clinical_r1.training.checkpoints import processes_of
 from clinical_r1.training.deepspeed import build_config, shards
 from clinical_r1.training.group import barrier, rank, world_size
