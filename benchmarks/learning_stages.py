@@ -25,7 +25,7 @@ from clinical_r1.training.deepspeed import join_group
 from clinical_r1.training.ppo.algorithm import advantages_and_returns, explained_variance, masked_mean, value_loss
 from clinical_r1.training.ppo.batch import WARMUP_STREAM, Batch, load_prompts, part, put
 from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.ppo.engines import Critic, build_engines, load_checkpoint
+from clinical_r1.training.ppo.engines import Critic, Engines, load_checkpoint
 from clinical_r1.training.ppo.rollout import Collector, Timer
 from clinical_r1.training.ppo.run import train_ppo
 from clinical_r1.training.ppo.scoring import JudgeThread, Reader, Scorer
@@ -260,7 +260,7 @@ def critic_ceiling(config: PPOConfig, folder: Path) -> dict[str, Any]:
         folder: with sft/model, ppo-state (the run's checkpoints) and spare.jsonl (cases that nothing was trained on).
     """
     join_group()
-    engines = build_engines(config, folder / "sft" / "model")
+    engines = Engines(config, folder / "sft" / "model")
     state = load_checkpoint(engines, folder / "ppo-state")
     assert state is not None
     batches = _roll_out(config, engines, folder / "spare.jsonl", state["beta"])

@@ -49,28 +49,23 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: str = "float32", 
     quieten()
     tokenizer = load_tokenizer(folder)
     load_config(folder)
-    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     if options.get("attn_implementation") == "sdpa":
         options.pop("attn_implementation")  # transformers' choice too, but for architectures that cannot (Gemma 2)
-    torch_dtype = dtype if dtype == "auto" else getattr(torch, dtype)
+    told = options | {"dtype": dtype, "local_files_only": True, "output_loading_info": True}
     try:
-        found: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch_dtype, local_files_only=True, output_loading_info=True, **options
-        )
+        model, loading = AutoModelForCausalLM.from_pretrained(folder, **told)  # type: ignore[misc]
     except (SafetensorError, EOFError) as error:
-        raise UserError(
-            f"{folder}: the weights cannot be read ({type(error).__name__}); copy the model again"
-        ) from None
+        reason = type(error).__name__
+        raise UserError(f"{folder}: the weights cannot be read ({reason}); copy the model again") from None
     except (ValueError, ImportError, RuntimeError) as error:
         if "out of memory" in str(error).lower():
             raise
         if "ignore_mismatched_sizes" in str(error):
             raise UserError(f"{folder}: the sizes in config.json are not those of its weights; copy it again") from None
         raise UserError(f"{folder}: transformers cannot load it: {_first_line(error)}") from None
-    model, loading = found
     if loading["missing_keys"]:  # transformers would draw them at random and go on
         raise UserError(
             f"{folder}: {len(loading['missing_keys'])} weights are not in its files "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ppo_fixtures import NeverStop
 
-from clinical_r1.training.deepspeed import init_process_group, prepare_environment
+from clinical_r1.training.deepspeed import join_group
 from clinical_r1.training.group import trainee
 from clinical_r1.training.ppo.config import PPOJob
 from clinical_r1.training.ppo.run import train
@@ -17,7 +17,6 @@ if __name__ == "__main__":
     parser.add_argument("--config", type=Path, required=True)
     jobs = json.loads(parser.parse_args().config.read_text(encoding="utf-8"))
     with trainee():
-        prepare_environment()
-        init_process_group()
+        join_group()
         for job in jobs:
             train(PPOJob.model_validate(job), NeverStop())

@@ -19,7 +19,7 @@ from clinical_r1.training.ppo.algorithm import (
     value_loss,
     whiten,
 )
-from clinical_r1.training.ppo.batch import Episode, draw_order, micro_batches, new_batch, part, put, stream_seeds
+from clinical_r1.training.ppo.batch import Batch, Episode, draw_order, micro_batches, part, put, stream_seeds
 
 
 def test_mask_goes_by_length():
@@ -188,7 +188,7 @@ def test_micro_batches_hold_rows_of_similar_length_and_all_rows_once():
 def test_pad_equal_to_eos_is_safe():
     """The end of the turn is a token of the completion also where padding has the same id."""
     made = [Episode(0, [5, 6], [8, 2], [-1.0, -2.0], True), Episode(0, [5], [8, 9, 9, 2], [-1.0] * 4, True)]
-    batch = new_batch(made, 2, pad=2)
+    batch = Batch(made, 2, pad=2)
     micro = batch.micro_batches[0]
     for index, row in enumerate(micro.rows):
         count = len(made[row].completion)
@@ -198,7 +198,7 @@ def test_pad_equal_to_eos_is_safe():
 
 
 def test_parts_of_a_batch_go_back_where_they_came_from():
-    batch = new_batch(episodes([4, 2, 6, 1]), 2, pad=0)
+    batch = Batch(episodes([4, 2, 6, 1]), 2, pad=0)
     for micro in batch.micro_batches:
         put(batch.values, micro, torch.full_like(micro.mask, 1.0) * (torch.tensor(micro.rows)[:, None] + 1))
     torch.testing.assert_close(batch.values, batch.mask * torch.arange(1, 5)[:, None])

@@ -21,7 +21,7 @@ from clinical_r1.generation.chat import prompt_ids
 from clinical_r1.generation.decoder import Decoder, SamplingParams
 from clinical_r1.generation.load import load_model
 from clinical_r1.schema import write_jsonl
-from clinical_r1.training.ppo.batch import Episode, new_batch, part
+from clinical_r1.training.ppo.batch import Batch, Episode, part
 from clinical_r1.training.ppo.config import PPOJob
 from clinical_r1.training.ppo.engines import Policy
 from clinical_r1.training.ppo.run import train
@@ -38,7 +38,7 @@ def rollout(model, tokenizer, count: int = 4) -> list[Episode]:
 def test_the_trainers_logprobs_are_the_decoders_and_the_models_own(name, tmp_path):
     model, tokenizer = load_model(make_base(name, tmp_path / name))
     made = rollout(model, tokenizer)
-    batch = new_batch(made, 2, tokenizer.pad_token_id)
+    batch = Batch(made, 2, tokenizer.pad_token_id)
     for micro in batch.micro_batches:
         logprobs = Policy(model, 1.0, 7)(micro)[0]
         torch.testing.assert_close(logprobs * micro.mask, part(batch.sampled, micro), atol=1e-4, rtol=0)

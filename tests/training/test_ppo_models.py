@@ -8,8 +8,8 @@ from clinical_r1.generation.chat import prompt_ids
 from clinical_r1.generation.decoder import Decoder, SamplingParams
 from clinical_r1.generation.load import load_model
 from clinical_r1.training.lora import merged_state
-from clinical_r1.training.ppo.batch import Episode, new_batch, part
-from clinical_r1.training.ppo.engines import Policy, build_engines, write_model
+from clinical_r1.training.ppo.batch import Batch, Episode, part
+from clinical_r1.training.ppo.engines import Engines, Policy, write_model
 from clinical_r1.training.ppo.trainer import Learner
 
 
@@ -38,7 +38,7 @@ def test_padded_equals_flat_and_rollout_equals_trainer(loaded, temperature):
     model, tokenizer = loaded
     made = rollout(model, tokenizer, temperature=temperature)
     assert len({episode.length for episode in made}) > 1
-    batch = new_batch(made, 3, tokenizer.pad_token_id)
+    batch = Batch(made, 3, tokenizer.pad_token_id)
     policy = Policy(model, temperature)
     for micro in batch.micro_batches:
         logprobs = policy(micro)[0]
@@ -53,7 +53,7 @@ def test_padded_equals_flat_and_rollout_equals_trainer(loaded, temperature):
 @pytest.mark.parametrize("with_entropy", [True, False])
 def test_chunks_change_neither_values_nor_gradients(loaded, with_entropy):
     model, tokenizer = loaded
-    micro = new_batch(rollout(model, tokenizer), 6, tokenizer.pad_token_id).micro_batches[0]
+    micro = Batch(rollout(model, tokenizer), 6, tokenizer.pad_token_id).micro_batches[0]
     results = []
     for chunk in (10_000, 7):
         model.zero_grad()
@@ -68,7 +68,7 @@ def test_chunks_change_neither_values_nor_gradients(loaded, with_entropy):
 def test_entropy_is_that_of_the_distribution(loaded):
     model, tokenizer = loaded
     made = rollout(model, tokenizer, 1)
-    micro = new_batch(made, 1, tokenizer.pad_token_id).micro_batches[0]
+    micro = Batch(made, 1, tokenizer.pad_token_id).micro_batches[0]
     ids = torch.tensor([made[0].prompt + made[0].completion])
     with torch.no_grad():
         entropy = Policy(model)(micro, entropy=True)[1]
@@ -79,7 +79,7 @@ def test_entropy_is_that_of_the_distribution(loaded):
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_the_first_updates_ratio_is_exactly_1(sft_model, stage):  # noqa: F811
     settings = config(batch_size=4, minibatches=1, deepspeed={"stage": stage})
-    engines = build_engines(settings, sft_model)
+    engines = Engines(settings, sft_model)
     decoder = Decoder(engines.policy.model)
     prompts = [prompt_ids(engines.tokenizer, case.prompt) for case in cases(4, 5)]
     params = SamplingParams(48, 1.0, 1.0, 0, (engines.tokenizer.eos_token_id,), engines.tokenizer.pad_token_id)
@@ -87,7 +87,7 @@ def test_the_first_updates_ratio_is_exactly_1(sft_model, stage):  # noqa: F811
         Episode(0, p, r.token_ids, r.logprobs, r.finished)
         for p, r in zip(prompts, decoder.generate(prompts, params), strict=True)
     ]
-    batch = new_batch(made, 2, engines.tokenizer.pad_token_id)
+    batch = Batch(made, 2, engines.tokenizer.pad_token_id)
     batch.advantages = torch.randn_like(batch.sampled) * batch.mask
     batch.returns = torch.randn_like(batch.sampled) * batch.mask
     with engines.as_reference() as reference:
@@ -109,10 +109,10 @@ def test_the_first_updates_ratio_is_exactly_1(sft_model, stage):  # noqa: F811
 
 def test_adapters_off_is_the_reference_and_export_merges_them(sft_model, tmp_path):  # noqa: F811
     settings = config(batch_size=4, minibatches=1, lora={"rank": 4, "alpha": 8})
-    engines = build_engines(settings, sft_model)
+    engines = Engines(settings, sft_model)
     plain, tokenizer = load_model(sft_model)
     made = rollout(plain, tokenizer, 4)
-    batch = new_batch(made, 2, tokenizer.pad_token_id)
+    batch = Batch(made, 2, tokenizer.pad_token_id)
     batch.advantages = torch.randn_like(batch.sampled) * batch.mask
     learner = Learner(settings, engines)
     for step in range(3):
@@ -131,7 +131,7 @@ def test_adapters_off_is_the_reference_and_export_merges_them(sft_model, tmp_pat
 
 
 def test_a_sharded_actor_exports_whole_weights(sft_model, tmp_path):  # noqa: F811
-    engines = build_engines(config(deepspeed={"stage": 3}), sft_model)
+    engines = Engines(config(deepspeed={"stage": 3}), sft_model)
     write_model(engines, tmp_path / "whole")
     first, second = load_model(sft_model)[0].state_dict(), load_model(tmp_path / "whole")[0].state_dict()
     assert first.keys() == second.keys()

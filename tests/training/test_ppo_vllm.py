@@ -20,7 +20,7 @@ from clinical_r1.errors import UserError
 from clinical_r1.generation.decoder import SamplingParams
 from clinical_r1.generation.load import load_model
 from clinical_r1.training.ppo import vllm_rollout
-from clinical_r1.training.ppo.batch import Episode, new_batch
+from clinical_r1.training.ppo.batch import Batch, Episode
 from clinical_r1.training.ppo.config import RolloutConfig
 from clinical_r1.training.ppo.rollout import check_sampler
 from clinical_r1.training.ppo.vllm_rollout import VLLMSampler, read_choice, untie
@@ -176,7 +176,7 @@ def test_the_server_gets_a_head_of_its_own(base_model, tmp_path):
 
 def test_a_server_with_other_weights_ends_the_run():
     rollouts = [Episode(0, [1, 2], [3, 4], [-0.5, -0.5], True), Episode(1, [1], [5], [-0.5], True)]
-    batch = new_batch(rollouts, 2, 0)
+    batch = Batch(rollouts, 2, 0)
     batch.old = batch.sampled + 0.05 * batch.mask
     check_sampler(batch, "vllm")
     for off, said in ((0.2, r"0\.20"), (float("nan"), "nan")):

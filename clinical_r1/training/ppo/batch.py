@@ -76,43 +76,6 @@ class MicroBatch:
         return self.positions.shape[1]
 
 
-@dataclass
-class Batch:
-    """All episodes of a step with their tensors; every process holds the whole, only the forward passes are shared.
-
-    Tensors are (episodes, longest completion).
-    """
-
-    episodes: list[Episode]
-    micro_batches: list[MicroBatch]
-    lengths: Tensor
-    mask: Tensor
-    """1.0 on completion tokens; rows of failed judgements are 0 once scored."""
-    sampled: Tensor
-    """Log-probabilities by the engine that sampled."""
-    old: Tensor
-    """Log-probabilities before the first update, that ratios refer to."""
-    reference: Tensor
-    values: Tensor
-    rewards: Tensor
-    advantages: Tensor
-    returns: Tensor
-    weights: Tensor | None = None
-    """Importance weights of tokens that another engine sampled."""
-    drawn: list[Episode] = field(default_factory=list)
-    """The episodes as they were drawn; others where groups without spread were sampled anew."""
-
-
-def split_groups(episodes: list[Episode], size: int) -> list[list[Episode]]:
-    """The episodes of each prompt, which stand together."""
-    return [episodes[start : start + size] for start in range(0, len(episodes), size)]
-
-
-def has_spread(episodes: list[Episode]) -> bool:
-    """Whether any of them earned more than another one."""
-    return len({episode.score for episode in episodes if episode.score is not None}) > 1
-
-
 def micro_batches(episodes: list[Episode], size: int, pad: int, device: torch.device | str = "cpu") -> list[MicroBatch]:
     """Cut the batch into rows of similar length; composition is fixed for the step, so its numbers are reproducible."""
     order = sorted(range(len(episodes)), key=lambda row: (episodes[row].length, row))
@@ -129,15 +92,39 @@ def micro_batches(episodes: list[Episode], size: int, pad: int, device: torch.de
     return found
 
 
-def new_batch(episodes: list[Episode], size: int, pad: int, device: torch.device | str = "cpu") -> Batch:
-    """Tensors of a fresh rollout."""
-    lengths = torch.tensor([len(e.completion) for e in episodes])
-    longest = int(lengths.max())
-    sampled = torch.tensor([e.logprobs + [0.0] * (longest - len(e.logprobs)) for e in episodes])
-    mask, micros = length_mask(lengths, longest), micro_batches(episodes, size, pad, device)
-    reference, values, rewards, advantages, returns = (torch.zeros_like(sampled) for _ in range(5))
-    known = episodes, micros, lengths, mask, sampled, sampled.clone()
-    return Batch(*known, reference, values, rewards, advantages, returns)
+class Batch:
+    """All episodes of a step with their tensors; every process holds the whole, only the forward passes are shared.
+
+    Tensors are (episodes, longest completion).
+    """
+
+    def __init__(self, episodes: list[Episode], size: int, pad: int, device: torch.device | str = "cpu") -> None:
+        """Of a fresh rollout, in micro-batches of `size`."""
+        self.episodes = self.drawn = episodes
+        """What is trained on, and what was drawn: others where groups without spread were sampled anew."""
+        self.micro_batches = micro_batches(episodes, size, pad, device)
+        self.lengths = torch.tensor([len(e.completion) for e in episodes])
+        longest = int(self.lengths.max())
+        self.mask = length_mask(self.lengths, longest)
+        """1.0 on completion tokens; rows of failed judgements are 0 once scored."""
+        self.sampled = torch.tensor([e.logprobs + [0.0] * (longest - len(e.logprobs)) for e in episodes])
+        """Log-probabilities by the engine that sampled."""
+        self.old = self.sampled.clone()
+        """Log-probabilities before the first update, that ratios refer to."""
+        self.reference, self.values = torch.zeros_like(self.sampled), torch.zeros_like(self.sampled)
+        self.rewards, self.advantages, self.returns = (torch.zeros_like(self.sampled) for _ in range(3))
+        self.weights: Tensor | None = None
+        """Importance weights of tokens that another engine sampled."""
+
+
+def split_groups(episodes: list[Episode], size: int) -> list[list[Episode]]:
+    """The episodes of each prompt, which stand together."""
+    return [episodes[start : start + size] for start in range(0, len(episodes), size)]
+
+
+def has_spread(episodes: list[Episode]) -> bool:
+    """Whether any of them earned more than another one."""
+    return len({episode.score for episode in episodes if episode.score is not None}) > 1
 
 
 def describe(batch: Batch) -> dict[str, float]:

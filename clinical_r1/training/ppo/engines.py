@@ -9,7 +9,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from clinical_r1.atomic import write_text
 from clinical_r1.generation.chat import end_ids
-from clinical_r1.generation.decoder import is_sharded
+from clinical_r1.generation.decoder import gathered, is_sharded
 from clinical_r1.generation.load import load_model, save_model
 from clinical_r1.training import checkpoints
 from clinical_r1.training.checkpoints import Remote
@@ -105,20 +104,44 @@ class Critic(nn.Module):
         return torch.zeros_like(micro.mask).masked_scatter(micro.mask.bool(), values)
 
 
-@dataclass
 class Engines:
-    """Everything with weights."""
+    """Everything with weights: the SFT model as actor, critic and reference, under DeepSpeed."""
 
-    actor: Any
-    """DeepSpeed engine of a Policy."""
-    critic: Any | None
-    """DeepSpeed engine of a Critic; None for runs without one."""
-    reference: Any | None
-    """Frozen Policy (under ZeRO-3 an engine); None where the actor without its adapters is the reference."""
-    tokenizer: Any
-    device: torch.device
-    ends: tuple[int, ...]
-    """Every token that ends an answer."""
+    def __init__(self, config: PPOConfig, model_folder: Path, resharded: bool = False) -> None:
+        """`resharded` as build_config."""
+        import deepspeed
+
+        self.device, sharded = local_device(), config.deepspeed.stage == 3
+        size, accumulation = config.micro_batch_size, config.accumulation(world_size())
+
+        def engine(module: nn.Module, learning_rate: float) -> Any:
+            norm = config.max_grad_norm
+            told = build_config(config.deepspeed, size, accumulation, norm, world_size(), config.dtype, resharded)
+            optimizer = _optimizer(config, [one for one in module.parameters() if one.requires_grad], learning_rate)
+            return deepspeed.initialize(model=module, optimizer=optimizer, config=told, dist_init_required=False)[0]
+
+        model, self.tokenizer = _load(config, model_folder, self.device)
+        self.actor = engine(Policy(model, config.rollout.temperature, config.logits_chunk), config.learning_rate)
+        self.critic: Any | None = None
+        """None for runs without one."""
+        self.reference: Any | None = None
+        """Frozen Policy (under ZeRO-3 an engine); None where the actor without its adapters is the reference."""
+        if config.has_critic:
+            body = _load(config, model_folder, self.device)[0]
+            body = body.get_base_model().base_model if config.lora else body.base_model
+            critic = Critic(body, config.critic.initial_value, sharded).to(self.device)
+            self.critic = engine(critic, config.critic_rate)
+        if config.lora is None:
+            frozen = load_model(model_folder, str(self.device), config.dtype, attn_implementation=config.attention)[0]
+            reference = Policy(frozen.requires_grad_(False), config.rollout.temperature, config.logits_chunk)
+            if sharded:
+                alone = DeepSpeedConfig(stage=3, offload_parameters=config.deepspeed.offload_parameters)
+                told = build_config(alone, size, 1, 0.0, world_size(), config.dtype)
+                reference = deepspeed.initialize(model=reference, config=told, dist_init_required=False)[0]
+            reference.eval()
+            self.reference = reference
+        self.ends = end_ids(self.tokenizer, self.policy.causal)
+        """Every token that ends an answer."""
 
     @property
     def policy(self) -> Policy:
@@ -140,37 +163,6 @@ class Engines:
         for name, engine in (("actor", self.actor), ("critic", self.critic)):
             if engine is not None:
                 yield name, engine, any(not parameter.requires_grad for parameter in engine.module.parameters())
-
-
-def build_engines(config: PPOConfig, model_folder: Path, resharded: bool = False) -> Engines:
-    """Load the SFT model three times (actor, critic, reference) and start the engines; `resharded` as build_config."""
-    import deepspeed
-
-    device, sharded = local_device(), config.deepspeed.stage == 3
-    size, accumulation = config.micro_batch_size, config.accumulation(world_size())
-
-    def engine(module: nn.Module, learning_rate: float) -> Any:
-        norm = config.max_grad_norm
-        told = build_config(config.deepspeed, size, accumulation, norm, world_size(), config.dtype, resharded)
-        optimizer = _optimizer(config, [one for one in module.parameters() if one.requires_grad], learning_rate)
-        return deepspeed.initialize(model=module, optimizer=optimizer, config=told, dist_init_required=False)[0]
-
-    model, tokenizer = _load(config, model_folder, device)
-    actor = engine(Policy(model, config.rollout.temperature, config.logits_chunk), config.learning_rate)
-    critic = reference = None
-    if config.has_critic:
-        body = _load(config, model_folder, device)[0]
-        body = body.get_base_model().base_model if config.lora else body.base_model
-        critic = engine(Critic(body, config.critic.initial_value, sharded).to(device), config.critic_rate)
-    if config.lora is None:
-        frozen = load_model(model_folder, str(device), config.dtype, attn_implementation=config.attention)[0]
-        reference = Policy(frozen.requires_grad_(False), config.rollout.temperature, config.logits_chunk).eval()
-        if sharded:
-            alone = DeepSpeedConfig(stage=3, offload_parameters=config.deepspeed.offload_parameters)
-            told = build_config(alone, size, 1, 0.0, world_size(), config.dtype)
-            reference = deepspeed.initialize(model=reference, config=told, dist_init_required=False)[0]
-            reference.eval()
-    return Engines(actor, critic, reference, tokenizer, device, end_ids(tokenizer, actor.module.causal))
 
 
 def _load(config: PPOConfig, folder: Path, device: torch.device) -> tuple[Any, Any]:
@@ -197,15 +189,10 @@ def _optimizer(config: PPOConfig, parameters: list[nn.Parameter], learning_rate:
 
 
 def update(engine: Any, losses: Iterator[Tensor]) -> float | None:
-    """One optimizer step over the losses of this process's micro-batches; returns the gradient norm before clipping.
-
-    None where DeepSpeed does not tell the norm (float32 at stage 0).
-
-    Losses are sums over tokens divided by the step's constant; processes add up (DeepSpeed averages, so the caller's
-    constant leaves out the number of processes).
-    """
+    """One optimizer step over the losses of this process's micro-batches, sums over tokens divided by the step's
+    constant; the gradient norm before clipping, None where DeepSpeed does not tell it (float32 at stage 0)."""
     for loss in losses:
-        engine.backward(loss * world_size(), scale_wrt_gas=False)
+        engine.backward(loss * world_size(), scale_wrt_gas=False)  # DeepSpeed averages, and processes are to add up
         engine.step()
     norm = engine.get_global_grad_norm()
     return None if norm is None else float(norm)
@@ -299,9 +286,7 @@ def _plain(policy: Policy) -> Any:
     model, causal = policy.model, policy.causal
     if causal is model and not is_sharded(model):
         return model
-    import deepspeed
-
-    with deepspeed.zero.GatheredParameters([p for p in model.parameters() if hasattr(p, "ds_id")]):
+    with gathered(model.parameters()):
         if rank() != 0:
             return None
         weights = causal.state_dict() if causal is model else merged_state(model)

@@ -17,7 +17,6 @@ from clinical_r1.training.ppo.batch import (
     PromptSet,
     draw_order,
     has_spread,
-    new_batch,
     put,
     split_groups,
     stream_seeds,
@@ -87,7 +86,7 @@ class Collector:
 
     def _batch_of(self, episodes: list[Episode]) -> Batch:
         engines = self.engines
-        return new_batch(episodes, self.config.micro_batch_size, engines.tokenizer.pad_token_id, engines.device)
+        return Batch(episodes, self.config.micro_batch_size, engines.tokenizer.pad_token_id, engines.device)
 
     def critic_batch(self, saved: dict[str, Any]) -> Batch:
         """The batch of `critic_state`; it has nothing that the policy would learn from."""

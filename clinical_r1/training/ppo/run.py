@@ -117,7 +117,7 @@ def main() -> None:
 def train(job: PPOJob, stop: StopRequest) -> None:
     """The whole job in this process group: claim the state folder, train, export, leave `result.json`."""
     from clinical_r1.generation.decoder import Decoder
-    from clinical_r1.training.ppo.engines import build_engines, export, fit_newest
+    from clinical_r1.training.ppo.engines import Engines, export, fit_newest
     from clinical_r1.training.ppo.probe import probe_judge
     from clinical_r1.training.ppo.scoring import JudgeThread
     from clinical_r1.training.ppo.trainer import Trainer
@@ -127,7 +127,7 @@ def train(job: PPOJob, stop: StopRequest) -> None:
     remote = claim_state(job, job.state_dir)
     config, rollout = job.config, job.config.rollout
     check_here(config, job.model, world_size(), job.state_dir)
-    engines = build_engines(config, job.model, fit_newest(job.state_dir))
+    engines = Engines(config, job.model, fit_newest(job.state_dir))
     served = rollout.engine == "vllm"
     sampler: Any = VLLMSampler(rollout, engines, job.state_dir) if served else None
     sampler = sampler or Decoder(engines.policy.model, rollout.batch_tokens)
