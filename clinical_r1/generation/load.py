@@ -56,7 +56,7 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: str = "float32", 
         options.pop("attn_implementation")  # transformers' choice too, but for architectures that cannot (Gemma 2)
     told = options | {"dtype": dtype, "local_files_only": True, "output_loading_info": True}
     try:
-        model, loading = AutoModelForCausalLM.from_pretrained(folder, **told)  # type: ignore[misc]
+        found: Any = AutoModelForCausalLM.from_pretrained(folder, **told)
     except (SafetensorError, EOFError) as error:
         reason = type(error).__name__
         raise UserError(f"{folder}: the weights cannot be read ({reason}); copy the model again") from None
@@ -66,6 +66,7 @@ def load_model(folder: Path | str, device: str = "cpu", dtype: str = "float32", 
         if "ignore_mismatched_sizes" in str(error):
             raise UserError(f"{folder}: the sizes in config.json are not those of its weights; copy it again") from None
         raise UserError(f"{folder}: transformers cannot load it: {_first_line(error)}") from None
+    model, loading = found
     if loading["missing_keys"]:  # transformers would draw them at random and go on
         raise UserError(
             f"{folder}: {len(loading['missing_keys'])} weights are not in its files "
