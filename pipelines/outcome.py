@@ -43,7 +43,10 @@ def publish_train(name: str, run_dir: Path, runs_dir: Path, console: Console) ->
     for part, label in (("sft", "sft"), ("ppo", summary["algorithm"].lower())):
         found = summary[part]
         thought = f"{found['reasoning_rate']:.0%}, mean thought {found['mean_reasoning_tokens']:.0f} tokens"
-        console.print(f"{label}: {_rate(found)} of {found['n']}, thinks and then answers in {thought}")
+        rate = "accuracy {accuracy:.3f}"
+        if "accuracy" not in found:
+            rate = "lower bound {lower_bound:.3f} ({undecided_share:.1%} undecided, no judge was asked)"
+        console.print(f"{label}: {rate.format(**found)} of {found['n']}, thinks and then answers in {thought}")
     if summary["learning"]["said"]:
         console.print(summary["learning"]["said"], style="yellow")
     console.print(f"paired McNemar p = {summary['mcnemar_p']:.2g}")
@@ -98,13 +101,6 @@ PUBLISH: dict[str, Callable[[str, Path, Path, Console], None]] = {
     "experiments": publish_experiment,
 }
 """By pipeline; the experiments have one together."""
-
-
-def _rate(found: dict[str, Any]) -> str:
-    """Accuracy, or the lower bound that stands in its place."""
-    if "accuracy" in found:
-        return f"accuracy {found['accuracy']:.3f}"
-    return f"lower bound {found['lower_bound']:.3f} ({found['undecided_share']:.1%} undecided, no judge was asked)"
 
 
 def _artifact_folders(run_dir: Path) -> dict[str, Path]:

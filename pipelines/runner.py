@@ -133,12 +133,11 @@ def _run(name: str, request: Request, runs_dir: Path) -> _Ready:
         from clinical_r1.records.run import read_cases
 
         key = read_cases(config.records)  # as the records step will make them
-    resolved = resolve(name, config, sources, state_dir, samples, str(runs_dir))
-    arguments = dict(resolved.arguments)
+    config, arguments = resolve(name, config, sources, state_dir, samples, str(runs_dir))
     if name not in CONFIGS:
         asked = {one: request.parameters[one] for one in ("model_name", "models_uri") if request.parameters.get(one)}
         arguments |= {"models_uri": str(runs_dir / "models"), **asked}
-    return _Ready(resolved.config, arguments, state_dir, held, wanted, key)
+    return _Ready(config, arguments, state_dir, held, wanted, key)
 
 
 def _with_case_files(config: RunConfig, request: Request) -> RunConfig:

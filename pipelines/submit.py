@@ -20,16 +20,9 @@ from pydantic import BaseModel
 
 from clinical_r1.cluster.nodes import ENDPOINT_KEYS
 from clinical_r1.errors import UserError, near_miss
+from clinical_r1.runs import resolve
 from clinical_r1.runs.config import CONFIG_FOLDER
 from clinical_r1.runs.form import WHOLE, assembled, check_placed, default_preset, model_of, overrides_of, settle
-from clinical_r1.runs.resolve import (
-    audit_document,
-    check_keys,
-    check_state_dir,
-    check_teacher,
-    settle_audit,
-    state_dir_of,
-)
 from clinical_r1.settings import Document, read_value
 from pipelines.placement import Placement
 from pipelines.registry import EXPERIMENTS, cluster_form, pipeline_of
@@ -150,23 +143,23 @@ def submission(pipeline: str, config: str, options: list[str], params: list[str]
     given = _converted(pipeline, params)
     if pipeline == "audit":
         store = {} if "store" in given or config or options else {"store": "s3://BUCKET/audit"}
-        audit = settle_audit(config, store | given, options)
-        check_keys(audit, ENDPOINT_KEYS)
-        return given | {"overrides": _plain(audit_document(config, given, options))}, audit
+        audit = resolve.settle_audit(config, store | given, options)
+        resolve.check_keys(audit, ENDPOINT_KEYS)
+        return given | {"overrides": _plain(resolve.audit_document(config, given, options))}, audit
     kind = pipeline_of(pipeline)
     pipeline = subject(pipeline, given)
     if config and "preset" in given:
         raise UserError(f"--param preset={given['preset']}: --config {config} is given too: keep one of them")
     preset, option = config or given.pop("preset", "") or default_preset(pipeline), "--config" if config else "preset"
     run = settle(pipeline, preset, given, options, option)
-    check_state_dir(given.get("state_dir", ""))
-    check_teacher(run)
-    check_keys(run, ENDPOINT_KEYS)
+    resolve.check_state_dir(given.get("state_dir", ""))
+    resolve.check_teacher(run)
+    resolve.check_keys(run, ENDPOINT_KEYS)
     if (CONFIG_FOLDER / f"{preset}.yaml").is_file():
         document = Document().join(overrides_of(given.get("overrides", {})), "overrides").set(*options)
     else:
         document, preset = assembled(pipeline, preset, given, options, option), WHOLE
-    told = {"preset": preset, "state_dir": state_dir_of(pipeline, run)}
+    told = {"preset": preset, "state_dir": resolve.state_dir_of(pipeline, run)}
     told |= {"experiment": pipeline} if kind == EXPERIMENTS else {}
     return told | given | {"overrides": _plain(document)}, run
 

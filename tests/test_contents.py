@@ -46,7 +46,7 @@ def _arguments(setting: str, place: Path) -> dict[str, Any]:
     if setting == "sft.dpo.completions":
         options.append(f"sft.dpo.cases={__file__}")
     config = load_config("demo", options)
-    return resolve("train", config, "hash", place.parent, place.parent, str(place.parent)).arguments
+    return resolve("train", config, "hash", place.parent, place.parent, str(place.parent))[1]
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -69,7 +69,7 @@ def test_other_graded_answers_are_another_audit(tmp_path: Path) -> None:
 
     def arms() -> list[dict[str, str]]:
         config = settle("audit-verifier", options=[f"experiment.labelled={labelled}"])
-        return resolve("audit-verifier", config, "hash", tmp_path, tmp_path, "").arguments["arms"]
+        return resolve("audit-verifier", config, "hash", tmp_path, tmp_path, "")[1]["arms"]
 
     labelled.write_text("{}\n", encoding="utf-8")
     before = arms()

@@ -36,7 +36,7 @@ def test_a_late_setting_changes_the_arguments_of_its_own_step_only(tmp_path: Pat
     def arguments(*overrides: str) -> dict[str, object]:
         config = load_config("demo", list(overrides))
         state = tmp_path / state_name(config, "hash")
-        return resolve("train", config, "hash", state, tmp_path, str(tmp_path)).arguments
+        return resolve("train", config, "hash", state, tmp_path, str(tmp_path))[1]
 
     before, after = arguments(), arguments("report.samples=0")
     assert [name for name in before if before[name] != after[name]] == ["report"]

@@ -22,17 +22,8 @@ from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.records.run import prepare
 from clinical_r1.rewards import reward_table
-from clinical_r1.runs.config import (
-    ARMS_AT_ONCE,
-    AblateRewards,
-    AblateRl,
-    AuditVerifier,
-    CompareAlgorithms,
-    CompareSynthesizers,
-    CrossLanguage,
-    ExperimentConfig,
-    HeldOutSite,
-)
+from clinical_r1.runs import config as runs
+from clinical_r1.runs.config import ARMS_AT_ONCE, ExperimentConfig
 from clinical_r1.runs.sources import as_argument, fetched
 from clinical_r1.schema import first_problem, write_jsonl
 from clinical_r1.settings import Names
@@ -180,14 +171,14 @@ def _reinforced(
     return arm, Training(start="reference", ppo=ppo), _trial(config), state
 
 
-def ablate_rl(config: ExperimentConfig[AblateRl], local: Local) -> Design:
+def ablate_rl(config: ExperimentConfig[runs.AblateRl], local: Local) -> Design:
     """SFT against SFT + RL: one arm a seed."""
     label = config.ppo.reward_table if isinstance(config.ppo.reward_table, str) else "custom"
     runs = [config.ppo.model_copy(update={"seed": seed}) for seed in config.experiment.seeds]
     return Design([_reinforced(config, local, ppo, label) for ppo in runs], Training(sft=config.sft))
 
 
-def ablate_rewards(config: ExperimentConfig[AblateRewards], local: Local) -> Design:
+def ablate_rewards(config: ExperimentConfig[runs.AblateRewards], local: Local) -> Design:
     """Reward tables against each other: one arm a table and seed."""
     arms = []
     for table in config.experiment.tables:
@@ -198,7 +189,7 @@ def ablate_rewards(config: ExperimentConfig[AblateRewards], local: Local) -> Des
     return Design(arms, Training(sft=config.sft))
 
 
-def compare_algorithms(config: ExperimentConfig[CompareAlgorithms], local: Local) -> Design:
+def compare_algorithms(config: ExperimentConfig[runs.CompareAlgorithms], local: Local) -> Design:
     """PPO, GRPO, RLOO: one arm an algorithm and seed. PPO's are those of ablate-rl."""
     arms = []
     for algorithm in config.experiment.algorithms:
@@ -212,7 +203,7 @@ def compare_algorithms(config: ExperimentConfig[CompareAlgorithms], local: Local
     return Design(arms, Training(sft=config.sft))
 
 
-def compare_synthesizers(config: ExperimentConfig[CompareSynthesizers], local: Local) -> Design:
+def compare_synthesizers(config: ExperimentConfig[runs.CompareSynthesizers], local: Local) -> Design:
     """Another endpoint writes the traces of the same cases: one arm a seed of the model that they teach."""
     update: dict[str, Any] = {"synthesizer": config.experiment.rival, "name": f"{config.synthesis.name}-rival"}
     if config.synthesis.judge is None:
@@ -227,7 +218,7 @@ def compare_synthesizers(config: ExperimentConfig[CompareSynthesizers], local: L
     return Design(arms, Training(sft=config.sft), ArmsData(synthesis=rival), _arm_state(local, *written))
 
 
-def cross_language(config: ExperimentConfig[CrossLanguage], local: Local) -> Design:
+def cross_language(config: ExperimentConfig[runs.CrossLanguage], local: Local) -> Design:
     """Base model x training language, on patients written in both languages. The bilingual base is the reference that
     the other experiments share; the other base knows no language."""
     settings, arms = config.experiment, []
@@ -243,7 +234,7 @@ def cross_language(config: ExperimentConfig[CrossLanguage], local: Local) -> Des
     return Design(arms, Training(sft=config.sft), data, _arm_state(local, "twins", local.twins_sha256))
 
 
-def held_out_site(config: ExperimentConfig[HeldOutSite], local: Local) -> Design:
+def held_out_site(config: ExperimentConfig[runs.HeldOutSite], local: Local) -> Design:
     """Without the site (the reference), with it, and without it but with some of its test cases."""
     settings, leak = config.experiment, None
     without = Selection(without_sites=[settings.site], limit=settings.traces)
@@ -261,7 +252,7 @@ def held_out_site(config: ExperimentConfig[HeldOutSite], local: Local) -> Design
     return Design(arms, Training(select=without, sft=config.sft), data, report=HeldOutReport, further=further)
 
 
-def audit_verifier(config: ExperimentConfig[AuditVerifier], local: Local) -> Design:
+def audit_verifier(config: ExperimentConfig[runs.AuditVerifier], local: Local) -> Design:
     """One arm a judge; nothing is trained."""
     settings, arms, labelled = config.experiment, [], _labelled(config, local)
     for name, judge in settings.judges.items():
@@ -276,7 +267,7 @@ def _endpoints(config: ExperimentConfig[Any]) -> str:
     return json.dumps({name: one.model_dump(mode="json") for name, one in config.endpoints.items()})
 
 
-def _labelled(config: ExperimentConfig[AuditVerifier], local: Local) -> Path:
+def _labelled(config: ExperimentConfig[runs.AuditVerifier], local: Local) -> Path:
     """The graded answers: the user's, or simulated ones."""
     settings = config.experiment
     if settings.labelled:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -46,14 +46,6 @@ OUTPUTS: dict[str, Any] = {
     "arms": [],
 }
 """What the configure step hands out, with what it is where a pipeline has no use for it."""
-
-
-class Resolved(NamedTuple):
-    """What a run is told, and what a person may want to read of it."""
-
-    config: RunConfig
-    arguments: dict[str, Any]
-    """Arguments of the pipeline's steps; which ones, its definition says."""
 
 
 def check_files(config: RunConfig) -> None:
@@ -139,9 +131,12 @@ def simulated_argument(config: RunConfig) -> str:
     return json.dumps(found, sort_keys=True) if found else ""
 
 
-def resolve(pipeline: str, config: RunConfig, sources: str, state_dir: Path, samples: Path, datasets: str) -> Resolved:
-    """Say what each step is told. `sources` is the hash of the records (`with_world` has put them in), `samples` a
-    folder for what is sampled from the simulated world, `datasets` one for traces at an immutable address."""
+def resolve(
+    pipeline: str, config: RunConfig, sources: str, state_dir: Path, samples: Path, datasets: str
+) -> tuple[RunConfig, dict[str, Any]]:
+    """The whole configuration, and what it tells the steps. `sources` is the hash of the records (`with_world` has put
+    them in), `samples` a folder for what is sampled from the simulated world, `datasets` one for traces at an immutable
+    address."""
     config = with_traces(with_window(config))
     shared = {"sources_sha256": sources, "state_dir": str(state_dir), "code_version": code_version(), "simulator": ""}
     if isinstance(config, ExperimentConfig):
@@ -151,7 +146,7 @@ def resolve(pipeline: str, config: RunConfig, sources: str, state_dir: Path, sam
             records = with_world(aside, samples).records
             config = config.model_copy(update={"experiment": settings.model_copy(update={"records": records})})
             twins = fingerprint(records.sources, "experiment.records.sources")
-        return Resolved(config, arguments_of_arms(pipeline, config, Local(samples, state_dir, twins)) | shared)
+        return config, arguments_of_arms(pipeline, config, Local(samples, state_dir, twins)) | shared
     config = with_later(config)
     arguments: dict[str, Any] = {name: as_argument(getattr(config, name), name=name) for name in _TRAIN}
     for name in ("sft", "gate"):  # they take the base model by its place, which says nothing of its content
@@ -160,7 +155,7 @@ def resolve(pipeline: str, config: RunConfig, sources: str, state_dir: Path, sam
     arguments["shards"] = [f"{index}/{config.shards}" for index in range(config.shards)]
     told = {name: getattr(config, name).model_dump(mode="json") for name in _PUBLISHED}
     arguments["settings"] = json.dumps(told, sort_keys=True, ensure_ascii=False)
-    return Resolved(config, arguments | shared)
+    return config, arguments | shared
 
 
 def configure_run(pipeline: str, filled: dict[str, Any]) -> tuple[tuple[Any, ...], str]:
@@ -176,9 +171,9 @@ def configure_run(pipeline: str, filled: dict[str, Any]) -> tuple[tuple[Any, ...
     state = Path(filled["state_dir"] or state_dir_of(pipeline, config))
     samples, datasets = Path(STATE_MOUNT, "simulated-records"), f"{STATE_MOUNT}/datasets"
     config = with_world(config, samples)
-    resolved = resolve(pipeline, config, fingerprint(config.records.sources), state, samples, datasets)
-    told = {**OUTPUTS, **resolved.arguments, "simulator": simulated_argument(resolved.config)}
-    sources, settings = resolved.config.records.sources, shown(resolved.config)
+    config, told = resolve(pipeline, config, fingerprint(config.records.sources), state, samples, datasets)
+    told = {**OUTPUTS, **told, "simulator": simulated_argument(config)}
+    sources, settings = config.records.sources, shown(config)
     # A page for the dashboard, without the text of any record.
     known = {"told": told, "sources": sources, "parameters": filled_in(filled), "settings": settings}
     return tuple(told[name] for name in OUTPUTS), render("run.md.j2", pipeline=pipeline, **known)
