@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from clinical_r1.evaluation.answer import Job, LocalAnswerer, answer_by_endpoint
+from clinical_r1.evaluation.answer import LocalAnswerer, answer_by_endpoint
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.schema import Case, write_jsonl
@@ -52,11 +52,10 @@ def local(count: int, new_tokens: int, batch: int, folder: Path) -> dict[str, fl
     config = EvaluationConfig(max_new_tokens=new_tokens, batch_rows=count)
     answerer = LocalAnswerer(config, folder / "model")
     model, tokenizer = answerer.decoder.model, answerer.tokenizer
-    jobs = [Job(case, 0) for case in cases]
+    jobs = [(case, 0) for case in cases]
     answerer.answer(jobs[:2])
     start = time.perf_counter()
-    rows = answerer.answer(jobs)
-    ours = sum(row.reasoning_tokens + row.answer_tokens for row, _ in rows) / (time.perf_counter() - start)
+    ours = sum(tokens for _, _, tokens in answerer.answer(jobs)) / (time.perf_counter() - start)
 
     def hf(chunk: list[Case]) -> int:
         prompts = [prompt_ids(tokenizer, case.prompt) for case in chunk]
@@ -83,7 +82,6 @@ async def _serve(latency: float) -> None:
     choice = {"index": 0, "finish_reason": "stop", "message": reply}
     usage = {"prompt_tokens": 20, "completion_tokens": 12, "total_tokens": 32}
     body = {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
-
     content = json.dumps(body).encode()
 
     async def chat(request: web.BaseRequest) -> web.Response:

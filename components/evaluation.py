@@ -20,7 +20,7 @@ def evaluate_model(
     from pathlib import Path
 
     from clinical_r1.evaluation.config import EvaluationConfig
-    from clinical_r1.evaluation.judging.agreement import of_judges, show
+    from clinical_r1.evaluation.judging.audit import of_judges, show
     from clinical_r1.evaluation.run import evaluate
     from clinical_r1.simulator.beside import simulated
     from clinical_r1.step import load_settings, publish_metrics, record_step

@@ -102,8 +102,7 @@ def evaluate_arm(
     """
     from pathlib import Path
 
-    from clinical_r1.evaluation.judging.agreement import of_audit, of_judges, show
-    from clinical_r1.evaluation.judging.audit import audit_judge
+    from clinical_r1.evaluation.judging.audit import audit_judge, of_audit, of_judges, show
     from clinical_r1.evaluation.run import evaluate
     from clinical_r1.runs.arms import Trial
     from clinical_r1.simulator.beside import simulated

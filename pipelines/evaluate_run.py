@@ -10,9 +10,8 @@ from rich.console import Console
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.baselines import baselines
-from clinical_r1.evaluation.benchmarks.registry import CASES, CLOSED, OPEN, RUBRIC, find
-from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.evaluation.benchmarks import CASES, CLOSED, OPEN, RUBRIC, find
+from clinical_r1.evaluation.config import EvaluationConfig, baselines
 from clinical_r1.evaluation.inputs import BENCHMARK, PREDICTIONS, read_evaluated, sample_of
 from clinical_r1.evaluation.measure.compare import PairedResult, compare, rubric_difference
 from clinical_r1.evaluation.measure.metrics import Metrics, measure

@@ -50,6 +50,7 @@ DATA = (
     "clinical_r1/privacy/names_zh.yaml",
     "clinical_r1/privacy/numbers.yaml",
     "clinical_r1/evaluation/baselines.yaml",
+    "clinical_r1/evaluation/grounding.yaml",
     "clinical_r1/llm/providers.yaml",
     "clinical_r1/simulator/judge.yaml",
     "clinical_r1/evaluation/experiments/words.yaml",

@@ -1,18 +1,82 @@
-"""What an evaluation is told: how to sample, and who judges."""
+"""What an evaluation is told: how to sample, who judges, and in whose words cases are asked.
 
+Published models by name are in `baselines.yaml`: how they are asked and how their answers are drawn, as their
+publishers state it, each value with its source; the weights, or an endpoint that serves them, are the user's. The same
+words may be put to any model (`prompt`), so that a table compares models and not prompts.
+"""
+
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+import yaml
+from pydantic import AfterValidator, Field, model_validator
 
 from clinical_r1.dialects import AUTO, checked_name
 from clinical_r1.errors import Strict
-from clinical_r1.evaluation.baselines import OURS, baseline, settings_of
 from clinical_r1.privacy.crossing import CrossingPolicy
 from clinical_r1.sampling import Sampling
 from clinical_r1.settings import Seed
 from clinical_r1.verifier.config import JudgeConfig
 
-Share = Annotated[float, Field(ge=0, le=1)]
+OURS = "ours"
+"""The prompt that training teaches: `Case.prompt`."""
+
+
+class Words(Strict):
+    """What a model is asked; an empty text is ours."""
+
+    system: str = ""
+    """The system message."""
+    open: str = ""
+    """An open question, with {question}."""
+    closed: str = ""
+    """A question with choices, with {question}, {options} and perhaps {letters}."""
+    option: str = "{letter}. {text}"
+    """One of the choices."""
+
+
+class Baseline(Strict):
+    """One published model."""
+
+    about: str
+    """What it is, in a line."""
+    model: str
+    """Its id where its weights are published, or at its maker's endpoint."""
+    prompt: Words = Field(default_factory=Words)
+    """How it is asked."""
+    decoding: dict[str, int | float]
+    """How answers are drawn: settings of an evaluation by their names there."""
+    thinking: str = AUTO
+    """Its dialect (clinical_r1/dialects.py)."""
+    source: list[str] = Field(min_length=1)
+    """Where the values above stand."""
+    unstated: str = ""
+    """What its publisher does not say."""
+
+
+@cache
+def baselines() -> dict[str, Baseline]:
+    """Every baseline by name."""
+    rows = yaml.safe_load(Path(__file__).with_name("baselines.yaml").read_text(encoding="utf-8"))
+    return {name: Baseline.model_validate(row) for name, row in rows.items()}
+
+
+def baseline(name: str) -> Baseline:
+    """A baseline; ValueError for an unknown name."""
+    if name not in baselines():
+        raise ValueError(f"{name!r} is no baseline; use one of {', '.join(baselines())}")
+    return baselines()[name]
+
+
+def words(prompt: str) -> Words:
+    """The words of a `prompt` setting; ValueError for an unknown one."""
+    return Words() if prompt == OURS else baseline(prompt).prompt
+
+
+def _known_words(prompt: str) -> str:
+    words(prompt)
+    return prompt
 
 
 class EvaluationConfig(Strict):
@@ -32,7 +96,7 @@ class EvaluationConfig(Strict):
     baseline: str = ""
     """A published model (clinical_r1/evaluation/baselines.yaml): sets prompt, decoding and dialect as its publisher
     states them, where they are not set beside it."""
-    prompt: str = OURS
+    prompt: Annotated[str, AfterValidator(_known_words)] = OURS
     """In whose words cases are asked: ours (what training teaches), or those of a baseline."""
     ranked: int = Field(0, ge=0)
     """Diagnoses that an open question is asked for, the most likely one first; each is judged, and counted is whether
@@ -58,7 +122,7 @@ class EvaluationConfig(Strict):
     """Where a local checkpoint runs: cpu, cuda, cuda:1."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Of a local checkpoint's weights; auto is what the folder says."""
-    thinking: str = AUTO
+    thinking: Annotated[str, AfterValidator(checked_name)] = AUTO
     """How a local model marks its thoughts (a name of clinical_r1/dialects.py); auto asks its chat template, and where
     that does not say, each answer. Of an endpoint its own entry says it."""
     system_prompt: str = ""
@@ -87,19 +151,8 @@ class EvaluationConfig(Strict):
     def _as_published(cls, data: Any) -> Any:
         if not isinstance(data, dict) or not data.get("baseline"):
             return data
-        return settings_of(str(data["baseline"])) | data
-
-    @field_validator("prompt")
-    @classmethod
-    def _known_words(cls, value: str) -> str:
-        if value != OURS:
-            baseline(value)
-        return value
-
-    @field_validator("thinking")
-    @classmethod
-    def _a_dialect(cls, value: str) -> str:
-        return checked_name(value)
+        name = str(data["baseline"])
+        return {"prompt": name, "thinking": baseline(name).thinking, **baseline(name).decoding, **data}
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:

@@ -7,6 +7,7 @@ a lower bound under that name, never as an accuracy, and an answer without a ver
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,12 +26,8 @@ if TYPE_CHECKING:
     from inspect_ai.log import EvalSample
     from inspect_ai.scorer import Score
 
-Form = Literal["inspect", "lm-eval"]
-JUDGES = {"reward_judge": "verdict", "independent_judge": "independent"}
-"""Name of a scorer -> field of a prediction."""
 
-
-def export(folder: Path, form: Form, out: Path) -> list[Path]:
+def export(folder: Path, form: Literal["inspect", "lm-eval"], out: Path) -> list[Path]:
     """Write a finished evaluation in another tool's form; returns the files."""
     done = read_evaluated(folder)
     path = Path(folder) / METRICS
@@ -43,29 +40,16 @@ def export(folder: Path, form: Form, out: Path) -> list[Path]:
     return {"inspect": write_inspect, "lm-eval": write_lm_eval}[form](done, metrics, out)
 
 
-def shares(metrics: Metrics) -> Iterator[tuple[str, Accuracy]]:
-    """The scorers that graded something, each with its share."""
-    if not metrics.points_alone:
-        yield "reward_judge", metrics.overall
-    if metrics.overall.independent is not None:
-        yield "independent_judge", metrics.overall.independent
-
-
-def named(share: Accuracy) -> str:
-    """`accuracy`, or `lower_bound` where answers are undecided."""
-    return share.kind.replace(" ", "_")
-
-
-def standard_error(share: Accuracy) -> float:
-    """Of a share; from the bootstrap's interval where patients or samples repeat."""
-    if share.cluster_low is not None and share.cluster_high is not None:
-        return (share.cluster_high - share.cluster_low) / (2 * 1.96)
-    return math.sqrt(share.share * (1 - share.share) / max(1, share.n - share.unscored - 1))
-
-
-def drawn(metrics: Metrics) -> dict[str, Any]:
-    """How the answers were drawn; nothing where the endpoint decided that itself."""
-    return metrics.decoding.model_dump(mode="json") if metrics.decoding else {}
+def _shares(metrics: Metrics) -> Iterator[tuple[str, Accuracy, str, float]]:
+    """The scorers that graded something, each with its share, what that is (`accuracy`, or `lower_bound` where answers
+    are undecided) and its standard error: from the bootstrap's interval where patients or samples repeat."""
+    graded = (None if metrics.points_alone else metrics.overall), metrics.overall.independent
+    for judge, share in zip(("reward_judge", "independent_judge"), graded, strict=True):
+        if share is not None:
+            error = math.sqrt(share.share * (1 - share.share) / max(1, share.n - share.unscored - 1))
+            if share.cluster_low is not None and share.cluster_high is not None:
+                error = (share.cluster_high - share.cluster_low) / (2 * 1.96)
+            yield judge, share, share.kind.replace(" ", "_"), error
 
 
 def write_inspect(done: Evaluated, metrics: Metrics, out: Path) -> list[Path]:
@@ -76,14 +60,14 @@ def write_inspect(done: Evaluated, metrics: Metrics, out: Path) -> list[Path]:
         raise UserError("--as inspect needs inspect_ai: pip install 'clinical-r1[inspect]'") from None
     cases = {case.id: case for case in done.cases}
     name, now = done.config.benchmark or "cases", datetime.now(UTC).isoformat(timespec="seconds")
+    drawn = metrics.decoding.model_dump(mode="json") if metrics.decoding else {}
     scores = [
         log.EvalScore(
             name=judge, scorer=judge, scored_samples=share.n - share.unscored, unscored_samples=share.unscored,
-            metrics={m: log.EvalMetric(name=m, value=v) for m, v in
-                     ((named(share), share.share), ("stderr", standard_error(share)))},
+            metrics={m: log.EvalMetric(name=m, value=v) for m, v in ((kind, share.share), ("stderr", error))},
             metadata={"interval_95": list(share.interval), "undecided": share.undecided},
         )
-        for judge, share in shares(metrics)
+        for judge, share, kind, error in _shares(metrics)
     ]  # fmt: skip
     if rubric := metrics.rubric:
         value = {"mean": log.EvalMetric(name="mean", value=rubric.mean)}
@@ -94,18 +78,18 @@ def write_inspect(done: Evaluated, metrics: Metrics, out: Path) -> list[Path]:
         created=now, task=name, model=done.name, config=log.EvalConfig(epochs=done.config.samples),
         dataset=log.EvalDataset(name=name, samples=len(cases), sample_ids=list(cases)),
         model_generate_config=model.GenerateConfig(
-            **{name: drawn(metrics).get(name) for name in ("temperature", "top_p", "max_tokens")}
+            **{name: drawn.get(name) for name in ("temperature", "top_p", "max_tokens")}
         ),
         packages={"clinical-r1": __version__},
-        metadata={"weights_sha256": metrics.weights, "notes": metrics.notes, "decoding": drawn(metrics),
+        metadata={"weights_sha256": metrics.weights, "notes": metrics.notes, "decoding": drawn,
                   "prompt": done.config.prompt, "outcomes": metrics.outcomes},
     )  # fmt: skip
     samples = [_inspect_sample(cases[row.case_id], row, done.name) for row in done.predictions]
-    n = len(samples)
-    results = log.EvalResults(total_samples=n, completed_samples=n, scores=scores)
+    results = log.EvalResults(total_samples=len(samples), completed_samples=len(samples), scores=scores)
     path = out / f"{name}.eval"
-    whole = log.EvalLog(status="success", eval=spec, results=results, samples=samples)
-    log.write_eval_log(whole, str(path), format="eval")
+    log.write_eval_log(
+        log.EvalLog(status="success", eval=spec, results=results, samples=samples), str(path), format="eval"
+    )
     path.chmod(0o600)
     return [path]
 
@@ -115,18 +99,13 @@ def _inspect_sample(case: Case, row: Prediction, model_name: str) -> "EvalSample
     from inspect_ai.scorer import Score
 
     said = {"user": model.ChatMessageUser, "assistant": model.ChatMessageAssistant, "system": model.ChatMessageSystem}
-    asked = [
-        *(said[turn.role](content=turn.content) for turn in case.turns),
-        model.ChatMessageUser(content=case.problem),
-    ]
+    asked = [said[turn.role](content=turn.content) for turn in case.turns]
+    asked.append(model.ChatMessageUser(content=case.problem))
     content = [*([model.ContentReasoning(reasoning=row.thinking)] if row.thinking else []),
                model.ContentText(text=row.response)]  # fmt: skip
     output = model.ModelOutput.from_content(model_name, content)
-    scores: dict[str, Score] = {}
-    for judge, field in JUDGES.items():
-        verdict: Verdict | None = getattr(row, field)
-        if verdict is not None:
-            scores[judge] = _inspect_score(verdict, row.response)
+    verdicts = {"reward_judge": row.verdict, "independent_judge": row.independent}
+    scores = {judge: _inspect_score(verdict, row.response) for judge, verdict in verdicts.items() if verdict}
     if row.rubric is not None:
         share = row.rubric.share(case.rubric)
         failed = Score.unscored(reason="grader_failed", answer=row.response)
@@ -151,37 +130,40 @@ def _inspect_score(verdict: Verdict, answer: str) -> "Score":
 def write_lm_eval(done: Evaluated, metrics: Metrics, out: Path) -> list[Path]:
     """OUT/MODEL/results_TIME.json and samples_BENCHMARK_TIME.jsonl, as lm-evaluation-harness 0.4 writes them."""
     name, now = done.config.benchmark or "cases", datetime.now(UTC)
+    drawn = metrics.decoding.model_dump(mode="json") if metrics.decoding else {}
     figures: dict[str, Any] = {"alias": name}
-    for judge, share in shares(metrics):
-        figures |= {f"{named(share)},{judge}": share.share, f"{named(share)}_stderr,{judge}": standard_error(share)}
+    measured = set()
+    for judge, share, kind, error in _shares(metrics):
+        figures |= {f"{kind},{judge}": share.share, f"{kind}_stderr,{judge}": error}
+        measured.add(kind)
     if metrics.rubric:
         figures |= {"points,rubric": metrics.rubric.mean, "points_stderr,rubric": "N/A"}
-    measured = sorted({key.split(",")[0].removesuffix("_stderr") for key in figures if "," in key})
+        measured.add("points")
+    safe = re.sub(r"[^\w.-]", "_", done.name)
     results = {
         "results": {name: figures},
         "group_subtasks": {name: []},
         "configs": {
             name: {"task": name, "dataset_name": name, "output_type": "generate_until", "num_fewshot": 0,
-                   "repeats": done.config.samples, "generation_kwargs": drawn(metrics),
+                   "repeats": done.config.samples, "generation_kwargs": drawn,
                    "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True}
-                                   for metric in measured],
+                                   for metric in sorted(measured)],
                    "metadata": {"version": 1, "notes": metrics.notes}}
         },
         "versions": {name: 1},
         "n-shot": {name: 0},
-        "higher_is_better": {name: dict.fromkeys(measured, True)},
+        "higher_is_better": {name: dict.fromkeys(sorted(measured), True)},
         "n-samples": {name: {"original": len(done.cases), "effective": len(done.cases)}},
-        "config": {"model": done.name, "model_args": {"weights_sha256": metrics.weights}, "gen_kwargs": drawn(metrics),
+        "config": {"model": done.name, "model_args": {"weights_sha256": metrics.weights}, "gen_kwargs": drawn,
                    "random_seed": done.config.seed, "batch_size": done.config.batch_rows},
         "git_hash": None,
         "date": now.timestamp(),
         "model_source": "clinical-r1",
         "model_name": done.name,
-        "model_name_sanitized": _safe(done.name),
+        "model_name_sanitized": safe,
         "clinical_r1_version": __version__,
     }  # fmt: skip
-    folder, stamp = out / _safe(done.name), now.strftime("%Y-%m-%dT%H-%M-%S.%f")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, stamp = out / safe, now.strftime("%Y-%m-%dT%H-%M-%S.%f")
     cases = {case.id: (index, case) for index, case in enumerate(done.cases)}
     samples = folder / f"samples_{name}_{stamp}.jsonl"
     write_jsonl(samples, (_lm_eval_sample(*cases[row.case_id], row, measured) for row in done.predictions))
@@ -190,11 +172,11 @@ def write_lm_eval(done: Evaluated, metrics: Metrics, out: Path) -> list[Path]:
     return [path, samples]
 
 
-def _lm_eval_sample(index: int, case: Case, row: Prediction, measured: list[str]) -> dict[str, Any]:
+def _lm_eval_sample(index: int, case: Case, row: Prediction, measured: set[str]) -> dict[str, Any]:
     target = "; ".join(case.references)
     scores: dict[str, Any] = {}
     if row.verdict is not None:
-        for metric in set(measured) - {"points"}:
+        for metric in measured - {"points"}:
             scores[metric] = None if row.verdict.label.right is None else float(row.verdict.label.right)
     if row.rubric is not None:
         scores["points"] = row.rubric.share(case.rubric)
@@ -208,10 +190,6 @@ def _lm_eval_sample(index: int, case: Case, row: Prediction, measured: list[str]
 
 def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _safe(name: str) -> str:
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)
 
 
 def clinical_verifier(judge: str = "") -> Any:

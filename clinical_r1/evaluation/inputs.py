@@ -47,15 +47,25 @@ def read_evaluated(folder: Path) -> Evaluated:
     missing = next((name for name in (CONFIG, CASES, PREDICTIONS) if not (folder / name).is_file()), None)
     if missing:
         raise UserError(f"{folder}: no {missing} in it; give the folder that `clinical-r1 evaluate` wrote")
-    config = read_config(folder)
-    cases = read_cases(folder / CASES)
-    return Evaluated(
-        name=config.model_name or folder.parent.name,
-        config=config,
-        cases=cases,
-        predictions=_read_predictions(folder / PREDICTIONS, cases, config.samples),
-        benchmark=_read_card(folder / BENCHMARK),
-    )
+    config, cases = read_config(folder), read_cases(folder / CASES)
+    # A prediction too few, counted twice or of no case would move every figure in silence.
+    path = folder / PREDICTIONS
+    rows = read_jsonl(path, Prediction)
+    if not {row.case_id for row in rows} <= {case.id for case in cases}:
+        raise UserError(f"{path}: some predictions are of no case in {CASES} beside it; run the evaluation again")
+    if len({(row.case_id, row.sample) for row in rows}) < len(rows):
+        raise UserError(f"{path}: some predictions occur twice; run the evaluation again")
+    if len(rows) < len(cases) * config.samples:
+        wanted = f"{len(cases)} cases x {config.samples} sample(s)"
+        raise UserError(f"{path}: {len(rows)} predictions of {wanted}; run the evaluation again")
+    path = folder / BENCHMARK
+    try:
+        card = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError:
+        card = None
+    if not isinstance(card, dict):
+        raise UserError(f"{path}: no JSON object; copy the benchmark.json of the built benchmark here again")
+    return Evaluated(config.model_name or folder.parent.name, config, cases, rows, card)
 
 
 def read_config(folder: Path) -> EvaluationConfig:
@@ -67,29 +77,6 @@ def read_config(folder: Path) -> EvaluationConfig:
         raise UserError(f"{path}: no such file; give the folder that `clinical-r1 evaluate` wrote") from None
     except ValidationError as error:
         raise UserError(f"{path}: {first_problem(error)}; run the evaluation again") from None
-
-
-def _read_predictions(path: Path, cases: list[Case], samples: int) -> list[Prediction]:
-    """All predictions of these cases; one too few, counted twice or of no case would move every figure in silence."""
-    rows = read_jsonl(path, Prediction)
-    if not {row.case_id for row in rows} <= {case.id for case in cases}:
-        raise UserError(f"{path}: some predictions are of no case in {CASES} beside it; run the evaluation again")
-    if len({(row.case_id, row.sample) for row in rows}) < len(rows):
-        raise UserError(f"{path}: some predictions occur twice; run the evaluation again")
-    if len(rows) < len(cases) * samples:
-        wanted = f"{len(cases)} cases x {samples} sample(s)"
-        raise UserError(f"{path}: {len(rows)} predictions of {wanted}; run the evaluation again")
-    return rows
-
-
-def _read_card(path: Path) -> dict[str, Any]:
-    try:
-        card = json.loads(path.read_bytes()) if path.is_file() else {}
-    except ValueError:
-        card = None
-    if not isinstance(card, dict):
-        raise UserError(f"{path}: no JSON object; copy the benchmark.json of the built benchmark here again")
-    return card
 
 
 def rank(seed: int, case_id: str) -> str:

@@ -14,14 +14,13 @@ from typing import Any
 
 from clinical_r1.atomic import write_text
 from clinical_r1.baseline import make_baseline, write_baseline
-from clinical_r1.evaluation.answer import answer_by_endpoint, answer_locally
-from clinical_r1.evaluation.baselines import notes as words_notes
+from clinical_r1.evaluation.answer import answer_by_endpoint, answer_locally, told_of_words
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import CASES, METRICS, PREDICTIONS, THINKING, read_cases
 from clinical_r1.evaluation.judging.judge import grade_rubrics, judge_predictions
-from clinical_r1.evaluation.measure.metrics import Metrics, measure
+from clinical_r1.evaluation.measure.metrics import measure
 from clinical_r1.evaluation.pages.report import write_evaluation
-from clinical_r1.evaluation.thinking import Curve, thinking_curve
+from clinical_r1.evaluation.thinking import thinking_curve
 from clinical_r1.folders import check_model_folder, identity
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.objectstore.manifest import folder_weights
@@ -58,14 +57,21 @@ def evaluate_cases(
     """As `evaluate`, for cases that were read from `source` (a benchmark's own file), all of them or some; `told` is
     what the figures have to say of them."""
     check_privacy(config, model, source)
-    default = model.name if isinstance(model, EndpointConfig) else Path(model).name
-    config = config.model_copy(update={"model_name": config.model_name or default, "identity": identity_of(model)})
     if any(case.rubric for case in rows) and config.reward_judge.verifier.kind == "rule":
         build_rubric_judge(config.reward_judge.verifier, None)  # says what is missing before anything is asked
     if not all(case.options or case.rubric for case in rows):  # choices are read by rules whoever judges
         tell_of_rules_alone(config.reward_judge.verifier, "the result is a lower bound; name a model in reward_judge")
-    config = config.model_copy(update={"weights": "" if isinstance(model, EndpointConfig) else folder_weights(model)})
-    notes = [*told, *words_notes(config.prompt, [] if config.ranked else rows)]
+    if isinstance(model, EndpointConfig):
+        default, weights = model.name, ""
+        address = json.dumps([model.base_url, model.model], ensure_ascii=False)
+        same = hashlib.sha256(address.encode()).hexdigest()[:16]  # the same for the same model under any name
+    else:
+        default, same = Path(model).name, identity(check_model_folder(model).path)
+        weights = folder_weights(model)
+    config = config.model_copy(
+        update={"model_name": config.model_name or default, "identity": same, "weights": weights}
+    )
+    notes = [*told, *told_of_words(config.prompt, [] if config.ranked else rows)]
     decoding: Sampling | None = config.decoding
     if isinstance(model, EndpointConfig):
         predictions, failed, said, decoding = answer_by_endpoint(config, model, rows, Path(state_dir))
@@ -79,20 +85,23 @@ def evaluate_cases(
     predictions = judge_twice(config, rows, predictions, Path(state_dir))
     metrics = measure(rows, predictions, config.model_name, config.benchmark)
     metrics.notes += notes
-    metrics.decoding = decoding
-    metrics.weights = config.weights
+    metrics.decoding, metrics.weights = decoding, config.weights
     curve = None
     if config.budget_cases and not isinstance(model, EndpointConfig):
         curve = thinking_curve(config, Path(model), rows, predictions, Path(state_dir))
-    _write(config, rows, predictions, metrics, curve, Path(out_dir))
-    return metrics.model_dump(mode="json")
-
-
-def identity_of(model: Path | EndpointConfig) -> str:
-    """The same for the same model under any name."""
-    if isinstance(model, EndpointConfig):
-        return hashlib.sha256(json.dumps([model.base_url, model.model], ensure_ascii=False).encode()).hexdigest()[:16]
-    return identity(check_model_folder(model).path)
+    out_dir = Path(out_dir)
+    write_text(out_dir / "config.json", config.model_dump_json(indent=1) + "\n")
+    write_jsonl(out_dir / CASES, rows)
+    write_jsonl(out_dir / PREDICTIONS, predictions)
+    baseline = make_baseline(predictions, rows, config.model_name, config.benchmark, config.weights, decoding)
+    if curve is not None:
+        baseline.thinking_budget = curve.recommended
+        write_text(out_dir / THINKING, curve.model_dump_json(indent=1) + "\n")
+    write_baseline(baseline, out_dir)
+    write_evaluation(metrics, out_dir, curve)
+    found = metrics.model_dump(mode="json")
+    write_text(out_dir / METRICS, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
+    return found
 
 
 def check_privacy(config: EvaluationConfig, model: Path | EndpointConfig, cases: Path) -> None:
@@ -111,11 +120,10 @@ def judge_twice(
     """The predictions with the verdict of the reward judge and, where another one is configured, of the independent.
 
     The same judge twice would agree with itself, so it is not asked twice and does not count as independent. Rubrics
-    are graded by the reward judge alone.
+    are graded by the reward judge alone. Where several diagnoses were asked for, the reward judge judges each of those
+    listed, and the first one's verdict is the prediction's; an answer without such a list is judged as a whole.
     """
-
-    concurrency, referred = config.judge_concurrency, {case.id for case in cases if case.references}
-    open_, graded = [p for p in predictions if p.case_id in referred], [case.id for case in cases if case.rubric]
+    by_id, concurrency = {case.id: case for case in cases}, config.judge_concurrency
     found = {(p.case_id, p.sample): p for p in predictions}
 
     def add(judge: JudgeConfig, label: str, field: str, rows: list[Prediction]) -> None:
@@ -123,63 +131,32 @@ def judge_twice(
         for p, verdict in zip(rows, verdicts, strict=True):
             found[p.case_id, p.sample] = found[p.case_id, p.sample].model_copy(update={field: verdict})
 
+    listed: dict[tuple[str, int], list[str]] = {}
     if config.ranked:
-        rank(config, cases, found, state_dir)
-        listed = {key for key, row in found.items() if row.ranked}
-        first = {key: ranked_diagnoses(found[key].response, 1)[0] for key in listed}
-        open_ = [p.model_copy(update={"response": first.get((p.case_id, p.sample), p.response)}) for p in open_]
+        for p in predictions:
+            asked = by_id[p.case_id].references and not by_id[p.case_id].options
+            if asked and p.outcome not in UNREADABLE and (texts := ranked_diagnoses(p.response, config.ranked)):
+                listed[p.case_id, p.sample] = texts
+        each = [
+            found[key].model_copy(update={"sample": key[1] * config.ranked + place, "response": text})
+            for key, texts in listed.items()
+            for place, text in enumerate(texts)
+        ]
+        label = "verdicts of the listed diagnoses"
+        judged = iter(judge_predictions(config.reward_judge, cases, each, state_dir, concurrency, label))
+        for key, texts in listed.items():
+            own = [next(judged) for _ in texts]
+            found[key] = found[key].model_copy(update={"ranked": own, "verdict": own[0]})
+    open_ = [p for p in predictions if by_id[p.case_id].references]
     if open_:
-        whole = [p for p in open_ if not found[p.case_id, p.sample].ranked]
+        whole = [p for p in open_ if (p.case_id, p.sample) not in listed]
         add(config.reward_judge, "verdicts of the reward judge", "verdict", whole)
         if config.independent_judge is not None and config.independent_judge != config.reward_judge:
-            add(config.independent_judge, "verdicts of the independent judge", "independent", open_)
-    if graded:
-        rows = [p for p in predictions if p.case_id in set(graded)]
-        for p, rubric in zip(
-            rows, grade_rubrics(config.reward_judge, cases, rows, state_dir, concurrency), strict=True
-        ):
-            found[p.case_id, p.sample] = found[p.case_id, p.sample].model_copy(update={"rubric": rubric})
+            firsts = [p.model_copy(update={"response": listed.get((p.case_id, p.sample), [p.response])[0]})
+                      for p in open_]  # fmt: skip
+            add(config.independent_judge, "verdicts of the independent judge", "independent", firsts)
+    graded = [p for p in predictions if by_id[p.case_id].rubric]
+    scores = grade_rubrics(config.reward_judge, cases, graded, state_dir, concurrency)
+    for p, rubric in zip(graded, scores, strict=True):
+        found[p.case_id, p.sample] = found[p.case_id, p.sample].model_copy(update={"rubric": rubric})
     return [found[p.case_id, p.sample] for p in predictions]
-
-
-def rank(
-    config: EvaluationConfig, cases: list[Case], found: dict[tuple[str, int], Prediction], state_dir: Path
-) -> None:
-    """Put the verdict of each stated diagnosis into the predictions that list several; the first one's is theirs.
-
-    An answer without such a list is left to be judged as a whole.
-    """
-    asked = {case.id for case in cases if case.references and not case.options}
-    listed = {key: ranked_diagnoses(row.response, config.ranked) for key, row in found.items() if row.case_id in asked}
-    each = [
-        found[key].model_copy(update={"sample": key[1] * config.ranked + place, "response": text})
-        for key, texts in listed.items() if found[key].outcome not in UNREADABLE
-        for place, text in enumerate(texts)
-    ]  # fmt: skip
-    label = "verdicts of the listed diagnoses"
-    verdicts = judge_predictions(config.reward_judge, cases, each, state_dir, config.judge_concurrency, label)
-    for row, verdict in zip(each, verdicts, strict=True):
-        key = (row.case_id, row.sample // config.ranked)
-        before = found[key].ranked
-        found[key] = found[key].model_copy(update={"ranked": [*before, verdict], "verdict": (before or [verdict])[0]})
-
-
-def _write(
-    config: EvaluationConfig,
-    cases: list[Case],
-    predictions: list[Prediction],
-    metrics: Metrics,
-    curve: Curve | None,
-    out_dir: Path,
-) -> None:
-    out_dir.mkdir(parents=True, exist_ok=True)
-    write_text(out_dir / "config.json", config.model_dump_json(indent=1) + "\n")
-    write_jsonl(out_dir / CASES, cases)
-    write_jsonl(out_dir / PREDICTIONS, predictions)
-    baseline = make_baseline(predictions, cases, config.model_name, config.benchmark, config.weights, metrics.decoding)
-    if curve is not None:
-        baseline.thinking_budget = curve.recommended
-        write_text(out_dir / THINKING, curve.model_dump_json(indent=1) + "\n")
-    write_baseline(baseline, out_dir)
-    write_evaluation(metrics, out_dir, curve)
-    write_text(out_dir / METRICS, json.dumps(metrics.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n")

@@ -88,8 +88,7 @@ def evaluate(
       clinical-r1 evaluate runs/latest/model --prompt clinicalgpt-r1-preview -b cases.jsonl
       clinical-r1 evaluate --list
     """
-    from clinical_r1.evaluation.baselines import baselines
-    from clinical_r1.evaluation.config import EvaluationConfig
+    from clinical_r1.evaluation.config import EvaluationConfig, baselines
     from clinical_r1.settings import shown
     from pipelines.evaluate_run import model_of, read_settings, run_evaluation
 
@@ -163,8 +162,8 @@ def build_benchmark(
       clinical-r1 build-benchmark cases.jsonl --set per_specialty=100 --set seed=3
       clinical-r1 build-benchmark cases.jsonl --set 'difficulty={model: base, predictions: base/predictions.jsonl}'
     """
-    from clinical_r1.evaluation.benchmarks.builder import BuilderConfig
-    from clinical_r1.evaluation.benchmarks.builder import build_benchmark as build
+    from clinical_r1.evaluation.benchmarks import BuilderConfig
+    from clinical_r1.evaluation.benchmarks import build_benchmark as build
     from pipelines.evaluate_run import read_settings
 
     report = build(read_settings(BuilderConfig, config, set_ or []), cases, training or None, out, columns_of(map_))
@@ -241,7 +240,7 @@ def review_import(
     Example: clinical-r1 review import li.csv smith.csv --key review/key.jsonl --evaluation evaluations/ours/cases
     """
     from clinical_r1.evaluation.inputs import read_evaluated
-    from clinical_r1.evaluation.judging.agreement import import_reviews
+    from clinical_r1.evaluation.judging.review import import_reviews
 
     cases = {case.id: case for folder in evaluations or [] for case in read_evaluated(folder).cases}
     for row in import_reviews(reviews, key, out, cases):
@@ -267,7 +266,7 @@ def check_reasoning(
       clinical-r1 check-reasoning huatuogpt_o1_demo_198.json --measure
       clinical-r1 check-reasoning traces.jsonl --measure
     """
-    from clinical_r1.evaluation.grounding.check import check_evaluation, measure_detector
+    from clinical_r1.evaluation.grounding import check_evaluation, measure_detector
 
     for line in measure_detector(evaluation, seed, out) if measure else check_evaluation(evaluation, out):
         typer.echo(line)

@@ -8,8 +8,8 @@ from invented_run import make_cases
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from clinical_r1.evaluation.baselines import OURS, baselines, messages, settings_of
-from clinical_r1.evaluation.config import EvaluationConfig
+from clinical_r1.evaluation.answer import messages
+from clinical_r1.evaluation.config import OURS, EvaluationConfig, baselines
 from clinical_r1.schema import Case, read_jsonl, write_jsonl
 from clinical_r1.schema import Prediction as Row
 from pipelines.cli.main import app
@@ -48,7 +48,9 @@ def test_what_a_publisher_has_no_words_for_is_asked_in_ours():
 @pytest.mark.parametrize("name", baselines())
 def test_every_baseline_makes_a_configuration_and_can_be_asked_anything(name: str):
     config = EvaluationConfig.model_validate({"baseline": name})
-    assert settings_of(name).items() <= config.model_dump().items()
+    published = baselines()[name]
+    stated = {"prompt": name, "thinking": published.thinking, **published.decoding}
+    assert stated.items() <= config.model_dump().items()
     for case in (OPEN, CLOSED):
         text = messages(case, name)[-1]["content"]
         assert case.question in text and "{question}" not in text and "{options}" not in text

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.answer import asked
-from clinical_r1.evaluation.benchmarks.registry import find, load_benchmark
+from clinical_r1.evaluation.benchmarks import find, load_benchmark
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.measure.credit import rubric_metrics
 from clinical_r1.evaluation.measure.metrics import measure

@@ -8,14 +8,15 @@ import pytest
 from invented_run import make_cases, make_predictions
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.benchmarks.builder import (
+from clinical_r1.evaluation.benchmarks import (
     BuilderConfig,
     DifficultyFilter,
     bias_of,
     build_benchmark,
+    load_benchmark,
+    names,
     overlaps,
 )
-from clinical_r1.evaluation.benchmarks.registry import load_benchmark, names
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.measure.metrics import is_right
 from clinical_r1.schema import Case, read_jsonl, write_jsonl

@@ -49,7 +49,8 @@ def test_chinese_names_are_known_from_the_cases():
 
 
 def test_mean_and_counts():
-    got = partial_credit(["right", "right", "block", "other"], ["x"] * 4, list("abcd"))
+    cases = [CASE.model_copy(update={"id": name}) for name in "abcd"]
+    got = partial_credit(list(zip(cases, ("right", "right", "block", "other"), strict=True)))
     assert got.mean == pytest.approx((2 + CREDIT["block"]) / 4)
     assert got.levels["right"] == 2
     assert got.low <= got.mean <= got.high

@@ -9,9 +9,9 @@ from invented_run import make_cases, make_predictions
 from typer.testing import CliRunner
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.benchmarks.registry import find, load_benchmark, recognise
+from clinical_r1.evaluation.benchmarks import find, load_benchmark, recognise
 from clinical_r1.evaluation.config import EvaluationConfig
-from clinical_r1.evaluation.grounding.check import read_chains
+from clinical_r1.evaluation.grounding import read_chains
 from clinical_r1.evaluation.inputs import read_evaluated
 from clinical_r1.evaluation.judging.review import ReviewItem, from_csv, to_csv
 from clinical_r1.evaluation.promotion.policy import read_policy

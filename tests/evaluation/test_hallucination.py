@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clinical_r1.evaluation.grounding.check import score
-from clinical_r1.evaluation.grounding.hallucination import check, hallucination_rate
+from clinical_r1.evaluation.grounding import check, hallucination_rate, score
 from clinical_r1.lexicon.findings import mentions
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction

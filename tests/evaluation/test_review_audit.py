@@ -8,9 +8,17 @@ import pytest
 from invented_run import make_cases, make_predictions
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.judging.agreement import agreements, import_reviews
 from clinical_r1.evaluation.judging.audit import LabelledJudgement, audit_verifier, corrected_accuracy, write_audit
-from clinical_r1.evaluation.judging.review import ReviewItem, build_queue, from_csv, to_csv, write_queue
+from clinical_r1.evaluation.judging.review import (
+    ReviewItem,
+    agreements,
+    build_queue,
+    from_csv,
+    import_reviews,
+    to_csv,
+    write_queue,
+)
+from clinical_r1.llm.client import run_calls
 from clinical_r1.schema import Verdict, VerdictLabel, read_jsonl
 from clinical_r1.stats import wilson
 from clinical_r1.verifier.rule import RuleVerifier
@@ -66,7 +74,7 @@ def test_agreement_of_experts_and_verifier(tmp_path):
         for index, item in enumerate(items):
             right = truth[item.item] != (index < errors)
             reviews.append(item.model_copy(update={"grade": "correct" if right else "incorrect", "reviewer": name}))
-    result = {(a.first, a.second): a for a in agreements(reviews, tmp_path / "key.jsonl")}
+    result = {(a.first, a.second): a for a in agreements(reviews, {row.item: row for row in keys})}
     assert result["first", "verifier"].kappa == pytest.approx(1)
     assert result["first", "second"].agreed == pytest.approx(0.9)
     assert result["first", "second"].n == 60
@@ -126,7 +134,7 @@ def labelled(count: int) -> list[LabelledJudgement]:
 
 
 def test_audit_of_the_rule_verifier(tmp_path):
-    audit = audit_verifier(RuleVerifier(), labelled(80))
+    audit = run_calls(audit_verifier(RuleVerifier(), labelled(80)))
     found = audit.confusion
     assert (found["true_accept"], found["false_accept"], found["false_reject"]) == (40, 0, 0)
     assert found["true_reject"] + audit.invalid == 40 and found["true_reject"] >= 30, (
@@ -155,7 +163,7 @@ class Noisy:
 
 
 def test_audit_finds_the_error_rates_and_corrects_for_them():
-    audit = audit_verifier(Noisy(1), labelled(800))
+    audit = run_calls(audit_verifier(Noisy(1), labelled(800)))
     assert audit.invalid > 10
     assert audit.sensitivity == pytest.approx(0.9, abs=0.04)
     assert audit.specificity == pytest.approx(0.85, abs=0.05)
@@ -168,7 +176,7 @@ def test_audit_finds_the_error_rates_and_corrects_for_them():
 
 def test_corrected_interval_covers():
     rng, covered, runs = random.Random(5), 0, 300
-    base = audit_verifier(Noisy(2), labelled(40))
+    base = run_calls(audit_verifier(Noisy(2), labelled(40)))
     for _ in range(runs):
         right = [rng.random() < 0.9 for _ in range(100)]
         wrong = [rng.random() < 0.85 for _ in range(100)]
@@ -199,7 +207,7 @@ def test_several_answers_to_one_question_count_as_one_in_the_audit():
             self.rng = random.Random(f"{item.question}")
             return await super().judge(item)
 
-    together, apart = (audit_verifier(ByQuestion(1), some) for some in (rows, alone))
+    together, apart = (run_calls(audit_verifier(ByQuestion(1), some)) for some in (rows, alone))
     assert together.confusion == apart.confusion
 
     def width(audit):

@@ -5,7 +5,8 @@ from itertools import combinations
 import pytest
 from invented_run import make_cases, make_prediction
 
-from clinical_r1.evaluation.measure.samples import answer_key, calibrate, pass_at_k, votes
+from clinical_r1.evaluation.measure.credit import answer_key
+from clinical_r1.evaluation.measure.metrics import calibrate, pass_at_k, votes
 
 
 @pytest.mark.parametrize(("n", "correct", "k"), [(5, 2, 1), (5, 2, 3), (8, 0, 4), (8, 8, 2), (6, 1, 6)])
@@ -51,8 +52,8 @@ def test_empty_answers_are_dissent_and_failed_judgements_are_unknown():
 
 
 def test_calibration_of_a_calibrated_and_an_overconfident_model():
-    fair = calibrate([0.75] * 400, [i % 4 != 0 for i in range(400)])
-    assert fair.ece == pytest.approx(0)
-    bold = calibrate([1.0] * 400, [i % 2 == 0 for i in range(400)])
-    assert bold.ece == pytest.approx(0.5)
-    assert bold.brier == pytest.approx(0.5)
+    fair = calibrate([(0.75, i % 4 != 0) for i in range(400)])
+    assert fair["ece"] == pytest.approx(0)
+    bold = calibrate([(1.0, i % 2 == 0) for i in range(400)])
+    assert bold["ece"] == pytest.approx(0.5)
+    assert bold["brier"] == pytest.approx(0.5)

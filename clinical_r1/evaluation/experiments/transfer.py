@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.benchmarks.builder import overlaps, read_training
+from clinical_r1.evaluation.benchmarks import overlaps, read_training
 from clinical_r1.evaluation.experiments import finding
 from clinical_r1.evaluation.experiments.finding import Arm, ArmsReport, Estimate, Evidence, Finding, Row, Table
 from clinical_r1.evaluation.measure.compare import PairedResult, paired

@@ -10,28 +10,24 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from clinical_r1.errors import UserError
-from clinical_r1.llm.client import run_calls
+from clinical_r1.llm.client import LLMClient, run_calls
+from clinical_r1.llm.journal import open_journal
+from clinical_r1.llm.limits import Budget
 from clinical_r1.progress import progress
 from clinical_r1.reasoning import UNREADABLE
 from clinical_r1.schema import Case, Prediction, RubricScore, Verdict, VerdictLabel
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement
-
-if TYPE_CHECKING:
-    from clinical_r1.llm.client import LLMClient
+from clinical_r1.verifier.verifier import build_rubric_judge, build_verifier
 
 ItemT = TypeVar("ItemT")
 FoundT = TypeVar("FoundT")
-Key = tuple[str, int]
-"""Case and sample."""
 Judging = Callable[[Prediction], Awaitable[FoundT]]
 CALLS = "calls"
 """Folder of the state folder with the journal of the judges' paid calls: none is paid twice."""
-NO_ANSWER = "no_answer"
-"""Reason of the verdict on an output without an answer."""
 
 
 def judge_predictions(
@@ -43,84 +39,67 @@ def judge_predictions(
     label: str = "verdicts",
 ) -> list[Verdict]:
     """One verdict a prediction, in order."""
-    from clinical_r1.verifier.verifier import build_verifier
+    by_id, kind = {case.id: case for case in cases}, config.verifier.kind
+    known: list[Verdict | None] = []
+    for row in predictions:
+        if row.outcome in UNREADABLE:  # says nothing about the answer: unscored, and shown as what it is
+            known.append(Verdict(label=VerdictLabel.INVALID, judge=kind, reason=row.outcome.value))
+        else:
+            wrong = Verdict(label=VerdictLabel.INCORRECT, judge=kind, reason="no_answer")
+            known.append(None if row.response else wrong)
 
-    by_id = {case.id: case for case in cases}
-    done: dict[Key, Verdict] = {}
-    for prediction in predictions:
-        if prediction.outcome in UNREADABLE:  # says nothing about the answer: unscored, and shown as what it is
-            verdict = Verdict(label=VerdictLabel.INVALID, judge=config.verifier.kind, reason=prediction.outcome.value)
-            done[prediction.case_id, prediction.sample] = verdict
-        elif not prediction.response:
-            verdict = Verdict(label=VerdictLabel.INCORRECT, judge=config.verifier.kind, reason=NO_ANSWER)
-            done[prediction.case_id, prediction.sample] = verdict
-
-    def judge_with(client: "LLMClient | None") -> Judging[Verdict]:
+    def judge_with(client: LLMClient | None) -> Judging[Verdict]:
         verifier = build_verifier(config.verifier, client)
         return lambda row: verifier.judge(Judgement.of(by_id[row.case_id], row.response))
 
-    return _judged(config, predictions, done, judge_with, state_dir, concurrency, label)
+    return _judged(config, predictions, known, judge_with, state_dir, concurrency, label)
 
 
 def grade_rubrics(
     config: JudgeConfig, cases: Sequence[Case], predictions: Sequence[Prediction], state_dir: Path, concurrency: int
 ) -> list[RubricScore]:
     """The rubric of each prediction, in order; of an answer that cannot be read no criterion is graded."""
-    from clinical_r1.verifier.verifier import build_rubric_judge
-
     by_id = {case.id: case for case in cases}
-    done = {
-        (row.case_id, row.sample): RubricScore(met=[None] * len(by_id[row.case_id].rubric), judge=config.verifier.kind)
-        for row in predictions
+    known = [
+        RubricScore(met=[None] * len(by_id[row.case_id].rubric), judge=config.verifier.kind)
         if row.outcome in UNREADABLE
-    }
+        else None
+        for row in predictions
+    ]
 
-    def judge_with(client: "LLMClient | None") -> Judging[RubricScore]:
+    def judge_with(client: LLMClient | None) -> Judging[RubricScore]:
         judge = build_rubric_judge(config.verifier, client)
         return lambda row: judge.score(by_id[row.case_id], row.response)
 
-    return _judged(config, predictions, done, judge_with, state_dir, concurrency, "rubrics")
+    return _judged(config, predictions, known, judge_with, state_dir, concurrency, "rubrics")
 
 
 def _judged(
     config: JudgeConfig,
     predictions: Sequence[Prediction],
-    done: dict[Key, FoundT],
-    judge_with: Callable[["LLMClient | None"], Judging[FoundT]],
+    known: Sequence[FoundT | None],
+    judge_with: Callable[[LLMClient | None], Judging[FoundT]],
     state_dir: Path,
     concurrency: int,
     label: str,
 ) -> list[FoundT]:
-    todo = [p for p in predictions if (p.case_id, p.sample) not in done]
-    if todo:
+    todo = [row for row, one in zip(predictions, known, strict=True) if one is None]
+
+    async def judge_all() -> list[FoundT]:
         with progress(label, len(predictions), len(predictions) - len(todo)) as advance:
-            done |= run_calls(_judge_all(config, todo, judge_with, concurrency, advance, Path(state_dir) / CALLS))
-    return [done[p.case_id, p.sample] for p in predictions]
+            async with judge_client(config, Path(state_dir) / CALLS) as client:
+                return await ask_all(todo, judge_with(client), concurrency, advance)
 
-
-async def _judge_all(
-    config: JudgeConfig,
-    todo: Sequence[Prediction],
-    judge_with: Callable[["LLMClient | None"], Judging[FoundT]],
-    concurrency: int,
-    advance: Callable[[int], None],
-    calls_dir: Path,
-) -> dict[Key, FoundT]:
-    async with judge_client(config, calls_dir) as client:
-        found = await ask_all(todo, judge_with(client), concurrency, advance)
-    return {(row.case_id, row.sample): one for row, one in zip(todo, found, strict=True)}
+    found = iter(run_calls(judge_all()) if todo else ())
+    return [next(found) if one is None else one for one in known]
 
 
 @asynccontextmanager
-async def judge_client(config: JudgeConfig, calls_dir: Path) -> AsyncIterator["LLMClient | None"]:
+async def judge_client(config: JudgeConfig, calls_dir: Path) -> AsyncIterator[LLMClient | None]:
     """The client of a judge's endpoint, whose paid calls are journaled in `calls_dir`; None where rules judge alone."""
     if config.endpoint is None:
         yield None
         return
-    from clinical_r1.llm.client import LLMClient
-    from clinical_r1.llm.journal import open_journal
-    from clinical_r1.llm.limits import Budget
-
     with open_journal(calls_dir) as calls:
         async with LLMClient(config.endpoint, calls, Budget(config.budget)) as client:
             yield client

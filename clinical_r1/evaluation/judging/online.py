@@ -9,15 +9,15 @@ ungrounded thinking" counts thoughts with findings that the case does not hold (
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import Strict, UserError
-from clinical_r1.evaluation.grounding.hallucination import check
+from clinical_r1.evaluation.grounding import check
 from clinical_r1.evaluation.judging.audit import (
     Audit,
     LabelledJudgement,
@@ -25,23 +25,23 @@ from clinical_r1.evaluation.judging.audit import (
     audit_judge,
     corrected_accuracy,
     judge_items,
-    read_labelled,
     tally,
 )
 from clinical_r1.evaluation.judging.judge import judge_predictions
-from clinical_r1.evaluation.judging.served import SAMPLES, Sample, read_references, read_samples
 from clinical_r1.llm.client import LLMClient, run_calls
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.reply import CallFailed
+from clinical_r1.objectstore.face import Store
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.page import render
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing
-from clinical_r1.reasoning import UNREADABLE
-from clinical_r1.schema import Verdict, VerdictLabel
+from clinical_r1.reasoning import UNREADABLE, Outcome
+from clinical_r1.schema import Case, Prediction, Verdict, VerdictLabel, read_jsonl
 from clinical_r1.stats import wilson
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement
 
+SAMPLES, REFERENCES = "samples/", "references/"
 REPORT, SUMMARY = "audit.html", "audit.json"
 
 
@@ -66,6 +66,40 @@ class OnlineAuditConfig(Strict):
     """Judgements at a time."""
 
 
+class Sample(Strict):
+    """One kept answer, as serving/gateway/sampling.py writes it."""
+
+    request_id: str
+    recorded: date
+    model_version: str
+    language: Literal["en", "zh", "other"]
+    messages: list[dict[str, str]]
+    thinking: str
+    response: str
+    outcome: Outcome
+    reasoning_tokens: int | None = None
+    rate: float = Field(gt=0, le=1)
+
+    def case(self, reference: str = "(none yet)") -> Case:
+        """As evaluation sees it; the question is what the user said, all turns of it."""
+        question = "\n\n".join(m["content"] for m in self.messages if m.get("role") == "user").strip()
+        language: Literal["en", "zh"] = "zh" if self.language == "zh" else "en"
+        return Case(id=self.request_id, language=language, question=question or "?", references=[reference])
+
+    def prediction(self) -> Prediction:
+        """As evaluation sees it."""
+        return Prediction(
+            case_id=self.request_id, output="", thinking=self.thinking, response=self.response, outcome=self.outcome
+        )
+
+
+class Reference(Strict):
+    """A diagnosis that arrived later, by the request id that the client was given (X-Request-Id)."""
+
+    request_id: str
+    reference: str = Field(min_length=1)
+
+
 class Share(Strict):
     """A share of answers with its 95% Wilson interval; where sampling rates differ, weighted, at the effective n."""
 
@@ -77,7 +111,7 @@ class Share(Strict):
     """Equally weighted answers that would say as much."""
 
     @classmethod
-    def of(cls, hits: Sequence[bool], weights: Sequence[float]) -> "Share":
+    def of(cls, hits: Sequence[bool], weights: Sequence[float]) -> Self:
         """From hits and the inverse sampling rates."""
         total = sum(weights)
         if not total:
@@ -135,6 +169,52 @@ class Judged(Strict):
     flagged: bool | None = None
 
 
+def read_samples(
+    store: Store, today: date, days: int, retention_days: int = 0, model_version: str = ""
+) -> tuple[list[Sample], int]:
+    """(samples of the last days, lines that cannot be read). Deletes what is past its retention."""
+    first, samples, bad = today - timedelta(days=days), [], 0
+    for entry in list(store.list(SAMPLES)):
+        written = _date_of(entry.key)
+        if retention_days and written and written < today - timedelta(days=retention_days):
+            store.delete(entry.key)
+            continue
+        if written and written < first:
+            continue
+        for line in store.get(entry.key).decode("utf-8", "replace").splitlines():
+            try:
+                sample = Sample.model_validate_json(line)
+            except ValidationError:
+                bad += 1
+                continue
+            if model_version in ("", sample.model_version):
+                samples.append(sample)
+    return samples, bad
+
+
+def _date_of(key: str) -> date | None:
+    """The day in `samples/VERSION/DATE/NAME`."""
+    try:
+        return date.fromisoformat(key.split("/")[-2])
+    except (ValueError, IndexError):
+        return None
+
+
+def read_references(store: Store) -> dict[str, str]:
+    """Reference diagnosis by request id. Raises UserError that names object and line."""
+    found: dict[str, str] = {}
+    for entry in store.list(REFERENCES):
+        for number, line in enumerate(store.get(entry.key).decode("utf-8", "replace").splitlines(), 1):
+            try:
+                row = Reference.model_validate_json(line)
+            except ValidationError:
+                place = f"{store.uri}/{entry.key}:{number}"
+                shape = '{"request_id": "req-...", "reference": "..."}'
+                raise UserError(f"{place}: no reference; write {shape}") from None
+            found[row.request_id] = row.reference
+    return found
+
+
 def judge_samples(
     config: OnlineAuditConfig, samples: Sequence[Sample], references: dict[str, str], state_dir: Path
 ) -> list[Judged]:
@@ -151,7 +231,7 @@ def judge_samples(
     if config.plausibility:
         readable = [row for row in rows if row.sample.outcome not in UNREADABLE]
         questions = [Judgement.of(row.sample.case(), row.sample.response) for row in readable]
-        labels = run_calls(judge_all(config.plausibility, questions, config.concurrency))
+        labels = plausibility(config.plausibility, questions, config.concurrency)
         for row, label in zip(readable, labels, strict=True):
             row.plausible = label
     for row in rows:
@@ -168,10 +248,13 @@ def audits(config: OnlineAuditConfig, out_dir: Path, state_dir: Path) -> tuple[A
     verifier = audit_judge(config.judge, labelled, out_dir / "verifier", state_dir, concurrency=config.concurrency)
     if config.plausibility is None:
         return verifier, None
-    return verifier, audit_plausibility(config.plausibility, read_labelled(labelled), config.concurrency)
+    rows = read_jsonl(labelled, LabelledJudgement)
+    items = [Judgement(row.question, "", row.answer, row.language) for row in rows]  # it is shown no reference
+    labels = plausibility(config.plausibility, items, config.concurrency)
+    return verifier, tally(f"plausibility:{config.plausibility.model}", rows, labels, {})
 
 
-def table(rows: Sequence[Judged], verifier: Audit | None, plausibility: Audit | None) -> list[Row]:
+def table(rows: Sequence[Judged], verifier: Audit | None, plausible: Audit | None) -> list[Row]:
     """One row a model version, all languages and each of them."""
     out = []
     for version in sorted({row.sample.model_version for row in rows}):
@@ -179,41 +262,37 @@ def table(rows: Sequence[Judged], verifier: Audit | None, plausibility: Audit | 
         languages = sorted({row.sample.language for row in mine})
         for language in ["all", *(languages if len(languages) > 1 else [])]:
             chosen = [row for row in mine if language in ("all", row.sample.language)]
-            out.append(_row(version, language, chosen, verifier, plausibility))
+            out.append(_row(version, language, chosen, verifier, plausible))
     return out
 
 
-def _row(
-    version: str, language: str, rows: Sequence[Judged], verifier: Audit | None, plausibility: Audit | None
-) -> Row:
+def _row(version: str, language: str, rows: Sequence[Judged], verifier: Audit | None, plausible: Audit | None) -> Row:
     def share(name: str, among: str = "") -> Share:
         chosen = [row for row in rows if getattr(row, name) is not None and (not among or getattr(row, among))]
         return Share.of([bool(getattr(row, name)) for row in chosen], [1 / row.sample.rate for row in chosen])
 
-    right, plausible = share("right"), share("plausible")
+    def corrected(share: Share, audit: Audit | None) -> Share | None:
+        if audit is None or share.value is None:
+            return None
+        value, (low, high), _ = corrected_accuracy(share.value * share.effective, share.effective, audit)
+        return Share(n=share.n, value=value, low=low, high=high, effective=share.effective)
+
     undecided = sum(row.undecided for row in rows)
     return Row(
         model_version=version,
         language=language,
         samples=len(rows),
         outcomes=dict(sorted(Counter(row.sample.outcome.value for row in rows).items())),
-        accuracy=None if undecided else right,
-        lower_bound=right if undecided else None,
+        accuracy=None if undecided else share("right"),
+        lower_bound=share("right") if undecided else None,
         undecided=undecided,
-        accuracy_corrected=_corrected(right, verifier),
-        plausible=plausible,
-        accuracy_estimated=_corrected(plausible, plausibility),
+        accuracy_corrected=corrected(share("right"), verifier),
+        plausible=share("plausible"),
+        accuracy_estimated=corrected(share("plausible"), plausible),
         ungrounded=share("flagged"),
         right_ungrounded=share("flagged", "right"),
         plausible_ungrounded=share("flagged", "plausible"),
     )
-
-
-def _corrected(share: Share, audit: Audit | None) -> Share | None:
-    if audit is None or share.value is None:
-        return None
-    value, (low, high), _ = corrected_accuracy(share.value * share.effective, share.effective, audit)
-    return Share(n=share.n, value=value, low=low, high=high, effective=share.effective)
 
 
 def audit_served(config: OnlineAuditConfig, out_dir: Path, state_dir: Path) -> dict[str, object]:
@@ -271,7 +350,9 @@ class PlausibilityJudge:
         """CORRECT means plausible; a call that fails gives INVALID."""
         if not item.answer.strip():
             return Verdict(label=VerdictLabel.INCORRECT, judge=self.name, reason="empty")
-        content = f"<case>\n{_inert(item.question)}\n</case>\n\n<answer>\n{_inert(item.answer)}\n</answer>"
+        # An answer cannot close its block and speak as the prompt.
+        question, answer = (text.replace("<", "‹").replace(">", "›") for text in (item.question, item.answer))
+        content = f"<case>\n{question}\n</case>\n\n<answer>\n{answer}\n</answer>"
         messages = [{"role": "system", "content": SYSTEM[item.language]}, {"role": "user", "content": content}]
         try:
             reply = await self.client.chat(
@@ -283,19 +364,11 @@ class PlausibilityJudge:
         return Verdict(label=VerdictLabel.CORRECT if accepted else VerdictLabel.INCORRECT, judge=self.name)
 
 
-def _inert(text: str) -> str:
-    """An answer cannot close its block and speak as the prompt."""
-    return text.replace("<", "‹").replace(">", "›")
-
-
-async def judge_all(endpoint: EndpointConfig, items: Sequence[Judgement], concurrency: int) -> Labels:
+def plausibility(endpoint: EndpointConfig, items: Sequence[Judgement], concurrency: int) -> Labels:
     """Plausible, implausible, or None where the judgement failed; in order."""
-    async with LLMClient(endpoint) as client:
-        return await judge_items(PlausibilityJudge(client), items, concurrency, "plausibility")
 
+    async def work() -> Labels:
+        async with LLMClient(endpoint) as client:
+            return await judge_items(PlausibilityJudge(client), items, concurrency, "plausibility")
 
-def audit_plausibility(endpoint: EndpointConfig, rows: Sequence[LabelledJudgement], concurrency: int) -> Audit:
-    """How often this judge errs, on answers that people graded; only their question and answer are shown to it."""
-    items = [Judgement(row.question, "", row.answer, row.language) for row in rows]
-    labels = run_calls(judge_all(endpoint, items, concurrency))
-    return tally(f"plausibility:{endpoint.model}", rows, labels, {})
+    return run_calls(work())

@@ -1,4 +1,5 @@
-"""Expert review: a blinded, stratified queue as one HTML page (offline, keyboard, English and Chinese) and as CSV.
+"""Expert review: a blinded, stratified queue as one HTML page (offline, keyboard, English and Chinese) and as CSV, and
+what the experts' grades say: agreement among them and with the verifier, and labelled answers for its audit.
 
 A reviewer sees item numbers, never models, verdicts or case ids; the key file, which stays with the organiser, maps
 them back. The CSV survives a spreadsheet: quoting, line breaks, and cells that a spreadsheet would run as formulas.
@@ -8,34 +9,26 @@ import csv
 import hashlib
 import io
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import ValidationError
 
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.inputs import read_evaluated
+from clinical_r1.evaluation.judging.audit import LabelledJudgement
 from clinical_r1.evaluation.measure.metrics import is_right
+from clinical_r1.evaluation.measure.resampling import kappa_interval
 from clinical_r1.page import render
-from clinical_r1.schema import Case, Prediction, first_problem, write_jsonl
+from clinical_r1.schema import Case, Prediction, first_problem, read_jsonl, write_jsonl
+from clinical_r1.stats import Interval
 
-Grade = Literal["correct", "partly", "incorrect", ""]
-GRADES = ("correct", "partly", "incorrect")
-COLUMNS = (
-    "item",
-    "language",
-    "question",
-    "reference",
-    "thinking",
-    "response",
-    "grade",
-    "reasoning",
-    "comment",
-    "reviewer",
-)
+VERIFIER = "verifier"
+"""How the reward judge is called among the raters."""
 
 
 class ReviewItem(Strict):
@@ -47,12 +40,15 @@ class ReviewItem(Strict):
     reference: str
     thinking: str
     response: str
-    grade: Grade = ""
+    grade: Literal["correct", "partly", "incorrect", ""] = ""
     """Is the diagnosis right?"""
     reasoning: Literal["sound", "flawed", "invented", ""] = ""
     """Is the thought sound; `invented`: it states what the case does not."""
     comment: str = ""
     reviewer: str = ""
+
+
+COLUMNS = tuple(ReviewItem.model_fields)
 
 
 class KeyRow(Strict):
@@ -88,23 +84,21 @@ def build_queue(
     cases: Sequence[Case], predictions: Mapping[str, Sequence[Prediction]], size: int, seed: int = 0
 ) -> tuple[list[ReviewItem], list[KeyRow]]:
     """`size` answers, spread evenly over model x specialty x language x verdict, in a random but reproducible order."""
+
+    def rank(seed: int, model: str, row: Prediction) -> str:
+        return hashlib.sha256(f"{seed}:{model}:{row.case_id}:{row.sample}".encode()).hexdigest()
+
     by_id = {case.id: case for case in cases}
     strata: dict[tuple[str, ...], list[tuple[str, Prediction]]] = defaultdict(list)
-    for model, rows in predictions.items():
-        for row in rows:
-            case = by_id[row.case_id]
-            strata[model, case.specialty, case.language, str(is_right(row))].append((model, row))
-    for members in strata.values():
-        members.sort(key=lambda pair: _rank(seed, pair[0], pair[1]))
-    queues = [strata[key] for key in sorted(strata)]
-    chosen: list[tuple[str, Prediction]] = []
-    while len(chosen) < size and any(queues):
-        for queue in queues:
-            if queue and len(chosen) < size:
-                chosen.append(queue.pop(0))
-    chosen.sort(key=lambda pair: _rank(seed + 1, pair[0], pair[1]))
+    for model, row in sorted(((model, row) for model, rows in predictions.items() for row in rows),
+                             key=lambda pair: rank(seed, *pair)):  # fmt: skip
+        case = by_id[row.case_id]
+        strata[model, case.specialty, case.language, str(is_right(row))].append((model, row))
+    # In turn: every stratum's first, every stratum's second, ...
+    turns = [(place, key) for key, members in strata.items() for place in range(len(members))]
+    chosen = [strata[key][place] for place, key in sorted(turns)[:size]]
     items, keys = [], []
-    for number, (model, row) in enumerate(chosen, 1):
+    for number, (model, row) in enumerate(sorted(chosen, key=lambda pair: rank(seed + 1, *pair)), 1):
         case, name = by_id[row.case_id], f"r{number:04d}"
         items.append(
             ReviewItem(
@@ -114,10 +108,6 @@ def build_queue(
         )  # fmt: skip
         keys.append(KeyRow(item=name, model=model, case_id=row.case_id, sample=row.sample, verifier=is_right(row)))
     return items, keys
-
-
-def _rank(seed: int, model: str, row: Prediction) -> str:
-    return hashlib.sha256(f"{seed}:{model}:{row.case_id}:{row.sample}".encode()).hexdigest()
 
 
 def write_queue(items: Sequence[ReviewItem], keys: Sequence[KeyRow], out_dir: Path) -> None:
@@ -134,18 +124,15 @@ def write_queue(items: Sequence[ReviewItem], keys: Sequence[KeyRow], out_dir: Pa
 
 
 def to_csv(items: Sequence[ReviewItem]) -> str:
-    """CSV with a byte-order mark, so that spreadsheets read Chinese."""
+    """CSV with a byte-order mark, so that spreadsheets read Chinese. A leading apostrophe keeps a spreadsheet from
+    running a cell as a formula; `from_csv` takes it off again."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for item in items:
-        writer.writerow([_guard(getattr(item, column)) for column in COLUMNS])
+        cells = item.model_dump().values()
+        writer.writerow([f"'{cell}" if cell[:1] in {*"=+-@\t\r'"} else cell for cell in cells])
     return "\ufeff" + buffer.getvalue()
-
-
-def _guard(cell: str) -> str:
-    """A leading apostrophe keeps a spreadsheet from running a cell as a formula; `from_csv` takes it off again."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r", "'") else cell
 
 
 def from_csv(path: Path) -> list[ReviewItem]:
@@ -167,10 +154,104 @@ def from_csv(path: Path) -> list[ReviewItem]:
             cells = {column: (row[column] or "").removeprefix("'") for column in COLUMNS}
             items.append(ReviewItem.model_validate(cells))
         except ValidationError as error:
-            raise UserError(
-                f"{path}: row {number}: {first_problem(error)}; allowed grades: {', '.join(GRADES)}"
-            ) from None
+            said = f"{first_problem(error)}; allowed grades: correct, partly, incorrect"
+            raise UserError(f"{path}: row {number}: {said}") from None
     return items
 
 
-assert set(GRADES) | {""} == set(get_args(Grade))
+class Agreement(Strict):
+    """Agreement of two raters on the items that both graded (partly counts as incorrect)."""
+
+    first: str
+    second: str
+    n: int
+    agreed: float
+    kappa: float
+    kappa_interval: Interval
+
+
+def import_reviews(
+    files: Sequence[Path], key_file: Path, out_dir: Path, cases: Mapping[str, Case] | None = None
+) -> list[Agreement]:
+    """Read the experts' CSV files; write agreement.json, grades.jsonl (all that they said) and, where the cases are
+    given, labelled.jsonl (answers with the majority's grade, ties left out) for `audit-verifier`.
+
+    A file given twice counts once. Raises UserError for a row that is none of the queue, for two words of one expert on
+    one item, and where nothing is graded.
+    """
+    reviews = _read_reviews(files)
+    key = {row.item: row for row in read_jsonl(key_file, KeyRow)}
+    stranger = next((row.item for row in reviews if row.item not in key), None)
+    if stranger is not None:
+        raise UserError(f"{key_file}: no item {stranger}; give the key of the queue that the experts graded")
+    if not any(row.grade for row in reviews):
+        raise UserError(f"{files[0]}: no item is graded; save the CSV after grading")
+    found = agreements(reviews, key)
+    write_jsonl(Path(out_dir) / "grades.jsonl", reviews)
+    table = [row.model_dump(mode="json") for row in found]
+    write_text(Path(out_dir) / "agreement.json", json.dumps(table, ensure_ascii=False, indent=1) + "\n")
+    if cases:
+        write_jsonl(Path(out_dir) / "labelled.jsonl", labelled(reviews, key, cases))
+    return found
+
+
+def _read_reviews(files: Sequence[Path]) -> list[ReviewItem]:
+    """What each expert says of each item, once: in two files of one expert what is graded in one of them."""
+    said: dict[tuple[str, str], ReviewItem] = {}
+    distinct = {Path(file).resolve(): file for file in files}
+    stems = Counter(path.stem for path in distinct)
+    for path, file in distinct.items():
+        # Two experts who gave no name must not become one: the page saves every review under the same name.
+        unnamed = path.stem if stems[path.stem] == 1 else f"{path.parent.name}/{path.stem}"
+        for row in from_csv(file):
+            name = row.reviewer or unnamed
+            if name == VERIFIER:
+                raise UserError(f"{file}: an expert called '{VERIFIER}'; that is what the report calls the judge")
+            before = said.get((name, row.item))
+            if before and before.grade and row.grade and before.grade != row.grade:
+                raise UserError(f"{file}: {name} graded item {row.item} twice, differently; keep one of the two rows")
+            if before is None or not before.grade:
+                said[name, row.item] = row.model_copy(update={"reviewer": name})
+    return list(said.values())
+
+
+def labelled(
+    reviews: Sequence[ReviewItem], key: Mapping[str, KeyRow], cases: Mapping[str, Case]
+) -> list[LabelledJudgement]:
+    """Graded answers with what most experts said; ties and cases that are not given are left out."""
+    grades: dict[str, list[ReviewItem]] = defaultdict(list)
+    for review in reviews:
+        if review.grade:
+            grades[review.item].append(review)
+    rows = []
+    for name, votes in grades.items():
+        case, balance = cases.get(key[name].case_id), sum(1 if one.grade == "correct" else -1 for one in votes)
+        if case is not None and balance:
+            rows.append(
+                LabelledJudgement(
+                    question=case.question, reference=case.reference, answer=votes[-1].response, language=case.language,
+                    correct=balance > 0, icd10=case.icd10, options=case.options, patient=case.patient,
+                )
+            )  # fmt: skip
+    return rows
+
+
+def agreements(reviews: Sequence[ReviewItem], key: Mapping[str, KeyRow]) -> list[Agreement]:
+    """Agreement of every two reviewers, and of each with the verifier."""
+    grades: dict[str, dict[str, bool]] = defaultdict(dict)
+    for review in reviews:
+        if review.grade:
+            grades[review.reviewer][review.item] = review.grade == "correct"
+    if judged := {item: row.verifier for item, row in key.items() if row.verifier is not None}:
+        grades[VERIFIER] = judged
+    found = []
+    for first, second in combinations(sorted(grades, key=lambda name: (name == VERIFIER, name)), 2):
+        items = sorted(grades[first].keys() & grades[second].keys())
+        pairs = [(grades[first][item], grades[second][item]) for item in items]
+        # Answers to one case are drawn together for the interval.
+        kappa, interval = kappa_interval(pairs, [key[item].case_id for item in items])
+        agreed = sum(a == b for a, b in pairs) / len(pairs) if pairs else 0.0
+        found.append(
+            Agreement(first=first, second=second, n=len(pairs), agreed=agreed, kappa=kappa, kappa_interval=interval)
+        )
+    return found

@@ -1,25 +1,15 @@
 """Two models on the same cases: paired difference, McNemar, Holm over strata, and what the sample size could show."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 from pydantic import Field
 
 from clinical_r1.errors import Strict, UserError
 from clinical_r1.evaluation.measure.credit import CREDIT, Coder
-from clinical_r1.evaluation.measure.metrics import AXES, Judge, is_undecided, shown_right
+from clinical_r1.evaluation.measure.metrics import Judge, is_undecided, shown_right, strata
 from clinical_r1.evaluation.measure.resampling import MeanDifference, difference_interval, sign_flip
 from clinical_r1.schema import Case, Prediction
-from clinical_r1.stats import (
-    Pairs,
-    holm,
-    mcnemar,
-    minimum_detectable_effect,
-    pair_up,
-    paired_interval,
-)
-
-METHODS: tuple[Literal["exact"], Literal["mid-p"]] = ("exact", "mid-p")
+from clinical_r1.stats import Pairs, holm, mcnemar, minimum_detectable_effect, pair_up, paired_interval
 
 
 class PairedResult(Strict):
@@ -94,7 +84,6 @@ def compare(
     first: Sequence[Prediction],
     second: Sequence[Prediction],
     names: tuple[str, str] = ("first", "second"),
-    axes: Sequence[str] = tuple(AXES),
 ) -> Comparison:
     """Compare two models case by case. Raises UserError unless both predicted the same cases and samples."""
     by_id = {case.id: case for case in cases}
@@ -105,50 +94,38 @@ def compare(
             f"{names[0]} and {names[1]}: predictions are not of the same cases and samples; "
             "evaluate both on one case file before comparing them"
         )
-    keys = list(left)
-    of = [by_id[case_id] for case_id, _ in keys]
-    a, b = [left[key] for key in keys], [right[key] for key in keys]
-    units = [case.unit for case in of]
-    clustered = len(set(units)) < len(units)
-    strata = {
+    of, a, b = [by_id[case_id] for case_id, _ in left], list(left.values()), [right[key] for key in left]
+    clustered = len({case.unit for case in of}) < len(of)
+    by = {
         axis: {
-            name: paired(of, a, b, "reward", clustered, [index for index, case in enumerate(of) if key(case) == name])
-            for name in sorted({key(case) for case in of})
+            name: paired([of[i] for i in own], [a[i] for i in own], [b[i] for i in own], clustered=clustered)
+            for name, own in groups.items()
         }
-        for axis, key in AXES.items()
-        if axis in axes
+        for axis, groups in strata(of).items()
     }
-    for results in strata.values():
+    for results in by.values():
         for result, adjusted in zip(results.values(), holm([r.p_exact for r in results.values()]), strict=True):
             result.p_holm = adjusted
+    coder, credits = Coder(cases), []
+    for case, x, y in zip(of, a, b, strict=True):
+        before, after = coder.level(case, x, x.verdict), coder.level(case, y, y.verdict)
+        if before is not None and after is not None:
+            credits.append((case, CREDIT[before], CREDIT[after]))
     has_independent = any(item.independent for item in a) and any(item.independent for item in b)
     return Comparison(
         first=names[0],
         second=names[1],
-        overall=paired(of, a, b, "reward", clustered),
-        independent=paired(of, a, b, "independent", clustered) if has_independent else None,
-        credit=_credit(cases, of, a, b),
-        by=strata,
+        overall=paired(of, a, b),
+        independent=paired(of, a, b, "independent") if has_independent else None,
+        credit=MeanDifference.of(credits) if credits else None,
+        by=by,
         clustered=clustered,
     )
-
-
-def _credit(
-    cases: Sequence[Case], of: Sequence[Case], first: Sequence[Prediction], second: Sequence[Prediction]
-) -> MeanDifference | None:
-    coder = Coder(cases)
-    rows = []
-    for case, a, b in zip(of, first, second, strict=True):
-        levels = coder.level(case, a, a.verdict), coder.level(case, b, b.verdict)
-        if levels[0] is not None and levels[1] is not None:
-            rows.append((CREDIT[levels[0]], CREDIT[levels[1]], case.specialty, case.unit))
-    return MeanDifference.of(rows) if rows else None
 
 
 def result_of(pairs: Pairs) -> PairedResult:
     """The result of a table of pairs that are independent of each other and all decided."""
     interval, n = paired_interval(pairs), pairs.n or 1
-    p_exact, p_mid = (mcnemar(pairs.first_only, pairs.second_only, method) for method in METHODS)
     return PairedResult(
         n=pairs.n,
         unscored=0,
@@ -158,8 +135,8 @@ def result_of(pairs: Pairs) -> PairedResult:
         difference=pairs.difference,
         low=interval.low,
         high=interval.high,
-        p_exact=p_exact,
-        p_mid=p_mid,
+        p_exact=mcnemar(pairs.first_only, pairs.second_only, "exact"),
+        p_mid=mcnemar(pairs.first_only, pairs.second_only, "mid-p"),
         minimum_detectable=minimum_detectable_effect(pairs.n, max(pairs.discordance, 0.05)),
     )
 
@@ -169,33 +146,29 @@ def paired(
     first: Sequence[Prediction],
     second: Sequence[Prediction],
     judge: Judge = "reward",
-    clustered: bool = False,
-    indices: Sequence[int] | None = None,
+    clustered: bool | None = None,
 ) -> PairedResult:
-    """Paired result of aligned lists, optionally of some positions only."""
-    chosen = range(len(cases)) if indices is None else indices
-    known = [(i, x, y) for i in chosen if (x := shown_right(first[i], judge)) is not None
-             and (y := shown_right(second[i], judge)) is not None]  # fmt: skip
-    open_ = [(is_undecided(first[i], judge), is_undecided(second[i], judge)) for i, _, _ in known]
-    undecided = sum(a or b for a, b in open_)
-    result = result_of(pair_up([x for _, x, _ in known], [y for _, _, y in known]))
-    result.unscored = len(chosen) - result.n
-    if undecided:
-        result.undecided = undecided
-        result.extremes = _extremes([(x, y) for _, x, y in known], open_)
-    if clustered and known:
-        differences = [float(y) - float(x) for _, x, y in known]
-        units = [cases[i].unit for i, _, _ in known]
-        result.low, result.high = difference_interval(differences, [cases[i].specialty for i, _, _ in known], units)
-        result.p_exact, result.p_mid = sign_flip([int(d) for d in differences], units)
+    """Paired result of aligned lists; `clustered` where patients or samples repeat, here or in what these are of."""
+    known = [
+        (case, x, y, is_undecided(before, judge), is_undecided(after, judge))
+        for case, before, after in zip(cases, first, second, strict=True)
+        if (x := shown_right(before, judge)) is not None and (y := shown_right(after, judge)) is not None
+    ]
+    left, right = [x for _, x, *_ in known], [y for _, _, y, *_ in known]
+    result = result_of(pair_up(left, right))
+    result.unscored = len(cases) - result.n
+    result.undecided = sum(a or b for *_, a, b in known)
+    if result.undecided:
+        # Ends of the interval if every undecided answer were right on one side and wrong on the other, either way.
+        against = pair_up([x or a for _, x, _, a, _ in known], right)
+        in_favour = pair_up(left, [y or b for _, _, y, _, b in known])
+        result.extremes = paired_interval(against).low, paired_interval(in_favour).high
+    units = [case.unit for case, *_ in known]
+    if known and (len({case.unit for case in cases}) < len(cases) if clustered is None else clustered):
+        differences = [int(y) - int(x) for x, y in zip(left, right, strict=True)]
+        result.low, result.high = difference_interval(differences, [case.specialty for case, *_ in known], units)
+        result.p_exact, result.p_mid = sign_flip(differences, units)
     return result
-
-
-def _extremes(pairs: Sequence[tuple[bool, bool]], open_: Sequence[tuple[bool, bool]]) -> tuple[float, float]:
-    """Ends of the interval if every undecided answer were right on one side and wrong on the other, either way."""
-    against = pair_up([x or a for (x, _), (a, _) in zip(pairs, open_, strict=True)], [y for _, y in pairs])
-    in_favour = pair_up([x for x, _ in pairs], [y or b for (_, y), (_, b) in zip(pairs, open_, strict=True)])
-    return paired_interval(against).low, paired_interval(in_favour).high
 
 
 def rubric_difference(
@@ -211,7 +184,7 @@ def rubric_difference(
         case, other = by_id[row.case_id], right[row.case_id, row.sample]
         a, b = (score.share(case.rubric) if score else None for score in (row.rubric, other))
         if a is not None and b is not None:
-            rows.append((a, b, case.specialty, case.unit))
+            rows.append((case, a, b))
     if not rows:
         raise UserError("no answer of both evaluations was graded by its rubric; evaluate again with a judge")
     return MeanDifference.of(rows)

@@ -11,6 +11,7 @@ Where references are lists (discharge diagnoses), what an answer states is held 
 gives it: no lower than 0, and the same for each kind of criterion.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -19,9 +20,9 @@ from typing import Literal
 from pydantic import Field
 
 from clinical_r1.evaluation.measure.resampling import Mean
-from clinical_r1.evaluation.measure.samples import answer_key
 from clinical_r1.reasoning import UNREADABLE
-from clinical_r1.schema import Case, Criterion, Prediction, RubricScore, Verdict, VerdictLabel
+from clinical_r1.schema import Case, Prediction, RubricScore, Verdict, VerdictLabel
+from clinical_r1.text import one_width
 from clinical_r1.verifier.names import Names
 from clinical_r1.verifier.normalise import STATED, clean_code, normalise, same_at
 from clinical_r1.verifier.reading import read
@@ -32,6 +33,20 @@ CREDIT: dict[Level, float] = {
     "right": 1.0, "category": 0.75, "block": 0.5, "chapter": 0.25, "other": 0.0, "unplaced": 0.0,
 }  # fmt: skip
 """What an answer earns by how near it is."""
+_LEAD = re.compile(
+    r"^(the )?(most likely |final |probable )*(diagnosis|answer)( is| would be|:)?\s*"
+    r"|^(最可能的?|最终)?(诊断|答案)(为|是|：|:)?\s*"
+)
+
+
+def answer_key(response: str) -> str:
+    """A response reduced to what two samples must share to count as the same answer.
+
+    Unicode-folded, case-folded, first non-empty line, without a lead such as "The diagnosis is" and without punctuation
+    at its ends.
+    """
+    first = next((line for line in one_width(response).casefold().splitlines() if line.strip()), "")
+    return re.sub(r"\s+", " ", _LEAD.sub("", first.strip(" *#"))).strip(" .,;:!。，；：！*\"'“”")
 
 
 class PartialCredit(Mean):
@@ -60,33 +75,26 @@ class Coder:
     def _look_up(self, phrase: str) -> str:
         if len(phrase) > 120:
             return ""
-        stated = STATED.search(phrase)
-        if stated:
+        if stated := STATED.search(phrase):
             return clean_code(stated[1])
         return self._known.get(normalise(phrase)) or self._names.code(phrase)
 
-    def reference(self, case: Case) -> str:
-        """Code of the reference; "" where neither the record nor its name tells."""
-        return clean_code(case.icd10) or self.code(case.reference)
-
     def level(self, case: Case, prediction: Prediction, verdict: Verdict | None) -> Level | None:
         """How near one answer is; None where the case has no code or the judgement failed."""
-        wanted = self.reference(case)
+        wanted = clean_code(case.icd10) or self.code(case.reference)
         if not wanted or verdict is None or verdict.label is VerdictLabel.INVALID:
             return None
         if verdict.label is VerdictLabel.CORRECT:
             return "right"
         # What the answer asserts; a denied or hedged name earns nothing.
-        reading = read(prediction.response, lambda phrase: _nearness(wanted, self.code(phrase)))
-        said = self.code(answer_key(prediction.response)) if reading.finding != "asserted" else ""
-        found = reading.reason if reading.finding == "asserted" else _nearness(wanted, said)
-        if not found:
-            return "other" if said or _names_a_disease(self, prediction.response) else "unplaced"
-        return "category" if found == "category" else "block" if found == "block" else "chapter"
-
-
-def _names_a_disease(coder: Coder, response: str) -> bool:
-    return bool(response) and read(response, lambda phrase: "coded" if coder.code(phrase) else "").reason == "coded"
+        response = prediction.response
+        reading = read(response, lambda phrase: _nearness(wanted, self.code(phrase)))
+        said = self.code(answer_key(response)) if reading.finding != "asserted" else ""
+        near = _nearness(wanted, said) if reading.finding != "asserted" else reading.reason
+        if near:
+            return "category" if near == "category" else "block" if near == "block" else "chapter"
+        names_a_disease = said or (response and read(response, lambda p: self.code(p) and "coded").reason == "coded")
+        return "other" if names_a_disease else "unplaced"
 
 
 def _nearness(wanted: str, own: str) -> str:
@@ -100,11 +108,11 @@ def _nearness(wanted: str, own: str) -> str:
     return "chapter" if chapter(wanted) == chapter(own) != "unknown" else ""
 
 
-def partial_credit(levels: Sequence[Level], specialties: Sequence[str], patients: Sequence[str]) -> PartialCredit:
-    """Mean credit of aligned lists with its interval."""
-    counts = Counter(levels)
-    of = {level: counts[level] for level in CREDIT}
-    return PartialCredit.of([CREDIT[level] for level in levels], specialties, patients, levels=of)
+def partial_credit(found: Sequence[tuple[Case, Level]]) -> PartialCredit:
+    """Mean credit of cases with the nearness of their answers, with its interval."""
+    counts = Counter(level for _, level in found)
+    levels = {level: counts[level] for level in CREDIT}
+    return PartialCredit.of([(case, CREDIT[level]) for case, level in found], levels=levels)
 
 
 class RubricMetrics(Mean):
@@ -122,38 +130,33 @@ def rubric_metrics(items: Sequence[tuple[Case, Prediction]]) -> RubricMetrics | 
     if not graded:
         return None
     shares = [(case, share) for case, score in graded if (share := score.share(case.rubric)) is not None]
-    specialties = sorted({case.specialty for case, _ in shares})
-    tags = sorted({tag for case, _ in shares for item in case.rubric for tag in item.tags})
-    by_tag = {tag: [(c, s) for c, score in graded if (s := _tagged(c.rubric, score, tag)) is not None] for tag in tags}
+    of_tag: dict[str, list[tuple[Case, float]]] = {}
+    for tag in sorted({tag for case, _ in shares for item in case.rubric for tag in item.tags}):
+        for case, score in graded:
+            tagged = [(item, met) for item, met in zip(case.rubric, score.met, strict=True) if tag in item.tags]
+            own = RubricScore(met=[met for _, met in tagged], judge=score.judge).share([item for item, _ in tagged])
+            if own is not None:
+                of_tag.setdefault(tag, []).append((case, own))
     by = {
-        "specialty": {name: _share([(c, s) for c, s in shares if c.specialty == name]) for name in specialties},
-        "criteria": {tag: _share(found) for tag, found in by_tag.items() if found},
+        "specialty": {
+            name: Mean.of([(case, share) for case, share in shares if case.specialty == name])
+            for name in sorted({case.specialty for case, _ in shares})
+        },
+        "criteria": {tag: Mean.of(found) for tag, found in of_tag.items()},
     }
-    whole = _share(shares)
-    return RubricMetrics(**whole.model_dump(), unscored=len(graded) - len(shares), by=by)
+    return RubricMetrics.of(shares, unscored=len(graded) - len(shares), by=by)
 
 
-def _tagged(rubric: Sequence[Criterion], score: RubricScore, tag: str) -> float | None:
-    pairs = [(item, met) for item, met in zip(rubric, score.met, strict=True) if tag in item.tags]
-    return RubricScore(met=[met for _, met in pairs], judge=score.judge).share([item for item, _ in pairs])
-
-
-def _share(found: Sequence[tuple[Case, float]]) -> Mean:
-    return Mean.of([share for _, share in found], [case.specialty for case, _ in found], [c.unit for c, _ in found])
-
-
-def mean_list_f1(cases: Sequence[Case], predictions: Sequence[Prediction], patients: Sequence[str]) -> ListF1 | None:
-    """F1 over the aligned cases whose reference is a list; None without one."""
-    names = Names()
-    rows = []
-    for case, prediction, patient in zip(cases, predictions, patients, strict=True):
-        if len(case.references) > 1 and not case.options and prediction.outcome not in UNREADABLE:
-            stated, codes = stated_diagnoses(prediction.response), [case.icd10, *[""] * (len(case.references) - 1)]
-            rows.append((list_f1(stated, case.references, codes, names), not stated, case.specialty, patient))
-    if not rows:
-        return None
-    values, unread, specialties, units = map(list, zip(*rows, strict=True))
-    return ListF1.of(values, specialties, units, unread=sum(unread))
+def mean_list_f1(items: Sequence[tuple[Case, Prediction]]) -> ListF1 | None:
+    """F1 over the answers to cases whose reference is a list; None without one."""
+    names, unread = Names(), 0
+    found: list[tuple[Case, float]] = []
+    for case, row in items:
+        if len(case.references) > 1 and not case.options and row.outcome not in UNREADABLE:
+            stated, codes = stated_diagnoses(row.response), [case.icd10, *[""] * (len(case.references) - 1)]
+            found.append((case, list_f1(stated, case.references, codes, names)))
+            unread += not stated
+    return ListF1.of(found, unread=unread) if found else None
 
 
 _STARTS = (
@@ -169,8 +172,4 @@ def chapter(icd10: str) -> str:
     category = icd10.strip().upper()[:3]
     if len(category) < 3 or not category[0].isalpha() or not category[1].isdigit():
         return "unknown"
-    found = "unknown"
-    for start, name in _STARTS:
-        if category >= start:
-            found = name
-    return found
+    return max((start, name) for start, name in _STARTS if start <= category)[1]

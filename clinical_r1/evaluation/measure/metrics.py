@@ -7,8 +7,11 @@ judge was asked about, is *undecided*: the share of answers that are right is th
 and there is no accuracy to report.
 """
 
+import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -19,26 +22,21 @@ from clinical_r1.evaluation.measure.credit import (
     ListF1,
     PartialCredit,
     RubricMetrics,
+    answer_key,
     chapter,
     mean_list_f1,
     partial_credit,
     rubric_metrics,
 )
 from clinical_r1.evaluation.measure.resampling import mean_interval
-from clinical_r1.evaluation.measure.samples import calibrate, pass_at_k, votes
 from clinical_r1.reasoning import Outcome
 from clinical_r1.sampling import Sampling
 from clinical_r1.schema import Case, Prediction, Verdict, VerdictLabel
 from clinical_r1.stats import Interval, effective_n, minimum_detectable_effect, wilson
 
 Judge = Literal["reward", "independent"]
-
-
-class Scored(NamedTuple):
-    """A case with what one model said to it."""
-
-    case: Case
-    prediction: Prediction
+Scored = tuple[Case, Prediction]
+"""A case with what one model said to it."""
 
 
 class Accuracy(Strict):
@@ -138,8 +136,8 @@ class Metrics(Strict):
     """k -> mean chance that one of k samples is right; only with several samples."""
     majority: Accuracy | None = None
     """Accuracy of the majority vote; only with several samples."""
-    calibration: dict[str, object] | None = None
-    """Agreement of samples read as confidence: bins, ece, brier; only with several samples."""
+    calibration: dict[str, Any] | None = None
+    """Agreement of samples read as confidence (`calibrate`); only with several samples."""
     list_f1: ListF1 | None = None
     """F1 of the stated diagnoses, ICD-10-aware; None where no reference is a list."""
     notes: list[str] = Field(default_factory=list)
@@ -163,24 +161,13 @@ AXES: dict[str, Callable[[Case], str]] = {
 }
 
 
-def join(cases: Iterable[Case], predictions: Iterable[Prediction]) -> list[Scored]:
-    """Match predictions to cases. Raises UserError for a prediction of an unknown case and for a case without one."""
-    by_id = {case.id: case for case in cases}
-    scored = []
-    for prediction in predictions:
-        if prediction.case_id not in by_id:
-            raise UserError(
-                f"prediction of case {prediction.case_id}: no such case in the case file; "
-                "evaluate again with the same cases"
-            )
-        scored.append(Scored(by_id[prediction.case_id], prediction))
-    missing = len(by_id) - len({item.case.id for item in scored})
-    if missing:
-        raise UserError(
-            f"predictions: {missing} of {len(by_id)} cases have none; "
-            "evaluate again with the same state folder to add them"
-        )
-    return scored
+def strata(cases: Sequence[Case], axes: Iterable[str] = AXES) -> dict[str, dict[str, list[int]]]:
+    """Axis -> stratum -> positions of its cases."""
+    found: dict[str, dict[str, list[int]]] = {axis: defaultdict(list) for axis in axes}
+    for axis, groups in found.items():
+        for index, case in enumerate(cases):
+            groups[AXES[axis](case)].append(index)
+    return {axis: dict(sorted(groups.items())) for axis, groups in found.items()}
 
 
 def verdict_of(prediction: Prediction, judge: Judge) -> Verdict | None:
@@ -211,16 +198,15 @@ def rated(predictions: Sequence[Prediction], cases: Sequence[Case], judge: Judge
     return accuracy(right, cases, sum(is_undecided(prediction, judge) for prediction in predictions))
 
 
-def accuracy(right: Sequence[bool | None], cases: Sequence[Case] = (), undecided: int = 0) -> Accuracy:
-    """Count right answers; None is an unscored one, and `undecided` of the False ones are not known to be wrong. With
-    the aligned cases the interval is also the bootstrap's, where a patient (or a case) occurs more than once."""
+def accuracy(right: Sequence[bool | None], cases: Sequence[Case], undecided: int = 0) -> Accuracy:
+    """Count right answers; None is an unscored one, and `undecided` of the False ones are not known to be wrong. The
+    interval is also the bootstrap's where a patient (or one of the aligned cases) occurs more than once."""
     n, correct = len(right), sum(item is True for item in right)
-    unscored = sum(item is None for item in right)
-    known = n - unscored
-    low, high = wilson(correct, known)
-    clustered = _by_patient(right, cases)
-    share = correct / known if known else 0.0
-    return Accuracy(
+    known = [(float(hit), case) for hit, case in zip(right, cases, strict=True) if hit is not None]
+    unscored = n - len(known)
+    low, high = wilson(correct, len(known))
+    share = correct / len(known) if known else 0.0
+    found = Accuracy(
         n=n,
         correct=correct,
         unscored=unscored,
@@ -230,125 +216,154 @@ def accuracy(right: Sequence[bool | None], cases: Sequence[Case] = (), undecided
         low=low,
         high=high,
         bounds=(correct / n, (correct + unscored + undecided) / n) if n else (0.0, 1.0),
-        cluster_low=clustered.low if clustered else None,
-        cluster_high=clustered.high if clustered else None,
     )
+    if len({case.unit for case in cases}) < n:
+        found.cluster_low, found.cluster_high = mean_interval(
+            [hit for hit, _ in known], [case.specialty for _, case in known], [case.unit for _, case in known]
+        )
+    return found
 
 
 def top(predictions: Sequence[Prediction], cases: Sequence[Case]) -> Accuracy:
     """Accuracy where an answer that lists diagnoses is right if one of them is; one without a list, as it stands."""
-    right, undecided = [], 0
+    right: list[bool | None] = []
+    undecided = 0
     for prediction in predictions:
-        verdicts = prediction.ranked or [verdict for verdict in (prediction.verdict,) if verdict is not None]
+        verdicts = prediction.ranked or ([prediction.verdict] if prediction.verdict else [])
         labels = {verdict.label for verdict in verdicts}
-        open_ = VerdictLabel.CORRECT not in labels and VerdictLabel.UNDECIDED in labels
-        failed = VerdictLabel.CORRECT not in labels and (VerdictLabel.INVALID in labels or not labels)
-        undecided += open_ and not failed
-        right.append(None if failed else VerdictLabel.CORRECT in labels)
+        hit = VerdictLabel.CORRECT in labels
+        failed = not hit and (VerdictLabel.INVALID in labels or not labels)
+        undecided += not hit and not failed and VerdictLabel.UNDECIDED in labels
+        right.append(None if failed else hit)
     return accuracy(right, cases, undecided)
 
 
-def _by_patient(right: Sequence[bool | None], cases: Sequence[Case]) -> Interval | None:
-    if len({case.unit for case in cases}) == len(cases):
-        return None
-    kept = [(float(hit), case) for hit, case in zip(right, cases, strict=True) if hit is not None]
-    return mean_interval([hit for hit, _ in kept], [case.specialty for _, case in kept], [c.unit for _, c in kept])
-
-
-def group(items: Sequence[Scored], levels: Sequence[Level | None] | None = None) -> Group:
+def _group(items: Sequence[Scored], levels: Sequence[Level | None]) -> Group:
     """The numbers of one stratum; `levels` are the aligned nearnesses of partial credit."""
-    predictions = [item.prediction for item in items]
-    right = [shown_right(prediction) for prediction in predictions]
-    cases = [item.case for item in items]
-    keys = [case.unit for case in cases]
-    base = rated(predictions, cases)
-    has_independent = any(item.prediction.independent is not None for item in items)
-    placed = [(level, item.case.specialty, key) for level, item, key in zip(levels or (), items, keys, strict=True)
-              if level is not None] if levels else []  # fmt: skip
-    n = len(items) or 1
+    cases, rows = [case for case, _ in items], [row for _, row in items]
+    placed = [(case, level) for case, level in zip(cases, levels, strict=True) if level is not None]
+    scored = {case.unit for case, row in items if shown_right(row) is not None}
     return Group(
-        **base.model_dump(),
-        independent=rated(predictions, cases, "independent") if has_independent else None,
-        reasoning_rate=sum(item.prediction.outcome is Outcome.OK for item in items) / n,
-        mean_reasoning_tokens=sum(item.prediction.reasoning_tokens for item in items) / n,
-        partial=partial_credit(*map(list, zip(*placed, strict=True))) if placed else None,
-        minimum_detectable=minimum_detectable_effect(
-            len({key for key, hit in zip(keys, right, strict=True) if hit is not None}), DISCORDANCE
-        ),
+        **rated(rows, cases).model_dump(),
+        independent=rated(rows, cases, "independent") if any(row.independent is not None for row in rows) else None,
+        reasoning_rate=fmean(row.outcome is Outcome.OK for row in rows),
+        mean_reasoning_tokens=fmean(row.reasoning_tokens for row in rows),
+        partial=partial_credit(placed) if placed else None,
+        minimum_detectable=minimum_detectable_effect(len(scored), DISCORDANCE),
     )
 
 
 def measure(cases: Sequence[Case], predictions: Sequence[Prediction], model: str = "", benchmark: str = "") -> Metrics:
     """All metrics of one model on one set of cases; raises UserError where the two do not belong together."""
-    items = join(cases, predictions)
-    if not items:
+    by_id = {case.id: case for case in cases}
+    unknown = next((row.case_id for row in predictions if row.case_id not in by_id), None)
+    if unknown is not None:
+        raise UserError(
+            f"prediction of case {unknown}: no such case in the case file; evaluate again with the same cases"
+        )
+    if missing := len(by_id) - len({row.case_id for row in predictions}):
+        raise UserError(
+            f"predictions: {missing} of {len(by_id)} cases have none; "
+            "evaluate again with the same state folder to add them"
+        )
+    if not predictions:
         raise UserError(f"{benchmark or 'cases'}: no case to evaluate; give a non-empty case file")
-    coder = Coder(cases)
-    levels = [coder.level(item.case, item.prediction, item.prediction.verdict) for item in items]
-    by = {axis: _strata(items, levels, key) for axis, key in AXES.items()}
-    outcomes = dict.fromkeys((str(outcome) for outcome in Outcome), 0)
-    for item in items:
-        outcomes[item.prediction.outcome] += 1
-    gap, agreement = _judges(items)
+    items = [(by_id[row.case_id], row) for row in predictions]
+    asked, coder = [case for case, _ in items], Coder(cases)
+    levels = [coder.level(case, row, row.verdict) for case, row in items]
+    outcomes = Counter(row.outcome for row in predictions)
+    both = [
+        (reward, other)
+        for row in predictions
+        if (reward := is_right(row)) is not None and (other := is_right(row, "independent")) is not None
+    ]
     metrics = Metrics(
         model=model,
         benchmark=benchmark,
         cases=len(cases),
-        samples=max(item.prediction.sample for item in items) + 1,
-        overall=group(items, levels),
-        by=by,
-        outcomes=outcomes,
-        abstained=sum(not item.prediction.response for item in items),
-        judge_gap=gap,
-        judge_agreement=agreement,
+        samples=max(row.sample for row in predictions) + 1,
+        overall=_group(items, levels),
+        by={
+            axis: {name: _group([items[i] for i in own], [levels[i] for i in own]) for name, own in groups.items()}
+            for axis, groups in strata(asked).items()
+        },
+        outcomes={str(outcome): outcomes[outcome] for outcome in Outcome},
+        abstained=sum(not row.response for row in predictions),
+        judge_gap=fmean(reward - other for reward, other in both) if both else None,
+        judge_agreement=fmean(reward == other for reward, other in both) if both else None,
         rubric=rubric_metrics(items),
-        list_f1=mean_list_f1(
-            [item.case for item in items], [item.prediction for item in items], [item.case.unit for item in items]
-        ),
+        list_f1=mean_list_f1(items),
+        top=top(predictions, asked) if any(row.ranked for row in predictions) else None,
     )
-    if any(item.prediction.ranked for item in items):
-        metrics.top = top([item.prediction for item in items], [item.case for item in items])
     if metrics.samples > 1:
-        _add_samples(metrics, items)
+        ballots = votes(predictions)
+        full = [ballot for ballot in ballots if ballot.scored]
+        most = min((ballot.scored for ballot in full), default=0)
+        ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= most]
+        metrics.pass_at = {k: fmean(pass_at_k(one.scored, one.correct, k) for one in full) for k in ks}
+        metrics.majority = accuracy([one.majority for one in ballots], [by_id[one.case_id] for one in ballots])
+        known = [(one.agreement, one.majority) for one in ballots if one.majority is not None]
+        metrics.calibration = calibrate(known)
     return metrics
 
 
-def _strata(items: Sequence[Scored], levels: Sequence[Level | None], key: Callable[[Case], str]) -> dict[str, Group]:
-    strata: dict[str, list[int]] = {}
-    for index, item in enumerate(items):
-        strata.setdefault(key(item.case), []).append(index)
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Unbiased chance that at least one of k samples is right, given `correct` of n were (Chen et al. 2021, eq. 1)."""
+    if not 0 < k <= n:
+        raise ValueError(f"k must be in 1..{n}, not {k}")
+    if n - correct < k:
+        return 1.0
+    return 1.0 - math.prod(1 - k / i for i in range(n - correct + 1, n + 1))
+
+
+class Vote(NamedTuple):
+    """What the samples of one case say together."""
+
+    case_id: str
+    n: int
+    correct: int
+    scored: int
+    majority: bool | None
+    """Whether the majority answer is right; None where its judgement failed or nothing was answered."""
+    agreement: float
+    """Share of samples that gave the majority answer."""
+
+
+def votes(predictions: Iterable[Prediction]) -> list[Vote]:
+    """Majority vote of each case. Ties go to the answer that was sampled first. Empty answers count as dissent."""
+    groups: dict[str, list[Prediction]] = defaultdict(list)
+    for prediction in sorted(predictions, key=lambda prediction: prediction.sample):
+        groups[prediction.case_id].append(prediction)
+    found = []
+    for case_id, rows in groups.items():
+        keys, labels = [answer_key(row.response) for row in rows], [is_right(row) for row in rows]
+        majority: bool | None = False
+        (winner, size), *_ = [*Counter(filter(None, keys)).most_common(1), ("", 0)]
+        if winner:
+            heard = (label for key, label in zip(keys, labels, strict=True) if key == winner and label is not None)
+            majority = next(heard, None)
+        known = [label for label in labels if label is not None]
+        found.append(Vote(case_id, len(rows), sum(known), len(known), majority, size / len(rows)))
+    return found
+
+
+BINS = 10
+
+
+def calibrate(known: Sequence[tuple[float, bool]]) -> dict[str, Any]:
+    """How far confidence can be read as the probability of being right, from (confidence, right): `n`, `bins` of equal
+    width, `ece` (Naeini 2015: mean gap of confidence and accuracy, weighted by cases), `brier`."""
+    members: dict[int, list[tuple[float, bool]]] = defaultdict(list)
+    for confidence, right in known:
+        members[min(BINS - 1, int(confidence * BINS))].append((confidence, right))
+    bins = [
+        {"low": number / BINS, "high": (number + 1) / BINS, "n": len(group),
+         "confidence": fmean(confidence for confidence, _ in group), "accuracy": fmean(right for _, right in group)}
+        for number, group in sorted(members.items())
+    ]  # fmt: skip
     return {
-        name: group([items[i] for i in members], [levels[i] for i in members])
-        for name, members in sorted(strata.items())
-    }
-
-
-def _judges(items: Sequence[Scored]) -> tuple[float | None, float | None]:
-    both = [
-        (reward, other)
-        for item in items
-        if (reward := is_right(item.prediction)) is not None
-        and (other := is_right(item.prediction, "independent")) is not None
-    ]
-    if not both:
-        return None, None
-    gap = (sum(reward for reward, _ in both) - sum(other for _, other in both)) / len(both)
-    return gap, sum(reward == other for reward, other in both) / len(both)
-
-
-def _add_samples(metrics: Metrics, items: Sequence[Scored]) -> None:
-    ballots = votes(item.prediction for item in items)
-    full = [ballot for ballot in ballots if ballot.scored]
-    most = min((ballot.scored for ballot in full), default=0)
-    ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= most]
-    metrics.pass_at = {k: sum(pass_at_k(b.scored, b.correct, k) for b in full) / len(full) for k in ks}
-    by_id = {item.case.id: item.case for item in items}
-    metrics.majority = accuracy([ballot.majority for ballot in ballots], [by_id[ballot.case_id] for ballot in ballots])
-    known = [ballot for ballot in ballots if ballot.majority is not None]
-    table = calibrate([ballot.agreement for ballot in known], [bool(ballot.majority) for ballot in known])
-    metrics.calibration = {
-        "ece": table.ece,
-        "brier": table.brier,
-        "n": table.n,
-        "bins": [b._asdict() for b in table.bins],
+        "ece": sum(one["n"] / len(known) * abs(one["confidence"] - one["accuracy"]) for one in bins),
+        "brier": fmean((confidence - right) ** 2 for confidence, right in known) if known else 0.0,
+        "n": len(known),
+        "bins": bins,
     }

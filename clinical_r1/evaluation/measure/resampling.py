@@ -5,55 +5,62 @@ one the interval would be too narrow. Efron and Tibshirani 1993, ch. 8 (percenti
 than `FEWEST` clusters are pooled (collapsed strata, Cochran 1977, 5A.12): one cluster alone would seem not to vary.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
+from statistics import fmean
 from typing import Any, Self
 
 from clinical_r1.errors import Strict
+from clinical_r1.schema import Case
 from clinical_r1.stats import Interval, Pairs, cohen_kappa, paired_interval, wilson
 
 FEWEST = 5
 """Clusters that a stratum needs for a bootstrap of its own."""
+DRAWS = 2000
 
 
-def cluster_interval(
-    values: Sequence[float],
-    strata: Sequence[Hashable],
-    clusters: Sequence[Hashable],
-    confidence: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Percentile interval of the mean of `values` (e.g. right/wrong, or a paired difference of -1, 0, 1).
+def cluster_interval(values: Sequence[float], strata: Sequence[Hashable], clusters: Sequence[Hashable]) -> Interval:
+    """95% percentile interval of the mean of `values` (e.g. right/wrong, or a paired difference of -1, 0, 1).
 
-    `strata` and `clusters` are aligned with `values`; a cluster in several strata is cut at their borders.
-    (nan, nan) where there is nothing.
+    `strata` and `clusters` are aligned with `values`, of which there is at least one; a cluster in several strata is
+    cut at their borders.
     """
     import numpy as np
 
-    if not values:
-        return Interval(float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    sums, counts = np.zeros(draws), np.zeros(draws)
-    for totals, sizes in _cluster_totals(values, strata, clusters):
-        size = len(totals)
-        for start in range(0, draws, 256):
-            drawn = rng.integers(0, size, (min(256, draws - start), size))
-            sums[start : start + 256] += np.asarray(totals)[drawn].sum(axis=1)
-            counts[start : start + 256] += np.asarray(sizes)[drawn].sum(axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(sums / counts, [tail, 1 - tail])
+    rng = np.random.default_rng(0)
+    sums, counts = np.zeros(DRAWS), np.zeros(DRAWS)
+    for group in _cluster_totals(values, strata, clusters):
+        totals, sizes = np.array(group).T
+        for start in range(0, DRAWS, 256):
+            drawn = rng.integers(0, len(group), (min(256, DRAWS - start), len(group)))
+            sums[start : start + 256] += totals[drawn].sum(axis=1)
+            counts[start : start + 256] += sizes[drawn].sum(axis=1)
+    low, high = np.quantile(sums / counts, [0.025, 0.975])
     return Interval(float(low), float(high))
+
+
+def _cluster_totals(
+    values: Sequence[float], strata: Sequence[Hashable], clusters: Sequence[Hashable]
+) -> list[list[tuple[float, int]]]:
+    """For each stratum the sum and size of each cluster; small strata are pooled."""
+    table: dict[Hashable, dict[Hashable, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for value, stratum, cluster in zip(values, strata, clusters, strict=True):
+        table[stratum][cluster].append(value)
+    groups = sorted(([(sum(own), len(own)) for own in group.values()] for group in table.values()), key=len)
+    large = [group for group in groups if len(group) >= FEWEST]
+    small = [total for group in groups if len(group) < FEWEST for total in group]
+    if small and large and len(small) < FEWEST:
+        small += large.pop(0)
+    return [*large, small] if small else large
 
 
 def mean_interval(values: Sequence[float], strata: Sequence[Hashable], clusters: Sequence[Hashable]) -> Interval:
     """95% interval of a mean of values in [0, 1]: the bootstrap's; where all values are alike, or of one cluster,
     which a bootstrap takes for certainty, Wilson's for as many observations as there are clusters. (0, 1) where there
     is nothing."""
-    if not values:
-        return Interval(0.0, 1.0)
     n = len(set(clusters))
-    if min(values) == max(values) or n == 1:
-        return wilson(min(1.0, max(0.0, sum(values) / len(values))) * n, n)
+    if n <= 1 or min(values) == max(values):
+        return wilson(min(1.0, max(0.0, fmean(values))) * n if n else 0, n)
     return cluster_interval(values, strata, clusters)
 
 
@@ -64,9 +71,7 @@ def share_interval(hits: Sequence[bool], strata: Sequence[Hashable], clusters: S
     return mean_interval([float(hit) for hit in hits], strata, clusters)
 
 
-def kappa_interval(
-    pairs: Sequence[tuple[bool, bool]], clusters: Sequence[Hashable], draws: int = 2000, seed: int = 0
-) -> tuple[float, Interval]:
+def kappa_interval(pairs: Sequence[tuple[bool, bool]], clusters: Sequence[Hashable]) -> tuple[float, Interval]:
     """Cohen's kappa of two raters and its 95% interval: the asymptotic one, or a bootstrap's where clusters repeat."""
     import numpy as np
 
@@ -80,7 +85,7 @@ def kappa_interval(
         return kappa, Interval((wilson(len(cells), len(cells)).low - chance) / (1 - chance), 1.0)
     if len(cells) == len(pairs) or b + c == 0:
         return kappa, asymptotic
-    chosen = np.random.default_rng(seed).multinomial(len(cells), np.full(len(cells), 1 / len(cells)), size=draws)
+    chosen = np.random.default_rng(0).multinomial(len(cells), np.full(len(cells), 1 / len(cells)), size=DRAWS)
     table = chosen @ np.array(list(cells.values())) / len(pairs)
     table = table / table.sum(axis=1, keepdims=True)
     agreed, yes = table[:, 0] + table[:, 3], (table[:, 0] + table[:, 1], table[:, 0] + table[:, 2])
@@ -115,12 +120,12 @@ class Mean(Strict):
     """95%: `mean_interval`, resampled by patient within specialties."""
 
     @classmethod
-    def of(cls, values: Sequence[float], strata: Sequence[Hashable], clusters: Sequence[Hashable], **more: Any) -> Self:
-        """From aligned lists; 0 with the interval (0, 1) where there is nothing."""
-        ends = mean_interval(values, strata, clusters)
-        mean = sum(values) / len(values) if values else 0.0
-        inside = [min(1.0, max(0.0, value)) for value in (mean, *ends)]
-        return cls(n=len(values), mean=inside[0], low=inside[1], high=inside[2], **more)
+    def of(cls, found: Sequence[tuple[Case, float]], **more: Any) -> Self:
+        """From cases with their values; 0 with the interval (0, 1) where there is nothing."""
+        values = [value for _, value in found]
+        ends = mean_interval(values, [case.specialty for case, _ in found], [case.unit for case, _ in found])
+        mean, low, high = (min(1.0, max(0.0, value)) for value in (fmean(values) if values else 0.0, *ends))
+        return cls(n=len(values), mean=mean, low=low, high=high, **more)
 
 
 class MeanDifference(Strict):
@@ -135,15 +140,13 @@ class MeanDifference(Strict):
     """95%: `difference_interval`, resampled by patient within specialties."""
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[float, float, Hashable, Hashable]]) -> Self:
-        """From rows of (first, second, stratum, cluster), at least one."""
-        first, second, strata, clusters = (list(column) for column in zip(*rows, strict=True))
-        differences = [y - x for x, y in zip(first, second, strict=True)]
-        low, high = difference_interval(differences, strata, clusters)
-        n = len(rows)
-        return cls(
-            n=n, first=sum(first) / n, second=sum(second) / n, difference=sum(differences) / n, low=low, high=high
-        )
+    def of(cls, rows: Sequence[tuple[Case, float, float]]) -> Self:
+        """From cases with both values, at least one."""
+        differences = [y - x for _, x, y in rows]
+        strata, units = [case.specialty for case, _, _ in rows], [case.unit for case, _, _ in rows]
+        low, high = difference_interval(differences, strata, units)
+        first, second = fmean(x for _, x, _ in rows), fmean(y for _, _, y in rows)
+        return cls(n=len(rows), first=first, second=second, difference=fmean(differences), low=low, high=high)
 
 
 def sign_flip(differences: Sequence[int], clusters: Sequence[Hashable]) -> tuple[float, float]:
@@ -154,36 +157,15 @@ def sign_flip(differences: Sequence[int], clusters: Sequence[Hashable]) -> tuple
     """
     import numpy as np
 
-    totals: dict[Hashable, int] = {}
+    totals: Counter[Hashable] = Counter()
     for value, cluster in zip(differences, clusters, strict=True):
-        totals[cluster] = totals.get(cluster, 0) + value
-    sizes = [abs(total) for total in totals.values() if total]
-    if not sizes:
-        return 1.0, 1.0
-    reach = sum(sizes)
+        totals[cluster] += value
+    reach = sum(map(abs, totals.values()))
     chance = np.zeros(2 * reach + 1)
     chance[reach] = 1.0
-    for size in sizes:
+    for size in filter(None, map(abs, totals.values())):
         chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2
     distance = np.abs(np.arange(-reach, reach + 1))
     seen = abs(sum(totals.values()))
     exact = min(1.0, float(chance[distance >= seen].sum()))
     return exact, (exact - float(chance[distance == seen].sum()) / 2 if seen else 1.0)
-
-
-def _cluster_totals(
-    values: Sequence[float], strata: Sequence[Hashable], clusters: Sequence[Hashable]
-) -> list[tuple[list[float], list[int]]]:
-    """For each stratum the sums and sizes of its clusters; small strata are pooled."""
-    table: dict[Hashable, dict[Hashable, list[float]]] = {}
-    for value, stratum, cluster in zip(values, strata, clusters, strict=True):
-        total = table.setdefault(stratum, {}).setdefault(cluster, [0.0, 0])
-        total[0] += value
-        total[1] += 1
-    groups = sorted((list(group.values()) for group in table.values()), key=len)
-    large = [group for group in groups if len(group) >= FEWEST]
-    small = [total for group in groups if len(group) < FEWEST for total in group]
-    if small and large and len(small) < FEWEST:
-        small += large.pop(0)
-    groups = [*large, small] if small else large
-    return [([total[0] for total in group], [int(total[1]) for total in group]) for group in groups]

@@ -14,7 +14,7 @@ from pydantic import Field
 from clinical_r1.atomic import write_text
 from clinical_r1.charts import histogram, reach
 from clinical_r1.errors import Strict, UserError
-from clinical_r1.evaluation.grounding.hallucination import hallucination_rate
+from clinical_r1.evaluation.grounding import hallucination_rate
 from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, THINKING, read_cases
 from clinical_r1.evaluation.measure.compare import Comparison, PairedResult, compare
 from clinical_r1.evaluation.measure.metrics import Accuracy, Metrics, measure

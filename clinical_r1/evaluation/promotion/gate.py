@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from clinical_r1.atomic import write_text
 from clinical_r1.baseline import Baseline, make_baseline, write_baseline
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.grounding.hallucination import hallucination_rate
+from clinical_r1.evaluation.grounding import hallucination_rate
 from clinical_r1.evaluation.measure.compare import Comparison, PairedResult, compare
 from clinical_r1.evaluation.measure.metrics import Accuracy, is_undecided, measure
 from clinical_r1.evaluation.promotion.policy import ForgettingRule, Policy, SpecialtyRule

@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from clinical_r1.atomic import write_text
 from clinical_r1.baseline import read_baseline, write_baseline
 from clinical_r1.errors import UserError
-from clinical_r1.evaluation.benchmarks.builder import bias_of
-from clinical_r1.evaluation.benchmarks.registry import load_benchmark
+from clinical_r1.evaluation.benchmarks import bias_of, load_benchmark
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import PREDICTIONS, Evaluated, read_cases, read_config, read_evaluated, sample_of
 from clinical_r1.evaluation.promotion.gate import GateInputs, write_gate, write_result
