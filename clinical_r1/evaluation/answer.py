@@ -328,14 +328,12 @@ async def _ask_all(
     return rows, failed, client
 
 
-PROBE = [{"role": "user", "content": "Which organ makes insulin? Think it over, then answer in one word."}]
-
-
 async def _settle(client: LLMClient, doubtful: Sequence[tuple[Prediction, Completion]]) -> None:
     """Rows without any mark that were cut: an answer with room shows whether the endpoint's prompt opens a thought."""
+    asked = [{"role": "user", "content": "Which organ makes insulin? Think it over, then answer in one word."}]
     with contextlib.suppress(CallFailed):
         if client.reader.dialect is None:
-            probe = await client.chat(PROBE, "probe-1", temperature=0.0, max_tokens=4096, keep_truncated=True)
+            probe = await client.chat(asked, "probe-1", temperature=0.0, max_tokens=4096, keep_truncated=True)
             client.reader.read(probe.answer)
     for row, completion in doubtful:
         for name, value in _read(client, row.case_id, row.sample, completion):

@@ -21,7 +21,6 @@ from clinical_r1.evaluation.inputs import sample_of
 from clinical_r1.evaluation.judging.judge import judge_predictions
 from clinical_r1.evaluation.measure.compare import PairedResult, paired
 from clinical_r1.evaluation.measure.metrics import Accuracy, rated, strata
-from clinical_r1.page import interval, percent, points
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction
 
@@ -68,28 +67,6 @@ class Curve(Strict):
         """What this says of the paper's claim that longer reasoning gives better diagnoses."""
         return "shown" if self.half.sign > 0 else "reversed" if self.half.sign else "not shown"
 
-    def sentence(self) -> str:
-        """The claim beside what was measured."""
-        half, least = self.half, "at least " if self.half.undecided else ""
-        return (
-            f"The paper says that longer reasoning gives better diagnoses. Here, on {half.n:,} cases, whole "
-            f"thoughts (median {self.median} tokens) are followed by the right answer in {least}"
-            f"{percent(half.second_accuracy)}, the same thoughts closed at half of that median in {least}"
-            f"{percent(half.first_accuracy)}: {points(half.difference)} points for the longer "
-            f"(95% interval {points(half.low)} to {points(half.high)}): {self.claim}."
-        )
-
-    def sentence_zh(self) -> str:
-        """The same in Chinese."""
-        half, least = self.half, "至少 " if self.half.undecided else ""
-        word = {"shown": "得到证实", "not shown": "未得到证实", "reversed": "结果相反"}[self.claim]
-        return (
-            f"论文称推理越长，诊断越准。在 {half.n} 个病例上，完整推理（中位数 {self.median} 个词元）"
-            f"之后的正确率为 {least}{percent(half.second_accuracy)}，同样的推理在中位数一半处截断后为 "
-            f"{least}{percent(half.first_accuracy)}：较长者相差 {points(half.difference)} 个百分点"
-            f"（95% 区间 {points(half.low)} 至 {points(half.high)}）：{word}。"
-        )
-
     def summary(self) -> dict[str, Any]:
         """For machines: the claim, and each point with its interval."""
         return {
@@ -118,19 +95,6 @@ class Curve(Strict):
         for name, css in zip(languages if len(languages) > 1 else (), ("sft", "ppo"), strict=False):
             series.append(Series(name, xs, [point.by["language"][name].share for point in shown], css))
         return line_chart(series, percent=True, x_label="tokens of thought; last point: whole thoughts")
-
-    @property
-    def rows(self) -> list[tuple[str, str, list[str]]]:
-        """For a table: (axis, stratum, "share (interval)" of each point)."""
-
-        def told(rates: list[Accuracy]) -> list[str]:
-            return [f"{percent(rate.share)} ({interval(*rate.interval)})" for rate in rates]
-
-        lines = [("", "all", told([point.overall for point in self.points]))]
-        for axis in GROUPS:
-            for name in self.points[-1].by[axis] if len(self.points[-1].by[axis]) > 1 else ():
-                lines.append((axis, name, told([point.by[axis][name] for point in self.points])))
-        return lines
 
 
 def _rate(rate: Accuracy) -> dict[str, float]:

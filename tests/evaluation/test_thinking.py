@@ -110,7 +110,7 @@ def test_none_and_the_opposite_are_told_apart(monkeypatch, tmp_path, model, case
     run(monkeypatch, tmp_path, model, cases_file, rule)
     curve = curve_of(tmp_path)
     assert curve.claim == claim
-    assert f": {claim}." in curve.sentence()
+    assert f": {claim}.</p>" in (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
 
 
 def test_a_budget_that_changes_nothing_is_recommended_where_enough_cases_show_it(monkeypatch, tmp_path, model):
