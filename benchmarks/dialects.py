@@ -281,7 +281,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dialects", description=__doc__.split("\n")[0])
     parser.add_argument("--cases", type=Path, default=SHARED)
     given = parser.parse_args()
-    from clinical_r1.training.tiny import train_tokenizer
+    from clinical_r1.training.base import train_tokenizer
 
     said = answers(given.cases)
     trained = train_tokenizer([text for one in said for text in (one.thought, one.response)] * 3, 700)

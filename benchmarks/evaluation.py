@@ -44,7 +44,7 @@ def local(count: int, new_tokens: int, batch: int, folder: Path) -> dict[str, fl
     import torch
 
     from clinical_r1.generation.chat import prompt_ids
-    from clinical_r1.training.tiny import TinyModelConfig, make_base_model
+    from clinical_r1.training.base import TinyModelConfig, make_base_model
 
     cases = make_cases(count)
     write_jsonl(folder / "cases.jsonl", cases)

@@ -21,6 +21,7 @@ from clinical_r1.runs.config import load_config
 from clinical_r1.schema import RETRY_STRATEGIES, Case, Trace, TraceOutcome, VerdictLabel, read_jsonl, write_jsonl
 from clinical_r1.simulator import teacher
 from clinical_r1.simulator.world import WorldCase, best_answer, parse_question, record_of, sample_cases
+from clinical_r1.training.base import make_base_model
 from clinical_r1.training.deepspeed import join_group
 from clinical_r1.training.ppo.algorithm import advantages_and_returns, explained_variance, masked_mean, value_loss
 from clinical_r1.training.ppo.batch import WARMUP_STREAM, Batch, load_prompts, part, put
@@ -30,7 +31,6 @@ from clinical_r1.training.ppo.rollout import Collector, Timer
 from clinical_r1.training.ppo.run import train_ppo
 from clinical_r1.training.ppo.scoring import JudgeThread, Reader, Scorer
 from clinical_r1.training.sft.run import train_sft
-from clinical_r1.training.tiny import make_base_model
 from clinical_r1.verifier.config import JudgeConfig, VerifierConfig
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.verifier import build_verifier

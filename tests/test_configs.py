@@ -24,7 +24,7 @@ MODELS: dict[str, str | type[BaseModel]] = {
     **{f"clinical_r1/runs/configs/experiments/{name}.yaml": model for name, model in CONFIGS.items()},
     "clinical_r1/training/configs/sft-*.yaml": "clinical_r1.training.sft.config:SFTConfig",
     "clinical_r1/training/configs/ppo-*.yaml": "clinical_r1.training.ppo.config:PPOConfig",
-    "clinical_r1/training/configs/tiny*.yaml": "clinical_r1.training.tiny:TinyModelConfig",
+    "clinical_r1/training/configs/tiny*.yaml": "clinical_r1.training.base:TinyModelConfig",
     "clinical_r1/records/configs/*.yaml": "clinical_r1.records.config:RecordsConfig",
     "serving/configs/gateway*.yaml": "serving.gateway.config:GatewayConfig",
     "clinical_r1/evaluation/promotion/*.yaml": "clinical_r1.evaluation.promotion.policy:Policy",

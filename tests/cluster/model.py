@@ -7,7 +7,7 @@ from typing import Any
 from clinical_r1.generation.chat import completion_ids, prompt_ids
 from clinical_r1.generation.load import load_model, save_model
 from clinical_r1.schema import Case, write_jsonl
-from clinical_r1.training.tiny import TinyModelConfig, make_base_model
+from clinical_r1.training.base import TinyModelConfig, make_base_model
 
 PROMPT = "A made-up patient has fever, cough and chest pain. Which disease is most likely?"
 _QUESTIONS = (

@@ -21,10 +21,10 @@ from clinical_r1.folders import check_model_folder
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.objectstore.transfer import describe_files, upload_files
 from clinical_r1.schema import Case, Trace, TraceOutcome, write_jsonl
+from clinical_r1.training.base import TinyModelConfig, make_base_model
 from clinical_r1.training.nodes import fetch_input
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.sft.config import SFTConfig
-from clinical_r1.training.tiny import TinyModelConfig, make_base_model
 from components.configure import plan_nodes
 from components.training import fine_tune, reinforce
 from tests.objectstore.minio_server import MinioServer, minio_or_skip

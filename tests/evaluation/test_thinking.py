@@ -27,7 +27,7 @@ def cases_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(cases_file, tmp_path_factory):
-    from clinical_r1.training.tiny import TinyModelConfig, make_base_model
+    from clinical_r1.training.base import TinyModelConfig, make_base_model
 
     folder = tmp_path_factory.mktemp("model") / "tiny"
     make_base_model(TinyModelConfig(hidden_size=32, layers=2, vocab_size=400, window=400), [cases_file], folder)

@@ -22,7 +22,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from clinical_r1.training.tiny import TinyModelConfig, make_base_model
+    from clinical_r1.training.base import TinyModelConfig, make_base_model
 
     out = tmp_path_factory.mktemp("model") / "tiny"
     make_base_model(TinyModelConfig(hidden_size=32, layers=2, vocab_size=400, window=256, init_std=0.3), [corpus], out)

@@ -17,7 +17,7 @@ NASTY = [
 
 def test_the_tokenizer_is_identical_after_save_and_load(folder, corpus, tmp_path):
     """A reloaded tokenizer that cuts numbers differently halves the accuracy without any error."""
-    import clinical_r1.training.tiny as tiny
+    import clinical_r1.training.base as tiny
 
     texts = [json.loads(line)["question"] + " 3.14 12345 38.5" for line in corpus.open(encoding="utf-8")]
     trained = tiny.train_tokenizer(texts, 320)

@@ -42,7 +42,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def base_model(traces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from clinical_r1.training.tiny import TinyModelConfig, make_base_model
+    from clinical_r1.training.base import TinyModelConfig, make_base_model
 
     folder = tmp_path_factory.mktemp("base") / "model"
     make_base_model(TinyModelConfig(hidden_size=32, layers=2, vocab_size=360, window=256), [traces], folder)

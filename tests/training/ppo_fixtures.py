@@ -87,7 +87,7 @@ def sft_model(splits, tmp_path_factory) -> Path:
 
     from clinical_r1.generation.chat import prompt_ids
     from clinical_r1.generation.load import load_model, save_model
-    from clinical_r1.training.tiny import TinyModelConfig, make_base_model
+    from clinical_r1.training.base import TinyModelConfig, make_base_model
 
     folder = tmp_path_factory.mktemp("sft") / "model"
     rng = random.Random(3)

@@ -4,8 +4,8 @@ import pytest
 
 from clinical_r1.reasoning import Outcome
 from clinical_r1.rewards import NO_RESULT
+from clinical_r1.training.base import train_tokenizer
 from clinical_r1.training.ppo.scoring import Reader
-from clinical_r1.training.tiny import train_tokenizer
 
 THOUGHT, ANSWER = "Cough and fever; it might be asthma.", "Final diagnosis: Pneumonia"
 OTHERS = {

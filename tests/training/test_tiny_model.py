@@ -5,8 +5,7 @@ import pytest
 from clinical_r1.errors import UserError
 from clinical_r1.generation.load import load_model
 from clinical_r1.step import record_step
-from clinical_r1.training.base import model_of
-from clinical_r1.training.tiny import TinyModelConfig, make_base_model
+from clinical_r1.training.base import TinyModelConfig, make_base_model, model_of
 
 SMALL = {"hidden_size": 32, "layers": 2, "vocab_size": 400, "window": 128}
 
