@@ -30,7 +30,6 @@ from clinical_r1.objectstore.manifest import (
 )
 from clinical_r1.objectstore.transfer import (
     FileEntry,
-    Transferred,
     describe_files,
     download_files,
     size_text,
@@ -96,11 +95,6 @@ def content_version(files: list[FileEntry]) -> str:
     return "v-" + hashlib.sha256(lines.encode()).hexdigest()[:12]
 
 
-def names(store: Store) -> tuple[str, ...]:
-    """Names of all models."""
-    return store.list_folders()
-
-
 def versions(store: Store, name: str) -> list[tuple[str, ModelManifest | UserError | None]]:
     """Each version with its manifest, oldest first; then what is no manifest, as the error that says so, and None for
     an upload that did not end."""
@@ -140,10 +134,10 @@ def read_aliases(store: Store, name: str) -> tuple[Aliases, str]:
     return (Aliases(), "") if stat is None else (_read(store, key, Aliases) or Aliases(), stat.etag)
 
 
-def fetch(store: Store, name: str, version: str, folder: Path, say: Say = print) -> Transferred:
+def fetch(store: Store, name: str, version: str, folder: Path, say: Say = print) -> None:
     """Download a version (or what an alias points to), each file checked against the manifest."""
     manifest = read_manifest(store, name, version)
-    return download_files(store, manifest.label, manifest.files, folder, say=say)
+    download_files(store, manifest.label, manifest.files, folder, say=say)
 
 
 def promote(

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.atomic import file_sha256
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.objectstore.face import Store, Watch, check_key
 
 WORKERS = 4
@@ -29,18 +29,6 @@ class FileEntry(BaseModel):
     """Bytes."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Hex digest of the content."""
-
-
-class Transferred(Strict):
-    """What a transfer did."""
-
-    files: int = 0
-    """Files of the folder."""
-    sent: list[str] = Field(default_factory=list)
-    """Those that travelled now."""
-    skipped: int = 0
-    """Those that were there already."""
-    bytes_sent: int = 0
 
 
 def describe_files(
@@ -71,8 +59,9 @@ def _files(folder: Path) -> Iterable[Path]:
 
 def upload_files(
     store: Store, prefix: str, files: dict[FileEntry, Path], say: Callable[[str], None] = print
-) -> Transferred:
-    """Send files to `prefix/path`. An object of the same size and SHA-256 is finished and not sent again."""
+) -> list[str]:
+    """Send files to `prefix/path`. An object of the same size and SHA-256 is finished and not sent again. Returns the
+    paths that travelled."""
     sizes = {entry.key: entry.size for entry in store.list(f"{prefix}/")}
 
     def send(entry: FileEntry, watch: Watch) -> bool:
@@ -87,8 +76,9 @@ def upload_files(
 
 def download_files(
     store: Store, prefix: str, entries: Iterable[FileEntry], folder: Path, say: Callable[[str], None] = print
-) -> Transferred:
-    """Fetch `prefix/path` of each entry into `folder`, checked by SHA-256. Files that are there already stay."""
+) -> list[str]:
+    """Fetch `prefix/path` of each entry into `folder`, checked by SHA-256. Files that are there already stay.
+    Returns the paths that travelled."""
 
     def fetch(entry: FileEntry, watch: Watch) -> bool:
         target = folder / check_key(entry.path)
@@ -106,7 +96,7 @@ class _Stopped(Exception):  # noqa: N818
 
 def _in_parallel(
     entries: Iterable[FileEntry], move: Callable[[FileEntry, Watch], bool], verb: str, say: Callable[[str], None]
-) -> Transferred:
+) -> list[str]:
     """Largest first, so that no big file is left alone at the end. The first failure, and whatever else ends this early
     (Ctrl-C too), stops the others at their next block."""
     queue = sorted(entries, key=lambda entry: -entry.size)
@@ -138,9 +128,9 @@ def _in_parallel(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     sent = [entry for future, entry in futures.items() if future.result()]
-    total, skipped = sum(entry.size for entry in sent), len(queue) - len(sent)
-    say(f"{verb} {len(sent)} files, {size_text(total)}; {skipped} were there already")
-    return Transferred(files=len(queue), sent=sorted(e.path for e in sent), skipped=skipped, bytes_sent=total)
+    total = size_text(sum(entry.size for entry in sent))
+    say(f"{verb} {len(sent)} files, {total}; {len(queue) - len(sent)} were there already")
+    return sorted(entry.path for entry in sent)
 
 
 def size_text(count: float) -> str:

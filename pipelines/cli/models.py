@@ -51,7 +51,7 @@ def list_models(
     place = open_store(store)
     if store != DEFAULT_STORE and "://" not in store and not Path(store).is_dir():
         raise UserError(f"--store {store}: no such folder: give the one that runs publish to, or s3://BUCKET/models")
-    known = models.names(place)
+    known = place.list_folders()
     if name and name not in known:
         raise UserError(f"{place.uri}: no model '{name}': there is {', '.join(known) or 'none yet'}")
     found = (name,) if name else known

@@ -45,7 +45,7 @@ def test_a_published_model_is_found_by_its_alias_and_comes_back(
 ) -> None:
     version = publish(store, model_folder, b"first", PROMOTE)
     gate = gate_of(model_folder, PROMOTE)
-    assert models.names(store) == ("r1",)
+    assert store.list_folders() == ("r1",)
     manifest = models.read_manifest(store, "r1", "candidate")
     assert manifest.version == version and manifest.base_revision == "abc" and manifest.gate == gate
     models.fetch(store, "r1", "candidate", tmp_path / "back")
@@ -205,7 +205,7 @@ def test_weights_that_were_cut_after_the_gate_are_not_published(store: Store, mo
         facts = Facts(gate=facts.gate, baseline=baseline)
         with pytest.raises(UserError, match=r"the reasoning baseline (is about|names no weights)"):
             models.publish(store, "r1", model_folder, facts)
-    assert models.names(store) == ()
+    assert store.list_folders() == ()
 
 
 @pytest.mark.parametrize("changed", ["tokenizer.json", "generation_config.json", "chat_template.jinja"])
