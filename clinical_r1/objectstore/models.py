@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from clinical_r1.errors import UserError
 from clinical_r1.folders import check_model_folder
+from clinical_r1.objectstore import transfer
 from clinical_r1.objectstore.face import Conflict, NotFound, Store, Unreadable
 from clinical_r1.objectstore.manifest import (
     ALIASES,
@@ -27,13 +28,6 @@ from clinical_r1.objectstore.manifest import (
     check_bound,
     now,
     supersede,
-)
-from clinical_r1.objectstore.transfer import (
-    FileEntry,
-    describe_files,
-    download_files,
-    size_text,
-    upload_files,
 )
 from clinical_r1.schema import first_problem
 
@@ -63,7 +57,7 @@ def publish(
     _check_name(name)
     check_model_folder(folder)
     # A local gate's approval writes a manifest.json into the folder; here that name is the store's own record.
-    files = {entry: path for entry, path in describe_files(folder, extra).items() if entry.path != MANIFEST}
+    files = {entry: path for entry, path in transfer.describe_files(folder, extra).items() if entry.path != MANIFEST}
     listed = sorted(files, key=lambda entry: entry.path)
     version = _check_name(version or content_version(listed))
     manifest = ModelManifest(**facts.model_dump(), name=name, version=version, created=now(), files=listed)
@@ -73,8 +67,8 @@ def publish(
         stated = str(facts.baseline.get("weights", ""))
         check_bound("the reasoning baseline", stated, manifest.weights, str(folder))
     place = f"{store.uri}/{manifest.label}"
-    say(f"{place}: {len(files)} files, {size_text(manifest.size)}")
-    upload_files(store, manifest.label, files, say=say)
+    say(f"{place}: {len(files)} files, {transfer.size_text(manifest.size)}")
+    transfer.upload_files(store, manifest.label, files, say=say)
     manifest.created = now()
     try:
         store.put_if_absent(f"{manifest.label}/{MANIFEST}", _json(manifest))
@@ -89,7 +83,7 @@ def publish(
     return manifest
 
 
-def content_version(files: list[FileEntry]) -> str:
+def content_version(files: list[transfer.FileEntry]) -> str:
     """`v-` and 12 hex digits: the same files, sorted by path, give the same version."""
     lines = "".join(f"{entry.sha256}  {entry.path}\n" for entry in files)
     return "v-" + hashlib.sha256(lines.encode()).hexdigest()[:12]
@@ -137,7 +131,7 @@ def read_aliases(store: Store, name: str) -> tuple[Aliases, str]:
 def fetch(store: Store, name: str, version: str, folder: Path, say: Say = print) -> None:
     """Download a version (or what an alias points to), each file checked against the manifest."""
     manifest = read_manifest(store, name, version)
-    download_files(store, manifest.label, manifest.files, folder, say=say)
+    transfer.download_files(store, manifest.label, manifest.files, folder, say=say)
 
 
 def promote(

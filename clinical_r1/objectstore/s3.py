@@ -22,19 +22,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from clinical_r1.atomic import atomic_writer, file_sha256
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.face import (
-    BLOCK,
-    Conflict,
-    Entry,
-    NotFound,
-    Stat,
-    StoreFull,
-    StoreRefused,
-    StoreUnavailable,
-    Watch,
-    check_key,
-    copy_checked,
-)
+from clinical_r1.objectstore import face
 from clinical_r1.objectstore.settings import StoreSettings
 
 ONE_REQUEST = 5 << 30
@@ -123,16 +111,16 @@ class S3Store:
         scheme, _, host = settings.endpoint.partition("://")
         self._client = Minio(host, secure=scheme == "https", **told)
 
-    def put(self, key: str, data: bytes) -> Stat:
+    def put(self, key: str, data: bytes) -> face.Stat:
         return self._put(key, data, {}, "")
 
-    def put_if_absent(self, key: str, data: bytes) -> Stat:
+    def put_if_absent(self, key: str, data: bytes) -> face.Stat:
         return self._put(key, data, {"If-None-Match": "*"}, "already there")
 
-    def put_if_match(self, key: str, data: bytes, etag: str) -> Stat:
+    def put_if_match(self, key: str, data: bytes, etag: str) -> face.Stat:
         return self._put(key, data, {"If-Match": f'"{etag}"'}, "changed since it was read")
 
-    def _put(self, key: str, data: bytes, condition: dict[str, str], why: str) -> Stat:
+    def _put(self, key: str, data: bytes, condition: dict[str, str], why: str) -> face.Stat:
         digest, attempts = hashlib.sha256(data).hexdigest(), 0
 
         def write() -> str:
@@ -142,23 +130,23 @@ class S3Store:
 
         try:
             etag = self._try(key, write)
-        except Conflict:
+        except face.Conflict:
             # An earlier attempt may have been carried out although its answer was lost on the way.
             there = None
-            with suppress(NotFound):
+            with suppress(face.NotFound):
                 there = self.get(key) if attempts > 1 else None
             if there != data:
-                raise Conflict(f"{self.uri}/{key}: {why}: another writer came first") from None
+                raise face.Conflict(f"{self.uri}/{key}: {why}: another writer came first") from None
             stat = self.stat(key)
             etag = stat.etag if stat else ""
-        return Stat(key, len(data), etag, digest)
+        return face.Stat(key, len(data), etag, digest)
 
-    def put_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> Stat:
+    def put_file(self, key: str, path: Path, sha256: str = "", watch: face.Watch | None = None) -> face.Stat:
         digest, size = sha256 or file_sha256(path), path.stat().st_size
 
         def slices(handle: BinaryIO) -> Iterator[Slice]:
-            for offset in range(0, size, BLOCK):
-                count = min(BLOCK, size - offset)
+            for offset in range(0, size, face.BLOCK):
+                count = min(face.BLOCK, size - offset)
                 if watch is not None:
                     watch(count)
                 yield Slice(handle, offset, count)
@@ -179,7 +167,7 @@ class S3Store:
                 how["metadata"] = {_META: digest}
                 return self._client.put_object(self.bucket, self._name(key), source, size, **how).etag or ""
 
-        return Stat(key, size, self._try(key, write), digest)
+        return face.Stat(key, size, self._try(key, write), digest)
 
     def _send(self, key: str, body: bytes | Iterator[Slice], size: int, digest: str, condition: dict[str, str]) -> str:
         """One signed PUT; returns the etag.
@@ -217,18 +205,18 @@ class S3Store:
     def get(self, key: str) -> bytes:
         def read() -> bytes:
             with self._open(key) as response:
-                return b"".join(response.stream(BLOCK))
+                return b"".join(response.stream(face.BLOCK))
 
         return self._try(key, read)
 
-    def get_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> str:
+    def get_file(self, key: str, path: Path, sha256: str = "", watch: face.Watch | None = None) -> str:
         def read() -> str:
             with atomic_writer(path, "wb") as out, self._open(key) as response:
-                return copy_checked(response.stream(BLOCK), out, watch, f"{self.uri}/{key}", sha256)
+                return face.copy_checked(response.stream(face.BLOCK), out, watch, f"{self.uri}/{key}", sha256)
 
         return self._try(key, read)
 
-    def stat(self, key: str) -> Stat | None:
+    def stat(self, key: str) -> face.Stat | None:
         def ask() -> None:
             with self._open(key):
                 pass
@@ -236,17 +224,17 @@ class S3Store:
         name = self._name(key)
         try:
             found = self._try(key, lambda: self._client.stat_object(self.bucket, name))
-        except (NotFound, StoreRefused):
+        except (face.NotFound, face.StoreRefused):
             # HEAD has no body and so no reason: a GET tells an absent object from an absent bucket or a wrong key.
-            with suppress(NotFound):
+            with suppress(face.NotFound):
                 self._try(key, ask)
             return None
-        return Stat(key, found.size or 0, found.etag or "", (found.metadata or {}).get(_META, ""))
+        return face.Stat(key, found.size or 0, found.etag or "", (found.metadata or {}).get(_META, ""))
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "") -> Iterator[face.Entry]:
         start = f"{self.prefix}/{prefix}".lstrip("/")
         found = self._try(prefix, lambda: list(self._client.list_objects(self.bucket, start, recursive=True)))
-        return (Entry(self._key(o.object_name), o.size or 0) for o in found if not o.is_dir)
+        return (face.Entry(self._key(o.object_name), o.size or 0) for o in found if not o.is_dir)
 
     def list_folders(self, prefix: str = "") -> tuple[str, ...]:
         start = f"{self.prefix}/{prefix}".lstrip("/")
@@ -257,7 +245,7 @@ class S3Store:
         self._try(key, lambda: self._client.remove_object(self.bucket, self._name(key)))
 
     def _name(self, key: str) -> str:
-        return f"{self.prefix}/{check_key(key)}".lstrip("/")
+        return f"{self.prefix}/{face.check_key(key)}".lstrip("/")
 
     def _key(self, name: str | None) -> str:
         assert name is not None
@@ -280,19 +268,19 @@ class S3Store:
                 status = re.search(r"code: (\d+)", str(error))
                 last = f"HTTP {status[1]}" if status else "no status"
                 if not last.startswith("HTTP 5"):  # those come from a proxy in front while the store restarts
-                    raise StoreUnavailable(
+                    raise face.StoreUnavailable(
                         f"{self._endpoint}: the answer is not S3's ({last}): is this the S3 port of the store, and "
                         "http or https as it wants?"
                     ) from None
             except urllib3.exceptions.SSLError:
-                raise StoreRefused(
+                raise face.StoreRefused(
                     f"{self._endpoint}: its certificate is not trusted: set AWS_CA_BUNDLE to the PEM file of the "
                     "authority that signed it (or use http where the store has no TLS)"
                 ) from None
             except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError) as error:
                 last = type(error).__name__
             if time.monotonic() + wait > deadline:
-                raise StoreUnavailable(
+                raise face.StoreUnavailable(
                     f"{self._endpoint}: no usable answer for {self.settings.patience:g} s ({last}): is it up, and "
                     "does a NetworkPolicy let us through? The same command goes on where this one stopped"
                 )
@@ -305,11 +293,13 @@ class S3Store:
         if code == "AccessDenied" and "not valid yet" in (error.message or ""):
             code = "RequestTimeTooSkewed"  # how a signed URL from the future is refused
         if code in ("NoSuchKey", "NoSuchObject", "ResourceNotFound"):
-            return NotFound(f"{place}: no such object")
+            return face.NotFound(f"{place}: no such object")
         if code == "PreconditionFailed":
-            return Conflict(f"{place}: another writer came first")
+            return face.Conflict(f"{place}: another writer came first")
         if code in _FULL:
-            return StoreFull(f"{self._endpoint}: no space left for {place}: free some, or grow the volume or the quota")
+            return face.StoreFull(
+                f"{self._endpoint}: no space left for {place}: free some, or grow the volume or the quota"
+            )
         sentences = {
             "NoSuchBucket": f"bucket '{self.bucket}' does not exist: create it, or correct the URI",
             "InvalidAccessKeyId": f"access key '{user}' is unknown there: correct AWS_ACCESS_KEY_ID or the Secret",
@@ -323,4 +313,4 @@ class S3Store:
             "the file meanwhile, or does a proxy change uploads? Send it again",
             "EntityTooLarge": f"{place} is larger than the store takes in one object",
         }
-        return StoreRefused(f"{self._endpoint}: {sentences.get(code, f'{code} for {place}')}")
+        return face.StoreRefused(f"{self._endpoint}: {sentences.get(code, f'{code} for {place}')}")

@@ -17,25 +17,13 @@ from pathlib import Path
 
 from clinical_r1.atomic import atomic_writer, file_sha256
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.face import (
-    BLOCK,
-    Conflict,
-    Entry,
-    NotFound,
-    Stat,
-    Store,
-    StoreFull,
-    StoreRefused,
-    Watch,
-    check_key,
-    copy_checked,
-)
+from clinical_r1.objectstore import face
 from clinical_r1.objectstore.settings import StoreSettings
 
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://")
 
 
-def open_store(uri: str | Path, settings: StoreSettings | None = None) -> Store:
+def open_store(uri: str | Path, settings: StoreSettings | None = None) -> face.Store:
     """The store at `s3://bucket[/prefix]`, `file:///folder` or a plain path (made on the first write).
 
     Endpoint, credentials and CA bundle of S3 come from `settings`, else from the environment: see StoreSettings.
@@ -65,81 +53,83 @@ class FolderStore:
         self.root = Path(os.path.abspath(root))
         self.uri = str(self.root)
 
-    def put(self, key: str, data: bytes) -> Stat:
+    def put(self, key: str, data: bytes) -> face.Stat:
         with self._writing(key) as path, atomic_writer(path, "wb") as handle:
             handle.write(data)
         digest = hashlib.sha256(data).hexdigest()
-        return Stat(key, len(data), digest, digest)
+        return face.Stat(key, len(data), digest, digest)
 
-    def put_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> Stat:
+    def put_file(self, key: str, path: Path, sha256: str = "", watch: face.Watch | None = None) -> face.Stat:
         with self._writing(key) as target, open(path, "rb") as source, atomic_writer(target, "wb") as handle:
-            digest = copy_checked(iter(lambda: source.read(BLOCK), b""), handle, watch, str(path), sha256)
-        return Stat(key, path.stat().st_size, digest, digest)
+            digest = face.copy_checked(iter(lambda: source.read(face.BLOCK), b""), handle, watch, str(path), sha256)
+        return face.Stat(key, path.stat().st_size, digest, digest)
 
-    def put_if_absent(self, key: str, data: bytes) -> Stat:
+    def put_if_absent(self, key: str, data: bytes) -> face.Stat:
         with self._writing(key) as path, self._lock():
             if path.exists():
-                raise Conflict(f"{self.uri}/{key}: already there: another writer came first")
+                raise face.Conflict(f"{self.uri}/{key}: already there: another writer came first")
             return self.put(key, data)
 
-    def put_if_match(self, key: str, data: bytes, etag: str) -> Stat:
+    def put_if_match(self, key: str, data: bytes, etag: str) -> face.Stat:
         with self._writing(key) as path, self._lock():
             if not path.is_file():
-                raise NotFound(f"{self.uri}/{key}: no such object")
+                raise face.NotFound(f"{self.uri}/{key}: no such object")
             if file_sha256(path) != etag:
-                raise Conflict(f"{self.uri}/{key}: changed since it was read: another writer came first")
+                raise face.Conflict(f"{self.uri}/{key}: changed since it was read: another writer came first")
             return self.put(key, data)
 
     def get(self, key: str) -> bytes:
         with self._reading(key) as path:
             return path.read_bytes()
 
-    def get_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> str:
+    def get_file(self, key: str, path: Path, sha256: str = "", watch: face.Watch | None = None) -> str:
         with self._reading(key) as source, open(source, "rb") as handle, atomic_writer(path, "wb") as out:
-            return copy_checked(iter(lambda: handle.read(BLOCK), b""), out, watch, f"{self.uri}/{key}", sha256)
+            return face.copy_checked(
+                iter(lambda: handle.read(face.BLOCK), b""), out, watch, f"{self.uri}/{key}", sha256
+            )
 
-    def stat(self, key: str) -> Stat | None:
-        path = self.root / check_key(key)
+    def stat(self, key: str) -> face.Stat | None:
+        path = self.root / face.check_key(key)
         if not path.is_file():
             return None
         digest = file_sha256(path)
-        return Stat(key, path.stat().st_size, digest, digest)
+        return face.Stat(key, path.stat().st_size, digest, digest)
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "") -> Iterator[face.Entry]:
         # A root that is not there yet has no objects.
         files = {path.relative_to(self.root).as_posix(): path for path in self.root.rglob("*")}
         for key, path in sorted(files.items()):
             if key.startswith(prefix) and not any(part.startswith(".") for part in key.split("/")) and path.is_file():
-                yield Entry(key, path.stat().st_size)
+                yield face.Entry(key, path.stat().st_size)
 
     def list_folders(self, prefix: str = "") -> tuple[str, ...]:
         folders = (path.name for path in (self.root / prefix).glob("*") if path.is_dir())
         return tuple(sorted(name for name in folders if not name.startswith(".")))
 
     def delete(self, key: str) -> None:
-        (self.root / check_key(key)).unlink(missing_ok=True)
+        (self.root / face.check_key(key)).unlink(missing_ok=True)
 
     @contextmanager
     def _writing(self, key: str) -> Iterator[Path]:
-        path = self.root / check_key(key)
+        path = self.root / face.check_key(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield path
         except PermissionError:
-            raise StoreRefused(f"{path}: no right to write: correct the folder's owner or mode") from None
+            raise face.StoreRefused(f"{path}: no right to write: correct the folder's owner or mode") from None
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreFull(f"{self.uri}: no space left: free some or give another folder") from None
+                raise face.StoreFull(f"{self.uri}: no space left: free some or give another folder") from None
             raise UserError(f"{path}: {error.strerror}") from None
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[Path]:
         try:
-            yield self.root / check_key(key)
+            yield self.root / face.check_key(key)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise NotFound(f"{self.uri}/{key}: no such object") from None
+            raise face.NotFound(f"{self.uri}/{key}: no such object") from None
         except PermissionError:
-            raise StoreRefused(f"{self.uri}/{key}: no right to read: correct the folder's owner or mode") from None
+            raise face.StoreRefused(f"{self.uri}/{key}: no right to read: correct the folder's owner or mode") from None
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -27,15 +27,7 @@ from pydantic import Field, field_validator
 
 from clinical_r1.errors import Strict, UserError
 from clinical_r1.folders import check_model_folder
-from clinical_r1.generation.chat import (
-    PADDING,
-    SPECIAL_TOKENS,
-    THINK_TOKENS,
-    TURN_END,
-    prepare_tokenizer,
-    prompt_ids,
-    turn_end,
-)
+from clinical_r1.generation import chat
 from clinical_r1.objectstore.models import fetch
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.settings import Names, Seed
@@ -156,9 +148,9 @@ def check_base_model(config: BaseModelConfig, sft: SFTConfig | None = None, ppo:
 
     load_config(folder)
     tokenizer = load_tokenizer(folder)
-    prepare_tokenizer(tokenizer)
-    prompt_ids(tokenizer, "?")
-    if not turn_end(tokenizer):
+    chat.prepare_tokenizer(tokenizer)
+    chat.prompt_ids(tokenizer, "?")
+    if not chat.turn_end(tokenizer):
         raise UserError(f"{folder}: neither its chat template nor its tokenizer has an end of an answer")
 
 
@@ -297,7 +289,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, window: int = 1_024) 
     empty: Any = Qwen2Tokenizer()._tokenizer
     trained = Tokenizer(models.BPE())
     trained.normalizer, trained.pre_tokenizer, trained.decoder = empty.normalizer, empty.pre_tokenizer, empty.decoder
-    markers = [*SPECIAL_TOKENS, *THINK_TOKENS]
+    markers = [*chat.SPECIAL_TOKENS, *chat.THINK_TOKENS]
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(markers),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
@@ -308,9 +300,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, window: int = 1_024) 
     merges: Any = [tuple(merge) for merge in state["merges"]]
     # The markers follow the vocabulary as added tokens, as in Qwen2's own files.
     tokenizer = Qwen2Tokenizer(
-        vocab=state["vocab"], merges=merges, eos_token=TURN_END, pad_token=PADDING, model_max_length=window
+        vocab=state["vocab"], merges=merges, eos_token=chat.TURN_END, pad_token=chat.PADDING, model_max_length=window
     )
-    prepare_tokenizer(tokenizer)
+    chat.prepare_tokenizer(tokenizer)
     return tokenizer
 
 
