@@ -121,10 +121,8 @@ def trainee() -> Iterator[StopRequest]:
         report_outcome("preempted")
         raise
     except (RuntimeError, MemoryError) as error:
-        text = str(error).lower()  # CUDA, host and allocator have wordings of their own
-        if not isinstance(error, MemoryError) and not any(
-            words in text for words in ("out of memory", "can't allocate memory")
-        ):
+        text, full = str(error).lower(), ("out of memory", "can't allocate memory")  # CUDA, allocator, host
+        if not isinstance(error, MemoryError) and not any(words in text for words in full):
             raise
         traceback.print_exc()
         report_outcome("user_error", OUT_OF_MEMORY_ADVICE)
