@@ -75,6 +75,42 @@ def test_library_arrows_run_down_only(path: Path) -> None:
             assert other in allowed_rooms(own), f"{path} imports {name}"
 
 
+def names_in(path: Path) -> set[str]:
+    """What a module offers to others: all that is bound at its top level, also in branches."""
+    found: set[str] = set()
+    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        for node in ast.iter_child_nodes(nodes.pop()):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            else:
+                nodes.append(node)
+    return found
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "benchmarks", "tests", "helm"])
+def test_every_import_of_ours_names_what_is_there(package: str) -> None:
+    """Also those inside of functions, which no type checker that forgives missing modules sees, and no import runs."""
+    ours = {module_name(path): path for root in (*PACKAGES, "benchmarks", "tests") for path in python_files(root)}
+    missing = []
+    for path in python_files(package):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            named = [(alias.name, "") for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                named = [(node.module or "", alias.name) for alias in node.names]
+            for module, name in named:
+                if module.split(".")[0] not in (*PACKAGES, "benchmarks", "tests") or f"{module}.{name}" in ours:
+                    continue
+                folder = (ROOT / module.replace(".", "/")).is_dir() and not name  # a package without an __init__
+                if not folder and (module not in ours or (name and name not in names_in(ours[module]))):
+                    missing.append(f"{path.relative_to(ROOT)}:{node.lineno}: {module} {name}")
+    assert missing == []
+
+
 def test_one_door_to_kubernetes() -> None:
     found = [
         str(path.relative_to(ROOT))
