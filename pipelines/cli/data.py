@@ -11,7 +11,6 @@ import typer
 from typer import Argument, Option
 
 from clinical_r1.errors import UserError
-from clinical_r1.records.config import RecordsConfig, Source, parse_map
 
 traces = typer.Typer(
     help="Reasoning data of others as our traces, and ours in the form of others.", no_args_is_help=True
@@ -41,6 +40,7 @@ def import_traces(
     Example:
       clinical-r1 traces import medical_o1_sft.json --against splits --out traces/medical-o1
     """
+    from clinical_r1.records.config import parse_map
     from clinical_r1.synthesis.config import SynthesisConfig
     from clinical_r1.synthesis.dataset import CARD
     from clinical_r1.synthesis.run import take_traces
@@ -95,6 +95,7 @@ def import_records(
       clinical-r1 import-records notes.csv --name ward-7 --map question=note,reference=diagnosis,patient=pid \\
         --store s3://clinical-r1/records
     """
+    from clinical_r1.records.config import RecordsConfig, parse_map
     from clinical_r1.runs.sources import preview, store_records
 
     if not path.exists():
@@ -184,6 +185,7 @@ def preview(
       clinical-r1 records preview notes.csv --map question=complaint+history,reference=diagnosis
       clinical-r1 records preview fhir-export/ --limit 0
     """
+    from clinical_r1.records.config import RecordsConfig
     from clinical_r1.records.run import preview as lines_of
 
     config = RecordsConfig(
@@ -210,6 +212,7 @@ def prepare(
       clinical-r1 records prepare notes.csv --map question=note,reference=dx,patient=pid --out splits
       clinical-r1 records prepare --config records.yaml --set max_reject_rate=0.1
     """
+    from clinical_r1.records.config import RecordsConfig
     from clinical_r1.records.report import account
     from clinical_r1.records.run import prepare as run_step
     from pipelines.evaluate_run import read_settings
@@ -227,6 +230,7 @@ def prepare(
 
 def sources_of(files: list[Path], map_: str, format_: str, encoding: str) -> list:
     """Sources of the command line, checked as far as their first row."""
+    from clinical_r1.records.config import Source, parse_map
     from clinical_r1.records.readers.registry import check_source
 
     columns = parse_map(map_) if map_ else {}
