@@ -6,19 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 from typer import Argument, Option
 
 from clinical_r1.errors import UserError
-from clinical_r1.folders import PICKLED
-from clinical_r1.objectstore import models
-from clinical_r1.objectstore.face import Unreadable
-from clinical_r1.objectstore.manifest import Aliases, Facts, Gate
-from clinical_r1.objectstore.store import open_store
-from clinical_r1.objectstore.transfer import size_text
-from clinical_r1.schema import first_problem
 
 StoreOption = Annotated[
     str,
@@ -48,6 +38,15 @@ def list_models(
 
     Example: clinical-r1 models list --store s3://clinical-r1/models
     """
+    from rich.console import Console
+    from rich.table import Table
+
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.face import Unreadable
+    from clinical_r1.objectstore.manifest import Aliases
+    from clinical_r1.objectstore.store import open_store
+    from clinical_r1.objectstore.transfer import size_text
+
     place = open_store(store)
     if store != DEFAULT_STORE and "://" not in store and not Path(store).is_dir():
         raise UserError(f"--store {store}: no such folder: give the one that runs publish to, or s3://BUCKET/models")
@@ -86,6 +85,9 @@ def show(name: NameArgument, version: VersionArgument = "candidate", store: Stor
 
     Example: clinical-r1 models show clinicalgpt-r1 production
     """
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.store import open_store
+
     place = open_store(store)
     manifest = models.read_manifest(place, name, version)
     aliases, _ = models.read_aliases(place, name)
@@ -114,6 +116,13 @@ def promote(
 
     Example: clinical-r1 models promote clinicalgpt-r1 candidate --approved-by "Dr. Li" --reason "better in cardiology"
     """
+    from pydantic import ValidationError
+
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.manifest import Gate
+    from clinical_r1.objectstore.store import open_store
+    from clinical_r1.schema import first_problem
+
     place = open_store(store)
     newer = None
     if gate:
@@ -147,6 +156,7 @@ def register(
     Example: clinical-r1 models register r1 production --registry URL --by "Dr. Li" --store s3://b/models
     """
     from clinical_r1.objectstore import publication
+    from clinical_r1.objectstore.store import open_store
 
     if (registry or not mlflow) and (not registry.startswith(("http://", "https://")) or not by):
         raise UserError("models register: give --registry http(s)://HOST:PORT and --by NAME, or --mlflow URI")
@@ -168,6 +178,9 @@ def rollback(
 
     Example: clinical-r1 models rollback clinicalgpt-r1 --by "Dr. Li" --reason "slow on long records"
     """
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.store import open_store
+
     place = open_store(store)
     aliases = models.rollback(place, name, by, reason)
     typer.echo(f"production: {place.uri}/{name}/{aliases.production}")
@@ -190,6 +203,11 @@ def import_model(
 
     Runs start from the URI that is printed: --set base_model.folder=s3://clinical-r1/models/NAME/VERSION
     """
+    from clinical_r1.folders import PICKLED
+    from clinical_r1.objectstore import models
+    from clinical_r1.objectstore.manifest import Facts
+    from clinical_r1.objectstore.store import open_store
+
     code = sorted(path.relative_to(folder).as_posix() for kind in ("*.py", *PICKLED) for path in folder.rglob(kind))
     if code:
         raise UserError(
