@@ -14,10 +14,11 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.reasoning import Outcome
 from clinical_r1.sampling import Sampling
 from clinical_r1.schema import Case, Prediction, first_problem
+from clinical_r1.strict import Strict
 
 FILE_NAME = "reasoning_baseline.json"
 EDGES: tuple[int, ...] = (0, 8, 16, 32, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, 8192)

@@ -1,9 +1,7 @@
-"""The one exception that a user is meant to read, and the base of all models that wrong input meets."""
+"""The one exception that a user is meant to read."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-
-from pydantic import BaseModel, ConfigDict
 
 
 class UserError(Exception):
@@ -12,12 +10,6 @@ class UserError(Exception):
     The command line prints it without a traceback and exits with code 2. Never put record text into it:
     name the file and the line instead.
     """
-
-
-class Strict(BaseModel):
-    """Base of configurations and records: unknown keys are refused, a typo is an error and not a silent loss."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:

@@ -15,9 +15,10 @@ import numpy as np
 import yaml
 from pydantic import Field
 
-from clinical_r1.errors import Strict, UserError, near_miss
+from clinical_r1.errors import UserError, near_miss
 from clinical_r1.reasoning import UNREADABLE, Outcome
 from clinical_r1.schema import Case, VerdictLabel
+from clinical_r1.strict import Strict
 from clinical_r1.text import HAN
 
 TABLES_FILE = Path(__file__).with_name("reward_tables.yaml")

@@ -17,9 +17,10 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from clinical_r1 import asking
 from clinical_r1.atomic import atomic_writer
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.reasoning import ConclusionKind, Outcome
 from clinical_r1.references import references_of
+from clinical_r1.strict import Strict
 from clinical_r1.text import Language
 
 SPLITS = ("sft", "rl", "validation", "test")

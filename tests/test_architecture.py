@@ -13,7 +13,7 @@ PACKAGES = ("clinical_r1", "components", "pipelines", "serving")
 
 BASE = {"schema", "reasoning", "folders", "baseline", "errors", "atomic", "step", "progress", "stats", "containment"}
 BASE |= {"asking", "dialects", "recognise", "references", "sampling", "settings", "text", "lexicon"}
-BASE |= {"charts", "page"}
+BASE |= {"charts", "page", "strict"}
 MIDDLE = {"llm", "privacy", "verifier", "rewards", "generation", "objectstore"}
 ROOMS = {"records", "synthesis", "training", "evaluation", "cluster"}
 TOP = {"runs"}

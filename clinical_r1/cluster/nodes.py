@@ -7,7 +7,7 @@ from pydantic import Field
 
 from clinical_r1.cluster.api import Cluster
 from clinical_r1.cluster.trainjob import TrainJobSpec, job_name, run_train_job
-from clinical_r1.errors import Strict
+from clinical_r1.strict import Strict
 
 ENDPOINT_KEYS = (
     "OPENAI_API_KEY",

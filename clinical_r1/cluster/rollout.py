@@ -27,8 +27,9 @@ from clinical_r1.cluster.inference_service import (
     model_version,
     typed,
 )
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.objectstore.store import open_store
+from clinical_r1.strict import Strict
 
 Mode = Literal["dark", "replicas", "replace"]
 _POLL_SECONDS = 2.0

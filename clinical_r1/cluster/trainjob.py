@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import Field
 
 from clinical_r1.cluster.api import TRAINJOB, Cluster, Object, Refused
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
+from clinical_r1.strict import Strict
 
 SPEC_HASH = "clinical-r1/spec-sha256"
 _POLL_SECONDS = 5.0

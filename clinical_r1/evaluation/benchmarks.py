@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from clinical_r1.atomic import write_text
 from clinical_r1.containment import ContainmentIndex
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.inputs import CONFIG, rank
 from clinical_r1.evaluation.measure.credit import chapter
 from clinical_r1.evaluation.measure.metrics import is_right
@@ -33,6 +33,7 @@ from clinical_r1.records.row import Row
 from clinical_r1.references import references_of
 from clinical_r1.schema import Case, Prediction, Trace, read_jsonl, write_jsonl
 from clinical_r1.stats import minimum_detectable_effect
+from clinical_r1.strict import Strict
 
 OPEN = (
     "the conclusion names the reference diagnosis, by a name or code that means it; a judge decides what rules cannot"

@@ -13,10 +13,10 @@ import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from clinical_r1.dialects import AUTO, checked_name
-from clinical_r1.errors import Strict
 from clinical_r1.privacy.crossing import CrossingPolicy
 from clinical_r1.sampling import Sampling
 from clinical_r1.settings import Seed
+from clinical_r1.strict import Strict
 from clinical_r1.verifier.config import JudgeConfig
 
 OURS = "ours"

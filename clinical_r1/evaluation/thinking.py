@@ -14,7 +14,6 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 from clinical_r1.charts import Series, line_chart
-from clinical_r1.errors import Strict
 from clinical_r1.evaluation.answer import LocalAnswerer, Made, asked, generated
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.inputs import sample_of
@@ -23,6 +22,7 @@ from clinical_r1.evaluation.measure.compare import PairedResult, paired
 from clinical_r1.evaluation.measure.metrics import Accuracy, rated, strata
 from clinical_r1.reasoning import Outcome
 from clinical_r1.schema import Case, Prediction
+from clinical_r1.strict import Strict
 
 GROUPS = ("language", "specialty")
 LEAST = 20

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field
 
 from clinical_r1.dialects import AUTO, checked_name
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
+from clinical_r1.strict import Strict
 
 Positive = Annotated[float, Field(gt=0)]
 

@@ -18,9 +18,10 @@ from pydantic import Field, model_validator
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.baseline import FILE_NAME as BASELINE
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.folders import COMPANIONS
 from clinical_r1.objectstore.transfer import FileEntry
+from clinical_r1.strict import Strict
 
 MANIFEST, ALIASES, GATE = "manifest.json", "aliases.json", "gate.json"
 Decision = Literal["promote", "hold", "refuse"]

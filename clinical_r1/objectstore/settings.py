@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.schema import first_problem
+from clinical_r1.strict import Strict
 
 SECRET_DIR = "CLINICAL_R1_STORE_SECRET_DIR"
 # Where the steps of a pipeline see the store's Secret and the authority; kfp takes no variable from a run parameter.

@@ -12,8 +12,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.settings import Names
+from clinical_r1.strict import Strict
 from clinical_r1.text import Language
 
 DEFAULT_KEY_ENV = "CLINICAL_R1_PATIENT_KEY"

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from clinical_r1.atomic import file_sha256
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
+from clinical_r1.strict import Strict
 
 RECORDS_REPORT = "report.json"
 """Beside the splits; its `phi.policy` says what the gate did, its `hashes` which files it vouches for."""

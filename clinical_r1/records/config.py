@@ -7,11 +7,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.privacy.config import PhiConfig
 from clinical_r1.rewards import Signal
 from clinical_r1.schema import SPLITS
 from clinical_r1.settings import Names, Seed
+from clinical_r1.strict import Strict
 from clinical_r1.text import Language
 
 

@@ -19,9 +19,10 @@ from typing import Literal, NamedTuple
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.records.values import is_placeholder, number_key
 from clinical_r1.schema import first_problem
+from clinical_r1.strict import Strict
 from clinical_r1.text import one_width
 
 _FORMS = {

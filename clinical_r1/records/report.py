@@ -4,10 +4,10 @@ from typing import Any
 
 from pydantic import Field
 
-from clinical_r1.errors import Strict
 from clinical_r1.page import render
 from clinical_r1.records.row import Facts
 from clinical_r1.schema import SPLITS
+from clinical_r1.strict import Strict
 
 
 class RecordsReport(Strict):

@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.privacy.known import Known
 from clinical_r1.records.icd10 import chapter
 from clinical_r1.records.values import NotText
+from clinical_r1.strict import Strict
 
 Kind = Literal["malformed", "unusable", "too_long", "duplicate", "near_duplicate", "contaminated", "leak", "ungrouped"]
 Wanted = Callable[[str, int], bool]

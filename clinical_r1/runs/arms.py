@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.experiments.finding import Arm, ArmsReport
 from clinical_r1.evaluation.experiments.reports import AuditReport
@@ -28,6 +28,7 @@ from clinical_r1.runs.sources import as_argument, fetched
 from clinical_r1.schema import first_problem, write_jsonl
 from clinical_r1.settings import Names
 from clinical_r1.simulator.beside import PATIENT_KEY
+from clinical_r1.strict import Strict
 from clinical_r1.synthesis.analysis import analyse
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.run import synthesize

@@ -7,13 +7,13 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 import clinical_r1
-from clinical_r1.errors import Strict
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.promotion.policy import GateConfig
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.records.config import RecordsConfig
 from clinical_r1.settings import Catalogue, Document, Seed, Shelf
 from clinical_r1.simulator.beside import SimulatorConfig
+from clinical_r1.strict import Strict
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.training.base import BaseModelConfig
 from clinical_r1.training.ppo.config import PPOConfig

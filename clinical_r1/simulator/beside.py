@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.settings import Seed
+from clinical_r1.strict import Strict
 
 ADDRESS_VARIABLE = "CLINICAL_R1_SIMULATOR"
 """host:port; configurations write it as http://${CLINICAL_R1_SIMULATOR}/v1."""

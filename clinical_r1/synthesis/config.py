@@ -6,11 +6,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
 from clinical_r1.schema import RETRY_STRATEGIES, Strategy
 from clinical_r1.settings import Seed
+from clinical_r1.strict import Strict
 from clinical_r1.synthesis.filters import FilterConfig
 from clinical_r1.verifier.config import VerifierConfig
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import yaml
 from pydantic import Field
 
-from clinical_r1.errors import Strict
 from clinical_r1.lexicon import wordings
 from clinical_r1.schema import Trace
+from clinical_r1.strict import Strict
 from clinical_r1.synthesis.text import cjk_share as share_of_chinese
 from clinical_r1.synthesis.text import coverage, fold, sentences, ungrounded_numbers, units
 from clinical_r1.verifier.names import names_in

@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.privacy.crossing import GateState
 from clinical_r1.schema import Trace, TraceOutcome, Usage
+from clinical_r1.strict import Strict
 from clinical_r1.synthesis.config import SynthesisConfig
 from clinical_r1.synthesis.text import units
 from clinical_r1.synthesis.writer import prompt_versions

@@ -25,13 +25,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.folders import check_model_folder
 from clinical_r1.generation import chat
 from clinical_r1.objectstore.models import fetch
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.settings import Names, Seed
 from clinical_r1.step import STEP_FILE
+from clinical_r1.strict import Strict
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.sft.config import SFTConfig
 

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
+from clinical_r1.strict import Strict
 from clinical_r1.training.launcher import LONE
 
 

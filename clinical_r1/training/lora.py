@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
+from clinical_r1.strict import Strict
 
 if TYPE_CHECKING:  # the command line reads the settings alone, and torch takes seconds
     from torch import Tensor

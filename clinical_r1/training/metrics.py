@@ -19,8 +19,9 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from clinical_r1.charts import read_metrics
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.schema import write_jsonl
+from clinical_r1.strict import Strict
 
 METRICS_FILE, SAMPLES_FILE = "metrics.jsonl", "samples.jsonl"
 PEAK = {"H200": 989e12, "H100": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12, "L40": 181e12, "A10": 125e12}

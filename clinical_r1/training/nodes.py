@@ -13,11 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.objectstore.face import NotFound, Store
 from clinical_r1.objectstore.store import open_store
 from clinical_r1.objectstore.transfer import WORKERS, describe_files, upload_files
 from clinical_r1.step import load_settings
+from clinical_r1.strict import Strict
 from clinical_r1.training.launcher import USER_ERROR_EXIT_CODE, node_rank
 
 

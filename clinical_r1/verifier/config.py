@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from clinical_r1.atomic import file_sha256
-from clinical_r1.errors import Strict
 from clinical_r1.llm.config import BudgetConfig, EndpointConfig
 from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing, check_gate
 from clinical_r1.settings import Names
+from clinical_r1.strict import Strict
 from clinical_r1.verifier.judgement import Grading
 from clinical_r1.verifier.normalise import IcdLevel
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from clinical_r1.dialects import AUTO, checked_name
-from clinical_r1.errors import Strict
+from clinical_r1.strict import Strict
 
 INTENDED_USE = "research and clinician decision support; not a medical device; no autonomous diagnosis"
 

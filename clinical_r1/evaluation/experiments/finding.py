@@ -17,7 +17,7 @@ from pydantic import Field
 
 from clinical_r1 import charts
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases
 from clinical_r1.evaluation.measure.compare import Comparison, PairedResult, compare
 from clinical_r1.evaluation.measure.metrics import rated
@@ -26,6 +26,7 @@ from clinical_r1.page import p_value, percent, points, render
 from clinical_r1.schema import Case, Prediction, read_jsonl
 from clinical_r1.stats import Pairs, paired_interval, quantile
 from clinical_r1.step import publish_metrics
+from clinical_r1.strict import Strict
 
 RESULT, PAGE = "result.json", "report.html"
 WORDS: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))

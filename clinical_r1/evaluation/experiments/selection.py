@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.schema import SPLITS, Case, Language, Trace, read_jsonl, write_jsonl
+from clinical_r1.strict import Strict
 
 LEAKED = "leaked.jsonl"
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.inputs import PREDICTIONS
 from clinical_r1.evaluation.judging.judge import ask_all, judge_client
 from clinical_r1.evaluation.measure.resampling import kappa_interval, share_interval
@@ -24,6 +24,7 @@ from clinical_r1.page import render
 from clinical_r1.progress import progress
 from clinical_r1.schema import Language, Prediction, VerdictLabel, iter_jsonl, read_jsonl
 from clinical_r1.stats import Interval, effective_n, quantile
+from clinical_r1.strict import Strict
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement, Verifier
 from clinical_r1.verifier.verifier import build_verifier

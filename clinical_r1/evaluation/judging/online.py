@@ -16,7 +16,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, ValidationError
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.grounding import check
 from clinical_r1.evaluation.judging.audit import (
     Audit,
@@ -39,6 +39,7 @@ from clinical_r1.privacy.crossing import CrossingPolicy, check_crossing
 from clinical_r1.reasoning import UNREADABLE, Outcome
 from clinical_r1.schema import Case, Prediction, Verdict, VerdictLabel, read_jsonl
 from clinical_r1.stats import wilson
+from clinical_r1.strict import Strict
 from clinical_r1.verifier.config import JudgeConfig
 from clinical_r1.verifier.judgement import Judgement
 from clinical_r1.verifier.verifier import LLMVerifier
@@ -69,7 +70,7 @@ class OnlineAuditConfig(Strict):
 
 
 class Sample(Strict):
-    """One kept answer, as serving/gateway/sampling.py writes it."""
+    """One kept answer, as serving/gateway/audit.py writes it."""
 
     request_id: str
     recorded: date

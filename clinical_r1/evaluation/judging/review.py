@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.inputs import read_evaluated
 from clinical_r1.evaluation.judging.audit import LabelledJudgement
 from clinical_r1.evaluation.measure.metrics import is_right
@@ -26,6 +26,7 @@ from clinical_r1.evaluation.measure.resampling import kappa_interval
 from clinical_r1.page import render
 from clinical_r1.schema import Case, Prediction, first_problem, read_jsonl, write_jsonl
 from clinical_r1.stats import Interval
+from clinical_r1.strict import Strict
 
 VERIFIER = "verifier"
 """How the reward judge is called among the raters."""

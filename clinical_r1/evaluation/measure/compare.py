@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.measure.credit import CREDIT, Coder
 from clinical_r1.evaluation.measure.metrics import Judge, is_undecided, shown_right, strata
 from clinical_r1.evaluation.measure.resampling import MeanDifference, difference_interval, sign_flip
 from clinical_r1.schema import Case, Prediction
 from clinical_r1.stats import Pairs, holm, mcnemar, minimum_detectable_effect, pair_up, paired_interval
+from clinical_r1.strict import Strict
 
 
 class PairedResult(Strict):

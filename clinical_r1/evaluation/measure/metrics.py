@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.measure.credit import (
     Coder,
     Level,
@@ -33,6 +33,7 @@ from clinical_r1.reasoning import Outcome
 from clinical_r1.sampling import Sampling
 from clinical_r1.schema import Case, Prediction, Verdict, VerdictLabel
 from clinical_r1.stats import Interval, effective_n, minimum_detectable_effect, wilson
+from clinical_r1.strict import Strict
 
 Judge = Literal["reward", "independent"]
 Scored = tuple[Case, Prediction]

@@ -10,9 +10,9 @@ from collections.abc import Hashable, Sequence
 from statistics import fmean
 from typing import Any, Self
 
-from clinical_r1.errors import Strict
 from clinical_r1.schema import Case
 from clinical_r1.stats import Interval, Pairs, cohen_kappa, paired_interval, wilson
+from clinical_r1.strict import Strict
 
 FEWEST = 5
 """Clusters that a stratum needs for a bootstrap of its own."""

@@ -9,10 +9,10 @@ import yaml
 from pydantic import Field
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import Strict
 from clinical_r1.evaluation.measure.compare import Comparison
 from clinical_r1.evaluation.measure.metrics import Accuracy, Metrics
 from clinical_r1.page import interval, render, sentence
+from clinical_r1.strict import Strict
 
 SMALLEST = 10
 """Groups of fewer patients than this are not given at all: so few could be told apart."""

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from clinical_r1.atomic import write_text
 from clinical_r1.charts import histogram, reach
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.grounding import hallucination_rate
 from clinical_r1.evaluation.inputs import METRICS, PREDICTIONS, THINKING, read_cases
 from clinical_r1.evaluation.measure.compare import Comparison, PairedResult, compare
@@ -25,6 +25,7 @@ from clinical_r1.objectstore.manifest import GATE
 from clinical_r1.page import render, sentence
 from clinical_r1.schema import Prediction, read_jsonl
 from clinical_r1.step import STEP_FILE
+from clinical_r1.strict import Strict
 
 REPORT, SUMMARY = "report.html", "summary.json"
 EVALUATION_PAGE, COMPARISON, COMPARISON_PAGE = "evaluation.html", "comparison.json", "comparison.html"

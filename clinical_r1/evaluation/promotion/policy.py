@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.settings import Catalogue, Names, Shelf, load
+from clinical_r1.strict import Strict
 
 DEFAULT_POLICY = Path(__file__).with_name("promotion.yaml")
 Points = Annotated[float, Field(ge=0, le=100)]

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from clinical_r1.atomic import file_sha256
-from clinical_r1.errors import Strict, UserError
+from clinical_r1.errors import UserError
 from clinical_r1.folders import identity
 from clinical_r1.rewards import ReasoningRule, RewardTable, reward_table
 from clinical_r1.settings import Names, Seed
+from clinical_r1.strict import Strict
 from clinical_r1.training.deepspeed import DeepSpeedConfig
 from clinical_r1.training.lora import LoraSettings
 from clinical_r1.training.metrics import TrackingConfig
