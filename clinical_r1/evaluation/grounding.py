@@ -33,10 +33,6 @@ _NUMBER = re.compile(r"(?<![\w.\-–])(\d+(?:,\d{3})*(?:\.\d+)?)(?!\d)")
 _UNIT = re.compile(rf"^[\s-]*(°\s?[CF]|[a-zA-Z%℃/]+|[{HAN}])")
 _LABEL = re.compile(rf"([a-zA-Z]+|[{HAN}]{{2}})\s*(?:is|was|of|at|to|:|：|为|是|约|in)?\s*$")
 _BARE = re.compile(r"\s*(?:[,.;:!?)]|$|(?:and|so|but|which|with|means)\b)")
-_RANGE_AFTER, _RANGE_BEFORE = (
-    re.compile(r"\s*(?:-|–|~|to|or|至|到)\s*\d"),
-    re.compile(r"\d\s*(?:-|–|~|to|or|至|到)\s*$"),
-)
 _PAIR_AFTER, _PAIR_BEFORE = re.compile(r"\s*(?:/|over)\s*\d"), re.compile(r"\d\s*(?:/|over)\s*$")
 _STATES = {
     "normal": ("normal", "unremarkable", "正常"),
