@@ -181,10 +181,10 @@ def test_help_teaches(arguments: tuple[str, ...]) -> None:
 
 
 def test_help_is_light() -> None:
-    """No torch, kfp or openai for --help: it must answer at once."""
+    """No torch, kfp or openai for --help, and no model of settings: it must answer at once."""
     code = (
         "import sys, pipelines.cli.main;"
-        "print([name for name in ('torch', 'kfp', 'openai', 'pandas') if name in sys.modules])"
+        "print([name for name in ('torch', 'kfp', 'openai', 'pandas', 'pydantic') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -103,6 +103,9 @@ def test_a_path_may_hold_a_variable_of_the_steps_environment(tmp_path: Path, mon
     file.write_text("J18.9\tlung fever\n", encoding="utf-8")
     assert len({untold, before, _arguments(setting, written)["ppo"]}) == 3
     assert str(tmp_path) not in before
+    with pytest.raises(UserError, match=r"^ppo\.judge\.verifier\.terminology: : no such file: mend the path$"):
+        monkeypatch.setenv("HOUSE_TERMS", "")
+        _ = _arguments(setting, Path("${HOUSE_TERMS}"))
 
 
 WORDS = ("path", "file", "folder", "tokenizer", "labelled", "policy", "completions", "python", "cases")

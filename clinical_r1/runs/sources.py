@@ -163,6 +163,7 @@ def as_argument(section: BaseModel, beside: BaseModel | None = None, name: str =
     """
     told = section.model_dump(mode="json")
     named = [*(named_files(beside) if beside else ()), *named_files(section, place=name)]
+    named = [one for one in named if one[1]]  # the others name none
     if contents := {setting: digest for setting, path, kind in named if (digest := _digest(setting, path, kind))}:
         told[CONTENTS] = contents
     return json.dumps(told, sort_keys=True, ensure_ascii=False)
@@ -184,7 +185,7 @@ def named_files(value: Any, names: Names | None = None, place: str = "") -> Iter
 def _digest(setting: str, path: str, kind: Names) -> str:
     """Of the file, the files or the model that a setting names; empty for what only the step can find."""
     path = VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), path)
-    if not path or VARIABLE.search(path):  # the step says so where it does not know the variable
+    if VARIABLE.search(path):  # the step says so where it does not know the variable
         return ""
     if kind is Names.MODEL:  # one of a name or at an address is another under another name
         return identity(Path(path)) if Path(path).is_dir() else ""

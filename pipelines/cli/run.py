@@ -9,7 +9,6 @@ import typer
 from typer import Argument, Option
 
 from clinical_r1.errors import UserError
-from clinical_r1.settings import Catalogue, Document, Shelf, shown
 
 Runs = Annotated[Path, Option(help="Folder for runs, artifacts and checkpoints.")]
 Fresh = Annotated[bool, Option("--fresh", help="Reuse no finished step and no checkpoint.")]
@@ -74,6 +73,7 @@ def run(
       clinical-r1 run train --config my.yaml --set sft.epochs=2
       clinical-r1 run audit --set store=s3://audit/clinical-r1 --set days=7
     """
+    from clinical_r1.settings import shown
     from clinical_r1.training.checkpoints import FORK_VARIABLE
     from pipelines.runner import Request, run_pipeline, settled
     from pipelines.submit import local_parameters
@@ -163,6 +163,7 @@ def preflight(
     from rich.console import Console
     from rich.table import Table
 
+    from clinical_r1.settings import Catalogue, Document, Shelf
     from clinical_r1.training import preflight as memory
     from clinical_r1.training.ppo.config import PPOConfig
     from clinical_r1.training.sft.config import SFTConfig

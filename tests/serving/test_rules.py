@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 import yaml
@@ -305,6 +306,9 @@ def test_rules_are_valid() -> None:
 
 def test_committed_rules_are_the_generated_ones() -> None:
     assert RULES_FILE.read_text() == render(), "run `python -m serving.monitoring.rules`"
+    for name in ("one-gpu", "production"):
+        rendered = (ROOT / "manifests" / "rendered" / f"{name}.yaml").read_text()
+        assert indent(render(), "  ") in rendered, "run `make manifests`"
 
 
 def test_two_namespaces_that_serve_one_version_are_never_added_up() -> None:
