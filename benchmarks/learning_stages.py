@@ -239,7 +239,7 @@ def one_more_epoch(config: Any, folder: Path) -> dict[str, float]:
 
 
 class _Never:
-    """In place of trainee.StopRequest, which would take SIGTERM for a request: there is no checkpoint to write here."""
+    """In place of group.StopRequest, which would take SIGTERM for a request: there is no checkpoint to write here."""
 
     asked = False
 
