@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from rendering import CHART, MODEL, Render
 from clinical_r1.objectstore.face import Store, StoreRefused
 from clinical_r1.objectstore.settings import StoreSettings
 from clinical_r1.objectstore.store import open_store
+from serving.engine.api import SERVED, metrics
 from serving.gateway.keys import parse_keys
 from tests.objectstore.minio_server import MinioServer, minio_binary
 
@@ -329,6 +331,9 @@ def test_an_engine_too_busy_to_answer_is_not_idle() -> None:
     assert not drain.busy(url)
 
 
-def test_our_engine_has_the_gauges_that_the_drain_reads() -> None:
-    text = "".join(path.read_text() for path in (REPOSITORY / "serving" / "engine").glob("*.py"))
-    assert "clinical_r1_engine_running" in text and "clinical_r1_engine_waiting" in text
+async def test_drain_reads_the_gauges_of_our_engine() -> None:
+    job = SimpleNamespace(ended=False)
+    counters = dict.fromkeys(("requests", "batches", "tokens", "busy_seconds"), 7)
+    scheduler = SimpleNamespace(**counters, waiting=[job, job], running=[job])
+    page = await metrics(SimpleNamespace(app={SERVED: SimpleNamespace(scheduler=scheduler)}))  # type: ignore[arg-type]
+    assert sorted(program("engine_drain").GAUGES.findall(page.text)) == ["1", "2"]
