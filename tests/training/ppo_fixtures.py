@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clinical_r1.charts import read_metrics
-from clinical_r1.schema import Case, write_jsonl
+from clinical_r1.schema import Case
 from clinical_r1.training.launcher import launch
 from clinical_r1.training.ppo.config import PPOConfig, PPOJob
 
@@ -54,60 +54,6 @@ def completion(tokenizer, case: Case, rng: random.Random) -> list[int]:
     disease = case.reference if rng.random() < 0.4 else rng.choice(list(FINDINGS.values()))
     thought = rng.choice(THOUGHTS).format(f=finding, d=disease)
     return completion_ids(tokenizer, thought, f"Final diagnosis: {disease}")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    import torch
-
-    torch.set_num_threads(1)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _group():
-    """DeepSpeed wants a process group, also of one."""
-    from clinical_r1.training.deepspeed import join_group
-
-    join_group()
-
-
-@pytest.fixture(scope="session")
-def splits(tmp_path_factory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("splits")
-    write_jsonl(folder / "rl.jsonl", cases(40, seed=1))
-    write_jsonl(folder / "validation.jsonl", cases(16, seed=2))
-    return {"cases": folder / "rl.jsonl", "validation": folder / "validation.jsonl"}
-
-
-@pytest.fixture(scope="session")
-def sft_model(splits, tmp_path_factory) -> Path:
-    """SFT in a few seconds: the format is learnt, a diagnosis is a guess."""
-    import torch
-
-    from clinical_r1.generation.chat import prompt_ids
-    from clinical_r1.generation.load import load_model, save_model
-    from clinical_r1.training.base import TinyModelConfig, make_base_model
-
-    folder = tmp_path_factory.mktemp("sft") / "model"
-    rng = random.Random(3)
-    rows = [{"question": c.prompt, "thinking": t.format(f="a", d=c.reference), "response": c.reference}
-            for c in cases(40, 1) for t in THOUGHTS[:2]]  # fmt: skip
-    write_jsonl(folder.parent / "corpus.jsonl", rows)
-    shape = TinyModelConfig(hidden_size=32, layers=2, vocab_size=420, window=192, init_std=0.1, seed=1)
-    make_base_model(shape, [folder.parent / "corpus.jsonl"], folder)
-    model, tokenizer = load_model(folder)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
-    for _ in range(90):
-        texts = [(prompt_ids(tokenizer, c.prompt), completion(tokenizer, c, rng)) for c in cases(16, rng.random())]
-        longest = max(len(p) + len(c) for p, c in texts)
-        ids = torch.tensor([p + c + [tokenizer.pad_token_id] * (longest - len(p) - len(c)) for p, c in texts])
-        labels = torch.tensor([[-100] * len(p) + c + [-100] * (longest - len(p) - len(c)) for p, c in texts])
-        loss = model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return save_model(model, tokenizer, folder)
 
 
 def config(**changes) -> PPOConfig:

@@ -4,16 +4,7 @@ import json
 
 import pytest
 import torch
-from ppo_fixtures import (  # noqa: F401
-    NeverStop,
-    _group,
-    _one_thread,
-    cases,
-    config,
-    job,
-    on_two_processes,
-    result,
-)
+from ppo_fixtures import NeverStop, cases, config, job, on_two_processes, result
 
 from benchmarks.bases import make_base
 from clinical_r1.charts import read_metrics
@@ -25,6 +16,8 @@ from clinical_r1.training.ppo.batch import Batch, Episode, part
 from clinical_r1.training.ppo.config import PPOJob
 from clinical_r1.training.ppo.engines import Policy
 from clinical_r1.training.ppo.run import train
+
+pytestmark = pytest.mark.usefixtures("group_of_one")
 
 
 def rollout(model, tokenizer, count: int = 4) -> list[Episode]:

@@ -3,17 +3,19 @@
 import statistics
 
 import pytest
-from ppo_fixtures import NeverStop, _group, _one_thread, config, sft_model, splits  # noqa: F401
+from ppo_fixtures import NeverStop, config
 from test_ppo_trainer import job
 
 from clinical_r1.charts import read_metrics
 from clinical_r1.training.ppo.run import train
 
+pytestmark = pytest.mark.usefixtures("group_of_one")
+
 
 @pytest.mark.parametrize(
     "critic", [{"learning_rate": 5e-3}, {"learning_rate": 5e-3, "epochs": 2, "schedule": "linear"}]
 )
-def test_a_reward_that_the_first_tokens_decide_is_explained(critic, sft_model, splits, tmp_path):  # noqa: F811
+def test_a_reward_that_the_first_tokens_decide_is_explained(critic, sft_model, splits, tmp_path):
     """Any thought is paid and an empty one is not; the policy stands still, micro-batches are sorted by length."""
     table = {"reasoning_correct": 1, "reasoning_incorrect": 1, "plain_correct": 0, "plain_incorrect": 0, "no_result": 0}
     settings = config(

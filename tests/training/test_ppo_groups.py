@@ -6,20 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ppo_fixtures import (  # noqa: F401
-    NeverStop,
-    StopAt,
-    _group,
-    _one_thread,
-    config,
-    job,
-    numbers,
-    on_two_processes,
-    result,
-    sft_model,
-    splits,
-    weights,
-)
+from ppo_fixtures import NeverStop, StopAt, config, job, numbers, on_two_processes, result, weights
 
 from clinical_r1.charts import read_metrics
 from clinical_r1.training.launcher import MARK, Stopped
@@ -27,12 +14,14 @@ from clinical_r1.training.ppo.algorithm import group_advantages
 from clinical_r1.training.ppo.config import PPOConfig
 from clinical_r1.training.ppo.run import train
 
+pytestmark = pytest.mark.usefixtures("group_of_one")
+
 FOUR = {"max_new_tokens": 48, "episodes_per_prompt": 4}
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
-def test_advantages_are_those_of_trls_trainers(algorithm, scale, sft_model, tmp_path, monkeypatch):  # noqa: F811
+def test_advantages_are_those_of_trls_trainers(algorithm, scale, sft_model, tmp_path, monkeypatch):
     """One step of TRL's own trainer on our model; some of its rewards are None, as where a judgement failed."""
     if algorithm == "rloo" and scale != "group":
         pytest.skip("RLOO has no scale")
@@ -77,7 +66,7 @@ def test_advantages_are_those_of_trls_trainers(algorithm, scale, sft_model, tmp_
 
 
 @pytest.fixture(scope="module")
-def run(sft_model, splits, tmp_path_factory):  # noqa: F811
+def run(sft_model, splits, tmp_path_factory):
     """By algorithm the folder of an uninterrupted run with two rounds of resampling."""
 
     @cache
@@ -100,7 +89,7 @@ def told(algorithm: str, **changes) -> PPOConfig:
                      "group": {"resample_rounds": 2}, "clip_high": 0.28} | changes)  # fmt: skip
 
 
-def test_a_run_has_no_critic_and_says_its_algorithm(whole, sft_model):  # noqa: F811
+def test_a_run_has_no_critic_and_says_its_algorithm(whole, sft_model):
     algorithm, folder = whole
     steps = [row for row in read_metrics(folder / "out" / "metrics.jsonl") if "train/reward" in row]
     assert len(steps) == 3
@@ -112,7 +101,7 @@ def test_a_run_has_no_critic_and_says_its_algorithm(whole, sft_model):  # noqa: 
     assert any(not torch.equal(v, weights(sft_model)[name]) for name, v in weights(folder / "out" / "model").items())
 
 
-def test_resampling_leaves_fewer_groups_without_spread(whole, sft_model, splits, tmp_path):  # noqa: F811
+def test_resampling_leaves_fewer_groups_without_spread(whole, sft_model, splits, tmp_path):
     algorithm, folder = whole
     if algorithm == "rloo":
         pytest.skip("the same code")
@@ -125,7 +114,7 @@ def test_resampling_leaves_fewer_groups_without_spread(whole, sft_model, splits,
     assert plain["train/reward"] == first["train/reward"]  # of what was drawn first
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(whole, sft_model, splits, tmp_path, capfd):  # noqa: F811
+def test_a_stopped_run_goes_on_to_the_same_weights(whole, sft_model, splits, tmp_path, capfd):
     algorithm, folder = whole
     with pytest.raises(Stopped):
         train(job(told(algorithm), sft_model, splits, tmp_path), StopAt(5))
@@ -138,7 +127,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(whole, sft_model, splits, tmp
         assert torch.equal(value, weights(tmp_path / "out" / "model")[name]), name
 
 
-def test_two_processes_equal_one(run, sft_model, splits, tmp_path):  # noqa: F811
+def test_two_processes_equal_one(run, sft_model, splits, tmp_path):
     runs = {(name, stage): tmp_path / f"{name}-{stage}" for name in ("grpo", "rloo") for stage in (1, 3)}
     on_two_processes(
         [
@@ -157,7 +146,7 @@ def test_two_processes_equal_one(run, sft_model, splits, tmp_path):  # noqa: F81
             torch.testing.assert_close(value, ours[name], atol=2e-3, rtol=1e-3, msg=f"{folder}: {name}")
 
 
-def test_reward_rises(sft_model, splits, tmp_path):  # noqa: F811
+def test_reward_rises(sft_model, splits, tmp_path):
     settings = told(
         "grpo", steps=70, batch_size=32, micro_batch_size=16, learning_rate=1e-3, kl_beta=0.01, group={},
         rollout=FOUR | {"episodes_per_prompt": 8}, probe={"every": 0, "cases": 16}, save_every=100, keep="best",

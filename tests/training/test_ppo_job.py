@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from ppo_fixtures import config, sft_model, splits  # noqa: F401
+from ppo_fixtures import config
 
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.training.ppo.config import PPOJob
 from clinical_r1.verifier.config import JudgeConfig, VerifierConfig
 
 
-def test_a_judge_that_listens_elsewhere_is_the_same_judge(sft_model, splits, tmp_path: Path):  # noqa: F811
+def test_a_judge_that_listens_elsewhere_is_the_same_judge(sft_model, splits, tmp_path: Path):
     """The simulated endpoint gets a new port in every run; a run that is taken up again must know its checkpoints."""
 
     def identity(port: int, model: str) -> dict:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ppo_fixtures import NeverStop, _group, _one_thread, cases, config, sft_model, splits  # noqa: F401
+from ppo_fixtures import cases, config
 
 from clinical_r1.generation.chat import prompt_ids
 from clinical_r1.generation.decoder import Decoder, SamplingParams
@@ -12,9 +12,11 @@ from clinical_r1.training.ppo.batch import Batch, Episode, part
 from clinical_r1.training.ppo.engines import Engines, Policy, write_model
 from clinical_r1.training.ppo.trainer import Learner
 
+pytestmark = pytest.mark.usefixtures("group_of_one")
+
 
 @pytest.fixture(scope="module")
-def loaded(sft_model):  # noqa: F811
+def loaded(sft_model):
     return load_model(sft_model)
 
 
@@ -77,7 +79,7 @@ def test_entropy_is_that_of_the_distribution(loaded):
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_the_first_updates_ratio_is_exactly_1(sft_model, stage):  # noqa: F811
+def test_the_first_updates_ratio_is_exactly_1(sft_model, stage):
     settings = config(batch_size=4, minibatches=1, deepspeed={"stage": stage})
     engines = Engines(settings, sft_model)
     decoder = Decoder(engines.policy.model)
@@ -107,7 +109,7 @@ def test_the_first_updates_ratio_is_exactly_1(sft_model, stage):  # noqa: F811
     assert changed.token_ids != made[0].completion or changed.logprobs != made[0].logprobs
 
 
-def test_adapters_off_is_the_reference_and_export_merges_them(sft_model, tmp_path):  # noqa: F811
+def test_adapters_off_is_the_reference_and_export_merges_them(sft_model, tmp_path):
     settings = config(batch_size=4, minibatches=1, lora={"rank": 4, "alpha": 8})
     engines = Engines(settings, sft_model)
     plain, tokenizer = load_model(sft_model)
@@ -130,7 +132,7 @@ def test_adapters_off_is_the_reference_and_export_merges_them(sft_model, tmp_pat
     assert not any("lora" in name for name in merged_state(engines.policy.model))
 
 
-def test_a_sharded_actor_exports_whole_weights(sft_model, tmp_path):  # noqa: F811
+def test_a_sharded_actor_exports_whole_weights(sft_model, tmp_path):
     engines = Engines(config(deepspeed={"stage": 3}), sft_model)
     write_model(engines, tmp_path / "whole")
     first, second = load_model(sft_model)[0].state_dict(), load_model(tmp_path / "whole")[0].state_dict()

@@ -10,23 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from ppo_fixtures import (  # noqa: F401
-    NeverStop,
-    _group,
-    _one_thread,
-    config,
-    job,
-    on_two_processes,
-    result,
-    sft_model,
-    splits,
-    weights,
-)
+from ppo_fixtures import NeverStop, config, job, on_two_processes, result, weights
 
 from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
 from clinical_r1.training.ppo.config import PPOConfig, PPOJob
 from clinical_r1.training.ppo.run import train, train_ppo
+
+pytestmark = pytest.mark.usefixtures("group_of_one")
 
 
 def settings(**changes) -> PPOConfig:
@@ -34,19 +25,19 @@ def settings(**changes) -> PPOConfig:
     return config(**{"steps": 3, "batch_size": 16} | changes)
 
 
-def launched(told, sft_model, splits, folder: Path) -> dict:  # noqa: F811
+def launched(told, sft_model, splits, folder: Path) -> dict:
     return train_ppo(told, sft_model, splits["cases"], splits["validation"], folder / "out", folder / "state")
 
 
 @pytest.fixture(scope="module")
-def whole(sft_model, splits, tmp_path_factory) -> Path:  # noqa: F811
+def whole(sft_model, splits, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     train(job(settings(), sft_model, splits, folder), NeverStop())
     return folder
 
 
 @pytest.fixture(scope="module")
-def longer(sft_model, splits, tmp_path_factory) -> Path:  # noqa: F811
+def longer(sft_model, splits, tmp_path_factory) -> Path:
     """Enough steps for a busy machine to send a signal before the last."""
     folder = tmp_path_factory.mktemp("longer")
     assert launched(config(steps=9, save_every=100), sft_model, splits, folder)["steps"] == 9
@@ -69,13 +60,13 @@ def assert_same_weights(whole: Path, folder: Path) -> None:
         torch.testing.assert_close(value, ours[name], atol=2e-3, rtol=1e-3, msg=f"{folder}: {name}")
 
 
-def test_four_processes_equal_one(whole, sft_model, splits, tmp_path):  # noqa: F811
+def test_four_processes_equal_one(whole, sft_model, splits, tmp_path):
     told = settings(processes=4, deepspeed={"stage": 2})
     assert launched(told, sft_model, splits, tmp_path)["steps"] == 3
     assert_same_run(whole, tmp_path)
 
 
-def test_two_processes_equal_one_and_each_goes_on_where_the_other_left_off(whole, sft_model, splits, tmp_path):  # noqa: F811
+def test_two_processes_equal_one_and_each_goes_on_where_the_other_left_off(whole, sft_model, splits, tmp_path):
     def task(name: str, **changes) -> PPOJob:
         return job(settings(**changes), sft_model, splits, tmp_path / name)
 
@@ -103,7 +94,7 @@ def test_two_processes_equal_one_and_each_goes_on_where_the_other_left_off(whole
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_process_goes_on_to_the_same_weights(number, longer, sft_model, splits, tmp_path):  # noqa: F811
+def test_a_killed_process_goes_on_to_the_same_weights(number, longer, sft_model, splits, tmp_path):
     told = config(steps=9, save_every=100)
     task = PPOJob(config=told, model=sft_model, **splits, out_dir=tmp_path / "out", state_dir=tmp_path / "state")
     (tmp_path / "job.json").write_text(task.model_dump_json())
@@ -124,7 +115,7 @@ def test_a_killed_process_goes_on_to_the_same_weights(number, longer, sft_model,
         assert torch.equal(value, weights(tmp_path / "out" / "model")[name]), name
 
 
-def test_wrong_input_is_one_sentence(sft_model, splits, tmp_path):  # noqa: F811
+def test_wrong_input_is_one_sentence(sft_model, splits, tmp_path):
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
     with pytest.raises(UserError, match=r"empty\.jsonl: no cases"):

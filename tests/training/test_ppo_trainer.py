@@ -6,19 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ppo_fixtures import (  # noqa: F401
-    NeverStop,
-    StopAt,
-    _group,
-    _one_thread,
-    config,
-    job,
-    numbers,
-    result,
-    sft_model,
-    splits,
-    weights,
-)
+from ppo_fixtures import NeverStop, StopAt, config, job, numbers, result, weights
 
 from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
@@ -27,16 +15,18 @@ from clinical_r1.training.launcher import MARK, Stopped
 from clinical_r1.training.ppo import scoring
 from clinical_r1.training.ppo.run import train
 
+pytestmark = pytest.mark.usefixtures("group_of_one")
+
 
 @pytest.fixture(scope="module")
-def whole(sft_model, splits, tmp_path_factory) -> Path:  # noqa: F811
+def whole(sft_model, splits, tmp_path_factory) -> Path:
     """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     train(job(config(), sft_model, splits, folder), NeverStop())
     return folder
 
 
-def test_a_run_leaves_model_config_metrics_and_curves(whole, sft_model):  # noqa: F811
+def test_a_run_leaves_model_config_metrics_and_curves(whole, sft_model):
     out = whole / "out"
     assert {"model", "config.json", "metrics.jsonl", "curves.svg"} <= {path.name for path in out.iterdir()}
     rows = read_metrics(out / "metrics.jsonl")
@@ -84,7 +74,7 @@ def test_a_run_keeps_some_completions_with_what_they_earned(whole):
     assert "| case_id | outcome | verdict | reward |" in table[0].tensor_proto.string_val[0].decode()
 
 
-def test_the_preflight_knows_what_a_checkpoint_takes(whole, sft_model):  # noqa: F811
+def test_the_preflight_knows_what_a_checkpoint_takes(whole, sft_model):
     from clinical_r1.training.preflight import Geometry, estimate
 
     taken = [sum(f.stat().st_size for f in step.rglob("*") if f.is_file()) for step in (whole / "state").glob("step-*")]
@@ -92,7 +82,7 @@ def test_the_preflight_knows_what_a_checkpoint_takes(whole, sft_model):  # noqa:
     assert estimate(config(), Geometry.of(sft_model)).disk["checkpoints"] / 3 == pytest.approx(taken[0], rel=0.25)
 
 
-def test_samples_without_text_or_none_at_all(sft_model, splits, tmp_path):  # noqa: F811
+def test_samples_without_text_or_none_at_all(sft_model, splits, tmp_path):
     told = {"steps": 1, "probe": {"every": 0, "cases": 4}}
     train(job(config(samples={"text": "none"}, **told), sft_model, splits, tmp_path / "a"), NeverStop())
     rows = read_metrics(tmp_path / "a" / "out" / "samples.jsonl")
@@ -103,7 +93,7 @@ def test_samples_without_text_or_none_at_all(sft_model, splits, tmp_path):  # no
 
 
 @pytest.mark.parametrize("calls", [1, 3, 5, 6, 7, 9])
-def test_a_stopped_run_goes_on_to_the_same_weights(calls, whole, sft_model, splits, tmp_path):  # noqa: F811
+def test_a_stopped_run_goes_on_to_the_same_weights(calls, whole, sft_model, splits, tmp_path):
     """Stopped while the critic is fitted, in a rollout, and between steps; with a mixed case between checkpoints."""
     task = job(config(), sft_model, splits, tmp_path)
     with pytest.raises(Stopped):
@@ -117,7 +107,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(calls, whole, sft_model, spli
 
 
 @pytest.fixture(scope="module")
-def warmed(sft_model, splits, tmp_path_factory) -> Path:  # noqa: F811
+def warmed(sft_model, splits, tmp_path_factory) -> Path:
     """An uninterrupted run whose critic passes twice over two batches."""
     folder = tmp_path_factory.mktemp("warmed")
     train(job(config(**WARMED), sft_model, splits, folder), NeverStop())
@@ -128,7 +118,7 @@ WARMED = {"steps": 1, "critic": {"learning_rate": 5e-3, "warmup_batches": 2, "wa
 
 
 @pytest.mark.parametrize(("calls", "done"), [(1, 0), (3, 1), (4, 2), (5, 3), (6, 4)])
-def test_stopped_in_the_warm_up_a_run_goes_on_there(calls, done, warmed, sft_model, splits, tmp_path, capfd):  # noqa: F811
+def test_stopped_in_the_warm_up_a_run_goes_on_there(calls, done, warmed, sft_model, splits, tmp_path, capfd):
     """Stopped in the first and second rollout, after it, in the second pass, and after the last fit."""
     task = job(config(**WARMED), sft_model, splits, tmp_path)
     with pytest.raises(Stopped):
@@ -155,7 +145,7 @@ class Killed(StopAt):
         return False
 
 
-def test_killed_between_two_checkpoints_of_the_warm_up_no_row_stands_twice(warmed, sft_model, splits, tmp_path):  # noqa: F811
+def test_killed_between_two_checkpoints_of_the_warm_up_no_row_stands_twice(warmed, sft_model, splits, tmp_path):
     """The third fit is done again, and so is its row: all of the warm-up is step 0."""
     task = job(config(**WARMED), sft_model, splits, tmp_path)
     with pytest.raises(RuntimeError, match="killed"):
@@ -165,7 +155,7 @@ def test_killed_between_two_checkpoints_of_the_warm_up_no_row_stands_twice(warme
     assert numbers(warmed) == numbers(tmp_path)
 
 
-def test_a_checkpoint_of_the_warm_up_is_not_written_again_in_the_rollout_after_it(warmed, sft_model, splits, tmp_path):  # noqa: F811
+def test_a_checkpoint_of_the_warm_up_is_not_written_again_in_the_rollout_after_it(warmed, sft_model, splits, tmp_path):
     """To write it again, the whole one goes first: a pod may be gone before the new one is whole."""
     changes = WARMED | {"save_every": 1}
     task = job(config(**changes), sft_model, splits, tmp_path)
@@ -178,13 +168,13 @@ def test_a_checkpoint_of_the_warm_up_is_not_written_again_in_the_rollout_after_i
     assert (folder.stat().st_ino, (folder / "complete.json").stat().st_mtime_ns) == before
 
 
-def test_a_finished_run_is_not_trained_again(whole, sft_model, splits):  # noqa: F811
+def test_a_finished_run_is_not_trained_again(whole, sft_model, splits):
     before = weights(whole / "out" / "model")
     train(job(config(), sft_model, splits, whole), StopAt(1))
     assert all(torch.equal(value, before[name]) for name, value in weights(whole / "out" / "model").items())
 
 
-def test_failed_judgements_are_masked_out_and_counted(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+def test_failed_judgements_are_masked_out_and_counted(sft_model, splits, tmp_path, monkeypatch):
     class Failing:
         name = "failing"
 
@@ -208,7 +198,7 @@ def test_failed_judgements_are_masked_out_and_counted(sft_model, splits, tmp_pat
         ({"rollout": {"max_new_tokens": 2}, "stop": {"max_cut_share": 0.5, "patience": 1}}, ""),
     ],
 )
-def test_collapse_stops_the_run_with_a_reason(changes, reason, sft_model, splits, tmp_path):  # noqa: F811
+def test_collapse_stops_the_run_with_a_reason(changes, reason, sft_model, splits, tmp_path):
     settings = config(**changes, keep="best", steps=5)
     train(job(settings, sft_model, splits, tmp_path), NeverStop())
     summary = result(tmp_path)
@@ -216,7 +206,7 @@ def test_collapse_stops_the_run_with_a_reason(changes, reason, sft_model, splits
     assert (summary["steps"] < 5) == bool(reason)
 
 
-def test_reward_rises(sft_model, splits, tmp_path):  # noqa: F811
+def test_reward_rises(sft_model, splits, tmp_path):
     settings = config(
         steps=70, batch_size=32, micro_batch_size=16, minibatches=2, learning_rate=2e-3, kl_beta=0.01,
         probe={"every": 0, "cases": 16}, save_every=100, keep="best",
@@ -226,7 +216,7 @@ def test_reward_rises(sft_model, splits, tmp_path):  # noqa: F811
     assert summary["reward_last"] > summary["reward_first"] + 0.1, summary
 
 
-def test_episodes_of_another_engine_are_weighed_and_forgetting_is_probed(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+def test_episodes_of_another_engine_are_weighed_and_forgetting_is_probed(sft_model, splits, tmp_path, monkeypatch):
     """The same decoder stands for the server: its probabilities agree, so the weights are 1 and nothing is cut."""
     from clinical_r1.generation.decoder import Decoder
     from clinical_r1.training.ppo import vllm_rollout
@@ -241,7 +231,7 @@ def test_episodes_of_another_engine_are_weighed_and_forgetting_is_probed(sft_mod
     assert "forgetting_accuracy_before" in result(tmp_path)
 
 
-def test_an_engine_with_other_weights_ends_the_run(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+def test_an_engine_with_other_weights_ends_the_run(sft_model, splits, tmp_path, monkeypatch):
     from clinical_r1.generation.decoder import Decoder
     from clinical_r1.training.ppo import vllm_rollout
 
@@ -275,7 +265,7 @@ class Judge:
 
 
 @pytest.mark.parametrize("label", [VerdictLabel.INCORRECT, VerdictLabel.CORRECT, VerdictLabel.INVALID])
-def test_a_judge_that_misjudges_known_answers_pays_nothing(label, sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+def test_a_judge_that_misjudges_known_answers_pays_nothing(label, sft_model, splits, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "build_verifier", lambda *_: Judge(label))
     wrong = 20 if label is VerdictLabel.INVALID else 10
     with pytest.raises(UserError, match=rf"ppo\.judge: {wrong} of 20 answers whose truth is known were misjudged"):
@@ -287,7 +277,7 @@ def test_the_judge_is_probed_and_its_error_rate_told(whole):
     assert result(whole)["judge_probe_n"] == 20
 
 
-def test_answers_are_judged_while_others_are_still_sampled(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+def test_answers_are_judged_while_others_are_still_sampled(sft_model, splits, tmp_path, monkeypatch):
     import time
     from concurrent.futures import wait
 
@@ -327,7 +317,7 @@ def test_answers_are_judged_while_others_are_still_sampled(sft_model, splits, tm
 
 
 @pytest.mark.parametrize("label", [VerdictLabel.INCORRECT, VerdictLabel.CORRECT])
-def test_a_run_in_which_all_earn_the_same_learns_nothing_and_stops(label, sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+def test_a_run_in_which_all_earn_the_same_learns_nothing_and_stops(label, sft_model, splits, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "build_verifier", lambda *_: Judge(label))
     table = {"reasoning_correct": 1, "reasoning_incorrect": 0, "plain_correct": 1, "plain_incorrect": 0, "no_result": 0}
     rule = {"judge_probe": {"calls": 0}, "reward_table": table | {"no_result": float(label is VerdictLabel.CORRECT)}}
@@ -341,7 +331,7 @@ def test_a_run_in_which_all_earn_the_same_learns_nothing_and_stops(label, sft_mo
     assert all(torch.equal(v, weights(sft_model)[name]) for name, v in weights(tmp_path / "out" / "model").items())
 
 
-def test_judgements_that_fail_are_the_reason_and_no_collapse_of_lengths(sft_model, splits, tmp_path, monkeypatch):  # noqa: F811
+def test_judgements_that_fail_are_the_reason_and_no_collapse_of_lengths(sft_model, splits, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "build_verifier", lambda *_: Judge(VerdictLabel.INVALID))
     table = {"reasoning_correct": 1, "reasoning_incorrect": 0, "plain_correct": 0, "plain_incorrect": 0, "no_result": 0}
     settings = config(
