@@ -25,8 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.charts import read_metrics
 from clinical_r1.errors import UserError
 from clinical_r1.schema import Case, Trace, TraceOutcome, write_jsonl
@@ -67,7 +66,7 @@ class Base:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+TABLE = read_table(Path(__file__).with_suffix(".yaml"))
 BASES = {name: Base(**row) for name, row in TABLE["bases"].items()}
 
 

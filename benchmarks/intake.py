@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.errors import UserError
 from clinical_r1.privacy.config import PhiConfig
 from clinical_r1.privacy.gate import Record, open_gate
@@ -30,7 +29,7 @@ from clinical_r1.schema import Case
 from clinical_r1.text import has_han, without_accents
 
 SHARED = Path(__file__).parents[1] / "../shared/cases"
-RIGHT = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+RIGHT = read_table(Path(__file__).with_suffix(".yaml"))
 MAP = {"question": "note", "reference": "dx", "age": "age", "sex": "sex", "patient": "pid", "icd10": "code"}
 MAP |= {"name": "name", "phone": "phone", "identifier": "mrn", "id": "id"}
 WARD = {"question": "note", "reference": "dx", "patient": "mrn", "name": "patient_name", "phone": "phone"}

@@ -13,8 +13,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+from clinical_r1.atomic import read_table
 from clinical_r1.errors import UserError
-from clinical_r1.lexicon import read_table
 from clinical_r1.privacy.known import Known
 from clinical_r1.text import without_accents
 

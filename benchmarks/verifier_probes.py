@@ -36,8 +36,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clinical_r1.atomic import read_table
 from clinical_r1.errors import UserError
-from clinical_r1.lexicon import read_table
 from clinical_r1.llm.client import LLMClient
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.llm.reply import parse_reply

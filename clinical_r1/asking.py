@@ -8,12 +8,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.reasoning import CONCLUSION_LABELS, ConclusionKind
 from clinical_r1.text import Language
 
-_WORDS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_WORDS = read_table(Path(__file__).with_suffix(".yaml"))
 _SENTENCE = re.compile(r"[^.?!;。？！；\n]+[?？]?")
 _ASKS, _SURELY_A_DIAGNOSIS, _OF_A_DIAGNOSIS, _OF_ANOTHER_THING = (
     re.compile("|".join(_WORDS[kind]), re.IGNORECASE)

@@ -1,6 +1,6 @@
 """Files appear whole or not at all: write to a temporary name, fsync, rename (POSIX rename is atomic).
 
-And the one way to say which bytes a file holds.
+And the one way to say which bytes a file holds, and to read a table that lies beside its module.
 """
 
 import hashlib
@@ -44,3 +44,10 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     """Hex SHA-256 of a file's bytes, streamed."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def read_table(path: Path) -> Any:
+    """A YAML file that lies beside its module; by libyaml, which reads a table of patterns in a tenth of the time."""
+    import yaml
+
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))

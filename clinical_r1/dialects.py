@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from clinical_r1.atomic import read_table
 
 OPEN = "<think>"
 CLOSE = "</think>"
@@ -73,7 +73,7 @@ class Dialect:
 
 
 _SMALL = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-_TABLE: dict[str, Any] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_TABLE: dict[str, Any] = read_table(Path(__file__).with_suffix(".yaml"))
 SIGNS: dict[str, list[str]] = _TABLE["signs"]
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import yaml
 from pydantic import Field
 
+from clinical_r1.atomic import read_table
 from clinical_r1.errors import UserError, near_miss
 from clinical_r1.reasoning import UNREADABLE, Outcome
 from clinical_r1.schema import Case, VerdictLabel
@@ -82,7 +82,7 @@ class ReasoningRule(Strict):
 
 @cache
 def _shipped() -> dict[str, RewardTable]:
-    tables = yaml.safe_load(TABLES_FILE.read_text(encoding="utf-8"))
+    tables = read_table(TABLES_FILE)
     return {name: RewardTable.model_validate(table) for name, table in tables.items()}
 
 

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, Field, model_validator
 
+from clinical_r1.atomic import read_table
 from clinical_r1.dialects import AUTO, checked_name
 from clinical_r1.privacy.crossing import CrossingPolicy
 from clinical_r1.sampling import Sampling
@@ -58,7 +58,7 @@ class Baseline(Strict):
 @cache
 def baselines() -> dict[str, Baseline]:
     """Every baseline by name."""
-    rows = yaml.safe_load(Path(__file__).with_name("baselines.yaml").read_text(encoding="utf-8"))
+    rows = read_table(Path(__file__).with_name("baselines.yaml"))
     return {name: Baseline.model_validate(row) for name, row in rows.items()}
 
 

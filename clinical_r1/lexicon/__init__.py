@@ -4,9 +4,8 @@ keep patterns as data."""
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import yaml
+from clinical_r1.atomic import read_table
 
 
 @cache
@@ -15,11 +14,6 @@ def simplified() -> dict[int, str]:
     lines = Path(__file__).with_name("traditional.tsv").read_text(encoding="utf-8").splitlines()
     pairs = [line.split("\t") for line in lines if not line.startswith("#")]
     return {ord(old): new for new, olds in pairs for old in olds}
-
-
-def read_table(path: Path) -> Any:
-    """A YAML file of our own; by libyaml, which reads a table of patterns in a tenth of the time."""
-    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def held(pattern: str, parts: dict[str, str]) -> str:

@@ -5,7 +5,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from clinical_r1.lexicon import read_table
+from clinical_r1.atomic import read_table
 from clinical_r1.text import has_han
 
 TABLE = Path(__file__).parent / "findings.tsv"

@@ -11,9 +11,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from clinical_r1.atomic import read_table
 from clinical_r1.dialects import CLOSE, Dialect
 from clinical_r1.errors import UserError
 from clinical_r1.reasoning import Outcome
@@ -31,7 +31,7 @@ def either(words: list[str]) -> re.Pattern[str]:
     return re.compile("|".join(words), re.IGNORECASE)
 
 
-WORDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("providers.yaml").read_text(encoding="utf-8"))
+WORDS: dict[str, Any] = read_table(Path(__file__).with_name("providers.yaml"))
 TOO_LONG = either(WORDS["requests"]["too_long"])
 _REPLY, _ERRORS = WORDS["reply"], WORDS["errors"]
 _CUT = {*(name.lower() for name in CUT), *_REPLY["cut"]}

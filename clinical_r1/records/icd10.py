@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
+from clinical_r1.atomic import read_table
 from clinical_r1.errors import UserError
 from clinical_r1.records.values import is_placeholder, number_key
 from clinical_r1.schema import first_problem
@@ -27,7 +28,7 @@ from clinical_r1.text import one_width
 
 _FORMS = {
     name: re.compile(form if isinstance(form, str) else f"^(?:{'|'.join(form)})$")
-    for name, form in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")).items()
+    for name, form in read_table(Path(__file__).with_suffix(".yaml")).items()
 }
 
 

@@ -7,8 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.privacy.dates import age_band
 from clinical_r1.text import one_width
 
@@ -18,7 +17,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 @cache
 def word_lists() -> dict[str, Any]:
     """words.yaml."""
-    return yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+    return read_table(Path(__file__).with_name("words.yaml"))
 
 
 @cache

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.errors import UserError, near_miss
 from clinical_r1.records.config import parse_map
 from clinical_r1.rewards import reward_table
@@ -22,7 +21,7 @@ from clinical_r1.settings import Document
 
 WHOLE = "none"
 """The preset of a run whose overrides are its whole configuration."""
-FORMS: dict[str, dict[str, list[Any]]] = yaml.safe_load(Path(__file__).with_name("form.yaml").read_text("utf-8"))
+FORMS: dict[str, dict[str, list[Any]]] = read_table(Path(__file__).with_name("form.yaml"))
 """Pipeline -> parameter -> [type, default, what it is, the settings that it is ...]."""
 RULES = FORMS.pop("placed")
 """Parameter -> [what the whole of its text has to match, the fix]."""

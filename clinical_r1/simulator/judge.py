@@ -9,15 +9,14 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.reasoning import conclusion_line
 from clinical_r1.simulator.world import DISEASES
 from clinical_r1.text import HAN, one_width
 
 _SAYS: dict[str, re.Pattern[str]] = {
     kind: re.compile("|".join(patterns), re.IGNORECASE)
-    for kind, patterns in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")).items()
+    for kind, patterns in read_table(Path(__file__).with_suffix(".yaml")).items()
 }
 _CUE, _LEAD, _DOUBT = _SAYS["cue"], _SAYS["lead"], _SAYS["doubt"]
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\]])\.(?=\s|$)|[。！？!?;；\n]+")

@@ -15,8 +15,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.reasoning import CONCLUSION_LABELS
 from clinical_r1.simulator.world import FINDING_LABELS, P_RARE, PAIRS, POINTS_TO, Chart, finding_name, lab
 from clinical_r1.text import Language
@@ -47,9 +46,7 @@ def draw_care(rng: random.Random, mix: dict[Care, float]) -> Care:
 
 # --- sentences
 
-PHRASES: dict[str, dict[Language, dict[str, Any]]] = yaml.safe_load(
-    Path(__file__).with_name("phrases.yaml").read_text(encoding="utf-8")
-)
+PHRASES: dict[str, dict[Language, dict[str, Any]]] = read_table(Path(__file__).with_name("phrases.yaml"))
 """What the teacher writes about the world's cases, and about those from `outside`."""
 
 

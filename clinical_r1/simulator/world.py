@@ -16,8 +16,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.schema import Case
 from clinical_r1.text import Language
 
@@ -70,7 +69,7 @@ def _pair(index: int, row: dict[str, Any]) -> Pair:
     return Pair(common, rare, **values)
 
 
-_WORLD = yaml.safe_load(Path(__file__).with_name("world.yaml").read_text(encoding="utf-8"))
+_WORLD = read_table(Path(__file__).with_name("world.yaml"))
 PAIRS: tuple[Pair, ...] = tuple(_pair(index, row) for index, row in enumerate(_WORLD["pairs"]))
 DISEASES: tuple[Disease, ...] = tuple(disease for pair in PAIRS for disease in (pair.common, pair.rare))
 FINDINGS: tuple[str, ...] = tuple(_WORLD["findings"])

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
 from pydantic import Field
 
+from clinical_r1.atomic import read_table
 from clinical_r1.lexicon import wordings
 from clinical_r1.schema import Trace
 from clinical_r1.strict import Strict
@@ -24,9 +24,7 @@ BETRAYS = wordings(HINDSIGHT)
 BETRAYS_IN_ASCII = wordings(HINDSIGHT, ("en",))
 """The same without their Chinese forms, which a sentence of ASCII cannot hold: half the time."""
 UNLESS: dict[str, str] = {
-    name: row.get("unless", "")
-    for name, row in yaml.safe_load(HINDSIGHT.read_text(encoding="utf-8")).items()
-    if "matches" in row
+    name: row.get("unless", "") for name, row in read_table(HINDSIGHT).items() if "matches" in row
 }
 """The kinds, and the rule whose sentences each leaves out."""
 

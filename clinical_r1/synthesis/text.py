@@ -5,8 +5,7 @@ from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.schema import Language
 from clinical_r1.text import HAN_CHARACTER, han_of, one_width
 
@@ -15,7 +14,7 @@ _LATIN_WORD = re.compile(r"[A-Za-z]{2,}")
 _SENTENCE = re.compile(r"[^.!?。！？；;\n]+[.!?。！？；;]?")
 _NUMBER = re.compile(r"(?<![A-Za-z\d.])\d+(?:,\d{3})*(?:\.\d+)?(?![A-Za-z]*\d)")
 
-_WORDS = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+_WORDS = read_table(Path(__file__).with_name("words.yaml"))
 _SMALL_WORDS = frozenset(_WORDS["small"].split())
 _PREFIX = 7
 """Letters that count two words as one."""

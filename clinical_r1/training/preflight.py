@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.errors import UserError
 from clinical_r1.training.deepspeed import DeepSpeedConfig, shards
 from clinical_r1.training.lora import LoraSettings
@@ -242,7 +241,7 @@ def shipped(kind: str) -> list[tuple[str, SFTConfig | PPOConfig]]:
     """Our configurations of a kind (`sft` | `ppo`) by file name."""
     model: Any = SFTConfig if kind == "sft" else PPOConfig
     paths = sorted(CONFIG_FOLDER.glob(f"{kind}-*.yaml"))
-    return [(path.name, model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))) for path in paths]
+    return [(path.name, model.model_validate(read_table(path))) for path in paths]
 
 
 def check(config: SFTConfig | PPOConfig, model: Geometry, world: int, gpu_gib: float, host_gib: float) -> Estimate:

@@ -8,7 +8,7 @@ another disease of it, and is never taken for detail.
 import re
 from pathlib import Path
 
-from clinical_r1.lexicon import read_table
+from clinical_r1.atomic import read_table
 from clinical_r1.text import has_han
 from clinical_r1.verifier.normalise import RELATIONS, in_order, normalise, words
 

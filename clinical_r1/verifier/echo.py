@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinical_r1.lexicon import read_table, wordings
+from clinical_r1.atomic import read_table
+from clinical_r1.lexicon import wordings
 from clinical_r1.text import has_han
 from clinical_r1.verifier.normalise import plain, words
 

@@ -5,7 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from clinical_r1.lexicon import read_table, simplified
+from clinical_r1.atomic import read_table
+from clinical_r1.lexicon import simplified
 from clinical_r1.text import HAN, has_han, one_width, without_accents
 
 IcdLevel = Literal["off", "code", "category", "block"]

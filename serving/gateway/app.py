@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import yaml
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from clinical_r1 import __version__, asking
+from clinical_r1.atomic import read_table
 from clinical_r1.baseline import read_baseline
 from clinical_r1.errors import UserError
 from clinical_r1.reasoning import CONCLUSION_LABELS
@@ -284,7 +284,7 @@ async def engine_metrics(request: web.Request) -> web.Response:
 
 async def openapi(request: web.Request) -> web.Response:
     """The API's own description, OpenAPI 3.1: openapi.yaml, with the models that check requests."""
-    found: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_table(Path(__file__).with_name("openapi.yaml"))
     del found["x-refused"]  # its anchor has served
     schema = ChatRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     properties = schema["properties"]

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from clinical_r1.atomic import read_table
 from clinical_r1.text import han_of, latin_of
 from serving.gateway.config import Limits
 from serving.gateway.errors import RejectionError
 
-_TABLE = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
+_TABLE = read_table(Path(__file__).with_name("fields.yaml"))
 DROPPED = frozenset(_TABLE["dropped"])
 NEUTRAL: dict[str, tuple[Any, ...]] = {field: tuple(values) for field, values in _TABLE["neutral"].items()}
 TOOL_FIELDS = ("tools", "tool_choice", "parallel_tool_calls")

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from clinical_r1.atomic import write_text
+from clinical_r1.atomic import read_table, write_text
 from serving.metrics import SLO_FIRST_ANSWER, SLO_LATENCY
 from serving.monitoring.rules import PSI_LIMIT
 
@@ -70,8 +68,7 @@ def _read(row: dict[str, Any]) -> Panel:
 
 
 ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = tuple(
-    (row["row"], tuple(map(_read, row["panels"])))
-    for row in yaml.safe_load(Path(__file__).with_name("panels.yaml").read_text(encoding="utf-8"))
+    (row["row"], tuple(map(_read, row["panels"]))) for row in read_table(Path(__file__).with_name("panels.yaml"))
 )
 PANELS: tuple[Panel, ...] = tuple(panel for _, panels in ROWS for panel in panels)
 

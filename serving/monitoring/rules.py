@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from clinical_r1.atomic import write_text
+from clinical_r1.atomic import read_table, write_text
 from serving.metrics import LENGTH_BUCKETS, SLO_FIRST_ANSWER, SLO_LATENCY
 
 RULES_FILE = Path(__file__).parent / "rules.yaml"
@@ -81,7 +81,7 @@ def _burn(slo: dict[str, Any], burn: dict[str, Any]) -> dict[str, Any]:
 
 def rule_file() -> dict[str, Any]:
     """The whole file, as Prometheus reads it and as a PrometheusRule's spec."""
-    source = yaml.safe_load(RULES_FILE.with_suffix(".source.yaml").read_text(encoding="utf-8"))
+    source = read_table(RULES_FILE.with_suffix(".source.yaml"))
     recording = {name: _filled(expr) for name, expr in source["recording"].items()} | {
         f"{slo['name']}:errors_{window}": _filled(slo["missed"], WINDOW=window)
         for window in source["windows"]

@@ -12,11 +12,10 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
 
-import yaml
 from pydantic import Field
 
 from clinical_r1 import charts
-from clinical_r1.atomic import write_text
+from clinical_r1.atomic import read_table, write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.inputs import PREDICTIONS, read_cases
 from clinical_r1.evaluation.measure.compare import Comparison, PairedResult, compare
@@ -29,7 +28,7 @@ from clinical_r1.step import publish_metrics
 from clinical_r1.strict import Strict
 
 RESULT, PAGE = "result.json", "report.html"
-WORDS: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text(encoding="utf-8"))
+WORDS: dict[str, dict[str, str]] = read_table(Path(__file__).with_name("words.yaml"))
 """Experiment -> title, question, answers, limits and more, with places for values."""
 Verdict = Literal["shown", "opposite", "not shown"]
 

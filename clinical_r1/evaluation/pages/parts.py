@@ -8,15 +8,15 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import yaml
 from markupsafe import Markup
 
+from clinical_r1.atomic import read_table
 from clinical_r1.charts import Series, line_chart, read_metrics, series
 from clinical_r1.evaluation.measure.metrics import Metrics, is_right
 from clinical_r1.schema import Case, Prediction, Trace, TraceOutcome, iter_jsonl
 
 T = TypeVar("T")
-TABLES: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8"))
+TABLES: dict[str, Any] = read_table(Path(__file__).with_name("tables.yaml"))
 PREFERENCE = "preference"
 """Folder of the preference pairs in the SFT step's."""
 

@@ -6,7 +6,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from clinical_r1.lexicon import held, read_table, simplified
+from clinical_r1.atomic import read_table
+from clinical_r1.lexicon import held, simplified
 from clinical_r1.text import HAN, HAN_CHARACTER, without_accents
 
 _FOLDER = Path(__file__).parent

@@ -11,8 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.errors import UserError
 from clinical_r1.records.config import Source
 from clinical_r1.records.readers import sets, tables
@@ -38,7 +37,7 @@ class Form:
     unverified: bool = False
 
 
-_ENTRIES = yaml.safe_load(Path(__file__).with_name("forms.yaml").read_text(encoding="utf-8"))
+_ENTRIES = read_table(Path(__file__).with_name("forms.yaml"))
 FORMS: dict[str, Form] = {
     name: Form(**entry | {key: getattr(sets, entry[key]) for key in ("read", "prepare") if key in entry})
     for name, entry in _ENTRIES.items()

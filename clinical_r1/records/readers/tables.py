@@ -15,8 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.errors import UserError
 from clinical_r1.records.readers.files import DataFile, encoding_of, head_of, lines_of, open_bytes
 from clinical_r1.records.readers.json_items import Item
@@ -235,7 +234,7 @@ def _batches(batches: Iterable[Any]) -> Iterator[Item]:
 
 
 CONTAINERS = {"csv": csv_items, "xlsx": sheet_items, "parquet": parquet_items, "arrow": arrow_items}
-_NOT_READ = yaml.safe_load(Path(__file__).with_name("not_read.yaml").read_text(encoding="utf-8"))
+_NOT_READ = read_table(Path(__file__).with_name("not_read.yaml"))
 _MARKUP = re.compile(r"<(?:\?xml|!doctype|html|[A-Za-z][\w:.\-]*[\s>/])", re.IGNORECASE)
 
 

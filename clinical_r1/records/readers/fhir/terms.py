@@ -6,8 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from clinical_r1.atomic import read_table
 from clinical_r1.records.values import is_placeholder
 
 Resource = dict[str, Any]
@@ -16,7 +15,7 @@ Resource = dict[str, Any]
 @cache
 def table() -> dict[str, Any]:
     """terms.yaml."""
-    return yaml.safe_load(Path(__file__).with_name("terms.yaml").read_text(encoding="utf-8"))
+    return read_table(Path(__file__).with_name("terms.yaml"))
 
 
 @cache
