@@ -11,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from clinical_r1.atomic import write_text
-from clinical_r1.errors import UserError
 from clinical_r1.reasoning import Outcome
 from clinical_r1.sampling import Sampling
-from clinical_r1.schema import Case, Prediction, first_problem
+from clinical_r1.schema import Case, Prediction, read_json
 from clinical_r1.strict import Strict
 
 FILE_NAME = "reasoning_baseline.json"
@@ -125,9 +124,5 @@ def write_baseline(baseline: Baseline, folder: Path) -> Path:
 def read_baseline(path: Path) -> Baseline:
     """Read a baseline file, or the one in a model folder. Raises UserError where there is none or it is malformed."""
     path = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no reasoning baseline; run the evaluation of this model to write one")
-    try:
-        return Baseline.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise UserError(f"{path}: not a reasoning baseline: {first_problem(error)}; run the evaluation again") from None
+    absent = "no reasoning baseline; run the evaluation of this model to write one"
+    return read_json(path, Baseline, absent, "run the evaluation again", "a reasoning baseline")

@@ -303,6 +303,17 @@ class Prediction(Strict):
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 
+def read_json(path: Path, model: type[RecordT], absent: str, fix: str, what: str = "") -> RecordT:
+    """One model out of a JSON file that *we* wrote; UserError says `absent` where there is none, and else the place of
+    the first problem, of what it is not, and the fix."""
+    if not path.is_file():
+        raise UserError(f"{path}: {absent}")
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"{path}: {f'not {what}: ' if what else ''}{first_problem(error)}; {fix}") from None
+
+
 def iter_jsonl(path: str | os.PathLike[str], model: type[RecordT]) -> Iterator[RecordT]:
     """Yield validated records of a file that *we* wrote; a bad line is an error that names file, line and key.
 

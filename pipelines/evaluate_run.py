@@ -23,7 +23,7 @@ from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.llm.config import EndpointConfig
 from clinical_r1.page import p_value, percent, points, render, sentence
 from clinical_r1.records.readers.registry import FORMS
-from clinical_r1.schema import first_problem
+from clinical_r1.schema import first_problem, read_json
 from clinical_r1.settings import Catalogue, Shelf, load
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -151,10 +151,7 @@ def reported_of(folders: Sequence[Path]) -> dict[str, tuple[float, float]]:
         path = folder / "metrics.json"
         if not path.is_file():
             raise UserError(f"{folder}: no metrics.json in it; give the folder that `clinical-r1 evaluate` wrote")
-        try:
-            metrics = Metrics.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise UserError(f"{path}: {first_problem(error)}; run the evaluation again") from None
+        metrics = read_json(path, Metrics, "no such file", "run the evaluation again")
         overall = metrics.overall
         if not overall.effective:
             raise UserError(f"{folder}: no answer in it was scored, so there is no accuracy to correct; evaluate again")

@@ -13,14 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
-
 from clinical_r1 import __version__
 from clinical_r1.atomic import write_text
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.inputs import METRICS, Evaluated, read_evaluated
 from clinical_r1.evaluation.measure.metrics import Accuracy, Metrics
-from clinical_r1.schema import Case, Prediction, Verdict, first_problem, write_jsonl
+from clinical_r1.schema import Case, Prediction, Verdict, read_json, write_jsonl
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalSample
@@ -30,12 +28,8 @@ if TYPE_CHECKING:
 def export(folder: Path, form: Literal["inspect", "lm-eval"], out: Path) -> list[Path]:
     """Write a finished evaluation in another tool's form; returns the files."""
     done = read_evaluated(folder)
-    path = Path(folder) / METRICS
-    try:
-        metrics = Metrics.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        said = first_problem(error) if isinstance(error, ValidationError) else "cannot be read"
-        raise UserError(f"{path}: {said}; run the evaluation again") from None
+    fix = "run the evaluation again"
+    metrics = read_json(Path(folder) / METRICS, Metrics, f"cannot be read; {fix}", fix)
     out.mkdir(parents=True, exist_ok=True)
     return {"inspect": write_inspect, "lm-eval": write_lm_eval}[form](done, metrics, out)
 

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig
-from clinical_r1.schema import Case, Prediction, first_problem, read_jsonl
+from clinical_r1.schema import Case, Prediction, read_json, read_jsonl
 
 CASES, PREDICTIONS, METRICS, CONFIG = "cases.jsonl", "predictions.jsonl", "metrics.json", "config.json"
 THINKING = "thinking.json"
@@ -70,13 +68,8 @@ def read_evaluated(folder: Path) -> Evaluated:
 
 def read_config(folder: Path) -> EvaluationConfig:
     """What an evaluation was told; UserError where the file is missing or none."""
-    path = Path(folder) / CONFIG
-    try:
-        return EvaluationConfig.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give the folder that `clinical-r1 evaluate` wrote") from None
-    except ValidationError as error:
-        raise UserError(f"{path}: {first_problem(error)}; run the evaluation again") from None
+    absent = "no such file; give the folder that `clinical-r1 evaluate` wrote"
+    return read_json(Path(folder) / CONFIG, EvaluationConfig, absent, "run the evaluation again")
 
 
 def rank(seed: int, case_id: str) -> str:

@@ -7,10 +7,12 @@ import pytest
 from invented_run import make_cases, make_predictions
 from typer.testing import CliRunner
 
+from clinical_r1.errors import UserError
 from clinical_r1.evaluation.config import EvaluationConfig
 from clinical_r1.evaluation.measure.metrics import Metrics, measure
 from clinical_r1.schema import Prediction, Verdict, VerdictLabel, write_jsonl
 from pipelines.cli.main import app
+from pipelines.evaluate_run import reported_of
 
 CASES = make_cases(40)
 
@@ -103,3 +105,13 @@ def test_an_unknown_form_and_a_folder_that_is_none_are_named(folder: Path):
     assert "--as csv: unknown form; use inspect or lm-eval" in str(done.exception)
     done = CliRunner().invoke(app, ["export-evaluation", str(folder.parent), "--as", "lm-eval"])
     assert "no config.json in it" in str(done.exception)
+
+
+def test_an_audit_corrects_what_evaluations_reported(folder: Path):
+    overall = metrics_of(folder).overall
+    assert reported_of([folder]) == {"ours/7b, test": (overall.share * overall.effective, overall.effective)}
+    (folder / "metrics.json").write_text('{"model": 1}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"metrics\.json: .*run the evaluation again$"):
+        reported_of([folder])
+    with pytest.raises(UserError, match=r"nowhere: no metrics\.json in it"):
+        reported_of([folder / "nowhere"])

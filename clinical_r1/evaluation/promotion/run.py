@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from clinical_r1.atomic import write_text
 from clinical_r1.baseline import read_baseline, write_baseline
 from clinical_r1.errors import UserError
@@ -19,7 +17,7 @@ from clinical_r1.evaluation.promotion.policy import DEFAULT_POLICY, GateConfig, 
 from clinical_r1.evaluation.run import evaluate_cases
 from clinical_r1.folders import check_model_folder
 from clinical_r1.objectstore.manifest import GATE, Gate, approve, check_bound, folder_weights
-from clinical_r1.schema import Case, Prediction, first_problem, read_jsonl
+from clinical_r1.schema import Case, Prediction, read_json, read_jsonl
 from clinical_r1.verifier.config import JudgeConfig
 
 
@@ -151,13 +149,8 @@ def decide_on_folders(
 
 def read_gate(folder: Path) -> Gate:
     """gate.json of a folder; UserError where there is none."""
-    path = Path(folder) / GATE
-    if not path.is_file():
-        raise UserError(f"{path}: no decision here; run `clinical-r1 gate decide` or a pipeline with a gate first")
-    try:
-        return Gate.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise UserError(f"{path}: not a gate's decision: {first_problem(error)}; decide again") from None
+    absent = "no decision here; run `clinical-r1 gate decide` or a pipeline with a gate first"
+    return read_json(Path(folder) / GATE, Gate, absent, "decide again", "a gate's decision")
 
 
 def approve_folder(
