@@ -18,9 +18,9 @@ from clinical_r1.cluster.inference_service import TRAFFIC, KServe, manifest
 from clinical_r1.cluster.rollout import (
     Mode,
     Observed,
+    Observer,
     RolloutRules,
     Verdict,
-    Watch,
     judge,
     roll_out,
     tell_sampling,
@@ -43,7 +43,7 @@ def deploy_model(
     key: str = "",
     cluster: Cluster | None = None,
     say: Callable[[str], None] = print,
-    watch: Watch | None = None,
+    watch: Observer | None = None,
     ready_seconds: float = 1800,
 ) -> Verdict:
     """Serve the model at `uri` (s3://BUCKET/models/NAME/VERSION) in this namespace, as the chart says.
@@ -73,7 +73,7 @@ def deploy_model(
 
 
 def _first(
-    cluster: Cluster, facts: Facts, uri: str, watch: Watch, rules: RolloutRules, say: Callable[[str], None]
+    cluster: Cluster, facts: Facts, uri: str, watch: Observer, rules: RolloutRules, say: Callable[[str], None]
 ) -> Verdict:
     name, client = facts.serving_name, KServe(cluster)
     try:
@@ -98,7 +98,7 @@ def _first(
 
 
 class Probe:
-    """Sends each question once; a Watch of `roll_out`."""
+    """Sends each question once; an Observer of `roll_out`."""
 
     def __init__(
         self, questions: Iterable[str], model: str, key: str = "", workers: int = 4, timeout: float = 120.0
@@ -130,7 +130,7 @@ class Probe:
 
 
 class Live:
-    """Counts what a canary's pods answered, from their gateways' /metrics; a Watch of `roll_out`."""
+    """Counts what a canary's pods answered, from their gateways' /metrics; an Observer of `roll_out`."""
 
     def __init__(self, cluster: Cluster, service: str) -> None:
         self._cluster, self._service = cluster, service

@@ -10,7 +10,7 @@ from clinical_r1.cluster.api import Cluster
 from clinical_r1.cluster.facts import Facts
 from clinical_r1.cluster.finding import Finding
 
-LAUNCHER, SERVER_SECRET = "kfp-launcher", "mlpipeline-minio-artifact"
+LAUNCHER = "kfp-launcher"
 SERVER, UI, ARGO = "ml-pipeline", "ml-pipeline-ui", "workflow-controller-configmap"
 
 

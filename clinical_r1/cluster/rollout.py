@@ -73,7 +73,7 @@ class Verdict(Strict):
     observed: Observed
 
 
-Watch = Callable[[str], Observed]
+Observer = Callable[[str], Observed]
 """Looks at the new model at the URL of its own Service; returns all that was seen so far."""
 
 
@@ -96,7 +96,7 @@ def roll_out(
     cluster: Cluster,
     service: str,
     uri: str,
-    watch: Watch,
+    watch: Observer,
     mode: Mode = "dark",
     rules: RolloutRules | None = None,
     replicas: int = 1,
@@ -224,7 +224,7 @@ def _replace(
     service: str,
     live: Object,
     uri: str,
-    watch: Watch,
+    watch: Observer,
     rules: RolloutRules,
     say: Callable[[str], None],
     poll: float,
@@ -246,7 +246,7 @@ def _replace(
     return Verdict(decision=decision, reason=reason, uri=served, previous=uri, observed=observed)  # type: ignore[arg-type]
 
 
-def _look(watch: Watch, url: str, rules: RolloutRules, poll: float) -> Observed:
+def _look(watch: Observer, url: str, rules: RolloutRules, poll: float) -> Observed:
     """Live traffic: until there is enough of it, or time is over."""
     deadline = time.monotonic() + rules.watch_seconds
     while True:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FIRST_CALLS = 50  # a probe of the endpoint: where all of them fail, the step ends with the reason
 
 
-class Gate:
+class Concurrency:
     """Adaptive concurrency: additive increase, multiplicative decrease (as TCP does) on a window of replies.
 
     After each window of `limit` replies the limit grows by a tenth, or falls by 30% where more than a tenth of
@@ -218,7 +218,7 @@ class Channel:
         self.statistics = Statistics(endpoint.name)
         self.reader = Reader(f"endpoint {endpoint.name}", endpoint.thinking)
         self.quirks = Quirks(endpoint)
-        self.gate = Gate(endpoint.max_concurrency)
+        self.gate = Concurrency(endpoint.max_concurrency)
         self.requests = Pacer(endpoint.requests_per_minute) if endpoint.requests_per_minute else None
         self.tokens = Pacer(endpoint.tokens_per_minute) if endpoint.tokens_per_minute else None
         self._transport: Transport | None = None
@@ -227,7 +227,7 @@ class Channel:
         from clinical_r1.llm.transport import Transport
 
         self._transport = Transport(self.endpoint)
-        self.gate = Gate(self.endpoint.max_concurrency)
+        self.gate = Concurrency(self.endpoint.max_concurrency)
         return self
 
     async def __aexit__(self, *_: object) -> None:

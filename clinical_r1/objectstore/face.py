@@ -14,7 +14,7 @@ from typing import IO, Protocol
 from clinical_r1.errors import UserError
 
 _PART = re.compile(r"[A-Za-z0-9_=+@,()-][A-Za-z0-9._=+@,() -]*")
-Watch = Callable[[int], None]
+OnBlock = Callable[[int], None]
 """Told of every block that was read, in bytes; what it raises stops the transfer."""
 BLOCK = 1 << 20
 
@@ -75,7 +75,7 @@ class Store(Protocol):
     def put(self, key: str, data: bytes) -> Stat:
         """Write an object, over what was there."""
 
-    def put_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> Stat:
+    def put_file(self, key: str, path: Path, sha256: str = "", watch: OnBlock | None = None) -> Stat:
         """Write a file as an object, in parts where it is large; `sha256` (computed if empty) is kept with it."""
 
     def put_if_absent(self, key: str, data: bytes) -> Stat:
@@ -87,7 +87,7 @@ class Store(Protocol):
     def get(self, key: str) -> bytes:
         """The whole object; raises NotFound."""
 
-    def get_file(self, key: str, path: Path, sha256: str = "", watch: Watch | None = None) -> str:
+    def get_file(self, key: str, path: Path, sha256: str = "", watch: OnBlock | None = None) -> str:
         """Write the object to a file, whole or not at all; returns the SHA-256 of what came.
 
         Raises NotFound, and Damaged where `sha256` is given and something else came.
@@ -117,7 +117,7 @@ def check_key(key: str) -> str:
 
 
 def copy_checked(
-    blocks: Iterable[bytes], out: IO[bytes], watch: Watch | None = None, place: str = "", expected: str = ""
+    blocks: Iterable[bytes], out: IO[bytes], watch: OnBlock | None = None, place: str = "", expected: str = ""
 ) -> str:
     """Write the blocks to `out`; returns their SHA-256. Raises Damaged, of `place`, where another was expected."""
     digest = hashlib.sha256()

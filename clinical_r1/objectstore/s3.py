@@ -141,7 +141,7 @@ class S3Store:
             etag = stat.etag if stat else ""
         return face.Stat(key, len(data), etag, digest)
 
-    def put_file(self, key: str, path: Path, sha256: str = "", watch: face.Watch | None = None) -> face.Stat:
+    def put_file(self, key: str, path: Path, sha256: str = "", watch: face.OnBlock | None = None) -> face.Stat:
         digest, size = sha256 or file_sha256(path), path.stat().st_size
 
         def slices(handle: BinaryIO) -> Iterator[Slice]:
@@ -209,7 +209,7 @@ class S3Store:
 
         return self._try(key, read)
 
-    def get_file(self, key: str, path: Path, sha256: str = "", watch: face.Watch | None = None) -> str:
+    def get_file(self, key: str, path: Path, sha256: str = "", watch: face.OnBlock | None = None) -> str:
         def read() -> str:
             with atomic_writer(path, "wb") as out, self._open(key) as response:
                 return face.copy_checked(response.stream(face.BLOCK), out, watch, f"{self.uri}/{key}", sha256)

@@ -59,7 +59,7 @@ class FolderStore:
         digest = hashlib.sha256(data).hexdigest()
         return face.Stat(key, len(data), digest, digest)
 
-    def put_file(self, key: str, path: Path, sha256: str = "", watch: face.Watch | None = None) -> face.Stat:
+    def put_file(self, key: str, path: Path, sha256: str = "", watch: face.OnBlock | None = None) -> face.Stat:
         with self._writing(key) as target, open(path, "rb") as source, atomic_writer(target, "wb") as handle:
             digest = face.copy_checked(iter(lambda: source.read(face.BLOCK), b""), handle, watch, str(path), sha256)
         return face.Stat(key, path.stat().st_size, digest, digest)
@@ -82,7 +82,7 @@ class FolderStore:
         with self._reading(key) as path:
             return path.read_bytes()
 
-    def get_file(self, key: str, path: Path, sha256: str = "", watch: face.Watch | None = None) -> str:
+    def get_file(self, key: str, path: Path, sha256: str = "", watch: face.OnBlock | None = None) -> str:
         with self._reading(key) as source, open(source, "rb") as handle, atomic_writer(path, "wb") as out:
             return face.copy_checked(
                 iter(lambda: handle.read(face.BLOCK), b""), out, watch, f"{self.uri}/{key}", sha256

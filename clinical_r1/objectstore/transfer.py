@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from clinical_r1.atomic import file_sha256
 from clinical_r1.errors import UserError
-from clinical_r1.objectstore.face import Store, Watch, check_key
+from clinical_r1.objectstore.face import OnBlock, Store, check_key
 
 WORKERS = 4
 """Files under way at once."""
@@ -64,7 +64,7 @@ def upload_files(
     paths that travelled."""
     sizes = {entry.key: entry.size for entry in store.list(f"{prefix}/")}
 
-    def send(entry: FileEntry, watch: Watch) -> bool:
+    def send(entry: FileEntry, watch: OnBlock) -> bool:
         key = f"{prefix}/{entry.path}"
         if sizes.get(key) == entry.size and (there := store.stat(key)) is not None and there.sha256 == entry.sha256:
             return False
@@ -80,7 +80,7 @@ def download_files(
     """Fetch `prefix/path` of each entry into `folder`, checked by SHA-256. Files that are there already stay.
     Returns the paths that travelled."""
 
-    def fetch(entry: FileEntry, watch: Watch) -> bool:
+    def fetch(entry: FileEntry, watch: OnBlock) -> bool:
         target = folder / check_key(entry.path)
         if target.is_file() and target.stat().st_size == entry.size and file_sha256(target) == entry.sha256:
             return False
@@ -95,7 +95,7 @@ class _Stopped(Exception):  # noqa: N818
 
 
 def _in_parallel(
-    entries: Iterable[FileEntry], move: Callable[[FileEntry, Watch], bool], verb: str, say: Callable[[str], None]
+    entries: Iterable[FileEntry], move: Callable[[FileEntry, OnBlock], bool], verb: str, say: Callable[[str], None]
 ) -> list[str]:
     """Largest first, so that no big file is left alone at the end. The first failure, and whatever else ends this early
     (Ctrl-C too), stops the others at their next block."""

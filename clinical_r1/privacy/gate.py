@@ -96,7 +96,7 @@ class Gated:
     doubts: list[str] = field(default_factory=list)
 
 
-class Gate:
+class PhiGate:
     """Policy off: identifiers of the source system are hashed all the same, text is left as it is."""
 
     def __init__(self, config: PhiConfig, key: bytes | None) -> None:
@@ -110,7 +110,7 @@ class Gate:
         return Gated({**record.fields, "patient": patient})
 
 
-class ScrubGate(Gate):
+class ScrubGate(PhiGate):
     """Policy scrub. `sites` are the names of sites that stay as they are."""
 
     def __init__(self, config: PhiConfig, key: bytes | None, sites: set[str]) -> None:
@@ -165,9 +165,9 @@ class ScrubGate(Gate):
         return f"s-{keyed(self._key, 'site', site)[:12]}" if self._key else ""
 
 
-def open_gate(config: PhiConfig, key: bytes | None, sites: set[str]) -> Gate:
+def open_gate(config: PhiConfig, key: bytes | None, sites: set[str]) -> PhiGate:
     """The gate that the policy asks for."""
-    return Gate(config, key) if config.policy == "off" else ScrubGate(config, key, sites)
+    return PhiGate(config, key) if config.policy == "off" else ScrubGate(config, key, sites)
 
 
 class NoteTooSlowError(Exception):

@@ -63,7 +63,7 @@ def judge_messages(item: Judgement) -> Prompt:
     return _prompt("judge", item.language, question=question, reference=reference, answer=item.answer)
 
 
-class Watch:
+class JudgeWatch:
     """The last judgements of one judge. Not for judgements that were decided without it."""
 
     def __init__(self, judge: str, limit: float, window: int) -> None:
@@ -103,7 +103,7 @@ class LLMVerifier:
     shape: type[BaseModel] = Judged
 
     def __init__(
-        self, client: LLMClient, max_tokens: int | None = None, seed: int = 0, watch: Watch | None = None
+        self, client: LLMClient, max_tokens: int | None = None, seed: int = 0, watch: JudgeWatch | None = None
     ) -> None:
         """`max_tokens` None gives room by the judge's kind; `watch` ends the run where too few verdicts come."""
         self.client = client
@@ -231,5 +231,5 @@ def build_rubric_judge(config: VerifierConfig, client: LLMClient | None) -> Rubr
 def _judge(kind: type[JudgeT], config: VerifierConfig, client: LLMClient | None) -> JudgeT:
     if client is None:
         raise UserError(f"verifier: kind {config.kind!r} needs a judge endpoint; set one, or kind: rule")
-    watch = Watch(client.endpoint.name, config.max_invalid_share, config.invalid_window)
+    watch = JudgeWatch(client.endpoint.name, config.max_invalid_share, config.invalid_window)
     return kind(client, config.max_tokens, config.seed, watch)

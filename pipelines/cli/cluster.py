@@ -173,7 +173,7 @@ def rollout(
     from clinical_r1.cluster.api import Cluster
     from clinical_r1.cluster.deploy import Live, Probe
     from clinical_r1.cluster.facts import Facts
-    from clinical_r1.cluster.rollout import Mode, RolloutRules, Watch, roll_back, roll_out, tell_sampling
+    from clinical_r1.cluster.rollout import Mode, Observer, RolloutRules, roll_back, roll_out, tell_sampling
     from clinical_r1.objectstore import models
     from clinical_r1.objectstore.store import open_store
     from clinical_r1.schema import Case, read_jsonl
@@ -193,7 +193,7 @@ def rollout(
     uri = f"{place.uri}/{name}/{models.check_served(place, name, version).version}"
     tell_sampling(cluster, service, uri, typer.echo)
     if mode == "replicas":
-        watch: Watch = Live(cluster, service)
+        watch: Observer = Live(cluster, service)
     elif probes is None or not probes.is_file():
         raise UserError(f"--probes {probes or ''}: mode {mode} asks stored cases: give a JSONL file of cases")
     else:

@@ -8,7 +8,7 @@ from email.utils import formatdate
 import pytest
 
 from clinical_r1.llm import limits
-from clinical_r1.llm.limits import Gate, Pacer, backoff
+from clinical_r1.llm.limits import Concurrency, Pacer, backoff
 from clinical_r1.llm.transport import retry_after
 
 
@@ -65,7 +65,7 @@ def test_backoff_grows_to_its_bound_and_is_the_same_in_every_run() -> None:
 
 
 async def test_the_gate_admits_as_many_as_its_limit() -> None:
-    gate, inside, most = Gate(3), 0, 0
+    gate, inside, most = Concurrency(3), 0, 0
 
     async def one() -> None:
         nonlocal inside, most
@@ -86,7 +86,7 @@ async def test_the_gate_admits_as_many_as_its_limit() -> None:
 
 
 def test_the_gate_falls_on_throttling_and_recovers() -> None:
-    gate = Gate(100)
+    gate = Concurrency(100)
     for number in range(400):
         gate.report(throttled=number % 2 == 0)
     low = gate.limit
@@ -97,7 +97,7 @@ def test_the_gate_falls_on_throttling_and_recovers() -> None:
 
 
 def test_a_few_stray_429s_do_not_starve_the_gate() -> None:
-    gate = Gate(128)
+    gate = Concurrency(128)
     rng = random.Random(0)
     for _ in range(20_000):
         gate.report(throttled=rng.random() < 0.05)

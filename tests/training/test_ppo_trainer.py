@@ -345,12 +345,12 @@ def test_judgements_that_fail_are_the_reason_and_no_collapse_of_lengths(sft_mode
 
 def test_a_tie_keeps_the_sft_model():
     from clinical_r1.training.ppo.config import StopConfig
-    from clinical_r1.training.ppo.probe import ProbeResult, Watch
+    from clinical_r1.training.ppo.probe import CollapseWatch, ProbeResult
 
     def look(accuracy: float) -> ProbeResult:
         return ProbeResult(accuracy, 100, 0, 0, 1.0, 10.0, 20.0, {})
 
-    watch = Watch()
+    watch = CollapseWatch()
     assert watch.after_probe(0, look(0.5), StopConfig())
     assert not watch.after_probe(20, look(0.5), StopConfig())
     assert watch.best_step == 0

@@ -15,7 +15,7 @@ from clinical_r1.llm.reply import shape
 from clinical_r1.schema import VerdictLabel
 from clinical_r1.verifier.config import tell_of_rules_alone
 from clinical_r1.verifier.judgement import Judgement
-from clinical_r1.verifier.verifier import PLAIN_ROOM, THINKING_ROOM, VerifierConfig, Watch, build_verifier
+from clinical_r1.verifier.verifier import PLAIN_ROOM, THINKING_ROOM, JudgeWatch, VerifierConfig, build_verifier
 
 SECRET = "Mrs Hathaway with her lacunar infarct 腔隙性脑梗死"
 Judge = Callable[..., Awaitable[tuple[EndpointConfig, list[dict]]]]
@@ -100,7 +100,7 @@ async def test_a_judge_that_thinks_gets_room(judge: Judge) -> None:
 
 
 def test_three_shapes_at_most_and_only_of_a_full_window() -> None:
-    watch = Watch("j", limit=0.5, window=4)
+    watch = JudgeWatch("j", limit=0.5, window=4)
     for number in range(3):
         watch.gave_none("unparseable", f"shape {number}")
     watch.gave_verdict()

@@ -122,7 +122,7 @@ def probe_judge(config: PPOConfig, judge: JudgeThread, cases: list[Case]) -> dic
 
 
 @dataclass
-class Watch:
+class CollapseWatch:
     """What a run remembers about itself; travels in its checkpoints."""
 
     first_length: float = 0.0

@@ -30,7 +30,7 @@ from clinical_r1.verifier.config import tell_of_rules_alone
 
 if TYPE_CHECKING:  # what it imports has to wait for join_group
     from clinical_r1.training.ppo.batch import PromptSet
-    from clinical_r1.training.ppo.probe import Watch
+    from clinical_r1.training.ppo.probe import CollapseWatch
 
 PANELS = [
     Panel("reward", ("train/reward", "train/accuracy"), ("reward", "correct")),
@@ -172,7 +172,7 @@ def _read_cases(job: PPOJob, engines: Any) -> "tuple[PromptSet, PromptSet, Promp
     return prompts, validation, load(Path(probed), config.probe.forgetting_limit) if probed else None
 
 
-def publish(job: PPOJob, watch: "Watch", too_long: int) -> dict[str, Any]:
+def publish(job: PPOJob, watch: "CollapseWatch", too_long: int) -> dict[str, Any]:
     """Write config.json and curves.svg into the output folder (metrics are there); returns the run's numbers: first
     and last values of what matters, the probes before and after, and why the run ended."""
     rows = read_metrics(job.state_dir / METRICS_FILE)

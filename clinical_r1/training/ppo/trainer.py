@@ -32,7 +32,7 @@ from clinical_r1.training.ppo.batch import (
     split_groups,
 )
 from clinical_r1.training.ppo.config import PPOConfig
-from clinical_r1.training.ppo.probe import Watch, probe
+from clinical_r1.training.ppo.probe import CollapseWatch, probe
 from clinical_r1.training.ppo.rollout import Collector, Interrupted, Timer, critic_state
 from clinical_r1.training.ppo.scoring import JudgeThread, Reader, Scorer
 
@@ -139,7 +139,7 @@ class Trainer:
         scorer = Scorer(judge, Reader(engines.tokenizer), reward_table(config.reward_table), config.reasoning)
         self.collector = Collector(config, engines, sampler, scorer, prompts, stop)
         self.learner = Learner(config, engines)
-        self.watch = Watch()
+        self.watch = CollapseWatch()
         self.beta, self.step, self.finished = config.kl_beta, 0, False
         self.saved: tuple[int, int | None] = (-1, None)
         """Step and fits of the newest checkpoint."""
@@ -155,7 +155,7 @@ class Trainer:
         state = models.load_checkpoint(self.engines, self.state_dir)
         if state is not None:
             self.step, self.fitted = self.saved = state["step"], state["fitted"]
-            self.beta, self.watch, self.finished = state["beta"], Watch(**state["watch"]), state["finished"]
+            self.beta, self.watch, self.finished = state["beta"], CollapseWatch(**state["watch"]), state["finished"]
             if not self.watch.stop_reason:  # it may have been made longer
                 self.finished = self.finished and self.step >= self.config.steps
             self.warmup = [self.collector.critic_batch(saved) for saved in state["warmup"]]

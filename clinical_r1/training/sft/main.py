@@ -76,7 +76,7 @@ def train(job: SFTJob, stop: StopRequest) -> None:
         join_group()
     from clinical_r1.training.preflight import check_here
     from clinical_r1.training.sft.build import build_trainer, recut
-    from clinical_r1.training.sft.trainer import Watch
+    from clinical_r1.training.sft.trainer import SFTCallback
 
     world, first = world_size(), rank() == 0
     check_here(config, job.base_model, world, job.state_dir)
@@ -95,7 +95,7 @@ def train(job: SFTJob, stop: StopRequest) -> None:
         writer = MetricsWriter(folder, done, config.tensorboard, trackers)
     train_set, eval_set = hold_out(examples, config.eval_share, config.eval_examples)
     trainer = build_trainer(job, tokenizer, new_tokens, train_set, eval_set, newest)
-    watch = Watch(job, trainer, stop, writer, tokenizer, eval_set[: config.samples])
+    watch = SFTCallback(job, trainer, stop, writer, tokenizer, eval_set[: config.samples])
     trainer.add_callback(watch)
     trainer.remote = remote
     trainer.train(resume_from_checkpoint=str(newest) if newest else None)

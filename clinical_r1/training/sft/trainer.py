@@ -86,7 +86,7 @@ class TraceTrainer(WholeCheckpoints, SFTTrainer):
         return loss
 
 
-class Watch(TrainerCallback):
+class SFTCallback(TrainerCallback):
     """Metrics, progress, and the checkpoint on SIGTERM."""
 
     def __init__(
